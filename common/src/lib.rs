@@ -1,0 +1,15 @@
+//! What Trefoil's programs share: ids, the hash ring, views, messages and their codec, limits.
+//!
+//! Values and arithmetic only, but for [`clock`], the one place that reads the machine's clocks.
+
+pub mod clock;
+pub mod codec;
+pub mod frame;
+pub mod ids;
+pub mod limits;
+pub mod messages;
+pub mod operation;
+pub mod ring;
+pub mod status;
+pub mod time;
+pub mod view;

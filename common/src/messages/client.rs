@@ -1,0 +1,135 @@
+//! Between a client library and a server. Requests are answered in any order, by number.
+
+use bytes::Bytes;
+
+use crate::ids::{Epoch, PartitionId};
+use crate::operation::{Found, Operation, Origin, Outcome, Pair};
+use crate::{wire_enum, wire_struct};
+
+/// What a client asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// A change to one key. Answered by [`Reply::Outcome`] when every in-sync copy has it on disk.
+    Write {
+        /// Makes a retry harmless.
+        origin: Origin,
+        /// How long ago the client first sent this write, in milliseconds of its own clock. Beyond the
+        /// limit [`CLIENT_RETRY_FOR`](crate::limits::CLIENT_RETRY_FOR) the write is refused.
+        age_ms: u64,
+        /// What to do.
+        operation: Operation,
+    },
+    /// The value of a key, linearizable. Answered by [`Reply::Value`].
+    Get {
+        /// The key.
+        key: Bytes,
+    },
+    /// Keys of one partition and their values, in key order. Answered by [`Reply::Page`], each page as
+    /// fresh as a get.
+    Scan {
+        /// The partition.
+        partition: PartitionId,
+        /// Begin after this key; `None`: from the first.
+        after: Option<Bytes>,
+        /// Only keys that begin so.
+        prefix: Bytes,
+        /// Pairs in the page at most. The server may give fewer.
+        limit: u32,
+    },
+    /// The newest view that the server has. Answered by [`Reply::View`].
+    View {},
+    /// How the server does, as JSON. Answered by [`Reply::Status`].
+    Status {},
+}
+wire_enum!(Request {
+    1 => Write { origin, age_ms, operation },
+    2 => Get { key },
+    3 => Scan { partition, after, prefix, limit },
+    4 => View {},
+    5 => Status {},
+});
+
+/// What a server answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// A write is on disk at every in-sync copy, and this is what it did.
+    Outcome {
+        /// What it did.
+        outcome: Outcome,
+    },
+    /// A get's answer.
+    Value {
+        /// None: there is no value.
+        found: Option<Found>,
+    },
+    /// A scan's answer.
+    Page {
+        /// In key order.
+        pairs: Vec<Pair>,
+        /// There are more after the last pair (or, if there are no pairs, ask again).
+        more: bool,
+    },
+    /// A view as JSON.
+    View {
+        /// An encoded [`View`](crate::view::View).
+        json: Bytes,
+    },
+    /// A server's state as JSON.
+    Status {
+        /// An encoded [`ServerStatus`](crate::status::ServerStatus).
+        json: Bytes,
+    },
+    /// Nothing was done here: by this server's view, another one coordinates the key. Fetch the view if yours is
+    /// older, and ask there.
+    Moved {
+        /// The number of the server's view.
+        view: Epoch,
+    },
+    /// Nothing was done, and it will pass: the partition waits for its coordinator to become active, or a queue is
+    /// full. Ask again after a moment.
+    Busy {
+        /// What is awaited.
+        reason: String,
+    },
+    /// The write may or may not happen: it is in some log. Ask again with the same origin to learn the outcome.
+    Unknown {
+        /// Why it is not known.
+        reason: String,
+    },
+    /// Nothing was done, and asking again is no use.
+    Refused {
+        /// What is wrong and what to do.
+        reason: String,
+    },
+}
+wire_enum!(Reply {
+    1 => Outcome { outcome },
+    2 => Value { found },
+    3 => Page { pairs, more },
+    4 => View { json },
+    5 => Status { json },
+    6 => Moved { view },
+    7 => Busy { reason },
+    8 => Unknown { reason },
+    9 => Refused { reason },
+});
+
+/// A request on a client's link. A frame holds one or more of them, one behind the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientMessage {
+    /// Chosen by the client; the answer carries it.
+    pub id: u64,
+    /// What is asked.
+    pub request: Request,
+}
+wire_struct!(ClientMessage { id, request });
+
+/// A reply on a client's link. A frame holds one or more of them, one behind the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerMessage {
+    /// Of the request.
+    pub id: u64,
+    /// The answer.
+    pub reply: Reply,
+}
+wire_struct!(ServerMessage { id, reply });

@@ -1,0 +1,215 @@
+//! Between servers. The names are those of the replication protocol's specification.
+
+use bytes::Bytes;
+
+use crate::ids::{Epoch, LogId, PartitionId, Seq};
+use crate::messages::client::{Reply, Request};
+use crate::{wire_enum, wire_struct};
+
+/// A log entry: its name and its body, an encoded [`Command`](crate::operation::Command).
+/// The body is the same bytes in memory, on the wire and in the commit log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Place and tag.
+    pub id: LogId,
+    /// The encoded command.
+    pub body: Bytes,
+}
+wire_struct!(Entry { id, body });
+
+/// Consecutive entries with one tag: from `first` on, up to the next run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The epoch in which they were assigned.
+    pub tag: Epoch,
+    /// The first of them.
+    pub first: Seq,
+}
+wire_struct!(Run { tag, first });
+
+/// What servers tell each other. Every message about a partition carries the partition's epoch at its sender;
+/// a receiver with a newer one answers [`PeerMessage::View`] and does nothing else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerMessage {
+    /// Coordinator to replica, one for each pair of servers: asks for a promise (and so for leases on all
+    /// partitions that the two share). The receiver answers [`PeerMessage::Pong`], or its view if that is newer.
+    Ping {
+        /// Ascending within the sender's incarnation.
+        n: u64,
+        /// The number of the sender's view.
+        view: Epoch,
+    },
+    /// Binds its sender for the promise time from the receipt of the ping: it coordinates no partition that the
+    /// receiver coordinated in the sender's view.
+    Pong {
+        /// Of the ping.
+        n: u64,
+        /// The number of the sender's view when it promised.
+        view: Epoch,
+    },
+    /// A newer view than the receiver seems to have, as JSON. It replaces every other answer to a message of
+    /// an old epoch.
+    View {
+        /// An encoded [`View`](crate::view::View).
+        json: Bytes,
+    },
+    /// The sender has only an older view than this message's receiver: it asks for the newer one.
+    WantView {
+        /// The number of the view that the sender has.
+        have: Epoch,
+    },
+    /// New coordinator to member: what is in your log?
+    SyncRequest {
+        /// The partition.
+        partition: PartitionId,
+        /// Its epoch.
+        epoch: Epoch,
+    },
+    /// The answer: where the log begins and ends, and where its tags change.
+    SyncReply {
+        /// The partition.
+        partition: PartitionId,
+        /// Its epoch.
+        epoch: Epoch,
+        /// The entry before the first that the log still holds.
+        base: LogId,
+        /// The last entry on disk; equal to `base` if there is none.
+        last: LogId,
+        /// Entries up to here are known to be committed.
+        commit: Seq,
+        /// Tag changes after `base`, ascending.
+        runs: Vec<Run>,
+    },
+    /// Coordinator to member: entries after `prev`. The receiver stores them and answers [`PeerMessage::Ack`] when
+    /// they are on disk. Without entries it only tells the commit.
+    Append {
+        /// The partition.
+        partition: PartitionId,
+        /// Its epoch.
+        epoch: Epoch,
+        /// `prev` is the common point of both logs: a receiver that has not synced in this epoch cuts its log
+        /// after it. An append without this flag never shortens a log and is ignored before the first sync.
+        sync: bool,
+        /// The entry before the first one here.
+        prev: LogId,
+        /// Entries up to here are committed.
+        commit: Seq,
+        /// Consecutive.
+        entries: Vec<Entry>,
+    },
+    /// Member to coordinator: the log is on disk up to `seq` and equal to the coordinator's up to there.
+    Ack {
+        /// The partition.
+        partition: PartitionId,
+        /// Its epoch.
+        epoch: Epoch,
+        /// The last entry on disk.
+        seq: Seq,
+        /// The sender holds no read lease of its own giving that may still run.
+        clean: bool,
+    },
+    /// Member to coordinator: an append was not joined to the log (something before it was lost on the way).
+    /// A hint to send again from `last` on; sending again without it happens after a time-out.
+    Gap {
+        /// The partition.
+        partition: PartitionId,
+        /// Its epoch.
+        epoch: Epoch,
+        /// The last entry that the sender has.
+        last: Seq,
+    },
+    /// Coordinator to joining member: a copy of the whole state as of `base` begins; it replaces the member's log.
+    SnapshotBegin {
+        /// The partition.
+        partition: PartitionId,
+        /// Its epoch.
+        epoch: Epoch,
+        /// Names this copy at its sender; a later one replaces an earlier one.
+        transfer: u64,
+        /// The last entry that the copy contains.
+        base: LogId,
+        /// The state besides the pairs (results remembered for retries, log time), see `core::state`.
+        state: Bytes,
+    },
+    /// The next pairs of a copy, in key order.
+    SnapshotChunk {
+        /// The partition.
+        partition: PartitionId,
+        /// Its epoch.
+        epoch: Epoch,
+        /// Of the begin.
+        transfer: u64,
+        /// From 0; chunks are taken in order.
+        index: u64,
+        /// Stored keys and values.
+        pairs: Vec<(Bytes, Bytes)>,
+        /// There are no more.
+        done: bool,
+    },
+    /// Member to coordinator: chunks below `next` are taken; with `installed` the copy is on disk and in place.
+    SnapshotAck {
+        /// The partition.
+        partition: PartitionId,
+        /// Its epoch.
+        epoch: Epoch,
+        /// Of the begin.
+        transfer: u64,
+        /// The index of the chunk that the member waits for.
+        next: u64,
+        /// The whole copy is durable, and the member's log begins after its base.
+        installed: bool,
+    },
+    /// Replica to coordinator: up to where must I have applied to answer a read that begins now?
+    ReadIndex {
+        /// The partition.
+        partition: PartitionId,
+        /// Its epoch.
+        epoch: Epoch,
+        /// Ascending at the sender; names the question.
+        n: u64,
+    },
+    /// The answer of a coordinator that may read itself.
+    ReadIndexReply {
+        /// The partition.
+        partition: PartitionId,
+        /// Its epoch.
+        epoch: Epoch,
+        /// Of the question.
+        n: u64,
+        /// Entries up to here are committed.
+        commit: Seq,
+    },
+    /// A client's request, passed on to the coordinator of its key. The origin of a write stays that of the client,
+    /// so passing it on twice does no harm.
+    Forward {
+        /// Ascending at the sender; names the request.
+        n: u64,
+        /// What the client asked.
+        request: Request,
+    },
+    /// The answer to a forwarded request.
+    ForwardReply {
+        /// Of the forwarded request.
+        n: u64,
+        /// For the client.
+        reply: Reply,
+    },
+}
+wire_enum!(PeerMessage {
+    1 => Ping { n, view },
+    2 => Pong { n, view },
+    3 => View { json },
+    4 => WantView { have },
+    5 => SyncRequest { partition, epoch },
+    6 => SyncReply { partition, epoch, base, last, commit, runs },
+    7 => Append { partition, epoch, sync, prev, commit, entries },
+    8 => Ack { partition, epoch, seq, clean },
+    9 => Gap { partition, epoch, last },
+    10 => SnapshotBegin { partition, epoch, transfer, base, state },
+    11 => SnapshotChunk { partition, epoch, transfer, index, pairs, done },
+    12 => SnapshotAck { partition, epoch, transfer, next, installed },
+    13 => ReadIndex { partition, epoch, n },
+    14 => ReadIndexReply { partition, epoch, n, commit },
+    15 => Forward { n, request },
+    16 => ForwardReply { n, reply },
+});

@@ -1,0 +1,261 @@
+//! Views: who coordinates which partition, who holds its copies, and where the servers are.
+//!
+//! A view is immutable and numbered. Only the ECS makes views; everybody else adopts a newer one whole or
+//! keeps the old one.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{ClusterId, Epoch, Incarnation, PartitionId, ServerId, StoreId};
+use crate::ring::{Partitions, Position};
+
+/// One copy of a partition: a server, and the store that it had when it was counted. A server that comes
+/// back with another store is another member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Member {
+    /// The server.
+    pub server: ServerId,
+    /// Its store.
+    pub store: StoreId,
+}
+
+/// Who holds one partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// The number of the view in which the coordinator or the in-sync set last changed.
+    pub epoch: Epoch,
+    /// Orders and acknowledges writes. Always in `in_sync`.
+    pub coordinator: ServerId,
+    /// Copies that must have a write on disk before it is acknowledged; the coordinator's is one of them.
+    /// Never empty. In the order of the placement.
+    pub in_sync: Vec<Member>,
+    /// Copies that are being brought up to date. They have no rights; listing one changes no epoch.
+    pub joining: Vec<Member>,
+}
+
+impl Assignment {
+    /// The in-sync member of a server, if it is one.
+    #[must_use]
+    pub fn in_sync_member(&self, server: ServerId) -> Option<Member> {
+        self.in_sync.iter().copied().find(|member| member.server == server)
+    }
+
+    /// The joining member of a server, if it is one.
+    #[must_use]
+    pub fn joining_member(&self, server: ServerId) -> Option<Member> {
+        self.joining.iter().copied().find(|member| member.server == server)
+    }
+
+    /// The in-sync copies other than the coordinator's: replica 1, replica 2.
+    pub fn replicas(&self) -> impl Iterator<Item = Member> + '_ {
+        self.in_sync.iter().copied().filter(|member| member.server != self.coordinator)
+    }
+}
+
+/// What the ECS knows of a server's fitness.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServerState {
+    /// Heartbeats arrive.
+    Up,
+    /// Asked to leave; its copies are being moved away.
+    Leaving,
+    /// Silent beyond the limit.
+    Down,
+}
+
+/// A server as everybody knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerInfo {
+    /// Its present store.
+    pub store: StoreId,
+    /// Of its present process.
+    pub incarnation: Incarnation,
+    /// `host:port` that clients and peers connect to.
+    pub address: String,
+    /// Its share of the ring relative to others', from 1.
+    pub weight: u32,
+    /// Up, leaving or down.
+    pub state: ServerState,
+}
+
+/// One epoch's table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct View {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// This view's number.
+    pub number: Epoch,
+    /// How many partitions the ring has.
+    pub partitions: Partitions,
+    /// By partition number: `partitions` of them, or none before the first server has joined.
+    pub assignments: Vec<Assignment>,
+    /// All servers that are members, by id.
+    pub servers: BTreeMap<ServerId, ServerInfo>,
+}
+
+/// A view that contradicts itself.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("view {number} is invalid: {what}")]
+pub struct InvalidView {
+    number: Epoch,
+    what: String,
+}
+
+/// A run of positions, both ends included, that one server holds. It may wrap around the circle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyRange {
+    /// The first position.
+    pub first: Position,
+    /// The last position; smaller than `first` when the range wraps.
+    pub last: Position,
+    /// The server.
+    pub server: ServerId,
+}
+
+impl View {
+    /// The empty first view of a new cluster.
+    #[must_use]
+    pub fn new(cluster: ClusterId, number: Epoch, partitions: Partitions) -> Self {
+        Self { cluster, number, partitions, assignments: Vec::new(), servers: BTreeMap::new() }
+    }
+
+    /// Who holds a partition; `None` before the first server has joined.
+    #[must_use]
+    pub fn assignment(&self, partition: PartitionId) -> Option<&Assignment> {
+        self.assignments.get(usize::from(partition.0))
+    }
+
+    /// All partitions with their assignments, in ring order.
+    pub fn iter(&self) -> impl Iterator<Item = (PartitionId, &Assignment)> {
+        self.partitions.all().zip(&self.assignments)
+    }
+
+    /// Checks what every view must satisfy, for views that come from outside.
+    ///
+    /// # Errors
+    /// When an assignment names an unknown server, lists one twice, lacks its coordinator, or is newer than
+    /// the view.
+    pub fn check(&self) -> Result<(), InvalidView> {
+        let invalid = |what: String| Err(InvalidView { number: self.number, what });
+        if !self.assignments.is_empty() && self.assignments.len() != self.partitions.count() {
+            return invalid(format!("{} assignments", self.assignments.len()));
+        }
+        for (partition, assignment) in self.iter() {
+            if assignment.epoch > self.number {
+                return invalid(format!("partition {partition} has the later epoch {}", assignment.epoch));
+            }
+            if assignment.in_sync_member(assignment.coordinator).is_none() {
+                return invalid(format!("the coordinator of partition {partition} is not in sync"));
+            }
+            let mut servers: Vec<_> =
+                assignment.in_sync.iter().chain(&assignment.joining).map(|member| member.server).collect();
+            servers.sort_unstable();
+            if servers.windows(2).any(|pair| pair[0] == pair[1]) {
+                return invalid(format!("partition {partition} lists a server twice"));
+            }
+            if let Some(unknown) = servers.iter().find(|server| !self.servers.contains_key(server)) {
+                return invalid(format!("partition {partition} names the unknown server {unknown}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The ranges by coordinator: neighbours with the same server are one range, and the circle is covered
+    /// exactly once. Empty before the first server has joined.
+    #[must_use]
+    pub fn ranges(&self) -> Vec<KeyRange> {
+        self.merged(|assignment, server| assignment.coordinator == server)
+    }
+
+    /// The ranges by server that may answer reads, coordinators and in-sync replicas: the circle is covered
+    /// once per copy.
+    #[must_use]
+    pub fn read_ranges(&self) -> Vec<KeyRange> {
+        self.merged(|assignment, server| assignment.in_sync_member(server).is_some())
+    }
+
+    fn merged(&self, holds: impl Fn(&Assignment, ServerId) -> bool) -> Vec<KeyRange> {
+        let mut ranges: Vec<KeyRange> = Vec::new();
+        for server in self.servers.keys().copied() {
+            let mut own: Vec<KeyRange> = Vec::new();
+            for (partition, assignment) in self.iter().filter(|(_, assignment)| holds(assignment, server)) {
+                let _ = assignment;
+                let (first, last) = (self.partitions.first(partition), self.partitions.last(partition));
+                match own.last_mut() {
+                    Some(range) if range.last.0.checked_add(1) == Some(first.0) => range.last = last,
+                    _ => own.push(KeyRange { first, last, server }),
+                }
+            }
+            // The last range and the first are one where they meet at the top of the circle.
+            if own.len() > 1 && own[0].first.0 == 0 && own[own.len() - 1].last.0 == u128::MAX {
+                let top = own.pop().expect("there are two at least");
+                own[0].first = top.first;
+            }
+            ranges.append(&mut own);
+        }
+        ranges.sort_by_key(|range| (range.last, range.server));
+        ranges
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(coordinators: &[u128]) -> View {
+        let partitions = Partitions::try_from(u32::try_from(coordinators.len()).unwrap()).unwrap();
+        let number = Epoch { generation: 0, version: 1 };
+        let mut view = View::new(ClusterId(1), number, partitions);
+        for &id in coordinators {
+            let (server, store) = (ServerId(id), StoreId(id));
+            let info = ServerInfo {
+                store,
+                incarnation: Incarnation(1),
+                address: format!("127.0.0.1:{id}"),
+                weight: 1,
+                state: ServerState::Up,
+            };
+            view.servers.insert(server, info);
+            view.assignments.push(Assignment {
+                epoch: number,
+                coordinator: server,
+                in_sync: vec![Member { server, store }],
+                joining: Vec::new(),
+            });
+        }
+        view
+    }
+
+    #[test]
+    fn one_server_has_the_whole_circle() {
+        let ranges = view(&[1, 1, 1, 1]).ranges();
+        assert_eq!(ranges.len(), 1);
+        assert_eq!((ranges[0].first.0, ranges[0].last.0), (0, u128::MAX));
+    }
+
+    #[test]
+    fn neighbours_merge_also_over_the_top() {
+        let ranges = view(&[1, 2, 2, 1]).ranges();
+        assert_eq!(ranges.len(), 2);
+        let wrapping = ranges.iter().find(|range| range.server == ServerId(1)).unwrap();
+        assert!(wrapping.first > wrapping.last, "{wrapping:?}");
+        assert_eq!(wrapping.first.0, 3 << 126);
+    }
+
+    #[test]
+    fn contradictions_are_found() {
+        assert_eq!(view(&[1, 2]).check(), Ok(()));
+        let mut strange = view(&[1, 2]);
+        strange.assignments[0].coordinator = ServerId(2);
+        assert!(strange.check().unwrap_err().to_string().contains("not in sync"));
+        let mut unknown = view(&[1, 2]);
+        unknown.servers.remove(&ServerId(2));
+        assert!(unknown.check().is_err());
+        let mut double = view(&[1, 2]);
+        let member = double.assignments[0].in_sync[0];
+        double.assignments[0].joining.push(member);
+        assert!(double.check().unwrap_err().to_string().contains("twice"));
+    }
+}

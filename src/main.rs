@@ -1,0 +1,2 @@
+//! A cluster in a box.
+fn main() {}
