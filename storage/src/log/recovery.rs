@@ -1,0 +1,263 @@
+//! Reading the log at a start: where it ends, and whether anything before its end is missing.
+//!
+//! The log ends at the first place P where no batch with the next number checks, neither there nor
+//! at the beginning of the next segment. What follows P is either a torn tail (un-synced sectors
+//! may have reached the disk in any order, so valid batches may follow a broken one) or a sign of
+//! damage. The difference: a header of a batch is written after everything that its `synced` field
+//! names was synced. So if any header anywhere after P checks and names a position behind P, then P
+//! had been synced, and is damaged. Otherwise nothing after P was ever acknowledged; it is
+//! overwritten with zeros, durably, before anything new is written, so that it cannot come back.
+
+use super::{
+    LogReader, LogWriter,
+    format::{
+        ALIGNMENT, BATCH_HEADER_BYTES, BATCH_MAGIC, BatchHeader, Position, SEGMENT_HEADER_BYTES, decode_batch,
+    },
+    index::Index,
+    segment::{self, Name, Segment},
+    shared::{LogShared, State},
+};
+use crate::{
+    Error, Options,
+    disk::{Disk, write_all_at},
+    lock::Lock,
+};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// The log of a store that is being opened.
+pub(crate) struct Opened {
+    pub(crate) writer: LogWriter,
+    pub(crate) reader: LogReader,
+    pub(crate) shared: Arc<LogShared>,
+}
+
+/// The log as it was found, before anything is changed.
+pub(crate) struct Replayed {
+    pub(crate) index: Index,
+    segments: BTreeMap<u64, Arc<Segment>>,
+    /// Segments behind the one that the log ends in, with whether anything was written to them.
+    later: Vec<(Segment, bool)>,
+    end: Position,
+    /// Behind the last batch in the end's segment that checks but is not part of the log.
+    dirty_end: usize,
+    next_number: u64,
+}
+
+/// The numbers of the segment files and the paths of the free ones.
+pub(crate) fn list_segments(disk: &dyn Disk, dir: &Path) -> Result<(Vec<u64>, Vec<PathBuf>), Error> {
+    let names = disk.list(dir).map_err(|e| Error::io("list", dir, e))?;
+    let (mut numbers, mut free) = (Vec::new(), Vec::new());
+    for name in names {
+        match segment::parse_name(&name) {
+            Name::Segment(number) => numbers.push(number),
+            Name::Free => free.push(dir.join(name)),
+            Name::Other => {}
+        }
+    }
+    numbers.sort_unstable();
+    free.sort_unstable();
+    Ok((numbers, free))
+}
+
+/// Reads the log without changing anything. `None` when there are no segments.
+pub(crate) fn replay(disk: &dyn Disk, dir: &Path, numbers: &[u64]) -> Result<Option<Replayed>, Error> {
+    let Some(&first) = numbers.first() else { return Ok(None) };
+    for (expected, number) in (first..).zip(numbers) {
+        if *number != expected {
+            return Err(Error::damaged(
+                dir.join(segment::segment_name(expected)),
+                0,
+                "the segment is missing",
+            ));
+        }
+    }
+    let mut index = Index::default();
+    let mut segments = BTreeMap::new();
+    let mut expected = None;
+    let mut numbers = numbers.iter();
+    let mut current: Option<(Arc<Segment>, Vec<u8>, usize)> = None;
+    let mut later = None;
+    for &number in numbers.by_ref() {
+        let (segment, bytes) = segment::load(disk, dir, number)?;
+        let Some(offset) = replay_segment(&segment, &bytes, &mut index, &mut expected, number == first)?
+        else {
+            later = Some((segment, bytes));
+            break;
+        };
+        let segment = Arc::new(segment);
+        segments.insert(number, Arc::clone(&segment));
+        current = Some((segment, bytes, offset));
+    }
+    let (last, bytes, offset) = match (current, later.take()) {
+        (Some(current), rest) => {
+            later = rest;
+            current
+        }
+        // Only the very first segment may lack its catalog: trimming waits for a later one.
+        (None, Some((segment, bytes))) if first == 1 => {
+            let segment = Arc::new(segment);
+            segments.insert(first, Arc::clone(&segment));
+            (segment, bytes, SEGMENT_HEADER_BYTES)
+        }
+        (None, rest) => {
+            let path = rest.map_or_else(|| dir.to_path_buf(), |(s, _)| s.path);
+            return Err(Error::damaged(
+                path,
+                SEGMENT_HEADER_BYTES as u64,
+                "the first catalog does not check",
+            ));
+        }
+    };
+    let end = Position::new(last.number, offset);
+    let dirty_end = refuse_evidence(&last, &bytes, offset, &last, end)?.unwrap_or(offset);
+    let mut rest = Vec::new();
+    let unread = numbers.map(|n| segment::load(disk, dir, *n));
+    for loaded in later.map(Ok).into_iter().chain(unread) {
+        let (segment, bytes) = loaded?;
+        let dirty = refuse_evidence(&segment, &bytes, SEGMENT_HEADER_BYTES, &last, end)?;
+        rest.push((segment, dirty.is_some()));
+    }
+    let next_number = expected.unwrap_or(1);
+    Ok(Some(Replayed { index, segments, later: rest, end, dirty_end, next_number }))
+}
+
+/// Takes over the batches of one segment and returns where they end; `None` when the segment does
+/// not begin with the batch that comes next.
+fn replay_segment(
+    segment: &Segment,
+    bytes: &[u8],
+    index: &mut Index,
+    expected: &mut Option<u64>,
+    first: bool,
+) -> Result<Option<usize>, Error> {
+    let mut offset = SEGMENT_HEADER_BYTES;
+    while let Some((header, records)) = decode_batch(bytes, offset, segment.seed) {
+        if expected.is_some_and(|e| e != header.number) {
+            break;
+        }
+        *expected = Some(header.number + 1);
+        for (at, record) in records {
+            let place = Position::new(segment.number, at);
+            let catalog = first && offset == SEGMENT_HEADER_BYTES;
+            let applied = if catalog { index.restore(&record) } else { index.apply(&record, place) };
+            applied.map_err(|detail| {
+                let detail = format!("{detail} (partition {})", record.partition);
+                Error::damaged(&segment.path, at as u64, detail)
+            })?;
+        }
+        offset += BATCH_HEADER_BYTES + header.bytes as usize;
+    }
+    Ok((offset > SEGMENT_HEADER_BYTES).then_some(offset))
+}
+
+/// Refuses when a batch header at or after `from` shows that `end` had been synced. Returns where
+/// the last batch ends whose header checks: it was written but not synced.
+fn refuse_evidence(
+    segment: &Segment,
+    bytes: &[u8],
+    from: usize,
+    last: &Segment,
+    end: Position,
+) -> Result<Option<usize>, Error> {
+    let mut dirty_end = None;
+    for offset in (from..bytes.len()).step_by(ALIGNMENT) {
+        if bytes[offset..].starts_with(&BATCH_MAGIC)
+            && let Some(header) = BatchHeader::decode(bytes, offset, segment.seed)
+        {
+            dirty_end = Some((offset + BATCH_HEADER_BYTES + header.bytes as usize).min(bytes.len()));
+            if header.synced <= end {
+                continue;
+            }
+            let detail = format!(
+                "what was on disk here is gone: batch {} at byte {offset} of segment {} was written after it",
+                header.number, segment.number
+            );
+            return Err(Error::damaged(&last.path, end.offset() as u64, detail));
+        }
+    }
+    Ok(dirty_end)
+}
+
+/// Opens the log for writing: cuts a torn tail off, makes what was found durable and says so in a
+/// first batch.
+pub(crate) fn open(dir: &Path, options: &Options, lock: Arc<Lock>) -> Result<Opened, Error> {
+    let disk = &*options.disk;
+    let (numbers, free) = list_segments(disk, dir)?;
+    let free = usable(disk, free, options.segment_bytes)?;
+    let Some(replayed) = replay(disk, dir, &numbers)? else { return create(dir, options, lock, free) };
+    let last = Arc::clone(&replayed.segments[&replayed.end.segment()]);
+    let spare = cut_tail(disk, dir, &last, replayed.end, replayed.dirty_end, replayed.later, options)?;
+    let state = State { index: replayed.index, segments: replayed.segments };
+    let shared = Arc::new(LogShared::new(dir.to_path_buf(), options, lock, state, free, spare));
+    let offset = replayed.end.offset();
+    let mut writer = LogWriter::new(Arc::clone(&shared), last, offset, replayed.next_number, replayed.end);
+    if offset == SEGMENT_HEADER_BYTES {
+        writer.write_catalog()?;
+    }
+    writer.write_evidence()?;
+    Ok(Opened { writer, reader: LogReader::new(Arc::clone(&shared)), shared })
+}
+
+fn create(dir: &Path, options: &Options, lock: Arc<Lock>, mut free: Vec<PathBuf>) -> Result<Opened, Error> {
+    let file = free.pop();
+    let segment = segment::prepare(&*options.disk, dir, 1, options.segment_bytes, file.as_deref())?;
+    let segment = Arc::new(segment);
+    let segments = BTreeMap::from([(1, Arc::clone(&segment))]);
+    let state = State { index: Index::default(), segments };
+    let shared = Arc::new(LogShared::new(dir.to_path_buf(), options, lock, state, free, None));
+    let mut writer = LogWriter::new(Arc::clone(&shared), segment, SEGMENT_HEADER_BYTES, 1, Segment::first(1));
+    writer.write_catalog()?;
+    writer.sync()?;
+    Ok(Opened { writer, reader: LogReader::new(Arc::clone(&shared)), shared })
+}
+
+/// Free files of the right length; others (of a crash, or of another segment size) go.
+fn usable(disk: &dyn Disk, free: Vec<PathBuf>, bytes: u64) -> Result<Vec<PathBuf>, Error> {
+    let mut usable = Vec::new();
+    for path in free {
+        let length = disk.open(&path).and_then(|f| f.len()).map_err(|e| Error::io("open", &path, e))?;
+        if length == bytes {
+            usable.push(path);
+        } else {
+            disk.remove(&path).map_err(|e| Error::io("remove", &path, e))?;
+        }
+    }
+    Ok(usable)
+}
+
+/// Overwrites what follows the log's end and returns an untouched next segment as the spare.
+fn cut_tail(
+    disk: &dyn Disk,
+    dir: &Path,
+    last: &Segment,
+    end: Position,
+    dirty_end: usize,
+    later: Vec<(Segment, bool)>,
+    options: &Options,
+) -> Result<Option<Segment>, Error> {
+    let mut spare = None;
+    // The newest goes first, so that a crash in between leaves no hole.
+    for (segment, dirty) in later.into_iter().rev() {
+        if segment.number == end.segment() + 1 && !dirty && segment.bytes == options.segment_bytes {
+            spare = Some(segment);
+        } else {
+            tracing::warn!("removing {}: it was not synced before the stop", segment.path.display());
+            disk.remove(&segment.path).map_err(|e| Error::io("remove", &segment.path, e))?;
+            disk.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
+        }
+    }
+    if dirty_end > end.offset() {
+        let (file, offset, bytes) = (last.path.display(), end.offset(), dirty_end - end.offset());
+        tracing::warn!("{file}: cutting {bytes} bytes at {offset} that were not synced before the stop");
+        let zeros = vec![0; bytes];
+        write_all_at(&*last.file, &zeros, offset as u64)
+            .map_err(|e| Error::io("write", &last.path, e.source))?;
+    }
+    // Also what was read may be in memory only, after a killed process.
+    last.file.sync().map_err(|e| Error::Io { action: "sync", file: last.path.clone(), source: e })?;
+    Ok(spare)
+}

@@ -1,0 +1,148 @@
+//! Segment files: made in the background, written once from front to back, then recycled.
+//!
+//! A file is called `free-<n>.log` until it is complete (full length of written zeros, or the
+//! content of its last use) and gets its number only when its header is durable. So a numbered
+//! file whose header does not check is damage, never a leftover of a crash.
+
+use super::format::{Position, SEGMENT_HEADER_BYTES, Seed, SegmentHeader};
+use crate::{
+    Error,
+    disk::{Disk, DiskFile, read_up_to, write_all_at},
+};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+const ZEROS_BYTES: usize = 1 << 20;
+
+/// A numbered segment file.
+pub(crate) struct Segment {
+    pub(crate) number: u64,
+    pub(crate) path: PathBuf,
+    pub(crate) file: Box<dyn DiskFile>,
+    pub(crate) seed: Seed,
+    pub(crate) bytes: u64,
+}
+
+pub(crate) fn segment_name(number: u64) -> String {
+    format!("{number:020}.log")
+}
+
+/// What a name in the log directory stands for.
+pub(crate) enum Name {
+    Segment(u64),
+    Free,
+    Other,
+}
+
+pub(crate) fn parse_name(name: &str) -> Name {
+    let Some(stem) = name.strip_suffix(".log") else { return Name::Other };
+    match stem.parse() {
+        Ok(number) if stem.len() == 20 => Name::Segment(number),
+        _ if stem.starts_with("free-") => Name::Free,
+        _ => Name::Other,
+    }
+}
+
+/// Makes segment `number` out of a free file or a new one. Durable when it returns.
+pub(crate) fn prepare(
+    disk: &dyn Disk,
+    dir: &Path,
+    number: u64,
+    bytes: u64,
+    free: Option<&Path>,
+) -> Result<Segment, Error> {
+    let path = dir.join(segment_name(number));
+    let fresh = dir.join(free_name(number));
+    let source = free.unwrap_or(&fresh);
+    let file = if free.is_some() {
+        disk.open(source).map_err(|e| Error::io("open", source, e))?
+    } else {
+        let file = disk.create(source).map_err(|e| Error::io("create", source, e))?;
+        if let Err(error) = fill(&*file, bytes, source) {
+            drop(disk.remove(source));
+            return Err(error);
+        }
+        file
+    };
+    let mut salt = [0; 8];
+    getrandom::fill(&mut salt).map_err(|e| Error::io("draw a salt for", source, e.into()))?;
+    let header = SegmentHeader { number, salt: u64::from_le_bytes(salt), bytes };
+    write_all_at(&*file, &header.encode(), 0).map_err(|e| Error::io("write", source, e.source))?;
+    file.sync().map_err(|e| Error::io("sync", source, e))?;
+    disk.rename(source, &path).map_err(|e| Error::io("rename", source, e))?;
+    disk.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
+    Ok(Segment { number, path, file, seed: Seed::new(number, header.salt), bytes })
+}
+
+fn fill(file: &dyn DiskFile, bytes: u64, path: &Path) -> Result<(), Error> {
+    let zeros = vec![0; ZEROS_BYTES.min(bytes as usize)];
+    let mut at = 0;
+    while at < bytes {
+        let length = (bytes - at).min(zeros.len() as u64);
+        write_all_at(file, &zeros[..length as usize], at).map_err(|e| Error::io("write", path, e.source))?;
+        at += length;
+    }
+    Ok(())
+}
+
+/// Turns a segment that nobody needs any more into a free file if `keep` and if no reader holds it,
+/// else removes it. Returns whether there is a free file now.
+pub(crate) fn release(
+    disk: &dyn Disk,
+    dir: &Path,
+    segment: &Arc<Segment>,
+    keep: bool,
+) -> Result<bool, Error> {
+    let path = &segment.path;
+    // A reader that still holds it would see the file's next content; nobody can take it up newly.
+    let keep = keep && Arc::strong_count(segment) == 1;
+    let done = match if keep {
+        disk.rename(path, &dir.join(free_name(segment.number)))
+    } else {
+        disk.remove(path)
+    } {
+        // A second try, after the directory could not be synced.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        done => done.map(|()| keep),
+    };
+    let done = done.map_err(|e| Error::io("give up", path, e))?;
+    disk.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
+    Ok(done)
+}
+
+pub(crate) fn free_name(number: u64) -> String {
+    format!("free-{number}.log")
+}
+
+/// Opens a numbered file for recovery and reads all of it.
+pub(crate) fn load(disk: &dyn Disk, dir: &Path, number: u64) -> Result<(Segment, Vec<u8>), Error> {
+    let path = dir.join(segment_name(number));
+    let file = disk.open(&path).map_err(|e| Error::io("open", &path, e))?;
+    let length = file.len().map_err(|e| Error::io("read", &path, e))?;
+    let mut bytes =
+        vec![0; usize::try_from(length).unwrap_or(usize::MAX).min(crate::SEGMENT_BYTES_MAX as usize)];
+    let read = read_up_to(&*file, &mut bytes, 0).map_err(|e| Error::io("read", &path, e))?;
+    bytes.truncate(read);
+    match SegmentHeader::decode(&bytes) {
+        Some(header) if header.number != number => {
+            Err(Error::damaged(path, 8, format!("its header says that it is segment {}", header.number)))
+        }
+        Some(header) if header.bytes != length => {
+            Err(Error::damaged(path, length, format!("{length} bytes long instead of {}", header.bytes)))
+        }
+        Some(header) => {
+            let seed = Seed::new(number, header.salt);
+            Ok((Segment { number, path, file, seed, bytes: length }, bytes))
+        }
+        None => Err(Error::damaged(path, 0, "the segment's header does not check")),
+    }
+}
+
+impl Segment {
+    /// Where the first batch of a segment lies.
+    pub(crate) fn first(number: u64) -> Position {
+        Position::new(number, SEGMENT_HEADER_BYTES)
+    }
+}

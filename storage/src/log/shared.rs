@@ -1,0 +1,208 @@
+//! What the log thread, the readers and the maintenance share: the index, the segment files, the
+//! spare and the free ones.
+
+use super::{
+    format::Position,
+    index::Index,
+    segment::{self, Segment},
+};
+use crate::{Error, disk::Disk, lock::Lock};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+pub(crate) struct LogShared {
+    pub(crate) dir: PathBuf,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) segment_bytes: u64,
+    pub(crate) log_bytes: u64,
+    pub(crate) state: RwLock<State>,
+    /// The segment after the current one, made ahead; the lock is held while it is made.
+    pub(crate) spare: Mutex<Option<Segment>>,
+    /// Files of trimmed segments that can become segments again.
+    pub(crate) free: Mutex<Vec<PathBuf>>,
+    /// One trim at a time: segments go oldest first.
+    /// Holds those that have left the index but not yet the directory.
+    trimming: Mutex<VecDeque<Arc<Segment>>>,
+    /// Position up to which the log is known to be on disk.
+    pub(crate) synced: AtomicU64,
+    /// Position behind the last batch.
+    pub(crate) appended: AtomicU64,
+    /// Rolls and trims so far; a cheap sign that something changed.
+    pub(crate) events: AtomicU64,
+    /// Why the log is closed, once it is.
+    pub(crate) poison: OnceLock<String>,
+    /// Called when the spare has been taken, so that the next one is made in the background.
+    pub(crate) on_roll: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    pub(crate) _lock: Arc<Lock>,
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) index: Index,
+    pub(crate) segments: BTreeMap<u64, Arc<Segment>>,
+}
+
+/// The guarded data stays whole when a thread panics: every change is a sequence of memory
+/// operations that cannot fail half way, so a poisoned lock is taken as it is.
+pub(crate) fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl LogShared {
+    pub(crate) fn new(
+        dir: PathBuf,
+        options: &crate::Options,
+        lock: Arc<Lock>,
+        state: State,
+        free: Vec<PathBuf>,
+        spare: Option<Segment>,
+    ) -> Self {
+        Self {
+            dir,
+            disk: Arc::clone(&options.disk),
+            segment_bytes: options.segment_bytes,
+            log_bytes: options.log_bytes,
+            state: RwLock::new(state),
+            spare: Mutex::new(spare),
+            free: Mutex::new(free),
+            trimming: Mutex::new(VecDeque::new()),
+            synced: AtomicU64::new(0),
+            appended: AtomicU64::new(0),
+            events: AtomicU64::new(0),
+            poison: OnceLock::new(),
+            on_roll: OnceLock::new(),
+            _lock: lock,
+        }
+    }
+
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn check_poison(&self) -> Result<(), Error> {
+        self.poison.get().map_or(Ok(()), |reason| Err(Error::Poisoned { reason: reason.clone() }))
+    }
+
+    /// Closes the log for good: what is on disk is no longer known.
+    pub(crate) fn poison(&self, error: &Error) {
+        if self.poison.set(error.to_string()).is_ok() {
+            tracing::error!("the log is closed: {error}");
+        }
+    }
+
+    /// Makes the segment after the current one, unless it is there already.
+    pub(crate) fn prepare_spare(&self) -> Result<(), Error> {
+        let mut spare = hold(&self.spare);
+        if spare.is_none() {
+            *spare = Some(self.make_segment(self.current_number() + 1)?);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn take_spare(&self) -> Result<Segment, Error> {
+        let mut spare = hold(&self.spare);
+        match spare.take() {
+            Some(segment) => Ok(segment),
+            None => self.make_segment(self.current_number() + 1),
+        }
+    }
+
+    fn current_number(&self) -> u64 {
+        self.read().segments.last_key_value().map_or(0, |(number, _)| *number)
+    }
+
+    fn make_segment(&self, number: u64) -> Result<Segment, Error> {
+        let free = hold(&self.free).pop();
+        segment::prepare(&*self.disk, &self.dir, number, self.segment_bytes, free.as_deref())
+    }
+
+    /// The log is on disk up to `position` when this returns. The writer syncs for its own
+    /// promises; this is for maintenance, whose trees must not get ahead of the log.
+    pub(crate) fn sync_up_to(&self, position: Position) -> Result<(), Error> {
+        self.check_poison()?;
+        if self.synced.load(Ordering::Acquire) >= position.0 {
+            return Ok(());
+        }
+        let Some(segment) = self.read().segments.get(&position.segment()).cloned() else { return Ok(()) };
+        segment.file.sync().map_err(|e| {
+            let error = Error::Io { action: "sync", file: segment.path.clone(), source: e };
+            self.poison(&error);
+            error
+        })
+    }
+
+    /// Tells what a tree durably holds, so that the log need not.
+    pub(crate) fn set_applied(&self, partition: u16, generation: u32, seq: u64) {
+        let mut state = self.write();
+        if let Some(log) = state.index.partitions.get_mut(&partition)
+            && log.exists
+            && log.generation == generation
+        {
+            log.applied = log.applied.max(seq);
+        }
+    }
+
+    pub(crate) fn set_pin(&self, partition: u16, pin: Option<u64>) {
+        if let Some(log) = self.write().index.partitions.get_mut(&partition) {
+            log.pin = pin;
+        }
+    }
+
+    /// Bytes of the segments that hold the log now.
+    pub(crate) fn live_bytes(&self) -> u64 {
+        self.read().segments.values().map(|s| s.bytes).sum()
+    }
+
+    /// Gives up the oldest segments that nobody needs. Their files are kept for reuse as long as
+    /// all files together stay within the log's size.
+    pub(crate) fn trim(&self) -> Result<(), Error> {
+        let mut leaving = hold(&self.trimming);
+        self.take_unneeded(&mut leaving)?;
+        while let Some(segment) = leaving.pop_front() {
+            let (number, bytes) = (segment.number, segment.bytes);
+            let files = hold(&self.free).len() as u64 + 2;
+            let reuse = bytes == self.segment_bytes
+                && self.live_bytes() + files * self.segment_bytes <= self.log_bytes;
+            match segment::release(&*self.disk, &self.dir, &segment, reuse) {
+                Ok(true) => hold(&self.free).push(self.dir.join(segment::free_name(number))),
+                Ok(false) => {}
+                Err(error) => {
+                    // A newer one must not go before it: that would leave a hole.
+                    leaving.push_front(segment);
+                    return Err(error);
+                }
+            }
+            self.events.fetch_add(1, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    fn take_unneeded(&self, leaving: &mut VecDeque<Arc<Segment>>) -> Result<(), Error> {
+        // What the index says may rest on a cut, an install or a drop that is not on disk yet, and so
+        // may the catalog that stands in for older segments: first make it durable.
+        let (keep, appended) = {
+            let state = self.read();
+            let appended = Position(self.appended.load(Ordering::Acquire));
+            (state.index.keep_from(appended.segment()), appended)
+        };
+        if self.read().segments.first_key_value().is_none_or(|(first, _)| *first >= keep) {
+            return Ok(());
+        }
+        self.sync_up_to(appended)?;
+        let mut state = self.write();
+        let kept = state.segments.split_off(&keep);
+        leaving.extend(std::mem::replace(&mut state.segments, kept).into_values());
+        state.index.trim_before(keep);
+        Ok(())
+    }
+}

@@ -1,0 +1,166 @@
+//! Opening a store: the log first, then the trees that it names.
+
+use crate::{
+    Error, LogId, LogReader, LogWriter, Options, RecoveredPartition, Trees,
+    lock::Lock,
+    log::{self, PartitionLog},
+    tree::{Common, PartitionTree, parse_folder, sync_dir},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// A directory with a log and trees.
+pub struct Store;
+
+/// An open store. The handles go to the threads that use them; the directory is free again when the
+/// last of them is gone.
+pub struct Opened {
+    /// For the log thread.
+    pub log: LogWriter,
+    /// For whoever reads the log.
+    pub reader: LogReader,
+    /// For the thread that applies.
+    pub trees: Trees,
+    /// What was found, by partition.
+    pub recovered: BTreeMap<u16, RecoveredPartition>,
+}
+
+impl Store {
+    /// Opens the store in `dir`, makes it when there is none.
+    ///
+    /// # Errors
+    /// [`Error::InUse`], [`Error::Damaged`], [`Error::DiskFull`], [`Error::Io`],
+    /// [`Error::BadOption`]. Nothing of a damaged store is changed.
+    pub fn open(dir: &Path, options: &Options) -> Result<Opened, Error> {
+        options.check()?;
+        let (log_dir, trees_dir) = make_dirs(dir)?;
+        let lock = Arc::new(Lock::take(dir)?);
+        let folders = list_folders(&trees_dir)?;
+        let (numbers, _) = log::list_segments(&*options.disk, &log_dir)?;
+        if numbers.is_empty() && !folders.is_empty() {
+            return Err(Error::damaged(log_dir, 0, "there are trees but no log"));
+        }
+        let common = Arc::new(Common::new(trees_dir, options));
+        let opened = log::open(&log_dir, options, lock)?;
+        let (mut recovered, logs) = {
+            let state = opened.shared.read();
+            (state.index.recovered(), state.index.partitions.clone())
+        };
+        let trees = open_trees(&common, &folders, &logs)?;
+        for (partition, recovered) in &mut recovered {
+            let log = &logs[partition];
+            if let Some((_, tree)) = trees.get(partition) {
+                (recovered.applied, recovered.state) = tree.sealed_state()?;
+            }
+            check(&common, *partition, log, recovered, trees.contains_key(partition))?;
+            opened.shared.set_applied(*partition, log.generation, recovered.applied.seq);
+        }
+        remove_unnamed(&common, &folders, &logs)?;
+        let seqno = trees.values().map(|(_, tree)| tree.persisted_seqno()).max().unwrap_or(0);
+        common.seqno.fetch_max(seqno + 1);
+        let found = found(trees, &logs, &recovered);
+        let trees = Trees::new(options, Arc::clone(&opened.shared), common, found)?;
+        Ok(Opened { log: opened.writer, reader: opened.reader, trees, recovered })
+    }
+}
+
+/// Opens the log alone, for tests.
+#[doc(hidden)]
+pub fn open_log(
+    dir: &Path,
+    options: &Options,
+) -> Result<(LogWriter, LogReader, BTreeMap<u16, RecoveredPartition>), Error> {
+    options.check()?;
+    fs::create_dir_all(dir).map_err(|e| Error::io("create", dir, e))?;
+    let opened = log::open(dir, options, Arc::new(Lock::take(dir)?))?;
+    let recovered = opened.shared.read().index.recovered();
+    Ok((opened.writer, opened.reader, recovered))
+}
+
+fn make_dirs(dir: &Path) -> Result<(PathBuf, PathBuf), Error> {
+    let (log, trees) = (dir.join("log"), dir.join("trees"));
+    for path in [&log, &trees] {
+        fs::create_dir_all(path).map_err(|e| Error::io("create", path, e))?;
+    }
+    sync_dir(dir)?;
+    if let Some(parent) = dir.parent().filter(|p| !p.as_os_str().is_empty()) {
+        sync_dir(parent)?;
+    }
+    Ok((log, trees))
+}
+
+pub(crate) fn list_folders(dir: &Path) -> Result<BTreeSet<(u16, u32)>, Error> {
+    let io = |e| Error::io("list", dir, e);
+    let mut folders = BTreeSet::new();
+    for entry in fs::read_dir(dir).map_err(io)? {
+        folders.extend(parse_folder(&entry.map_err(io)?.file_name().to_string_lossy()));
+    }
+    Ok(folders)
+}
+
+type OpenTrees = BTreeMap<u16, (u32, PartitionTree)>;
+
+pub(crate) fn open_trees(
+    common: &Arc<Common>,
+    folders: &BTreeSet<(u16, u32)>,
+    logs: &BTreeMap<u16, PartitionLog>,
+) -> Result<OpenTrees, Error> {
+    let mut trees = BTreeMap::new();
+    for (partition, log) in logs.iter().filter(|(_, log)| log.exists) {
+        if folders.contains(&(*partition, log.generation)) {
+            let tree = PartitionTree::open(common, *partition, log.generation)?;
+            trees.insert(*partition, (log.generation, tree));
+        }
+    }
+    Ok(trees)
+}
+
+/// Log and tree must meet: no entry may be missing between them.
+pub(crate) fn check(
+    common: &Common,
+    partition: u16,
+    log: &PartitionLog,
+    recovered: &RecoveredPartition,
+    has_tree: bool,
+) -> Result<(), Error> {
+    let (applied, base, last) = (recovered.applied.seq, recovered.base.seq, recovered.last);
+    let detail = if log.generation % 2 == 1 && !has_tree {
+        format!("the installed tree {} is missing", log.generation)
+    } else if applied < base {
+        format!("the tree holds entries up to {applied}, but the log begins after {base}")
+    } else if applied > last {
+        format!("the tree holds entries up to {applied}, but the log ends at {last}")
+    } else {
+        return Ok(());
+    };
+    Err(Error::Damaged { file: common.dir.clone(), offset: None, partition: Some(partition), detail })
+}
+
+/// Removes what the log does not name: trees that were replaced or dropped, unfinished stagings.
+fn remove_unnamed(
+    common: &Common,
+    folders: &BTreeSet<(u16, u32)>,
+    logs: &BTreeMap<u16, PartitionLog>,
+) -> Result<(), Error> {
+    for (partition, generation) in folders {
+        if !logs.get(partition).is_some_and(|log| log.exists && log.generation == *generation) {
+            let path = common.dir.join(crate::tree::folder_name(*partition, *generation));
+            tracing::info!("removing {}: the log does not name it", path.display());
+            fs::remove_dir_all(&path).map_err(|e| Error::io("remove", path, e))?;
+        }
+    }
+    Ok(())
+}
+
+fn found(
+    mut trees: OpenTrees,
+    logs: &BTreeMap<u16, PartitionLog>,
+    recovered: &BTreeMap<u16, RecoveredPartition>,
+) -> BTreeMap<u16, (u32, LogId, Option<PartitionTree>)> {
+    let applied = |p: &u16| recovered.get(p).map(|r| r.applied).unwrap_or_default();
+    logs.iter().map(|(p, log)| (*p, (log.generation, applied(p), trees.remove(p).map(|(_, t)| t)))).collect()
+}

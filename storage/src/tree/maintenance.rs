@@ -1,0 +1,231 @@
+//! What runs beside the server's threads: one thread flushes, trims the log and makes spare
+//! segments, another compacts (a large compaction must not hold flushes up).
+//!
+//! A failed job is told in [`Maintenance::failure`] and, for a full disk, tried again at each tick:
+//! the memtable stays in memory and its entries stay in the log, so nothing is lost meanwhile.
+
+use super::partition::{Common, PartitionTree};
+use crate::{
+    Error,
+    log::LogShared,
+    options::{FLUSH_QUEUE_LEN_MAX, TICK_SECONDS},
+};
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+pub(crate) enum Job {
+    Flush(Arc<PartitionTree>),
+    Spare,
+    /// Nothing to do but to look at `stopping`.
+    Wake,
+}
+
+/// Shared by the two threads and the trees' owner.
+pub(crate) struct Maintenance {
+    pub(crate) log: Arc<LogShared>,
+    pub(crate) common: Arc<Common>,
+    /// Seconds since the start, the trees' only sense of time.
+    pub(crate) ticks: AtomicU64,
+    /// Flushes done; with the log's events a cheap sign that `due` must look again.
+    pub(crate) flushes: AtomicU64,
+    pub(crate) queued: AtomicU64,
+    stopping: AtomicBool,
+    failure: Mutex<Option<String>>,
+    retry: Mutex<Vec<Arc<PartitionTree>>>,
+    jobs: Mutex<Sender<Job>>,
+    compactions: Mutex<Sender<Option<Arc<PartitionTree>>>>,
+}
+
+/// The receiving ends, for the threads or for a test that does their work.
+pub(crate) struct Queues {
+    jobs: Receiver<Job>,
+    compactions: Receiver<Option<Arc<PartitionTree>>>,
+}
+
+impl Maintenance {
+    pub(crate) fn new(log: Arc<LogShared>, common: Arc<Common>) -> (Arc<Self>, Queues) {
+        let (jobs, jobs_end) = channel();
+        let (compactions, compactions_end) = channel();
+        let this = Self {
+            log,
+            common,
+            ticks: AtomicU64::new(0),
+            flushes: AtomicU64::new(0),
+            queued: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
+            failure: Mutex::new(None),
+            retry: Mutex::new(Vec::new()),
+            jobs: Mutex::new(jobs),
+            compactions: Mutex::new(compactions),
+        };
+        (Arc::new(this), Queues { jobs: jobs_end, compactions: compactions_end })
+    }
+
+    pub(crate) fn start(self: &Arc<Self>, queues: Queues) -> Result<Vec<JoinHandle<()>>, Error> {
+        let Queues { jobs, compactions } = queues;
+        let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
+            let thread = std::thread::Builder::new().name(name.into()).spawn(body);
+            thread.map_err(|e| Error::io("start a maintenance thread for", &self.common.dir, e))
+        };
+        let (flusher, compactor) = (Arc::clone(self), Arc::clone(self));
+        Ok(vec![
+            spawn("storage-flush", Box::new(move || flusher.run(&jobs)))?,
+            spawn("storage-compact", Box::new(move || compactor.run_compactions(&compactions)))?,
+        ])
+    }
+
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.send(Job::Wake);
+        drop(hold(&self.compactions).send(None));
+    }
+
+    pub(crate) fn send(&self, job: Job) {
+        if let Job::Flush(tree) = &job {
+            tree.jobs.fetch_add(1, Ordering::AcqRel);
+            self.queued.fetch_add(1, Ordering::AcqRel);
+        }
+        // The receiver lives as long as its thread, which ends only after `stop`.
+        drop(hold(&self.jobs).send(job));
+    }
+
+    /// How many more trees may be queued.
+    pub(crate) fn room(&self) -> usize {
+        FLUSH_QUEUE_LEN_MAX.saturating_sub(self.queued.load(Ordering::Acquire) as usize)
+    }
+
+    /// Why the last job failed, until one of its kind succeeds.
+    pub(crate) fn failure(&self) -> Option<String> {
+        hold(&self.failure).clone()
+    }
+
+    fn run(&self, jobs: &Receiver<Job>) {
+        while !self.stopping.load(Ordering::Acquire) {
+            match jobs.recv_timeout(Duration::from_secs(TICK_SECONDS)) {
+                Ok(job) => self.work(job),
+                Err(RecvTimeoutError::Timeout) => self.tick(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn run_compactions(&self, compactions: &Receiver<Option<Arc<PartitionTree>>>) {
+        while let Ok(Some(tree)) = compactions.recv() {
+            if self.stopping.load(Ordering::Acquire) {
+                return;
+            }
+            self.compact(&tree);
+        }
+    }
+
+    /// Does all waiting work on the calling thread.
+    pub(crate) fn work_all(&self, queues: &Queues) {
+        self.tick();
+        while let Ok(job) = queues.jobs.try_recv() {
+            self.work(job);
+        }
+        while let Ok(Some(tree)) = queues.compactions.try_recv() {
+            self.compact(&tree);
+        }
+        self.tidy();
+    }
+
+    pub(crate) fn tick(&self) {
+        self.ticks.fetch_add(TICK_SECONDS, Ordering::AcqRel);
+        for tree in std::mem::take(&mut *hold(&self.retry)) {
+            self.flush(tree);
+        }
+        self.tidy();
+    }
+
+    fn tidy(&self) {
+        self.report(self.log.prepare_spare());
+        self.report(self.log.trim());
+        for dir in std::mem::take(&mut *hold(&self.common.trash)) {
+            match std::fs::remove_dir_all(&dir) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    tracing::warn!("cannot remove {} yet: {e}", dir.display());
+                    hold(&self.common.trash).push(dir);
+                    return;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn work(&self, job: Job) {
+        match job {
+            Job::Flush(tree) => {
+                self.queued.fetch_sub(1, Ordering::AcqRel);
+                self.flush(tree);
+                self.report(self.log.trim());
+            }
+            Job::Spare => self.report(self.log.prepare_spare()),
+            Job::Wake => {}
+        }
+    }
+
+    fn flush(&self, tree: Arc<PartitionTree>) {
+        match self.flush_tree(&tree) {
+            Ok(()) => {
+                self.flushes.fetch_add(1, Ordering::AcqRel);
+                drop(hold(&self.compactions).send(Some(tree)));
+            }
+            Err(error) => {
+                let again = matches!(error, Error::DiskFull { .. });
+                self.report(Err(error));
+                if again {
+                    hold(&self.retry).push(tree);
+                } else {
+                    tree.jobs.fetch_sub(1, Ordering::AcqRel);
+                }
+            }
+        }
+    }
+
+    /// Makes a tree's waiting memtables durable and tells the log.
+    pub(crate) fn flush_tree(&self, tree: &PartitionTree) -> Result<(), Error> {
+        let _one = hold(&tree.flushing);
+        let waiting = tree.waiting();
+        if tree.is_doomed() || waiting.is_empty() {
+            return Ok(());
+        }
+        for sealed in &waiting {
+            self.log.sync_up_to(sealed.log)?;
+        }
+        tree.flush(waiting.len())?;
+        if let Some(applied) = waiting.iter().filter_map(|s| s.applied).next_back() {
+            self.log.set_applied(tree.partition, tree.generation, applied.seq);
+        }
+        Ok(())
+    }
+
+    fn compact(&self, tree: &PartitionTree) {
+        match tree.compact() {
+            Ok(_) => {}
+            Err(error) => self.report(Err(error)),
+        }
+        tree.jobs.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    fn report(&self, result: Result<(), Error>) {
+        let Err(error) = result else { return };
+        let text = error.to_string();
+        let mut failure = hold(&self.failure);
+        if failure.as_ref() != Some(&text) {
+            tracing::error!("storage maintenance: {text}");
+            *failure = Some(text);
+        }
+    }
+}
+
+pub(crate) fn hold<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,364 @@
+//! The trees: one per partition, with the keys and values that committed entries produced.
+//!
+//! A tree is in memory first ([`Trees::apply`]), without fsync: the log has it. [`Trees::seal`]
+//! ends a memory table together with the log position and the caller's state that belong to it, the
+//! maintenance thread writes it out in one atomic step, and the log may forget it. So after a start
+//! a tree holds exactly the entries up to its `applied`, and the caller replays the rest.
+//!
+//! A partition's tree can be replaced by a staged one: [`Trees::stage`], [`Trees::stage_put`],
+//! [`Trees::stage_finish`], then `Record::Install` in the log, synced, then [`Trees::install`].
+//! The log decides which folder is the tree: even generations grew from the log, odd ones were
+//! staged, and at a start every folder that the log does not name is removed.
+
+mod envelope;
+mod maintenance;
+mod partition;
+mod reader;
+mod snapshot;
+mod stage;
+
+use crate::{
+    Change, Error, LogId, Options,
+    log::{LogShared, Position, next_grown},
+};
+use bytes::Bytes;
+use maintenance::{Job, Maintenance, Queues};
+pub(crate) use partition::{Common, PartitionTree, folder_name, parse_folder};
+pub use reader::{Page, TreeReader};
+pub use snapshot::{Chunk, Snapshot};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+    thread::JoinHandle,
+};
+
+/// Size of a partition's tree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Keys, roughly: an overwritten or removed key counts until compaction has merged it.
+    pub keys: u64,
+    /// Bytes in files.
+    pub bytes: u64,
+}
+
+/// One partition as the owner of the trees sees it.
+struct Slot {
+    generation: u32,
+    tree: Option<Arc<PartitionTree>>,
+    applied: LogId,
+    /// What was sealed last.
+    sealed: LogId,
+    /// Tick of the first change since the last seal.
+    changed: Option<u64>,
+}
+
+/// The trees' owner: all changes go through it, from one thread.
+pub struct Trees {
+    options: Options,
+    log: Arc<LogShared>,
+    common: Arc<Common>,
+    maintenance: Arc<Maintenance>,
+    threads: Vec<JoinHandle<()>>,
+    queues: Option<Queues>,
+    reader: TreeReader,
+    slots: BTreeMap<u16, Slot>,
+    staged: BTreeMap<u16, stage::Stage>,
+    /// Partitions whose memtable is over its size.
+    full: BTreeSet<u16>,
+    /// What `due` has seen of the maintenance's signs of change.
+    seen: u64,
+}
+
+impl Trees {
+    pub(crate) fn new(
+        options: &Options,
+        log: Arc<LogShared>,
+        common: Arc<Common>,
+        found: BTreeMap<u16, (u32, LogId, Option<PartitionTree>)>,
+    ) -> Result<Self, Error> {
+        let (maintenance, queues) = Maintenance::new(Arc::clone(&log), Arc::clone(&common));
+        let reader = TreeReader::default();
+        let slots: BTreeMap<_, _> = found
+            .into_iter()
+            .map(|(partition, (generation, applied, tree))| {
+                let tree = tree.map(Arc::new);
+                (partition, Slot { generation, tree, applied, sealed: applied, changed: None })
+            })
+            .collect();
+        for (partition, slot) in &slots {
+            reader.set(*partition, slot.tree.clone());
+        }
+        let waker = Arc::clone(&maintenance);
+        let (mut threads, mut kept) = (Vec::new(), None);
+        if options.background {
+            threads = maintenance.start(queues)?;
+            drop(log.on_roll.set(Box::new(move || waker.send(Job::Spare))));
+            maintenance.send(Job::Spare);
+        } else {
+            kept = Some(queues);
+        }
+        Ok(Self {
+            options: options.clone(),
+            log,
+            common,
+            maintenance,
+            threads,
+            queues: kept,
+            reader,
+            slots,
+            staged: BTreeMap::new(),
+            full: BTreeSet::new(),
+            seen: u64::MAX,
+        })
+    }
+
+    /// A handle for reads from other threads.
+    #[must_use]
+    pub fn reader(&self) -> TreeReader {
+        self.reader.clone()
+    }
+
+    /// The value of a key; its checksum is verified.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] names the tree's folder, the partition and the key.
+    pub fn get(&self, partition: u16, key: &[u8]) -> Result<Option<Bytes>, Error> {
+        match self.tree(partition) {
+            Some(tree) => tree.get(&envelope::user_key(key)),
+            None => Ok(None),
+        }
+    }
+
+    /// See [`TreeReader::scan`].
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn scan(
+        &self,
+        partition: u16,
+        after: Option<&[u8]>,
+        prefix: &[u8],
+        limit_keys: usize,
+        limit_bytes: usize,
+    ) -> Result<Page, Error> {
+        match self.tree(partition) {
+            Some(tree) => reader::scan(tree, after, prefix, limit_keys, limit_bytes),
+            None => Ok(Page::default()),
+        }
+    }
+
+    /// Makes a partition's tree, which otherwise its first change does; costs a few fsyncs.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::DiskFull`].
+    pub fn create(&mut self, partition: u16) -> Result<(), Error> {
+        self.slot(partition).map(|_| ())
+    }
+
+    /// Applies the changes of committed entries, in memory. `id` is the last of these entries. Must
+    /// come in log order; readers of other threads may see a part of the changes before the rest.
+    ///
+    /// # Errors
+    /// [`Error::Io`] and [`Error::DiskFull`] when the partition's tree has to be made; then nothing
+    /// is applied.
+    ///
+    /// # Panics
+    /// When `id` is not behind what was applied before, or a key is empty or too long.
+    pub fn apply(&mut self, partition: u16, changes: &[Change], id: LogId) -> Result<(), Error> {
+        let limit = self.options.memtable_bytes;
+        let tick = self.maintenance.ticks.load(Ordering::Acquire);
+        let (slot, tree) = self.slot(partition)?;
+        let before = slot.applied.seq;
+        assert!(id.seq > before, "partition {partition}: apply {} after {before}", id.seq);
+        let mut bytes = 0;
+        for change in changes {
+            let (Change::Put { key, .. } | Change::Remove { key }) = change;
+            assert!((1..=crate::KEY_BYTES_MAX).contains(&key.len()), "a key of {} bytes", key.len());
+            let key = envelope::user_key(key);
+            bytes = match change {
+                Change::Put { value, .. } => tree.put(&key, value),
+                Change::Remove { .. } => tree.remove(&key),
+            };
+        }
+        slot.applied = id;
+        slot.changed.get_or_insert(tick);
+        if bytes > limit {
+            self.full.insert(partition);
+        }
+        Ok(())
+    }
+
+    /// Position of the last entry applied to a partition's tree, durable or not.
+    #[must_use]
+    pub fn applied(&self, partition: u16) -> LogId {
+        self.slots.get(&partition).map(|s| s.applied).unwrap_or_default()
+    }
+
+    /// Ends the partition's memory table; `state` is kept with the position applied last. The
+    /// maintenance thread makes both durable in one step.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub fn seal(&mut self, partition: u16, state: &[u8]) -> Result<(), Error> {
+        let log = Position(self.log.appended.load(Ordering::Acquire));
+        let (slot, tree) = self.slot(partition)?;
+        tree.seal(slot.applied, state, log);
+        slot.sealed = slot.applied;
+        slot.changed = None;
+        self.full.remove(&partition);
+        self.maintenance.send(Job::Flush(tree));
+        Ok(())
+    }
+
+    /// Partitions that should be sealed now, most urgent first: those that hold an oversized log
+    /// back, those with a large memory table, those unsealed for long. Cheap when nothing has changed.
+    pub fn due(&mut self) -> Vec<u16> {
+        let maintenance = &self.maintenance;
+        let seen = maintenance.ticks.load(Ordering::Acquire)
+            + maintenance.flushes.load(Ordering::Acquire)
+            + self.log.events.load(Ordering::Acquire);
+        if self.full.is_empty() && seen == self.seen {
+            return Vec::new();
+        }
+        self.seen = seen;
+        let room = maintenance.room();
+        let idle = |partition: &u16| {
+            let slot = self.slots.get(partition);
+            slot.is_some_and(|s| {
+                s.applied > s.sealed && s.tree.as_ref().is_some_and(|t| t.jobs.load(Ordering::Acquire) == 0)
+            })
+        };
+        let mut due = self.holding_the_log();
+        due.extend(&self.full);
+        let now = maintenance.ticks.load(Ordering::Acquire);
+        let old = |slot: &Slot| slot.changed.is_some_and(|c| now - c >= self.options.seal_seconds);
+        due.extend(self.slots.iter().filter(|(_, slot)| old(slot)).map(|(p, _)| *p));
+        let mut seen = BTreeSet::new();
+        due.retain(|p| idle(p) && seen.insert(*p));
+        due.truncate(room);
+        due
+    }
+
+    /// While the log is over its size: the partitions with unsealed entries in its oldest segments.
+    fn holding_the_log(&self) -> Vec<u16> {
+        let over = self.log.live_bytes().saturating_sub(self.options.log_bytes);
+        if over == 0 {
+            return Vec::new();
+        }
+        let state = self.log.read();
+        let oldest = state.segments.first_key_value().map_or(0, |(number, _)| *number);
+        let until = oldest + over.div_ceil(self.options.segment_bytes);
+        let needed = |p: &u16| state.index.get(*p).and_then(|l| l.needed());
+        let mut holding: Vec<_> = self
+            .slots
+            .keys()
+            .filter_map(|p| Some((needed(p)?, *p)))
+            .filter(|(at, _)| at.segment() < until)
+            .collect();
+        holding.sort_unstable();
+        holding.into_iter().map(|(_, p)| p).collect()
+    }
+
+    /// Removes a partition's tree. To be called when `Record::Drop` is synced, and before anything
+    /// is applied to a new partition of the same number.
+    pub fn drop_partition(&mut self, partition: u16) {
+        self.staged.remove(&partition);
+        self.full.remove(&partition);
+        let Some(slot) = self.slots.get_mut(&partition) else { return };
+        if let Some(tree) = slot.tree.take() {
+            tree.doom();
+        }
+        let generation = next_grown(slot.generation);
+        *slot = Slot {
+            generation,
+            tree: None,
+            applied: LogId::default(),
+            sealed: LogId::default(),
+            changed: None,
+        };
+        self.reader.set(partition, None);
+        self.maintenance.send(Job::Wake);
+    }
+
+    /// Keys (approximate) and bytes of a partition's tree.
+    #[must_use]
+    pub fn statistics(&self, partition: u16) -> Statistics {
+        self.tree(partition).map_or_else(Statistics::default, |tree| Statistics {
+            keys: tree.approximate_keys(),
+            bytes: tree.disk_bytes(),
+        })
+    }
+
+    /// Bytes that the disk has left for this process.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn free_bytes(&self) -> Result<u64, Error> {
+        let stat = rustix::fs::statvfs(&self.common.dir)
+            .map_err(|e| Error::io("ask for the room on", &self.common.dir, e.into()))?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    /// Whether the disk has more left than its reserve. Below it the server should refuse writes:
+    /// flushes and the log still need room.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn has_room(&self) -> Result<bool, Error> {
+        Ok(self.free_bytes()? > self.options.reserve_bytes)
+    }
+
+    /// What the maintenance threads could not do last, if anything. A full disk heals by itself
+    /// once there is room; anything else needs a person.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        self.maintenance.failure()
+    }
+
+    /// Does the maintenance threads' work, for tests that switched them off.
+    #[doc(hidden)]
+    pub fn maintain(&mut self) {
+        if let Some(queues) = &self.queues {
+            self.maintenance.work_all(queues);
+        }
+    }
+
+    fn tree(&self, partition: u16) -> Option<&Arc<PartitionTree>> {
+        self.slots.get(&partition)?.tree.as_ref()
+    }
+
+    fn slot(&mut self, partition: u16) -> Result<(&mut Slot, Arc<PartitionTree>), Error> {
+        let slot = self.slots.entry(partition).or_insert(Slot {
+            generation: 0,
+            tree: None,
+            applied: LogId::default(),
+            sealed: LogId::default(),
+            changed: None,
+        });
+        if let Some(tree) = &slot.tree {
+            let tree = Arc::clone(tree);
+            return Ok((slot, tree));
+        }
+        let tree = Arc::new(PartitionTree::open(&self.common, partition, slot.generation)?);
+        sync_dir(&self.common.dir)?;
+        slot.tree = Some(Arc::clone(&tree));
+        self.reader.set(partition, Some(Arc::clone(&tree)));
+        Ok((slot, tree))
+    }
+}
+
+impl Drop for Trees {
+    /// Ends the maintenance threads after what they are doing now. Nothing is flushed: the log has it.
+    fn drop(&mut self) {
+        self.maintenance.stop();
+        for thread in self.threads.drain(..) {
+            // A panic on a maintenance thread has been printed already.
+            drop(thread.join());
+        }
+    }
+}
+
+pub(crate) fn sync_dir(dir: &Path) -> Result<(), Error> {
+    std::fs::File::open(dir).and_then(|d| d.sync_all()).map_err(|e| Error::io("sync", dir, e))
+}

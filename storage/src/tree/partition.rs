@@ -1,0 +1,299 @@
+//! One tree of one partition: a folder with an LSM tree, fenced.
+//!
+//! The LSM tree panics on some kinds of damage; every call that reads the disk goes through
+//! [`fence`], which turns a panic into an error. A panic may leave the tree's locks poisoned: then
+//! each later call fails the same way, for this tree only.
+
+use super::envelope;
+use crate::{Error, LogId, SEPARATED_BYTES_MIN, log::Position, options::Options};
+use bytes::Bytes;
+use lsm_tree::{
+    AbstractTree, AnyTree, Cache, Config, DescriptorTable, Guard, KvSeparationOptions, SeqNo,
+    SequenceNumberCounter,
+};
+use std::{
+    io,
+    ops::Bound,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+/// What all trees of a store have in common.
+pub(crate) struct Common {
+    pub(crate) dir: PathBuf,
+    pub(crate) cache: Arc<Cache>,
+    pub(crate) descriptors: Arc<DescriptorTable>,
+    pub(crate) seqno: SequenceNumberCounter,
+    /// Folders of trees that nobody uses any more, for the maintenance thread to remove.
+    pub(crate) trash: Mutex<Vec<PathBuf>>,
+}
+
+impl Common {
+    pub(crate) fn new(dir: PathBuf, options: &Options) -> Self {
+        Self {
+            dir,
+            cache: Arc::new(Cache::with_capacity_bytes(options.cache_bytes)),
+            descriptors: Arc::new(DescriptorTable::new(options.open_files)),
+            // Zero would be the number of a version that no snapshot can see.
+            seqno: SequenceNumberCounter::new(1),
+            trash: Mutex::new(Vec::new()),
+        }
+    }
+}
+
+/// A memtable that waits for its flush, and what the flush makes durable.
+#[derive(Clone, Copy)]
+pub(crate) struct Sealed {
+    /// `None` for a part of a staging, which is durable only when it is finished.
+    pub(crate) applied: Option<LogId>,
+    /// The log must be on disk up to here first: a tree never gets ahead of it.
+    pub(crate) log: Position,
+}
+
+pub(crate) struct PartitionTree {
+    pub(crate) partition: u16,
+    pub(crate) generation: u32,
+    pub(crate) dir: PathBuf,
+    common: Arc<Common>,
+    tree: AnyTree,
+    sealed: Mutex<Vec<Sealed>>,
+    /// Held from the look at the waiting memtables until they are flushed.
+    pub(crate) flushing: Mutex<()>,
+    /// Jobs under way or waiting: flush and compaction.
+    pub(crate) jobs: AtomicUsize,
+    /// Set when the tree has been replaced or dropped: its folder goes with the last handle.
+    doomed: AtomicBool,
+    /// Read while a snapshot looks up its version, written while a watermark is taken: versions
+    /// below a watermark may go, so no snapshot may be between its number and its version then.
+    watermark: RwLock<()>,
+}
+
+pub(crate) type RawIterator = Box<dyn DoubleEndedIterator<Item = lsm_tree::IterGuardImpl> + Send>;
+
+pub(crate) fn folder_name(partition: u16, generation: u32) -> String {
+    format!("{partition}-{generation}")
+}
+
+pub(crate) fn parse_folder(name: &str) -> Option<(u16, u32)> {
+    let (partition, generation) = name.split_once('-')?;
+    let parsed = (partition.parse().ok()?, generation.parse().ok()?);
+    (folder_name(parsed.0, parsed.1) == name).then_some(parsed)
+}
+
+/// Runs a call into the LSM tree; damage and panics become errors.
+pub(crate) fn fence<T>(
+    dir: &Path,
+    partition: u16,
+    what: &'static str,
+    call: impl FnOnce() -> lsm_tree::Result<T>,
+) -> Result<T, Error> {
+    let damaged = |detail: String| Error::Damaged {
+        file: dir.to_path_buf(),
+        offset: None,
+        partition: Some(partition),
+        detail,
+    };
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(lsm_tree::Error::Io(e))) => match e.kind() {
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::NotFound => {
+                Err(damaged(format!("cannot {what}: {e}")))
+            }
+            _ => Err(Error::io(what, dir, e)),
+        },
+        Ok(Err(e)) => Err(damaged(format!("cannot {what}: {e}"))),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("panic");
+            Err(damaged(format!("cannot {what}: {text}")))
+        }
+    }
+}
+
+impl PartitionTree {
+    /// Opens the tree's folder; makes it when there is none.
+    pub(crate) fn open(common: &Arc<Common>, partition: u16, generation: u32) -> Result<Self, Error> {
+        let dir = common.dir.join(folder_name(partition, generation));
+        let separation = KvSeparationOptions::default()
+            .separation_threshold(SEPARATED_BYTES_MIN + envelope::CRC_BYTES as u32);
+        let tree = fence(&dir, partition, "open the tree in", || {
+            Config::new(&dir, common.seqno.clone(), SequenceNumberCounter::default())
+                .use_cache(Arc::clone(&common.cache))
+                .use_descriptor_table(Some(Arc::clone(&common.descriptors)))
+                .with_kv_separation(Some(separation))
+                .open()
+        })?;
+        Ok(Self {
+            partition,
+            generation,
+            dir,
+            common: Arc::clone(common),
+            tree,
+            sealed: Mutex::default(),
+            flushing: Mutex::default(),
+            jobs: AtomicUsize::new(0),
+            doomed: AtomicBool::new(false),
+            watermark: RwLock::new(()),
+        })
+    }
+
+    pub(crate) fn put(&self, key: &[u8], value: &[u8]) -> u64 {
+        self.tree.insert(key, envelope::seal_value(key, value), self.common.seqno.next()).1
+    }
+
+    pub(crate) fn remove(&self, key: &[u8]) -> u64 {
+        self.tree.remove(key, self.common.seqno.next()).1
+    }
+
+    /// `key` with its first byte.
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
+        let stored = fence(&self.dir, self.partition, "read", || self.tree.get(key, SeqNo::MAX))?;
+        stored.map(|stored| self.open_value(key, stored)).transpose()
+    }
+
+    fn open_value(&self, key: &[u8], stored: lsm_tree::Slice) -> Result<Bytes, Error> {
+        envelope::open_value(key, stored).ok_or_else(|| {
+            let detail = format!("the value of key \"{}\" does not check", key[1..].escape_ascii());
+            let (file, partition) = (self.dir.clone(), Some(self.partition));
+            Error::Damaged { file, offset: None, partition, detail }
+        })
+    }
+
+    /// Iterates over what is there now; later writes are seen or not.
+    pub(crate) fn range(&self, bounds: (Bound<Vec<u8>>, Bound<Vec<u8>>)) -> Result<RawIterator, Error> {
+        self.range_at(bounds, SeqNo::MAX)
+    }
+
+    /// Iterates over exactly what has been written before this call. To be called by the thread
+    /// that writes.
+    pub(crate) fn range_now(&self, bounds: (Bound<Vec<u8>>, Bound<Vec<u8>>)) -> Result<RawIterator, Error> {
+        let _held = self.watermark.read().unwrap_or_else(PoisonError::into_inner);
+        self.range_at(bounds, self.common.seqno.get())
+    }
+
+    fn watermark(&self) -> SeqNo {
+        let _held = self.watermark.write().unwrap_or_else(PoisonError::into_inner);
+        self.common.seqno.get()
+    }
+
+    fn range_at(&self, bounds: (Bound<Vec<u8>>, Bound<Vec<u8>>), seqno: SeqNo) -> Result<RawIterator, Error> {
+        fence(&self.dir, self.partition, "read", || Ok(self.tree.range(bounds, seqno, None)))
+    }
+
+    /// The next pair of an iterator, the key without its first byte.
+    pub(crate) fn next(&self, iterator: &mut RawIterator) -> Result<Option<(Bytes, Bytes)>, Error> {
+        let pair =
+            fence(&self.dir, self.partition, "read", || iterator.next().map(Guard::into_inner).transpose())?;
+        pair.map(|(key, stored)| {
+            let value = self.open_value(&key, stored)?;
+            Ok((Bytes::copy_from_slice(&key[1..]), value))
+        })
+        .transpose()
+    }
+
+    pub(crate) fn sealed_state(&self) -> Result<(LogId, Bytes), Error> {
+        let Some(applied) = self.get(envelope::APPLIED_KEY)? else { return Ok(Default::default()) };
+        let state = self.get(envelope::STATE_KEY)?;
+        match (envelope::decode_applied(&applied), state) {
+            (Some(applied), Some(state)) => Ok((applied, state)),
+            _ => {
+                let (file, partition) = (self.dir.clone(), Some(self.partition));
+                let detail = "the sealed position does not check".to_owned();
+                Err(Error::Damaged { file, offset: None, partition, detail })
+            }
+        }
+    }
+
+    /// Ends the current memtable with the position and the state that belong to it.
+    pub(crate) fn seal(&self, applied: LogId, state: &[u8], log: Position) {
+        self.put(envelope::APPLIED_KEY, &envelope::encode_applied(applied));
+        self.put(envelope::STATE_KEY, state);
+        self.rotate(Sealed { applied: Some(applied), log });
+    }
+
+    pub(crate) fn rotate(&self, sealed: Sealed) {
+        if self.tree.rotate_memtable().is_some() {
+            self.sealed.lock().unwrap_or_else(PoisonError::into_inner).push(sealed);
+        }
+    }
+
+    /// The memtables that the next flush writes.
+    pub(crate) fn waiting(&self) -> Vec<Sealed> {
+        self.sealed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Writes the waiting memtables to disk; `count` of [`Self::waiting`] are done with.
+    pub(crate) fn flush(&self, count: usize) -> Result<(), Error> {
+        fence(&self.dir, self.partition, "flush the tree in", || {
+            let lock = self.tree.get_flush_lock();
+            self.tree.flush(&lock, self.watermark())
+        })?;
+        self.sealed.lock().unwrap_or_else(PoisonError::into_inner).drain(..count);
+        // The version before the flush holds the memtables; without this until the next flush.
+        fence(&self.dir, self.partition, "tidy the tree in", || {
+            let watermark = self.watermark();
+            self.tree.get_version_history_lock().maintenance(&self.dir, watermark)
+        })
+    }
+
+    /// Merges the first level when it has too many runs; returns whether there was anything to do.
+    pub(crate) fn compact(&self) -> Result<bool, Error> {
+        if self.is_doomed() || self.tree.l0_run_count() < crate::FIRST_LEVEL_RUNS_MAX {
+            return Ok(false);
+        }
+        let strategy =
+            lsm_tree::compaction::Leveled::default().with_l0_threshold(crate::FIRST_LEVEL_RUNS_MAX as u8);
+        fence(&self.dir, self.partition, "compact the tree in", || {
+            self.tree.compact(Arc::new(strategy), self.watermark())
+        })?;
+        Ok(true)
+    }
+
+    pub(crate) fn persisted_seqno(&self) -> u64 {
+        self.tree.get_highest_persisted_seqno().unwrap_or(0)
+    }
+
+    /// Counts the caller's keys; reads the whole tree but for separated values.
+    pub(crate) fn count_keys(&self) -> Result<u64, Error> {
+        let range = (Bound::Included(vec![envelope::USER]), Bound::Excluded(vec![envelope::USER + 1]));
+        let iterator = self.range(range)?;
+        fence(&self.dir, self.partition, "count", || {
+            let mut keys = 0;
+            for guard in iterator {
+                guard.key()?;
+                keys += 1;
+            }
+            Ok(keys)
+        })
+    }
+
+    pub(crate) fn approximate_keys(&self) -> u64 {
+        self.tree.approximate_len() as u64
+    }
+
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        self.tree.disk_space()
+    }
+
+    /// The folder is to go when the last handle goes.
+    pub(crate) fn doom(&self) {
+        self.doomed.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_doomed(&self) -> bool {
+        self.doomed.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for PartitionTree {
+    fn drop(&mut self) {
+        if self.is_doomed() {
+            let mut trash = self.common.trash.lock().unwrap_or_else(PoisonError::into_inner);
+            trash.push(self.dir.clone());
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What the caller writes and reads.
+
+use bytes::Bytes;
+
+/// The epoch in which an entry was first ordered. Opaque here, only ordered and of fixed width.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tag {
+    /// Upper part.
+    pub generation: u32,
+    /// Lower part.
+    pub version: u64,
+}
+
+/// The place of an entry in its partition's log. The default is "before everything" (`seq` 0).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LogId {
+    /// When it was ordered.
+    pub tag: Tag,
+    /// Its number; the first entry of a partition is 1, and none is left out.
+    pub seq: u64,
+}
+
+/// What the log thread appends. One call is one batch: after a crash all of it is there or nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// The next entry of a partition.
+    Entry {
+        /// Whose log it belongs to.
+        partition: u16,
+        /// `seq` must be the partition's last `seq` plus one.
+        id: LogId,
+        /// Opaque.
+        body: Bytes,
+    },
+    /// Entries with `seq > after` are void from here on. `after` is not before what the tree holds.
+    Cut {
+        /// Whose log is cut.
+        partition: u16,
+        /// The last entry that stays.
+        after: u64,
+    },
+    /// Replaces the partition's small opaque durable state.
+    Mark {
+        /// Whose state.
+        partition: u16,
+        /// At most [`crate::MARK_BYTES_MAX`] bytes.
+        mark: Bytes,
+    },
+    /// The finished staged tree `generation` becomes the partition's tree; its log is empty and
+    /// begins after `base`.
+    Install {
+        /// Which partition.
+        partition: u16,
+        /// What [`crate::Trees::stage`] returned.
+        generation: u32,
+        /// The last entry that the staged tree holds, as given to [`crate::Trees::stage_finish`].
+        base: LogId,
+    },
+    /// The partition is gone: log, mark and tree.
+    Drop {
+        /// Which partition.
+        partition: u16,
+    },
+}
+
+impl Record {
+    /// The partition that the record is about.
+    #[must_use]
+    pub fn partition(&self) -> u16 {
+        match self {
+            Self::Entry { partition, .. }
+            | Self::Cut { partition, .. }
+            | Self::Mark { partition, .. }
+            | Self::Install { partition, .. }
+            | Self::Drop { partition } => *partition,
+        }
+    }
+}
+
+/// Answer of [`crate::LogReader::read`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// Entries in order from the one asked for; empty when there is none yet.
+    Entries(Vec<(LogId, Bytes)>),
+    /// The entry asked for is no longer in the log: what is up to `base` must come from the tree.
+    Trimmed {
+        /// The entry just before the first one that can still be read.
+        base: LogId,
+    },
+}
+
+/// A change to a tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Sets the key.
+    Put {
+        /// The key, not empty.
+        key: Bytes,
+        /// Its new value.
+        value: Bytes,
+    },
+    /// Removes the key; it need not exist.
+    Remove {
+        /// The key, not empty.
+        key: Bytes,
+    },
+}
+
+/// One partition as a start found it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecoveredPartition {
+    /// The entry just before the first one that can still be read from the log.
+    pub base: LogId,
+    /// Changes of tag in the readable log: the tag and the first `seq` with it, ascending.
+    pub runs: Vec<(Tag, u64)>,
+    /// `seq` of the last entry, `base.seq` when there is none.
+    pub last: u64,
+    /// The mark last written, empty when none was.
+    pub mark: Bytes,
+    /// What the tree durably holds; not before `base`, not after `last`.
+    pub applied: LogId,
+    /// The state sealed together with `applied`.
+    pub state: Bytes,
+}
