@@ -1,0 +1,141 @@
+//! The text protocol: one request per line, in two dialects that the family's clients speak.
+//!
+//! The case of a request's verb chooses the dialect, request by request: `put k v` is answered
+//! `put_success k`, and `PUT k v` is answered `PUT_SUCCESS k v`. `docs/text-protocol.md` tells users what can
+//! be sent and what comes back.
+//!
+//! The way of a request: [`TextDecoder::decode`] cuts a line off the bytes that have arrived and reads it as a
+//! [`TextCommand`], or finds a [`TextProblem`] with the line that answers it. The server does what the command
+//! asks, keeps the command, and gives it with a [`TextAnswer`] to [`encode`].
+//!
+//! Invariants:
+//! - The same bytes give the same commands and problems, however the reads split them.
+//! - Keys and values are slices of the bytes that arrived; a request allocates nothing of its own.
+//! - No more than the longest line is kept, and no byte is searched twice for a line's end.
+//! - An answer is one line: what came from elsewhere with a line end inside is never written into one.
+//! - `get_error`, `GET_ERROR`, `delete_error` and `DELETE_ERROR` mean that there is no such key, nothing else.
+//!   A read or delete that failed is an `error` or `FAILED` line.
+//!
+//! Lacking on purpose: an order of answers (they are encoded in the order in which the server calls), and
+//! every Redis command but the inline `PING` and `QUIT`.
+
+mod decoder;
+mod encode;
+mod parse;
+mod problem;
+mod ranges;
+mod scan;
+
+use bytes::Bytes;
+
+pub use decoder::{SKIPPED_BYTES_MAX, TextDecoder, line_bytes_max};
+pub use encode::{LINE_END, SHARED_BYTES_MIN, TextAnswer, encode, encode_parts, greeting};
+pub use problem::{TextProblem, Wrong};
+pub use ranges::{RangeKind, RangeLists, range_list};
+
+/// Which table of replies a request is answered from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// The TUM dialect: lower-case verbs, and mixed ones.
+    Lower,
+    /// The ECE419 dialect: verbs in upper case throughout.
+    Upper,
+}
+
+impl Dialect {
+    /// The dialect of a verb, known or not: upper when it has upper-case letters and no lower-case ones.
+    #[must_use]
+    pub fn of(verb: &[u8]) -> Self {
+        let upper = verb.iter().any(u8::is_ascii_uppercase) && !verb.iter().any(u8::is_ascii_lowercase);
+        if upper { Self::Upper } else { Self::Lower }
+    }
+
+    /// The word of this dialect out of two.
+    fn word(self, lower: &'static str, upper: &'static str) -> &'static str {
+        match self {
+            Self::Lower => lower,
+            Self::Upper => upper,
+        }
+    }
+}
+
+/// What a line asks for. Keys have 1..=`KEY_BYTES_MAX` bytes without blanks; values have one byte at least.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TextRequest {
+    /// `put <key> <value>`: set a value.
+    Put {
+        /// The key.
+        key: Bytes,
+        /// The rest of the line, with its inner blanks.
+        value: Bytes,
+    },
+    /// `get <key>`: tell a value.
+    Get {
+        /// The key.
+        key: Bytes,
+    },
+    /// `delete <key>`, `PUT <key>` or `PUT <key> null`: remove a value.
+    Delete {
+        /// The key.
+        key: Bytes,
+    },
+    /// `keyrange`: which server coordinates which range.
+    Keyrange,
+    /// `keyrange_read`: which servers answer gets of which range.
+    KeyrangeRead,
+    /// `PING`, of Redis' inline commands, for health checks.
+    Ping {
+        /// The rest of the line, to be sent back instead of `PONG`.
+        message: Option<Bytes>,
+    },
+    /// `QUIT`, of Redis' inline commands: answer and close the connection.
+    Quit,
+}
+
+impl TextRequest {
+    /// The key that it is about, for those that have one.
+    #[must_use]
+    pub fn key(&self) -> Option<&Bytes> {
+        match self {
+            Self::Put { key, .. } | Self::Get { key } | Self::Delete { key } => Some(key),
+            Self::Keyrange | Self::KeyrangeRead | Self::Ping { .. } | Self::Quit => None,
+        }
+    }
+
+    /// Its verb in lower case.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Put { .. } => "put",
+            Self::Get { .. } => "get",
+            Self::Delete { .. } => "delete",
+            Self::Keyrange => "keyrange",
+            Self::KeyrangeRead => "keyrange_read",
+            Self::Ping { .. } => "ping",
+            Self::Quit => "quit",
+        }
+    }
+}
+
+/// A request and the dialect to answer it in. It is kept until then: answers repeat its key, some its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TextCommand {
+    /// Of the verb.
+    pub dialect: Dialect,
+    /// What is asked.
+    pub request: TextRequest,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_all_upper_is_upper() {
+        for verb in ["PUT", "KEYRANGE_READ", "X1", "A\u{fc}"] {
+            assert_eq!(Dialect::of(verb.as_bytes()), Dialect::Upper, "{verb}");
+        }
+        for verb in ["put", "Put", "PUt", "", "123", "_", "\u{fc}"] {
+            assert_eq!(Dialect::of(verb.as_bytes()), Dialect::Lower, "{verb}");
+        }
+    }
+}
