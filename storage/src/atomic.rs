@@ -16,6 +16,10 @@ const HEADER_BYTES: usize = 16;
 pub const ATOMIC_BYTES_MAX: usize = 16 << 20;
 
 /// Replaces the file `name` in `dir` by `content`, durably.
+///
+/// # Errors
+/// [`Error::TooLarge`], [`Error::DiskFull`], [`Error::Io`]; the old content stays, except that after a
+/// failed fsync of the directory either may be there.
 pub fn write_atomically(dir: &Path, name: &str, content: &[u8]) -> Result<(), Error> {
     if content.len() > ATOMIC_BYTES_MAX {
         let (bytes, max) = (content.len() as u64, ATOMIC_BYTES_MAX as u64);
@@ -35,8 +39,10 @@ pub fn write_atomically(dir: &Path, name: &str, content: &[u8]) -> Result<(), Er
     write().map_err(|e| Error::io("replace", path.clone(), e))
 }
 
-/// Reads a file written by [`write_atomically`]; `None` when there is none. One that does not
-/// check is [`Error::Damaged`] and names the file.
+/// Reads a file written by [`write_atomically`]; `None` when there is none.
+///
+/// # Errors
+/// [`Error::Damaged`] names a file that does not check; [`Error::Io`].
 pub fn read_atomic(dir: &Path, name: &str) -> Result<Option<Vec<u8>>, Error> {
     let path = dir.join(name);
     let bytes = match fs::read(&path) {

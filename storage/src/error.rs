@@ -13,7 +13,7 @@ pub enum Error {
     },
     /// Bytes on disk are not what was written. Set the store aside and fetch the data from the
     /// other copies; nothing that this store answers can be trusted to be complete.
-    #[error("{file} is damaged{}{}: {detail}", at(.offset), of(.partition))]
+    #[error("{file} is damaged{}{}: {detail}", at(*.offset), of(*.partition))]
     Damaged {
         /// The file, or the directory of the tree.
         file: PathBuf,
@@ -75,11 +75,11 @@ pub enum Error {
     },
 }
 
-fn at(offset: &Option<u64>) -> String {
+fn at(offset: Option<u64>) -> String {
     offset.map_or_else(String::new, |o| format!(" at byte {o}"))
 }
 
-fn of(partition: &Option<u16>) -> String {
+fn of(partition: Option<u16>) -> String {
     partition.map_or_else(String::new, |p| format!(" (partition {p})"))
 }
 

@@ -24,15 +24,6 @@
 //! A start after a crash finds every synced batch whole, and of each un-synced one all or nothing;
 //! each tree holds exactly the entries up to its `applied`. Anything else is [`Error::Damaged`].
 
-#![warn(clippy::pedantic)]
-#![allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_lossless,
-    clippy::module_name_repetitions,
-    clippy::must_use_candidate,
-    reason = "sizes are bounded by SEGMENT_BYTES_MAX before they are narrowed; the rest is taste"
-)]
-
 mod atomic;
 #[doc(hidden)]
 pub mod disk;

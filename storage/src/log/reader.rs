@@ -75,6 +75,14 @@ impl LogReader {
         self.shared.set_pin(partition, None);
     }
 
+    /// For tests without trees: what a tree would say once it holds everything up to `seq`.
+    #[doc(hidden)]
+    pub fn forget(&self, partition: u16, seq: u64) -> Result<(), Error> {
+        let generation = self.shared.read().index.get(partition).map_or(0, |log| log.generation);
+        self.shared.set_applied(partition, generation, seq);
+        self.shared.trim()
+    }
+
     /// Bytes of log segments in use.
     #[must_use]
     pub fn live_bytes(&self) -> u64 {

@@ -113,12 +113,22 @@ pub(crate) fn replay(disk: &dyn Disk, dir: &Path, numbers: &[u64]) -> Result<Opt
         }
     };
     let end = Position::new(last.number, offset);
-    let dirty_end = refuse_evidence(&last, &bytes, offset, &last, end)?.unwrap_or(offset);
+    let dirty_end = refuse_evidence(&last, &bytes, offset, (&last.path, end), end)?.unwrap_or(offset);
+    // Where to look when something is missing: where the last batch ends, unless that is the end of
+    // the segment and the next one's first batch is broken.
+    let mut missing = (last.path.clone(), end);
+    if let Some((next, next_bytes)) = &later
+        && dirty_end == offset
+        && decode_batch(next_bytes, SEGMENT_HEADER_BYTES, next.seed).is_none()
+    {
+        missing = (next.path.clone(), Segment::first(next.number));
+    }
     let mut rest = Vec::new();
     let unread = numbers.map(|n| segment::load(disk, dir, *n));
     for loaded in later.map(Ok).into_iter().chain(unread) {
         let (segment, bytes) = loaded?;
-        let dirty = refuse_evidence(&segment, &bytes, SEGMENT_HEADER_BYTES, &last, end)?;
+        let missing = (&missing.0, missing.1);
+        let dirty = refuse_evidence(&segment, &bytes, SEGMENT_HEADER_BYTES, missing, end)?;
         rest.push((segment, dirty.is_some()));
     }
     let next_number = expected.unwrap_or(1);
@@ -160,7 +170,7 @@ fn refuse_evidence(
     segment: &Segment,
     bytes: &[u8],
     from: usize,
-    last: &Segment,
+    (missing, at): (&PathBuf, Position),
     end: Position,
 ) -> Result<Option<usize>, Error> {
     let mut dirty_end = None;
@@ -176,7 +186,7 @@ fn refuse_evidence(
                 "what was on disk here is gone: batch {} at byte {offset} of segment {} was written after it",
                 header.number, segment.number
             );
-            return Err(Error::damaged(&last.path, end.offset() as u64, detail));
+            return Err(Error::damaged(missing, at.offset() as u64, detail));
         }
     }
     Ok(dirty_end)

@@ -72,7 +72,7 @@ impl LogWriter {
     /// it may, or a mark is too long: bugs of the caller.
     pub fn append(&mut self, batch: &[Record]) -> Result<(), Error> {
         self.shared.check_poison()?;
-        let records = self.bytes_of(batch);
+        let records = bytes_of(batch);
         let max = self.shared.segment_bytes as usize - SEGMENT_HEADER_BYTES - BATCH_HEADER_BYTES;
         if records > max {
             return Err(Error::TooLarge { what: "a batch", bytes: records as u64, max: max as u64 });
@@ -109,18 +109,10 @@ impl LogWriter {
         })
     }
 
-    fn bytes_of(&self, batch: &[Record]) -> usize {
-        let body = |record: &Record| match record {
-            Record::Entry { body, .. } => body.len(),
-            Record::Mark { mark, .. } => mark.len(),
-            Record::Install { .. } => 4,
-            Record::Cut { .. } | Record::Drop { .. } => 0,
-        };
-        batch.iter().map(|r| record_bytes(body(r))).sum()
-    }
-
     /// The caller's duties, before a byte is written.
     fn check(&mut self, batch: &[Record]) {
+        // Where a partition begins anew within the batch.
+        let mut begun = BTreeMap::new();
         for record in batch {
             let partition = record.partition();
             let last = self.lasts.entry(partition).or_default();
@@ -130,8 +122,10 @@ impl LogWriter {
                     *last = id.seq;
                 }
                 Record::Cut { after, .. } => {
-                    let state = self.shared.read();
-                    let applied = state.index.get(partition).map_or(0, |l| l.applied.max(l.base.seq));
+                    let applied = begun.get(&partition).copied().unwrap_or_else(|| {
+                        let state = self.shared.read();
+                        state.index.get(partition).map_or(0, |l| l.applied.max(l.base.seq))
+                    });
                     assert!(*after >= applied, "partition {partition}: cut after {after}, applied {applied}");
                     *last = (*last).min(*after);
                 }
@@ -142,8 +136,12 @@ impl LogWriter {
                 Record::Install { generation, base, .. } => {
                     assert!(generation % 2 == 1, "partition {partition}: {generation} was not staged");
                     *last = base.seq;
+                    begun.insert(partition, base.seq);
                 }
-                Record::Drop { .. } => *last = 0,
+                Record::Drop { .. } => {
+                    *last = 0;
+                    begun.insert(partition, 0);
+                }
             }
         }
     }
@@ -288,4 +286,15 @@ impl LogWriter {
     pub fn close(mut self) -> Result<(), Error> {
         self.write_evidence()
     }
+}
+
+/// What the records of a batch take in the log.
+fn bytes_of(batch: &[Record]) -> usize {
+    let body = |record: &Record| match record {
+        Record::Entry { body, .. } => body.len(),
+        Record::Mark { mark, .. } => mark.len(),
+        Record::Install { .. } => 4,
+        Record::Cut { .. } | Record::Drop { .. } => 0,
+    };
+    batch.iter().map(|r| record_bytes(body(r))).sum()
 }

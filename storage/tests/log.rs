@@ -1,0 +1,429 @@
+//! The log under power cuts, kills, torn sectors, damage and failing disks, on a disk in memory.
+
+mod support;
+
+use bytes::Bytes;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+};
+use storage::{Error, LogId, LogReader, LogWriter, Options, Read, Record, RecoveredPartition, Tag, open_log};
+use support::{FakeDisk, seeds};
+
+const SEGMENT_BYTES: u64 = 16 << 10;
+
+type Recovered = BTreeMap<u16, RecoveredPartition>;
+
+fn open(dir: &Path, disk: &FakeDisk) -> Result<(LogWriter, LogReader, Recovered), Error> {
+    let disk = Arc::new(disk.clone());
+    let options =
+        Options { segment_bytes: SEGMENT_BYTES, log_bytes: 6 * SEGMENT_BYTES, disk, ..Options::default() };
+    open_log(dir, &options)
+}
+
+/// What a partition's log must hold.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Model {
+    base: LogId,
+    entries: Vec<(LogId, Bytes)>,
+    mark: Bytes,
+    generation: u32,
+    /// Told to the log as applied: up to here it may be trimmed.
+    applied: u64,
+}
+
+impl Model {
+    fn last(&self) -> LogId {
+        self.entries.last().map_or(self.base, |(id, _)| *id)
+    }
+}
+
+type Models = BTreeMap<u16, Model>;
+
+fn apply(models: &mut Models, record: &Record) {
+    let partition = record.partition();
+    if matches!(record, Record::Drop { .. }) {
+        models.remove(&partition);
+        return;
+    }
+    let model = models.entry(partition).or_default();
+    match record {
+        Record::Entry { id, body, .. } => model.entries.push((*id, body.clone())),
+        Record::Cut { after, .. } => model.entries.retain(|(id, _)| id.seq <= *after),
+        Record::Mark { mark, .. } => model.mark = mark.clone(),
+        Record::Install { generation, base, .. } => {
+            let (mark, generation) = (model.mark.clone(), *generation);
+            *model = Model { base: *base, entries: Vec::new(), mark, generation, applied: base.seq };
+        }
+        Record::Drop { .. } => {}
+    }
+}
+
+fn random_record(random: &mut fastrand::Rng, models: &Models) -> Record {
+    let partition = random.u16(0..4);
+    let model = models.get(&partition).cloned().unwrap_or_default();
+    let last = model.last();
+    let bytes = |random: &mut fastrand::Rng, max| {
+        let length = random.usize(0..max);
+        Bytes::from(std::iter::repeat_with(|| random.u8(..)).take(length).collect::<Vec<_>>())
+    };
+    match random.u8(0..100) {
+        0..4 => Record::Cut { partition, after: random.u64(model.applied..=last.seq) },
+        4..10 => Record::Mark { partition, mark: bytes(random, 300) },
+        10 => Record::Drop { partition },
+        11 | 12 => {
+            let base = LogId { tag: last.tag, seq: last.seq + random.u64(0..100) };
+            Record::Install { partition, generation: (model.generation + 1) | 1, base }
+        }
+        n => {
+            let tag = if n < 20 { next(last.tag, random) } else { last.tag };
+            let max = if random.u8(0..20) == 0 { 6_000 } else { 200 };
+            Record::Entry { partition, id: LogId { tag, seq: last.seq + 1 }, body: bytes(random, max) }
+        }
+    }
+}
+
+fn next(tag: Tag, random: &mut fastrand::Rng) -> Tag {
+    Tag { generation: tag.generation + u32::from(random.bool()), version: tag.version + 1 }
+}
+
+/// Whether what was recovered is exactly this model, apart from what could be trimmed.
+fn matches(models: &Models, recovered: &Recovered, reader: &LogReader) -> Result<(), String> {
+    let names = |m: Vec<&u16>| m.into_iter().copied().collect::<BTreeSet<_>>();
+    if names(models.keys().collect()) != names(recovered.keys().collect()) {
+        return Err("other partitions".into());
+    }
+    for (partition, model) in models {
+        let found = &recovered[partition];
+        if found.last != model.last().seq || found.mark != model.mark {
+            return Err(format!("partition {partition}: last {} of {:?}", found.last, model.last()));
+        }
+        if found.base.seq > model.applied || found.base.seq < model.base.seq {
+            return Err(format!("partition {partition}: base {:?}, applied {}", found.base, model.applied));
+        }
+        let skip = (found.base.seq - model.base.seq) as usize;
+        let base = skip.checked_sub(1).map_or(model.base, |i| model.entries[i].0);
+        if base != found.base {
+            return Err(format!("partition {partition}: base {:?} instead of {base:?}", found.base));
+        }
+        let mut runs: Vec<(Tag, u64)> = Vec::new();
+        for (id, _) in &model.entries[skip..] {
+            if runs.last().is_none_or(|(tag, _)| *tag != id.tag) {
+                runs.push((id.tag, id.seq));
+            }
+        }
+        if runs != found.runs {
+            return Err(format!("partition {partition}: runs {:?} instead of {runs:?}", found.runs));
+        }
+        let mut entries = Vec::new();
+        loop {
+            let from = found.base.seq + 1 + entries.len() as u64;
+            match reader.read(*partition, from, 1_000).map_err(|e| e.to_string())? {
+                Read::Entries(more) if more.is_empty() => break,
+                Read::Entries(more) => entries.extend(more),
+                Read::Trimmed { base } => return Err(format!("trimmed to {base:?}")),
+            }
+        }
+        if entries != model.entries[skip..] {
+            return Err(format!("partition {partition}: other entries"));
+        }
+    }
+    Ok(())
+}
+
+/// One life of a process: random batches, syncs and trims. Returns the models after each batch that
+/// may be what the next start finds, the first being the last one synced.
+fn live(
+    random: &mut fastrand::Rng,
+    writer: &mut LogWriter,
+    reader: &LogReader,
+    models: Models,
+) -> Vec<Models> {
+    let mut possible = vec![models];
+    let eager = random.u8(1..10);
+    for _ in 0..random.usize(0..120) {
+        let mut models = possible.last().unwrap().clone();
+        let mut batch = Vec::new();
+        for _ in 0..random.usize(0..6) {
+            let record = random_record(random, &models);
+            apply(&mut models, &record);
+            batch.push(record);
+        }
+        writer.append(&batch).unwrap();
+        possible.push(models);
+        if random.u8(0..10) < eager {
+            writer.sync().unwrap();
+            possible.drain(..possible.len() - 1);
+        }
+        if random.u8(0..20) == 0 {
+            // As trees do: only what is committed, and so synced, is applied.
+            writer.sync().unwrap();
+            possible.drain(..possible.len() - 1);
+            let models = possible.last_mut().unwrap();
+            let partition = random.u16(0..4);
+            if let Some(model) = models.get_mut(&partition) {
+                model.applied = random.u64(model.applied..=model.last().seq);
+                reader.forget(partition, model.applied).unwrap();
+            }
+        }
+    }
+    possible
+}
+
+#[test]
+fn every_synced_batch_survives_power_cuts_with_sectors_in_any_order() {
+    let dir = tempfile::tempdir().unwrap();
+    for seed in seeds(1_500) {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut disk = FakeDisk::default();
+        let mut possible = vec![Models::new()];
+        for life in 0..random.usize(2..6) {
+            let (mut writer, reader, recovered) = match open(dir.path(), &disk) {
+                Ok(opened) => opened,
+                Err(error) => panic!("SEED={seed}, life {life}: {error}"),
+            };
+            let found: Vec<_> = possible.iter().map(|m| matches(m, &recovered, &reader)).collect();
+            let Some(which) = found.iter().position(Result::is_ok) else {
+                panic!("SEED={seed}, life {life}: {found:?}");
+            };
+            let models = possible.swap_remove(which);
+            possible = live(&mut random, &mut writer, &reader, models);
+            disk = match random.u8(0..4) {
+                0 => disk.kill(),
+                1 => {
+                    writer.close().unwrap();
+                    possible.drain(..possible.len() - 1);
+                    disk.crash(&mut random)
+                }
+                _ => disk.crash(&mut random),
+            };
+        }
+    }
+}
+
+#[test]
+fn the_next_power_cut_may_come_while_the_store_opens() {
+    let dir = tempfile::tempdir().unwrap();
+    for seed in seeds(300) {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let disk = FakeDisk::default();
+        let (mut writer, reader, _) = open(dir.path(), &disk).unwrap();
+        let possible = live(&mut random, &mut writer, &reader, Models::new());
+        drop((writer, reader));
+        let mut disk = disk.crash(&mut random);
+        for _ in 0..4 {
+            // Opening ends at a random sync.
+            let cut = disk.files(|f| f.syncs) + random.usize(1..5);
+            disk.files(|f| f.fail_sync = Some(cut));
+            drop(open(dir.path(), &disk));
+            disk = disk.crash(&mut random);
+        }
+        let (_, reader, recovered) = open(dir.path(), &disk).unwrap_or_else(|e| panic!("SEED={seed}: {e}"));
+        let found: Vec<_> = possible.iter().map(|m| matches(m, &recovered, &reader)).collect();
+        assert!(found.iter().any(Result::is_ok), "SEED={seed}: {found:?}");
+    }
+}
+
+fn entry(seq: u64, body: &[u8]) -> Record {
+    let id = LogId { tag: Tag { generation: 1, version: 1 }, seq };
+    Record::Entry { partition: 0, id, body: Bytes::copy_from_slice(body) }
+}
+
+/// Where the bytes of the log lie: the file and the end of what was written.
+fn used(disk: &FakeDisk) -> Vec<(std::path::PathBuf, usize)> {
+    let end = |bytes: &[u8]| bytes.iter().rposition(|b| *b != 0).map_or(0, |at| at + 1);
+    disk.paths().into_iter().map(|p| (p.clone(), end(&disk.content(&p)))).collect()
+}
+
+#[test]
+fn cut_at_every_byte_what_lies_before_the_cut_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FakeDisk::default();
+    let (mut writer, _, _) = open(dir.path(), &disk).unwrap();
+    let mut ends = Vec::new();
+    for seq in 1..=12 {
+        writer.append(&[entry(seq, &vec![seq as u8; 37 * seq as usize])]).unwrap();
+        ends.push(used(&disk)[0].1);
+    }
+    drop(writer);
+    let disk = disk.settled();
+    let (path, end) = used(&disk)[0].clone();
+    for cut in 512..end {
+        let disk = disk.settled();
+        disk.edit(&path, |bytes| bytes[cut..].fill(0));
+        let (_, _, recovered) = open(dir.path(), &disk).unwrap();
+        let expected = ends.iter().filter(|e| **e <= cut).count() as u64;
+        let last = recovered.get(&0).map_or(0, |p| p.last);
+        assert!(last == expected || last == expected + 1, "cut at {cut}: {last} of {expected}");
+    }
+}
+
+#[test]
+fn a_flipped_byte_in_what_was_synced_is_refused_with_file_and_offset() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FakeDisk::default();
+    let (mut writer, reader, _) = open(dir.path(), &disk).unwrap();
+    let mut models = Models::new();
+    for seq in 1..=60 {
+        let record = entry(seq, &vec![seq as u8; 10 * seq as usize]);
+        apply(&mut models, &record);
+        writer.append(&[record]).unwrap();
+        writer.sync().unwrap();
+    }
+    writer.close().unwrap();
+    drop(reader);
+    let disk = disk.settled();
+    let files = used(&disk);
+    assert!(files.len() >= 2, "more than one segment");
+    let mut refused = 0;
+    for (path, end) in &files {
+        for at in (0..*end).step_by(3) {
+            let damaged = disk.settled();
+            damaged.edit(path, |bytes| bytes[at] ^= 0x40);
+            match open(dir.path(), &damaged) {
+                Err(Error::Damaged { file, offset: Some(offset), .. }) => {
+                    assert!(&file == path && offset <= at as u64, "{at}: {offset} of {}", file.display());
+                    refused += 1;
+                }
+                Err(error) => panic!("{} at {at}: {error}", path.display()),
+                // Padding, or the closing batch itself: nothing is missing.
+                Ok((_, reader, recovered)) => matches(&models, &recovered, &reader).unwrap(),
+            }
+        }
+    }
+    assert!(refused > 5_000, "{refused}");
+}
+
+#[test]
+fn a_missing_or_shortened_segment_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FakeDisk::default();
+    let (mut writer, reader, _) = open(dir.path(), &disk).unwrap();
+    for seq in 1..=60 {
+        writer.append(&[entry(seq, &[7; 1_000])]).unwrap();
+    }
+    writer.close().unwrap();
+    drop(reader);
+    let disk = disk.settled();
+    let paths = disk.paths();
+    // Without its first segments a log looks trimmed: that is noticed where it meets the trees.
+    for path in &paths[1..paths.len() - 1] {
+        let damaged = disk.settled();
+        storage::disk::Disk::remove(&damaged, path).unwrap();
+        assert!(matches!(open(dir.path(), &damaged), Err(Error::Damaged { .. })), "{}", path.display());
+    }
+    for path in &paths {
+        let damaged = disk.settled();
+        damaged.edit(path, |bytes| bytes.truncate(5_000));
+        assert!(matches!(open(dir.path(), &damaged), Err(Error::Damaged { file, .. }) if &file == path));
+    }
+}
+
+#[test]
+fn a_failed_fsync_closes_the_log_and_loses_nothing_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    for fail in 1..40 {
+        let disk = FakeDisk::default();
+        let (mut writer, reader, _) = open(dir.path(), &disk).unwrap();
+        let first = disk.files(|f| f.syncs);
+        disk.files(|f| f.fail_sync = Some(first + fail));
+        let mut acknowledged = 0;
+        for seq in 1.. {
+            let appended = writer.append(&[entry(seq, &[1; 900])]);
+            match appended.and_then(|()| writer.sync()) {
+                Ok(()) => acknowledged = seq,
+                Err(error) => {
+                    assert!(matches!(error, Error::Io { .. }), "{error}");
+                    break;
+                }
+            }
+        }
+        // A spare that could not be made leaves the log open, a failed sync of data closes it.
+        if let Err(error) = writer.append(&[]).and_then(|()| writer.sync()) {
+            assert!(matches!(error, Error::Poisoned { .. } | Error::Io { .. }), "{error}");
+        }
+        drop((writer, reader));
+        let disk = disk.crash(&mut fastrand::Rng::with_seed(fail as u64));
+        let (_, _, recovered) = open(dir.path(), &disk).unwrap();
+        assert!(recovered.get(&0).map_or(0, |p| p.last) >= acknowledged);
+    }
+}
+
+#[test]
+fn a_failed_write_closes_the_log_unless_the_disk_is_full_and_nothing_was_written() {
+    const EIO: i32 = 5;
+    const ENOSPC: i32 = 28;
+    let dir = tempfile::tempdir().unwrap();
+    for (bytes, number) in
+        [(0, ENOSPC), (1, ENOSPC), (200, ENOSPC), (0, EIO), (40_000, ENOSPC), (12_345, EIO)]
+    {
+        let disk = FakeDisk::default();
+        let (mut writer, reader, _) = open(dir.path(), &disk).unwrap();
+        writer.append(&[entry(1, b"first")]).unwrap();
+        writer.sync().unwrap();
+        disk.files(|f| f.fail_write = Some((bytes, number)));
+        let (mut last, mut error) = (1, None);
+        while error.is_none() {
+            match writer.append(&[entry(last + 1, &[3; 300])]).and_then(|()| writer.sync()) {
+                Ok(()) => last += 1,
+                Err(e) => error = Some(e),
+            }
+        }
+        let error = error.unwrap();
+        disk.files(|f| f.fail_write = None);
+        if matches!(error, Error::DiskFull { .. }) {
+            assert_eq!(number, ENOSPC);
+            writer.append(&[entry(last + 1, b"room again")]).unwrap();
+            writer.sync().unwrap();
+            last += 1;
+        } else {
+            let again = writer.append(&[entry(last + 1, b"")]).and_then(|()| writer.sync());
+            assert!(bytes > 0 || number == EIO, "{error}");
+            assert!(matches!(again, Err(Error::Poisoned { .. })) || again.is_ok(), "{again:?}");
+        }
+        drop((writer, reader));
+        let (_, _, recovered) = open(dir.path(), &disk.crash(&mut fastrand::Rng::with_seed(1))).unwrap();
+        assert!(recovered[&0].last >= last);
+    }
+}
+
+#[test]
+fn what_a_value_holds_cannot_pass_for_a_part_of_the_log() {
+    // The content of a whole log, headers and all, written into a value of another one.
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FakeDisk::default();
+    let (mut writer, _, _) = open(dir.path(), &disk).unwrap();
+    writer.append(&[entry(1, b"inner")]).unwrap();
+    writer.sync().unwrap();
+    writer.close().unwrap();
+    let inner = disk.content(&disk.paths()[0])[512..2_048].to_vec();
+    let disk = FakeDisk::default();
+    let (mut writer, _, _) = open(dir.path(), &disk).unwrap();
+    writer.append(&[entry(1, b"kept")]).unwrap();
+    writer.sync().unwrap();
+    writer.append(&[entry(2, &inner)]).unwrap();
+    drop(writer);
+    let path = disk.paths()[0].clone();
+    let disk = disk.settled();
+    // The header of the last batch is torn, its body is whole.
+    disk.edit(&path, |bytes| {
+        let header = bytes.windows(4).position(|w| w == b"kept").unwrap();
+        bytes[header + 8..header + 40].fill(0);
+    });
+    let (_, _, recovered) = open(dir.path(), &disk).unwrap();
+    assert_eq!(recovered[&0].last, 1);
+}
+
+#[test]
+fn a_batch_too_large_is_refused_and_leaves_no_trace() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FakeDisk::default();
+    let (mut writer, _, _) = open(dir.path(), &disk).unwrap();
+    let max = writer.batch_bytes_max() as usize;
+    writer.append(&[entry(1, &vec![1; max - 32])]).unwrap();
+    assert!(matches!(writer.append(&[entry(2, &vec![1; max])]), Err(Error::TooLarge { .. })));
+    let max = writer.batch_bytes_max() as usize;
+    writer.append(&[entry(2, &vec![1; max - 32])]).unwrap();
+    writer.sync().unwrap();
+}
