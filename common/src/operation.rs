@@ -220,6 +220,8 @@ pub enum Outcome {
     },
     /// A tick was applied.
     Ticked {},
+    /// The client had its answer long ago; this is a late duplicate of its request, and it changed nothing.
+    Superseded {},
 }
 wire_enum!(Outcome {
     1 => Written { version, replaced },
@@ -229,6 +231,7 @@ wire_enum!(Outcome {
     5 => ConditionFailed { current },
     6 => TooLarge { bytes },
     7 => Ticked {},
+    8 => Superseded {},
 });
 
 /// A value as it is read.

@@ -63,7 +63,11 @@ impl TryFrom<u32> for Partitions {
     type Error = InvalidPartitions;
 
     fn try_from(count: u32) -> Result<Self, InvalidPartitions> {
-        if count.is_power_of_two() && count <= SLOTS { Ok(Self(count)) } else { Err(InvalidPartitions(count)) }
+        if count.is_power_of_two() && count <= SLOTS {
+            Ok(Self(count))
+        } else {
+            Err(InvalidPartitions(count))
+        }
     }
 }
 

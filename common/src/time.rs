@@ -42,7 +42,9 @@ impl fmt::Debug for Time {
 }
 
 /// Wall-clock time in milliseconds since 1970-01-01 00:00 UTC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, serde::Serialize, serde::Deserialize,
+)]
 pub struct WallTime(pub u64);
 
 /// Both clocks, read at one moment.

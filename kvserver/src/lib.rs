@@ -1,1 +1,3 @@
-//! Placeholder.
+//! Trefoil's server: coordinates its share of the ring and keeps replicas of others' shares.
+
+pub mod core;

@@ -1,0 +1,534 @@
+//! One partition at this server: its log, how far it is committed and applied, and the role that the view gives.
+//!
+//! `applied <= min(commit, durable)`: only what every in-sync copy has, and what is on this disk, reaches the
+//! records. So cutting a log never undoes anything applied; where it would, the process stops.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use common::codec::Wire;
+use common::ids::{Epoch, LogId, PartitionId, Seq, ServerId};
+use common::messages::{Entry, PeerMessage, Reply, Run};
+use common::operation::{Command, Outcome};
+use common::status::{CopyStatus, Role as RoleName};
+use common::time::Time;
+use common::view::{Assignment, Member};
+use common::wire_struct;
+
+use super::coordinator::Coordinator;
+use super::env::{After, Env, ReplyTo, Stray};
+use super::io::{Ask, Effect, LogRecord, Reader};
+use super::limits::{APPEND_BYTES_MAX, TAIL_BYTES_MAX, UNLISTED_KEPT};
+use super::log::Log;
+use super::member::Replica;
+use super::mutation::Mutation;
+
+/// What a copy keeps durably besides its log: in which epoch the log was last brought in step with its
+/// coordinator, and whom this server, as the coordinator of an epoch, has proposed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// The epoch of the last sync; later appends of it never shorten the log.
+    pub synced: Epoch,
+    /// The epoch of `proposed`.
+    pub proposed_in: Epoch,
+    /// Members that were proposed in it.
+    pub proposed: Vec<Member>,
+}
+
+/// A member as it is stored in a mark.
+#[derive(Clone, Copy)]
+struct StoredMember(Member);
+
+impl Wire for StoredMember {
+    fn write(&self, out: &mut Vec<u8>) {
+        self.0.server.write(out);
+        self.0.store.write(out);
+    }
+
+    fn read(input: &mut Bytes) -> Result<Self, common::codec::Malformed> {
+        Ok(Self(Member { server: Wire::read(input)?, store: Wire::read(input)? }))
+    }
+}
+
+struct StoredMark {
+    synced: Epoch,
+    proposed_in: Epoch,
+    proposed: Vec<StoredMember>,
+}
+wire_struct!(StoredMark { synced, proposed_in, proposed });
+
+impl Mark {
+    /// The bytes that the commit log keeps.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let proposed = self.proposed.iter().copied().map(StoredMember).collect();
+        StoredMark { synced: self.synced, proposed_in: self.proposed_in, proposed }.to_wire()
+    }
+
+    /// Reads what `encode` makes; no bytes are the mark of a new copy.
+    ///
+    /// # Errors
+    /// When the bytes are something else.
+    pub fn decode(bytes: Bytes) -> Result<Self, common::codec::Malformed> {
+        if bytes.is_empty() {
+            return Ok(Self::default());
+        }
+        let StoredMark { synced, proposed_in, proposed } = StoredMark::from_wire(bytes)?;
+        Ok(Self { synced, proposed_in, proposed: proposed.into_iter().map(|member| member.0).collect() })
+    }
+}
+
+/// A copy as it was found on disk.
+#[derive(Clone, Debug, Default)]
+pub struct RecoveredCopy {
+    /// The entry before the first one in the log.
+    pub base: LogId,
+    /// Tag changes after it.
+    pub runs: Vec<Run>,
+    /// The last entry.
+    pub last: Seq,
+    /// The last entry that the records contain.
+    pub applied: Seq,
+    /// See [`Mark`].
+    pub mark: Mark,
+}
+
+/// An entry that was ordered here and is not applied yet.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    pub(crate) seq: Seq,
+    pub(crate) to: ReplyTo,
+    pub(crate) since: Time,
+}
+
+/// A request that waits for its coordinator to become active.
+#[derive(Debug)]
+pub(crate) struct Parked {
+    pub(crate) to: ReplyTo,
+    pub(crate) ask: Ask,
+    pub(crate) since: Time,
+}
+
+/// The part that this server has in a partition.
+#[derive(Debug)]
+pub(crate) enum Role {
+    /// None: no view lists this copy.
+    Unlisted,
+    /// The view names this server coordinator, but a former process of it was that: it waits for a newer epoch
+    /// (S3).
+    Resting,
+    /// Orders and acknowledges.
+    Coordinator(Box<Coordinator>),
+    /// Follows: an in-sync replica or a joining one.
+    Replica(Box<Replica>),
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(crate) struct PartitionCopy {
+    pub(crate) id: PartitionId,
+    pub(crate) epoch: Epoch,
+    pub(crate) log: Log,
+    pub(crate) commit: Seq,
+    pub(crate) applied: Seq,
+    /// Entries that the shell is applying.
+    applying: usize,
+    /// The shell is reading entries back for the state machine.
+    reading_back: bool,
+    pub(crate) mark: Mark,
+    /// The newest sync whose mark is on disk.
+    pub(crate) synced_durable: Epoch,
+    /// By former coordinator: until when a promise of this server to it binds.
+    pub(crate) promises: BTreeMap<ServerId, Time>,
+    pub(crate) role: Role,
+    pub(crate) pending: VecDeque<Pending>,
+    pub(crate) parked: VecDeque<Parked>,
+    /// The log was written to in this batch.
+    pub(crate) written: bool,
+    unlisted_since: Option<Time>,
+    pub(crate) dropping: bool,
+    /// The last state copy that was put in place: its sender and number.
+    pub(crate) installed: Option<(ServerId, u64)>,
+}
+
+impl PartitionCopy {
+    pub(crate) fn new(id: PartitionId, found: RecoveredCopy) -> Self {
+        Self {
+            id,
+            epoch: Epoch::default(),
+            log: Log::recovered(found.base, found.runs, found.last),
+            // Only what the records contain is known to be committed.
+            commit: found.applied,
+            applied: found.applied,
+            applying: 0,
+            reading_back: false,
+            synced_durable: found.mark.synced,
+            mark: found.mark,
+            promises: BTreeMap::new(),
+            role: Role::Unlisted,
+            pending: VecDeque::new(),
+            parked: VecDeque::new(),
+            written: false,
+            unlisted_since: None,
+            dropping: false,
+            installed: None,
+        }
+    }
+
+    /// Takes the role that a newer epoch gives. `resting`: a former process of this server had it.
+    pub(crate) fn enter(&mut self, env: &mut Env, assignment: &Assignment, resting: bool) {
+        self.epoch = assignment.epoch;
+        let me = env.my_member();
+        let in_sync = assignment.in_sync.contains(&me);
+        let before = std::mem::replace(&mut self.role, Role::Unlisted);
+        if in_sync && env.is_me(assignment.coordinator) {
+            let resumes = env.mutated(Mutation::RestartResumesRole);
+            if resting && !resumes {
+                self.role = Role::Resting;
+                return;
+            }
+            if env.mutated(Mutation::NewCoordinatorCutsToCommit) && self.commit < self.log.last() {
+                self.cut(env, self.commit.max(self.log.base().seq));
+            }
+            let former = match before {
+                Role::Coordinator(former) => Some(*former),
+                _ => None,
+            };
+            let coordinator = Coordinator::new(env, self.id, assignment, former, self.log.last());
+            self.role = Role::Coordinator(Box::new(coordinator));
+        } else {
+            self.leave_coordination(env, before, assignment);
+            if env.mutated(Mutation::MemberCutsToCommit) && in_sync && self.commit < self.log.last() {
+                self.cut(env, self.commit.max(self.log.base().seq).max(self.reaching()));
+            }
+        }
+        self.unlisted_since = matches!(self.role, Role::Unlisted).then_some(env.now.time);
+        env.touched.insert(self.id);
+    }
+
+    /// Becomes a follower or nothing; what was asked here goes to the next coordinator (J5).
+    fn leave_coordination(&mut self, env: &mut Env, before: Role, assignment: &Assignment) {
+        let me = env.my_member();
+        let mut reads = Vec::new();
+        let receiving = match before {
+            Role::Coordinator(mut coordinator) => {
+                coordinator.close_transfers(env, self.id);
+                reads.extend(coordinator.take_reads());
+                None
+            }
+            Role::Replica(mut replica) => {
+                reads.extend(replica.take_reads());
+                replica.keep_receiving(assignment.coordinator)
+            }
+            Role::Unlisted | Role::Resting => None,
+        };
+        if assignment.in_sync.contains(&me) || assignment.joining.contains(&me) {
+            self.role = Role::Replica(Box::new(Replica::new(assignment.coordinator, receiving)));
+        }
+        let pending = std::mem::take(&mut self.pending);
+        for pending in pending {
+            self.stray(env, pending);
+        }
+        for Parked { to, ask, since } in std::mem::take(&mut self.parked) {
+            env.strays.push(Stray { to, ask, since, maybe_done: false });
+        }
+        for id in reads {
+            if let Some(read) = env.reads.remove(&id) {
+                let ask = Ask::Read(read.query);
+                env.strays.push(Stray { to: read.to, ask, since: read.since, maybe_done: false });
+            }
+        }
+    }
+
+    /// The view lists other joining members; the epoch is the same.
+    pub(crate) fn relist(&mut self, env: &mut Env, assignment: &Assignment) {
+        let me = env.my_member();
+        let listed = assignment.in_sync.contains(&me) || assignment.joining.contains(&me);
+        let installing = self.is_installing();
+        match &mut self.role {
+            Role::Coordinator(coordinator) => coordinator.relist(env, self.id, assignment),
+            Role::Unlisted if listed => {
+                self.role = Role::Replica(Box::new(Replica::new(assignment.coordinator, None)));
+                self.unlisted_since = None;
+            }
+            Role::Replica(_) if !listed && !installing => {
+                let before = std::mem::replace(&mut self.role, Role::Unlisted);
+                self.leave_coordination(env, before, assignment);
+                self.unlisted_since = Some(env.now.time);
+            }
+            Role::Unlisted | Role::Replica(_) | Role::Resting => {}
+        }
+        env.touched.insert(self.id);
+    }
+
+    /// A write that is in this log and perhaps in others: the next coordinator is asked with the same origin.
+    fn stray(&mut self, env: &mut Env, Pending { seq, to, since }: Pending) {
+        if let ReplyTo::Read(id) = to {
+            if let Some(read) = env.reads.remove(&id) {
+                let ask = Ask::Read(read.query);
+                env.strays.push(Stray { to: read.to, ask, since: read.since, maybe_done: false });
+            }
+            return;
+        }
+        let entry = self.log.in_memory(seq, 1).and_then(|mut entries| entries.pop());
+        let command = entry.and_then(|entry| Command::from_wire(entry.body).ok());
+        match command {
+            Some(Command { origin: origin @ Some(_), operation, .. }) => {
+                let ask = Ask::Write { origin, age_ms: 0, operation };
+                env.strays.push(Stray { to, ask, since, maybe_done: true });
+            }
+            _ => env.reply(to, Reply::Unknown { reason: "the coordinator changed".to_owned() }),
+        }
+    }
+
+    /// The last entry that is applied or being applied.
+    pub(crate) fn reaching(&self) -> Seq {
+        Seq(self.applied.0 + self.applying as u64)
+    }
+
+    /// Adds an entry to the log, here and on disk.
+    pub(crate) fn append(&mut self, env: &mut Env, entry: Entry) {
+        self.log.append(entry.clone());
+        env.out.persist(LogRecord::Entry { partition: self.id, entry });
+        self.written = true;
+    }
+
+    /// Voids the entries after a place, here and on disk.
+    pub(crate) fn cut(&mut self, env: &mut Env, after: Seq) {
+        if after >= self.log.last() {
+            return;
+        }
+        if after < self.reaching() {
+            let (partition, applied) = (self.id, self.reaching());
+            env.fatal(format!(
+                "partition {partition}: cutting the log after {after} would undo entries applied up to {applied}; \
+                 this copy is not a prefix of its coordinator's. Keep the storage directory and report this"
+            ));
+            return;
+        }
+        self.log.cut(after);
+        env.out.persist(LogRecord::Cut { partition: self.id, after });
+        self.written = true;
+    }
+
+    /// Writes the mark as it is now.
+    pub(crate) fn persist_mark(&mut self, env: &mut Env) {
+        env.out.persist(LogRecord::Mark { partition: self.id, mark: self.mark.encode() });
+    }
+
+    /// Ends a batch: what the inputs made possible is done now, once.
+    pub(crate) fn settle(&mut self, env: &mut Env) {
+        match &self.role {
+            Role::Coordinator(_) => self.settle_coordinator(env),
+            Role::Replica(_) => self.settle_replica(env),
+            Role::Unlisted | Role::Resting => {}
+        }
+        if self.written {
+            self.written = false;
+            let after = After::Entries { partition: self.id, cuts: self.log.cuts(), last: self.log.last() };
+            env.out.after(after);
+        }
+        self.advance_apply(env);
+        let needed = match &self.role {
+            Role::Coordinator(coordinator) => coordinator.needs_from(self.reaching()),
+            _ => self.reaching().next(),
+        };
+        self.log.evict(needed, self.reaching(), TAIL_BYTES_MAX);
+    }
+
+    /// Hands the next committed entries to the state machine.
+    fn advance_apply(&mut self, env: &mut Env) {
+        let target = self.commit.min(self.log.durable());
+        let held = self.dropping || self.is_installing();
+        if self.applying > 0 || self.reading_back || self.applied >= target || held {
+            return;
+        }
+        let from = self.applied.next();
+        match self.log.in_memory(from, APPEND_BYTES_MAX) {
+            Some(entries) => self.apply(env, entries),
+            None => {
+                self.reading_back = true;
+                let (partition, reader) = (self.id, Reader::Apply);
+                let bytes_max = APPEND_BYTES_MAX;
+                env.out.effect(Effect::ReadLog { partition, reader, from, bytes_max });
+            }
+        }
+    }
+
+    fn apply(&mut self, env: &mut Env, mut entries: Vec<Entry>) {
+        let target = self.commit.min(self.log.durable());
+        let count = target.0.saturating_sub(self.applied.0);
+        entries.truncate(usize::try_from(count).unwrap_or(usize::MAX));
+        if entries.is_empty() {
+            return;
+        }
+        assert_eq!(entries[0].id.seq, self.applied.next(), "entries are applied in order");
+        self.applying = entries.len();
+        env.out.effect(Effect::Apply { partition: self.id, entries });
+    }
+
+    /// Entries for the state machine were read back.
+    pub(crate) fn on_read_back(&mut self, env: &mut Env, entries: Option<Vec<Entry>>) {
+        if !std::mem::take(&mut self.reading_back) {
+            return;
+        }
+        match entries {
+            Some(entries) if entries.first().is_some_and(|entry| entry.id.seq == self.applied.next()) => {
+                self.apply(env, entries);
+            }
+            // A snapshot came in between.
+            Some(_) => {}
+            None if self.log.base().seq > self.applied => env.fatal(format!(
+                "partition {}: the commit log begins after entry {}, the records end at {}",
+                self.id,
+                self.log.base().seq,
+                self.applied
+            )),
+            None => {}
+        }
+    }
+
+    /// Entries were applied: answer who asked for them.
+    pub(crate) fn on_applied(&mut self, env: &mut Env, outcomes: Vec<Outcome>) {
+        if self.applying == 0 {
+            // A copy of the state has taken the place of what these entries were applied to.
+            return;
+        }
+        assert_eq!(outcomes.len(), self.applying, "an outcome for each entry");
+        let mut ticked = Vec::new();
+        for (index, outcome) in outcomes.into_iter().enumerate() {
+            let seq = Seq(self.applied.0 + 1 + index as u64);
+            if self.pending.front().is_some_and(|pending| pending.seq == seq) {
+                let pending = self.pending.pop_front().expect("there is one");
+                match pending.to {
+                    ReplyTo::Read(id) => ticked.push(id),
+                    to => env.reply(to, Reply::Outcome { outcome }),
+                }
+            }
+        }
+        self.applied = self.reaching();
+        self.applying = 0;
+        for id in ticked {
+            self.start_read(env, id);
+        }
+        if let Role::Replica(replica) = &mut self.role {
+            replica.on_applied(env, self.applied);
+        }
+    }
+
+    /// A staged copy has taken the place of log and records.
+    pub(crate) fn replace(&mut self, base: LogId) {
+        self.log.install(base);
+        self.commit = self.commit.max(base.seq);
+        self.applied = base.seq;
+        self.applying = 0;
+        self.reading_back = false;
+    }
+
+    /// The commit log no longer has entries up to `seq`.
+    pub(crate) fn on_trimmed(&mut self, seq: Seq) {
+        self.log.on_trimmed(seq.min(self.applied));
+    }
+
+    /// Whether time alone may bring something to do.
+    pub(crate) fn is_busy(&self) -> bool {
+        let waiting = !self.pending.is_empty() || !self.parked.is_empty();
+        waiting
+            || match &self.role {
+                Role::Coordinator(coordinator) => coordinator.is_busy(self.log.last(), self.commit),
+                Role::Replica(replica) => replica.is_busy(),
+                Role::Unlisted => !self.log.is_empty(),
+                Role::Resting => false,
+            }
+    }
+
+    /// Time has passed.
+    pub(crate) fn on_tick(&mut self, env: &mut Env) {
+        let now = env.now.time;
+        while self.parked.front().is_some_and(|parked| now.since(parked.since) > env.config.park) {
+            let Parked { to, .. } = self.parked.pop_front().expect("there is one");
+            let reason = format!("partition {} waits for its coordinator to become active, retry", self.id);
+            env.reply(to, Reply::Busy { reason });
+        }
+        match &mut self.role {
+            Role::Coordinator(_) => self.coordinator_tick(env),
+            Role::Replica(_) => self.replica_tick(env),
+            Role::Unlisted => self.drop_if_unwanted(env),
+            Role::Resting => {}
+        }
+    }
+
+    /// Removes a copy that no view has listed for long, when the view has enough others.
+    fn drop_if_unwanted(&mut self, env: &mut Env) {
+        let since = *self.unlisted_since.get_or_insert(env.now.time);
+        let Some(assignment) = env.view.assignment(self.id) else { return };
+        let wanted = env.view.servers.len().min(common::limits::COPIES);
+        let enough = assignment.in_sync.len() >= wanted;
+        if self.dropping || self.log.is_empty() || !enough || env.now.time.since(since) < UNLISTED_KEPT {
+            return;
+        }
+        self.dropping = true;
+        env.out.persist(LogRecord::Drop { partition: self.id });
+        env.out.after(After::Dropped { partition: self.id });
+    }
+
+    /// The drop record is on disk.
+    pub(crate) fn on_dropped(&mut self, env: &mut Env) {
+        env.out.effect(Effect::Drop { partition: self.id });
+        let (epoch, role) = (self.epoch, std::mem::replace(&mut self.role, Role::Unlisted));
+        let promises = std::mem::take(&mut self.promises);
+        *self = Self { epoch, role, promises, ..Self::new(self.id, RecoveredCopy::default()) };
+    }
+
+    /// For people.
+    pub(crate) fn status(&self, env: &Env) -> CopyStatus {
+        let assignment = env.view.assignment(self.id);
+        let joining = assignment.is_some_and(|a| a.joining_member(env.me.server).is_some());
+        let (role, active) = match &self.role {
+            Role::Coordinator(coordinator) => (RoleName::Coordinator, coordinator.active),
+            Role::Resting => (RoleName::Coordinator, false),
+            Role::Replica(_) if joining => (RoleName::Joining, self.synced_durable == self.epoch),
+            Role::Replica(_) => (RoleName::Replica, self.synced_durable == self.epoch),
+            Role::Unlisted => (RoleName::None, false),
+        };
+        CopyStatus {
+            partition: self.id.0,
+            epoch: self.epoch,
+            role,
+            active,
+            last: self.log.last().0,
+            commit: self.commit.0,
+            applied: self.applied.0,
+        }
+    }
+
+    /// What must hold after every step.
+    pub(crate) fn invariants(&self) {
+        assert!(self.log.base().seq <= self.log.durable() && self.log.durable() <= self.log.last());
+        assert!(self.log.base().seq <= self.applied, "partition {}: trimmed before it was applied", self.id);
+        assert!(
+            self.reaching() <= self.commit.min(self.log.durable()),
+            "partition {}: applied early",
+            self.id
+        );
+        assert!(self.synced_durable <= self.mark.synced.max(self.epoch));
+        if let Role::Coordinator(coordinator) = &self.role {
+            coordinator.invariants(self.log.last());
+        }
+    }
+
+    /// Sends a message about this partition.
+    pub(crate) fn sync_reply(&self) -> PeerMessage {
+        // Only what is on disk may be counted.
+        let last = self.log.id_at(self.log.durable()).expect("within the log");
+        let runs = self.log.runs().iter().copied().filter(|run| run.first <= last.seq).collect();
+        PeerMessage::SyncReply {
+            partition: self.id,
+            epoch: self.epoch,
+            base: self.log.base(),
+            last,
+            commit: self.commit,
+            runs,
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! What all copies of a server share while they decide: who we are, the time, the view, leases, and the effects
+//! that are being collected.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::ids::{ClientId, Epoch, LogId, PartitionId, RequestNumber, Seq, ServerId};
+use common::limits::Timers;
+use common::messages::{PeerMessage, Reply, Sender, ServerReport};
+use common::operation::Origin;
+use common::time::{Now, Time};
+use common::view::{Member, View};
+
+use super::io::{Ask, Effect, LogRecord, Query, ReadId, Ticket, Token};
+use super::lease::Leases;
+use super::mutation::Mutation;
+
+/// What a core is told once.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Lease, promise and ping times.
+    pub timers: Timers,
+    /// How long a request waits here for what will pass before it is answered [`Reply::Busy`].
+    pub park: Duration,
+    /// Bytes of a value at most.
+    pub value_bytes_max: usize,
+    /// The client that writes without an origin are given; random for each process.
+    pub session: ClientId,
+    /// A planted bug; it has no effect without the feature `mutations`.
+    pub mutation: Option<Mutation>,
+}
+
+/// Who waits for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReplyTo {
+    /// A client of this server; `session` is the number that its write was given here.
+    Client { token: Token, session: Option<RequestNumber> },
+    /// Another server that passed a request on.
+    Peer { server: ServerId, n: u64 },
+    /// A read that waits for a tick of log time.
+    Read(ReadId),
+}
+
+/// What becomes true when a write to disk is done.
+#[derive(Clone, Debug)]
+pub(crate) enum After {
+    /// The log was appended to, up to `last`, when it had been cut `cuts` times.
+    Entries { partition: PartitionId, cuts: u64, last: Seq },
+    /// The log is in step with the coordinator of `epoch`.
+    Synced { partition: PartitionId, epoch: Epoch },
+    /// The coordinator of `epoch` has noted whom it proposes.
+    Proposed { partition: PartitionId, epoch: Epoch, member: Member },
+    /// A staged copy is the partition's.
+    Installed { partition: PartitionId, transfer: u64, generation: u32, base: LogId, state: Bytes },
+    /// The partition is gone.
+    Dropped { partition: PartitionId },
+    /// A view is on disk.
+    View(Arc<View>),
+}
+
+/// The effects of the present batch and what waits for the disk.
+#[derive(Debug, Default)]
+pub(crate) struct Out {
+    effects: Vec<Effect>,
+    records: Vec<LogRecord>,
+    after: Vec<After>,
+    waiting: BTreeMap<Ticket, Vec<After>>,
+    last_ticket: u64,
+}
+
+impl Out {
+    pub(crate) fn effect(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    pub(crate) fn send(&mut self, to: ServerId, message: PeerMessage) {
+        self.effects.push(Effect::Send { to, message });
+    }
+
+    pub(crate) fn report(&mut self, report: ServerReport) {
+        self.effects.push(Effect::Report { report });
+    }
+
+    /// Writes a record with this batch.
+    pub(crate) fn persist(&mut self, record: LogRecord) {
+        self.records.push(record);
+    }
+
+    /// When this batch is on disk.
+    pub(crate) fn after(&mut self, after: After) {
+        self.after.push(after);
+    }
+
+    fn ticket(&mut self, after: Vec<After>) -> Ticket {
+        self.last_ticket += 1;
+        let ticket = Ticket(self.last_ticket);
+        self.waiting.insert(ticket, after);
+        ticket
+    }
+
+    pub(crate) fn persist_view(&mut self, view: Arc<View>) {
+        let ticket = self.ticket(vec![After::View(Arc::clone(&view))]);
+        self.effects.push(Effect::PersistView { ticket, view });
+    }
+
+    /// What the writes up to `ticket` make true.
+    pub(crate) fn on_durable(&mut self, ticket: Ticket) -> Vec<After> {
+        let later = self.waiting.split_off(&Ticket(ticket.0 + 1));
+        std::mem::replace(&mut self.waiting, later).into_values().flatten().collect()
+    }
+
+    /// Ends the batch: its write goes first, so that the disk works while the rest is carried out.
+    pub(crate) fn take(&mut self) -> Vec<Effect> {
+        let mut effects = std::mem::take(&mut self.effects);
+        if !self.records.is_empty() || !self.after.is_empty() {
+            let after = std::mem::take(&mut self.after);
+            let ticket = self.ticket(after);
+            let records = std::mem::take(&mut self.records);
+            effects.insert(0, Effect::Persist { ticket, records });
+        }
+        effects
+    }
+}
+
+/// Numbers for writes of clients that have none.
+#[derive(Debug)]
+struct Session {
+    client: ClientId,
+    last: u64,
+    outstanding: BTreeSet<u64>,
+}
+
+/// A read that is under way.
+#[derive(Clone, Debug)]
+pub(crate) struct PendingRead {
+    pub(crate) to: ReplyTo,
+    pub(crate) partition: PartitionId,
+    pub(crate) query: Query,
+    pub(crate) since: Time,
+    /// Answered by a replica at a commit that the coordinator named.
+    pub(crate) indexed: bool,
+    /// The epoch in which the coordinator read.
+    pub(crate) epoch: Epoch,
+    /// What a question by index notes: the commit before the look at the clock.
+    pub(crate) commit: Seq,
+}
+
+/// A request that has lost its coordinator and looks for the next one.
+#[derive(Clone, Debug)]
+pub(crate) struct Stray {
+    pub(crate) to: ReplyTo,
+    pub(crate) ask: Ask,
+    pub(crate) since: Time,
+    /// It may be in some log: it must not be answered as not done.
+    pub(crate) maybe_done: bool,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(crate) struct Env {
+    pub(crate) config: Config,
+    pub(crate) me: Sender,
+    pub(crate) now: Now,
+    pub(crate) view: Arc<View>,
+    view_json: Option<Bytes>,
+    pub(crate) leases: Leases,
+    /// Promises that a former process of this server gave may bind until then.
+    pub(crate) bound_by_past: Time,
+    pub(crate) out: Out,
+    session: Session,
+    pub(crate) reads: BTreeMap<ReadId, PendingRead>,
+    last_read: u64,
+    pub(crate) strays: Vec<Stray>,
+    /// Numbers copies of partitions' states.
+    pub(crate) last_transfer: u64,
+    /// Copies that are being sent, over all partitions.
+    pub(crate) transfers_open: usize,
+    /// Copies that were touched in this batch.
+    pub(crate) touched: BTreeSet<PartitionId>,
+}
+
+impl Env {
+    pub(crate) fn new(config: Config, me: Sender, view: Arc<View>, now: Now) -> Self {
+        let mut leases = Leases::new(config.timers);
+        #[cfg(feature = "mutations")]
+        {
+            leases.count_from_receipt = config.mutation == Some(Mutation::LeaseFromReceipt);
+        }
+        let _ = &mut leases;
+        let forgets =
+            cfg!(feature = "mutations") && config.mutation == Some(Mutation::RestartForgetsPromises);
+        let bound_by_past = if forgets { now.time } else { now.time + config.timers.promise };
+        Self {
+            session: Session { client: config.session, last: 0, outstanding: BTreeSet::new() },
+            leases,
+            bound_by_past,
+            config,
+            me,
+            now,
+            view,
+            view_json: None,
+            out: Out::default(),
+            reads: BTreeMap::new(),
+            last_read: 0,
+            strays: Vec::new(),
+            last_transfer: 0,
+            transfers_open: 0,
+            touched: BTreeSet::new(),
+        }
+    }
+
+    /// Whether a bug is planted.
+    #[inline]
+    pub(crate) fn mutated(&self, mutation: Mutation) -> bool {
+        cfg!(feature = "mutations") && self.config.mutation == Some(mutation)
+    }
+
+    pub(crate) fn is_me(&self, server: ServerId) -> bool {
+        server == self.me.server
+    }
+
+    /// This server with its present store.
+    pub(crate) fn my_member(&self) -> Member {
+        Member { server: self.me.server, store: self.me.store }
+    }
+
+    pub(crate) fn set_view(&mut self, view: Arc<View>) {
+        self.view = view;
+        self.view_json = None;
+    }
+
+    /// Tells a server whose view is older about ours.
+    pub(crate) fn send_view(&mut self, to: ServerId) {
+        let view = &self.view;
+        let json = self.view_json.get_or_insert_with(|| {
+            Bytes::from(serde_json::to_vec(&**view).expect("a view has only names as keys"))
+        });
+        let json = json.clone();
+        self.out.send(to, PeerMessage::View { json });
+    }
+
+    /// A number for a write that has none; it counts as unanswered until its reply.
+    pub(crate) fn session_origin(&mut self) -> Origin {
+        let session = &mut self.session;
+        session.last += 1;
+        session.outstanding.insert(session.last);
+        Origin {
+            client: session.client,
+            number: RequestNumber(session.last),
+            first_unanswered: RequestNumber(*session.outstanding.first().expect("just inserted")),
+        }
+    }
+
+    /// Answers whoever asked.
+    pub(crate) fn reply(&mut self, to: ReplyTo, reply: Reply) {
+        match to {
+            ReplyTo::Client { token, session } => {
+                if let Some(number) = session {
+                    self.session.outstanding.remove(&number.0);
+                }
+                self.out.effect(Effect::Reply { token, reply });
+            }
+            ReplyTo::Peer { server, n } => self.out.send(server, PeerMessage::ForwardReply { n, reply }),
+            // The tick is applied; its copy looks at the read again.
+            ReplyTo::Read(_) => {}
+        }
+    }
+
+    /// Notes a read and names it.
+    pub(crate) fn note_read(&mut self, read: PendingRead) -> ReadId {
+        self.last_read += 1;
+        let id = ReadId(self.last_read);
+        self.reads.insert(id, read);
+        id
+    }
+
+    /// Asks the shell to carry out a noted read.
+    pub(crate) fn issue_read(&mut self, id: ReadId) {
+        let Some(read) = self.reads.get(&id) else { return };
+        let (partition, query) = (read.partition, read.query.clone());
+        self.out.effect(Effect::Read { read: id, partition, query });
+    }
+
+    /// The members' logs cannot be what they are: going on would break a promise.
+    pub(crate) fn fatal(&mut self, reason: String) {
+        self.out.effect(Effect::Fatal { reason });
+    }
+}

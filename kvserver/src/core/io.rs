@@ -1,0 +1,357 @@
+//! What goes into the core and what comes out: every input is a value, every effect a request to the shell.
+//!
+//! An effect that promises something to others (an acknowledgement, a role taken, a proposal) leaves the core only
+//! after the [`Input::Durable`] of the write that it rests on; the shell needs to know nothing of that.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use common::ids::{LogId, PartitionId, Seq, ServerId};
+use common::messages::{Entry, PeerMessage, Reply, Sender, ServerReport};
+use common::operation::{Found, Operation, Origin, Outcome, Pair};
+use common::view::View;
+
+/// Names a request of a client to the shell that passed it in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Token(pub u64);
+
+/// Names a write to disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// Names a read of applied state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReadId(pub u64);
+
+/// What a client asks of the data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// A change. Without an origin (clients that have none) the server gives it one of its own.
+    Write {
+        /// Who asks.
+        origin: Option<Origin>,
+        /// How long ago it was first asked, in milliseconds.
+        age_ms: u64,
+        /// What to do.
+        operation: Operation,
+    },
+    /// A read.
+    Read(Query),
+}
+
+/// A question about applied state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Query {
+    /// One key.
+    Get {
+        /// The key.
+        key: Bytes,
+    },
+    /// Keys of a partition, in order.
+    Scan {
+        /// The partition.
+        partition: PartitionId,
+        /// Begin after this key.
+        after: Option<Bytes>,
+        /// Only keys that begin so.
+        prefix: Bytes,
+        /// Pairs at most.
+        limit: u32,
+    },
+    /// Nothing: only a look at the clock after what was noted before is wanted.
+    Nothing,
+}
+
+/// What a read found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// To a get.
+    Value(Option<Found>),
+    /// To a scan.
+    Page {
+        /// In key order.
+        pairs: Vec<Pair>,
+        /// There are more.
+        more: bool,
+    },
+    /// To nothing.
+    Nothing,
+}
+
+/// A record of the commit log, as `storage` takes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogRecord {
+    /// The next entry of a partition.
+    Entry {
+        /// The partition.
+        partition: PartitionId,
+        /// The entry.
+        entry: Entry,
+    },
+    /// Entries after a place are void.
+    Cut {
+        /// The partition.
+        partition: PartitionId,
+        /// The last one that stays.
+        after: Seq,
+    },
+    /// The partition's small durable state, see [`Mark`](super::Mark).
+    Mark {
+        /// The partition.
+        partition: PartitionId,
+        /// An encoded mark.
+        mark: Bytes,
+    },
+    /// A staged copy takes the place of log and records.
+    Install {
+        /// The partition.
+        partition: PartitionId,
+        /// The staged copy.
+        generation: u32,
+        /// The last entry that it contains.
+        base: LogId,
+    },
+    /// The partition is gone from this server.
+    Drop {
+        /// The partition.
+        partition: PartitionId,
+    },
+}
+
+/// Who wants entries from the commit log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reader {
+    /// The state machine of this copy.
+    Apply,
+    /// A member that is behind.
+    Member(ServerId),
+}
+
+/// What comes into the core.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A view, from the ECS.
+    View(Arc<View>),
+    /// A message of another server.
+    Peer {
+        /// Who speaks.
+        from: Sender,
+        /// What it says.
+        message: PeerMessage,
+    },
+    /// The link to a server was made anew: what was sent before may be lost.
+    PeerLinked {
+        /// The server.
+        server: ServerId,
+    },
+    /// A client asks.
+    Client {
+        /// The reply carries it.
+        token: Token,
+        /// What it asks.
+        ask: Ask,
+    },
+    /// A write to disk, and all before it, is done.
+    Durable {
+        /// The write.
+        ticket: Ticket,
+    },
+    /// Entries were applied.
+    Applied {
+        /// The partition.
+        partition: PartitionId,
+        /// What each did, in order.
+        outcomes: Vec<Outcome>,
+    },
+    /// A read is done.
+    Answered {
+        /// The read.
+        read: ReadId,
+        /// What it found.
+        answer: Answer,
+    },
+    /// Entries were read back from the commit log.
+    LogRead {
+        /// The partition.
+        partition: PartitionId,
+        /// Who wanted them.
+        reader: Reader,
+        /// From the place asked for on, one at least; `None`: the commit log no longer holds the first.
+        entries: Option<Vec<Entry>>,
+    },
+    /// The commit log no longer holds entries up to `seq`.
+    Trimmed {
+        /// The partition.
+        partition: PartitionId,
+        /// The last entry that is gone.
+        seq: Seq,
+    },
+    /// A consistent picture of the applied state is open.
+    SnapshotOpened {
+        /// The partition.
+        partition: PartitionId,
+        /// As asked for.
+        transfer: u64,
+        /// The encoded state besides the records.
+        state: Bytes,
+    },
+    /// The next pairs of an open picture.
+    SnapshotRead {
+        /// The partition.
+        partition: PartitionId,
+        /// As asked for.
+        transfer: u64,
+        /// Of the chunk.
+        index: u64,
+        /// Stored keys and values.
+        pairs: Vec<(Bytes, Bytes)>,
+        /// There are no more.
+        done: bool,
+    },
+    /// A chunk was put into the staged copy.
+    Staged {
+        /// The partition.
+        partition: PartitionId,
+        /// Of the copy.
+        transfer: u64,
+        /// The chunk.
+        index: u64,
+        /// With the last chunk: the copy is whole and on disk under this number.
+        generation: Option<u32>,
+    },
+    /// Time has passed.
+    Tick,
+}
+
+/// What the shell must do. In order, but for the writes to disk, which it does beside the rest.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Write to the commit log, in order, and say when it is on disk.
+    Persist {
+        /// For [`Input::Durable`].
+        ticket: Ticket,
+        /// All or none of them.
+        records: Vec<LogRecord>,
+    },
+    /// Keep a view on disk, in order with the records.
+    PersistView {
+        /// For [`Input::Durable`].
+        ticket: Ticket,
+        /// The view.
+        view: Arc<View>,
+    },
+    /// A view is in use from now on.
+    Adopted {
+        /// The view.
+        view: Arc<View>,
+    },
+    /// Send to a server. It may be lost.
+    Send {
+        /// The server.
+        to: ServerId,
+        /// The message.
+        message: PeerMessage,
+    },
+    /// Send to the ECS. It may be lost.
+    Report {
+        /// The report.
+        report: ServerReport,
+    },
+    /// Apply entries to a partition's records and answer [`Input::Applied`].
+    Apply {
+        /// The partition.
+        partition: PartitionId,
+        /// Consecutive, the first one is the next to apply.
+        entries: Vec<Entry>,
+    },
+    /// Read applied state and answer [`Input::Answered`].
+    Read {
+        /// Names it.
+        read: ReadId,
+        /// The partition.
+        partition: PartitionId,
+        /// What to look for.
+        query: Query,
+    },
+    /// Read entries back from the commit log and answer [`Input::LogRead`].
+    ReadLog {
+        /// The partition.
+        partition: PartitionId,
+        /// For whom.
+        reader: Reader,
+        /// The first one.
+        from: Seq,
+        /// About so many bytes at most, one entry at least.
+        bytes_max: usize,
+    },
+    /// Keep the commit log's entries from a place on until they are released.
+    PinLog {
+        /// The partition.
+        partition: PartitionId,
+        /// The first entry to keep; `None` releases.
+        from: Option<Seq>,
+    },
+    /// Open a consistent picture of the applied state and answer [`Input::SnapshotOpened`].
+    OpenSnapshot {
+        /// The partition.
+        partition: PartitionId,
+        /// Names it.
+        transfer: u64,
+    },
+    /// Read the next pairs of it and answer [`Input::SnapshotRead`].
+    ReadSnapshot {
+        /// The partition.
+        partition: PartitionId,
+        /// The picture.
+        transfer: u64,
+        /// Of the chunk; they are asked for in order.
+        index: u64,
+    },
+    /// The picture is no longer needed.
+    CloseSnapshot {
+        /// The partition.
+        partition: PartitionId,
+        /// The picture.
+        transfer: u64,
+    },
+    /// Put pairs into a staged copy (a new one with chunk 0) and answer [`Input::Staged`]; with `done` make it whole
+    /// and durable first.
+    Stage {
+        /// The partition.
+        partition: PartitionId,
+        /// The copy.
+        transfer: u64,
+        /// Of the chunk; they come in order.
+        index: u64,
+        /// Stored keys and values.
+        pairs: Vec<(Bytes, Bytes)>,
+        /// The copy's last entry and the state besides the records, with the last chunk.
+        done: Option<(LogId, Bytes)>,
+    },
+    /// A staged copy, whose install record is on disk, takes the place of the partition's records.
+    Install {
+        /// The partition.
+        partition: PartitionId,
+        /// The copy.
+        generation: u32,
+        /// The state besides the records.
+        state: Bytes,
+    },
+    /// Remove the partition's records; its drop record is on disk.
+    Drop {
+        /// The partition.
+        partition: PartitionId,
+    },
+    /// Answer a client.
+    Reply {
+        /// Of the request.
+        token: Token,
+        /// The answer.
+        reply: Reply,
+    },
+    /// Stop the process: going on would break a promise.
+    Fatal {
+        /// What happened.
+        reason: String,
+    },
+}

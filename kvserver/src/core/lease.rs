@@ -1,0 +1,167 @@
+//! Leases and promises between servers (PROTOCOL.md: L1, P3, section 2).
+//!
+//! One ping stands for all partitions that two servers share. As *holder*, a coordinator counts a lease from the
+//! moment that it sent the ping which was answered. As *granter*, a server that answers is bound from the moment
+//! that it received the ping, for longer than the holder counts. A restart forgets promises, so a restarted
+//! server waits for the longest one that it can have given.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use common::ids::{Epoch, ServerId};
+use common::limits::Timers;
+use common::time::Time;
+
+/// Unanswered pings that are remembered; an answer to an older one comes too late to be a lease.
+const PINGS_REMEMBERED: usize = 32;
+
+/// The newest ping that a peer answered.
+#[derive(Clone, Copy, Debug)]
+struct Answered {
+    n: u64,
+    sent: Time,
+    /// The granter's view when it promised.
+    view: Epoch,
+    /// When the answer came: only for showing that counting from here is wrong.
+    #[cfg(feature = "mutations")]
+    received: Time,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    pings: VecDeque<(u64, Time)>,
+    answered: Option<Answered>,
+}
+
+/// Both sides of a server's leases.
+#[derive(Debug)]
+pub(crate) struct Leases {
+    timers: Timers,
+    next_ping: u64,
+    held: BTreeMap<ServerId, Held>,
+    /// By holder: when the last promise to it was given.
+    given: BTreeMap<ServerId, Time>,
+    /// Count a lease from the receipt of its answer: a planted bug.
+    #[cfg(feature = "mutations")]
+    pub(crate) count_from_receipt: bool,
+}
+
+impl Leases {
+    pub(crate) fn new(timers: Timers) -> Self {
+        Self {
+            timers,
+            next_ping: 1,
+            held: BTreeMap::new(),
+            given: BTreeMap::new(),
+            #[cfg(feature = "mutations")]
+            count_from_receipt: false,
+        }
+    }
+
+    /// The number of the next ping: pings from here on are sent after this moment.
+    pub(crate) fn next_ping(&self) -> u64 {
+        self.next_ping
+    }
+
+    /// A ping to `to` leaves now; its number.
+    pub(crate) fn on_ping_sent(&mut self, to: ServerId, now: Time) -> u64 {
+        let n = self.next_ping;
+        self.next_ping += 1;
+        let held = self.held.entry(to).or_default();
+        if held.pings.len() == PINGS_REMEMBERED {
+            held.pings.pop_front();
+        }
+        held.pings.push_back((n, now));
+        n
+    }
+
+    /// `from` has promised in answer to ping `n`, with the view `view`, not newer than ours.
+    pub(crate) fn on_pong(&mut self, from: ServerId, n: u64, view: Epoch, now: Time) {
+        let Some(held) = self.held.get_mut(&from) else { return };
+        let Some(&(_, sent)) = held.pings.iter().find(|(sent_n, _)| *sent_n == n) else { return };
+        held.pings.retain(|(sent_n, _)| *sent_n > n);
+        if held.answered.is_none_or(|answered| answered.n < n) {
+            held.answered = Some(Answered {
+                n,
+                sent,
+                view,
+                #[cfg(feature = "mutations")]
+                received: now,
+            });
+        }
+        let _ = now;
+    }
+
+    /// Whether a lease from `granter` holds at `now` for a partition whose `epoch` this server adopted when ping
+    /// `floor` was the next one: the ping was sent after that, and the granter promised in the same epoch.
+    pub(crate) fn holds(&self, granter: ServerId, floor: u64, epoch: Epoch, now: Time) -> bool {
+        let Some(answered) = self.held.get(&granter).and_then(|held| held.answered) else { return false };
+        answered.n >= floor && answered.view >= epoch && now < self.counted_from(answered) + self.timers.lease
+    }
+
+    #[cfg(feature = "mutations")]
+    fn counted_from(&self, answered: Answered) -> Time {
+        if self.count_from_receipt { answered.received } else { answered.sent }
+    }
+
+    #[cfg(not(feature = "mutations"))]
+    fn counted_from(&self, answered: Answered) -> Time {
+        answered.sent
+    }
+
+    /// This server promises `holder`, in answer to a ping received now.
+    pub(crate) fn on_promise(&mut self, holder: ServerId, now: Time) {
+        self.given.insert(holder, now);
+    }
+
+    /// Until when the last promise to `holder` binds; `None` if there never was one.
+    pub(crate) fn bound_until(&self, holder: ServerId) -> Option<Time> {
+        self.given.get(&holder).map(|&given| given + self.timers.promise)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const PEER: ServerId = ServerId(7);
+
+    fn epoch(version: u64) -> Epoch {
+        Epoch { generation: 0, version }
+    }
+
+    #[test]
+    fn a_lease_counts_from_the_ping_not_from_its_answer() {
+        let mut leases = Leases::new(Timers::FAST);
+        let sent = Time(1_000_000);
+        let n = leases.on_ping_sent(PEER, sent);
+        leases.on_pong(PEER, n, epoch(1), sent + Duration::from_millis(300));
+        assert!(leases.holds(PEER, n, epoch(1), sent + Duration::from_millis(399)));
+        assert!(!leases.holds(PEER, n, epoch(1), sent + Duration::from_millis(400)));
+    }
+
+    #[test]
+    fn pings_from_before_an_epoch_give_no_lease_in_it() {
+        let mut leases = Leases::new(Timers::FAST);
+        let before = leases.on_ping_sent(PEER, Time(0));
+        let floor = leases.next_ping();
+        leases.on_pong(PEER, before, epoch(9), Time(1));
+        assert!(!leases.holds(PEER, floor, epoch(2), Time(2)));
+        let after = leases.on_ping_sent(PEER, Time(3));
+        leases.on_pong(PEER, after, epoch(1), Time(4));
+        assert!(!leases.holds(PEER, floor, epoch(2), Time(5)), "promised in an older epoch");
+        let later = leases.on_ping_sent(PEER, Time(6));
+        leases.on_pong(PEER, later, epoch(2), Time(7));
+        assert!(leases.holds(PEER, floor, epoch(2), Time(8)));
+    }
+
+    #[test]
+    fn an_old_answer_does_not_replace_a_newer_one() {
+        let mut leases = Leases::new(Timers::FAST);
+        let first = leases.on_ping_sent(PEER, Time(0));
+        let second = leases.on_ping_sent(PEER, Time(100_000));
+        leases.on_pong(PEER, second, epoch(1), Time(100_001));
+        leases.on_pong(PEER, first, epoch(1), Time(100_002));
+        assert!(leases.holds(PEER, first, epoch(1), Time(450_000)));
+    }
+}

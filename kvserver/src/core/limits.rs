@@ -1,0 +1,51 @@
+//! The core's own limits, each with its unit and its reason.
+
+use std::time::Duration;
+
+/// How often the core wants to be told the time.
+pub const TICK: Duration = Duration::from_millis(10);
+
+/// Bytes of entries in one append: large enough to fill a disk write, small enough to share a link.
+pub(crate) const APPEND_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of entries sent to a member and not acknowledged, for one partition.
+pub(crate) const STREAM_WINDOW_BYTES: usize = 8 << 20;
+
+/// Bytes of applied entries that a copy keeps in memory for members that are behind; older ones are read back.
+pub(crate) const TAIL_BYTES_MAX: usize = 1 << 20;
+
+/// Requests that wait for their coordinator to become active, for one partition.
+pub(crate) const PARKED_MAX: usize = 4096;
+
+/// Writes ordered and not yet applied, for one partition: beyond them requests wait.
+pub(crate) const PENDING_MAX: usize = 65_536;
+
+/// First time-out before something unanswered is sent again; it doubles up to [`RESEND_MAX`].
+pub(crate) const RESEND: Duration = Duration::from_millis(200);
+
+/// Largest time-out before something unanswered is sent again.
+pub(crate) const RESEND_MAX: Duration = Duration::from_secs(2);
+
+/// A joining member this many entries behind is counted in acknowledgements and proposed.
+pub(crate) const JOIN_LAG_MAX: u64 = 1000;
+
+/// Between two reports of the same proposal or silence.
+pub(crate) const REPORT_AGAIN: Duration = Duration::from_millis(500);
+
+/// Chunks of a copy that are sent and not acknowledged.
+pub(crate) const SNAPSHOT_WINDOW: u64 = 4;
+
+/// Copies that one server sends at the same time; others wait.
+pub(crate) const SNAPSHOTS_SENT_MAX: usize = 4;
+
+/// How long a request without a coordinator is passed on before its outcome is given up.
+pub(crate) const STRAY_FOR: Duration = Duration::from_secs(10);
+
+/// Between two tries to pass a request on.
+pub(crate) const FORWARD_AGAIN: Duration = Duration::from_millis(100);
+
+/// A copy that no view lists is kept this long: a server that was taken out by mistake catches up from it.
+pub(crate) const UNLISTED_KEPT: Duration = Duration::from_secs(60);
+
+/// Between two requests for a newer view to the same server.
+pub(crate) const WANT_VIEW_AGAIN: Duration = Duration::from_millis(50);

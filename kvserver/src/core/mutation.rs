@@ -1,0 +1,47 @@
+//! The classic bugs of such protocols, planted one at a time in tests to show that the checkers find them.
+//! Without the feature `mutations` there are none, and the compiler removes every trace.
+
+/// One planted bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mutation {
+    /// A member acknowledges before its write is on disk.
+    AckBeforeFsync,
+    /// The coordinator counts its own copy before it is on disk.
+    OwnCopyBeforeFsync,
+    /// A write is acknowledged without one of the in-sync replicas.
+    AckWithoutOneReplica,
+    /// A coordinator reads without leases.
+    ReadWithoutLease,
+    /// A lease is counted from the receipt of its answer instead of the ping's sending.
+    LeaseFromReceipt,
+    /// A lease is not looked at again after the read.
+    LeaseNotRechecked,
+    /// Messages of an older epoch are acted on.
+    OldEpochAccepted,
+    /// A promise is given although a newer view is known.
+    PromiseToOldView,
+    /// A new coordinator does not wait for promises that it gave.
+    PromiseNotAwaited,
+    /// A restarted server forgets that it may have promised.
+    RestartForgetsPromises,
+    /// A new coordinator serves before its members have its log.
+    ServesBeforeSync,
+    /// A new coordinator drops what it does not know to be committed.
+    NewCoordinatorCutsToCommit,
+    /// A member cuts its log to its commit on a new epoch, before it has heard the coordinator (KIP-101).
+    MemberCutsToCommit,
+    /// A later append of the same epoch shortens a log.
+    LateAppendCuts,
+    /// A restarted coordinator resumes its role in its old epoch.
+    RestartResumesRole,
+    /// A joiner is proposed before it has caught up.
+    ProposedBeforeCaughtUp,
+    /// A proposed joiner's acknowledgement is not awaited.
+    JoinerNotAwaited,
+    /// A proposed joiner is dropped after a while without an answer.
+    ProposalDropped,
+    /// A snapshot leaves out the results of recent writes.
+    ResultsMissingFromSnapshot,
+    /// The sync mark is not written with the cut that belongs to it.
+    SyncMarkNotDurable,
+}

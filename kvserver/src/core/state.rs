@@ -1,0 +1,477 @@
+//! The state machine: what a command does to a partition's data, decided in log order, the same at every copy.
+//!
+//! The data are records by key. Besides them a partition has its *log time* (the largest stamp applied; a record
+//! whose expiry is not after it does not exist) and the *results* of recent writes by client, from which a retry
+//! gets its answer (PROTOCOL.md section 5). Log time and results travel with snapshots and are sealed with the
+//! records they belong to. No clock is read here: time is in the commands.
+
+use std::collections::BTreeMap;
+
+use bytes::{Bytes, BytesMut};
+use common::codec::{Malformed, Wire};
+use common::ids::{ClientId, LogId, RequestNumber};
+use common::limits::{RESULTS_KEPT_FOR, VALUE_BYTES_MAX};
+use common::operation::{Command, Condition, Found, Operation, Origin, Outcome, Version};
+use common::time::WallTime;
+use common::{wire_enum, wire_struct};
+
+/// Applied commands between two sweeps for clients that have been silent for [`RESULTS_KEPT_FOR`].
+const COMMANDS_PER_SWEEP: u64 = 4096;
+
+/// Where a partition's records are: a tree on disk, or a map in a simulation.
+pub trait Records {
+    /// What reading or writing can fail with.
+    type Error;
+
+    /// The stored bytes of a key.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Self::Error>;
+
+    /// Stores bytes under a key.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    fn put(&mut self, key: Bytes, record: Bytes) -> Result<(), Self::Error>;
+
+    /// Removes a key.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    fn remove(&mut self, key: Bytes) -> Result<(), Self::Error>;
+}
+
+/// Why a command could not be applied. The copy cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError<E> {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] E),
+    /// A stored record or a log entry is not what was written.
+    #[error("entry {id}: {source}")]
+    Malformed {
+        /// The entry that was applied.
+        id: LogId,
+        /// What is wrong with its bytes, or with those of the record that it changes.
+        source: Malformed,
+    },
+}
+
+/// Encodes a value as it is stored: version, expiry (0: never), bytes.
+#[must_use]
+pub fn encode_record(found: &Found) -> Bytes {
+    let mut out = Vec::with_capacity(RECORD_HEADER_BYTES + found.value.len());
+    found.version.write(&mut out);
+    found.expires.unwrap_or_default().write(&mut out);
+    out.extend_from_slice(&found.value);
+    out.into()
+}
+
+/// Bytes of a stored value before the value itself.
+pub const RECORD_HEADER_BYTES: usize = 4 + 8 + 8 + 8;
+
+/// Decodes what [`encode_record`] makes.
+///
+/// # Errors
+/// When the bytes are too short.
+pub fn decode_record(mut record: Bytes) -> Result<Found, Malformed> {
+    let version = LogId::read(&mut record)?;
+    let expires = WallTime::read(&mut record)?;
+    Ok(Found { value: record, version, expires: (expires.0 != 0).then_some(expires) })
+}
+
+/// The results of one client's recent writes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct ClientResults {
+    /// Log time of its last write.
+    stamp: WallTime,
+    first_unanswered: RequestNumber,
+    outcomes: BTreeMap<RequestNumber, Outcome>,
+}
+
+/// A partition's state besides its records.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    log_time: WallTime,
+    clients: BTreeMap<ClientId, ClientResults>,
+    applied_since_sweep: u64,
+}
+
+/// One client's results as they are stored and sent.
+struct StoredClient {
+    client: ClientId,
+    stamp: WallTime,
+    first_unanswered: RequestNumber,
+    outcomes: Vec<(RequestNumber, Outcome)>,
+}
+wire_struct!(StoredClient { client, stamp, first_unanswered, outcomes });
+
+/// The stored form of a state, with its version.
+enum Stored {
+    V1 { log_time: WallTime, applied_since_sweep: u64, clients: Vec<StoredClient> },
+}
+wire_enum!(Stored { 1 => V1 { log_time, applied_since_sweep, clients } });
+
+impl State {
+    /// The largest stamp applied.
+    #[must_use]
+    pub fn log_time(&self) -> WallTime {
+        self.log_time
+    }
+
+    /// The bytes that are sealed with the records and sent with snapshots.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let clients = self.clients.iter().map(|(&client, results)| StoredClient {
+            client,
+            stamp: results.stamp,
+            first_unanswered: results.first_unanswered,
+            outcomes: results.outcomes.iter().map(|(&number, outcome)| (number, outcome.clone())).collect(),
+        });
+        let stored = Stored::V1 {
+            log_time: self.log_time,
+            applied_since_sweep: self.applied_since_sweep,
+            clients: clients.collect(),
+        };
+        stored.to_wire()
+    }
+
+    /// Reads what `encode` makes; no bytes are the state of an empty partition.
+    ///
+    /// # Errors
+    /// When the bytes are something else.
+    pub fn decode(bytes: Bytes) -> Result<Self, Malformed> {
+        if bytes.is_empty() {
+            return Ok(Self::default());
+        }
+        let Stored::V1 { log_time, applied_since_sweep, clients } = Stored::from_wire(bytes)?;
+        let clients = clients.into_iter().map(|stored| {
+            let results = ClientResults {
+                stamp: stored.stamp,
+                first_unanswered: stored.first_unanswered,
+                outcomes: stored.outcomes.into_iter().collect(),
+            };
+            (stored.client, results)
+        });
+        Ok(Self { log_time, applied_since_sweep, clients: clients.collect() })
+    }
+
+    /// Applies the entry `id` with the encoded command `body`.
+    ///
+    /// # Errors
+    /// When store or bytes are damaged; the copy cannot go on then.
+    pub fn apply<R: Records>(
+        &mut self,
+        records: &mut R,
+        id: LogId,
+        body: Bytes,
+    ) -> Result<Outcome, ApplyError<R::Error>> {
+        let command = Command::from_wire(body).map_err(|source| ApplyError::Malformed { id, source })?;
+        self.log_time = self.log_time.max(command.stamp);
+        if let Some(known) = command.origin.and_then(|origin| self.known_result(origin)) {
+            return Ok(known);
+        }
+        let outcome = self.execute(records, id, command.operation)?;
+        if let Some(origin) = command.origin {
+            self.remember(origin, outcome.clone());
+        }
+        self.sweep();
+        Ok(outcome)
+    }
+
+    /// The record of a key as it is now, if it exists at the log time.
+    ///
+    /// # Errors
+    /// When store or record are damaged.
+    pub fn read<R: Records>(&self, records: &R, key: &[u8]) -> Result<Option<Found>, ApplyError<R::Error>> {
+        let Some(record) = records.get(key)? else { return Ok(None) };
+        self.visible(record).map_err(|source| ApplyError::Malformed { id: LogId::default(), source })
+    }
+
+    /// Decodes a stored record; `None` if it has expired at the log time.
+    ///
+    /// # Errors
+    /// When the record is too short.
+    pub fn visible(&self, record: Bytes) -> Result<Option<Found>, Malformed> {
+        let found = decode_record(record)?;
+        Ok(found.expires.is_none_or(|expires| expires > self.log_time).then_some(found))
+    }
+
+    fn known_result(&self, origin: Origin) -> Option<Outcome> {
+        let results = self.clients.get(&origin.client)?;
+        if origin.number < results.first_unanswered {
+            return Some(Outcome::Superseded {});
+        }
+        results.outcomes.get(&origin.number).cloned()
+    }
+
+    fn remember(&mut self, origin: Origin, outcome: Outcome) {
+        let results = self.clients.entry(origin.client).or_default();
+        results.stamp = self.log_time;
+        if origin.first_unanswered > results.first_unanswered {
+            results.first_unanswered = origin.first_unanswered;
+            results.outcomes = results.outcomes.split_off(&origin.first_unanswered);
+        }
+        results.outcomes.insert(origin.number, outcome);
+    }
+
+    /// Forgets clients that have been silent for long. Counted in commands and measured in log time, so that every
+    /// copy does it at the same entry.
+    fn sweep(&mut self) {
+        self.applied_since_sweep += 1;
+        if self.applied_since_sweep >= COMMANDS_PER_SWEEP {
+            self.applied_since_sweep = 0;
+            let kept_ms = u64::try_from(RESULTS_KEPT_FOR.as_millis()).expect("minutes");
+            let log_time = self.log_time.0;
+            self.clients.retain(|_, results| results.stamp.0.saturating_add(kept_ms) > log_time);
+        }
+    }
+
+    fn execute<R: Records>(
+        &self,
+        records: &mut R,
+        id: LogId,
+        operation: Operation,
+    ) -> Result<Outcome, ApplyError<R::Error>> {
+        let Some(key) = operation.key().cloned() else { return Ok(Outcome::Ticked {}) };
+        let malformed = |source| ApplyError::Malformed { id, source };
+        let current = match records.get(&key)? {
+            Some(record) => self.visible(record).map_err(malformed)?,
+            None => None,
+        };
+        let (record, outcome) = decide(operation, current, id);
+        match record {
+            Some(Change::Put(found)) => records.put(key, encode_record(&found))?,
+            Some(Change::Remove) => records.remove(key)?,
+            None => {}
+        }
+        Ok(outcome)
+    }
+}
+
+enum Change {
+    Put(Found),
+    Remove,
+}
+
+/// What an operation does to a record.
+fn decide(operation: Operation, current: Option<Found>, id: Version) -> (Option<Change>, Outcome) {
+    let failed = |current: &Option<Found>| Outcome::ConditionFailed {
+        current: current.as_ref().map(|found| found.version),
+    };
+    match operation {
+        Operation::Put { value, expires, condition, .. } => {
+            if !holds(&condition, current.as_ref()) {
+                return (None, failed(&current));
+            }
+            let outcome = Outcome::Written { version: id, replaced: current.is_some() };
+            (Some(Change::Put(Found { value, version: id, expires })), outcome)
+        }
+        Operation::Delete { condition, .. } => {
+            if !holds(&condition, current.as_ref()) {
+                return (None, failed(&current));
+            }
+            match current {
+                Some(_) => (Some(Change::Remove), Outcome::Deleted { version: id }),
+                None => (None, Outcome::NotFound {}),
+            }
+        }
+        Operation::Append { value, .. } => append(current, &value, id),
+        Operation::Expire { expires, .. } => match current {
+            Some(found) => {
+                let outcome = Outcome::Written { version: id, replaced: true };
+                (Some(Change::Put(Found { version: id, expires, ..found })), outcome)
+            }
+            None => (None, Outcome::NotFound {}),
+        },
+        Operation::Tick {} => (None, Outcome::Ticked {}),
+    }
+}
+
+fn append(current: Option<Found>, added: &[u8], id: Version) -> (Option<Change>, Outcome) {
+    let (old, expires) = current.map_or((Bytes::new(), None), |found| (found.value, found.expires));
+    let bytes = old.len() + added.len();
+    if bytes > VALUE_BYTES_MAX {
+        return (None, Outcome::TooLarge { bytes: bytes as u64 });
+    }
+    let mut value = BytesMut::with_capacity(bytes);
+    value.extend_from_slice(&old);
+    value.extend_from_slice(added);
+    let found = Found { value: value.freeze(), version: id, expires };
+    (Some(Change::Put(found)), Outcome::Appended { version: id, offset: old.len() as u64 })
+}
+
+fn holds(condition: &Condition, current: Option<&Found>) -> bool {
+    match condition {
+        Condition::Always {} => true,
+        Condition::Absent {} => current.is_none(),
+        Condition::Present {} => current.is_some(),
+        Condition::Version { version } => current.is_some_and(|found| found.version == *version),
+        Condition::Value { value } => current.is_some_and(|found| found.value == *value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use common::ids::{Epoch, Seq};
+    use std::convert::Infallible;
+
+    #[derive(Default)]
+    struct Map(BTreeMap<Bytes, Bytes>);
+
+    impl Records for Map {
+        type Error = Infallible;
+
+        fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Infallible> {
+            Ok(self.0.get(key).cloned())
+        }
+
+        fn put(&mut self, key: Bytes, record: Bytes) -> Result<(), Infallible> {
+            self.0.insert(key, record);
+            Ok(())
+        }
+
+        fn remove(&mut self, key: Bytes) -> Result<(), Infallible> {
+            self.0.remove(&key);
+            Ok(())
+        }
+    }
+
+    #[derive(Default)]
+    struct Machine {
+        state: State,
+        map: Map,
+        seq: u64,
+    }
+
+    impl Machine {
+        fn run(&mut self, origin: Option<Origin>, stamp: u64, operation: Operation) -> Outcome {
+            self.seq += 1;
+            let id = at(self.seq);
+            let command = Command { origin, stamp: WallTime(stamp), operation };
+            self.state.apply(&mut self.map, id, command.to_wire()).unwrap()
+        }
+
+        fn value(&self, key: &str) -> Option<Bytes> {
+            self.state.read(&self.map, key.as_bytes()).unwrap().map(|found| found.value)
+        }
+    }
+
+    fn at(seq: u64) -> LogId {
+        LogId { tag: Epoch { generation: 0, version: 1 }, seq: Seq(seq) }
+    }
+
+    fn origin(number: u64, first_unanswered: u64) -> Option<Origin> {
+        let (number, first_unanswered) = (RequestNumber(number), RequestNumber(first_unanswered));
+        Some(Origin { client: ClientId(5), number, first_unanswered })
+    }
+
+    fn append_to_k(bytes: &'static str) -> Operation {
+        Operation::Append { key: "k".into(), value: bytes.into() }
+    }
+
+    #[test]
+    fn a_retried_append_is_applied_once_and_gets_its_first_result() {
+        let mut machine = Machine::default();
+        let first = machine.run(origin(1, 1), 1, append_to_k("ab"));
+        assert_eq!(
+            machine.run(origin(2, 1), 1, append_to_k("cd")),
+            Outcome::Appended { version: at(2), offset: 2 }
+        );
+        assert_eq!(machine.run(origin(1, 1), 1, append_to_k("ab")), first);
+        assert_eq!(machine.value("k").unwrap(), "abcd");
+    }
+
+    #[test]
+    fn results_survive_a_snapshot_and_end_with_their_answer() {
+        let mut machine = Machine::default();
+        let first = machine.run(origin(1, 1), 1, append_to_k("ab"));
+        machine.state = State::decode(machine.state.encode()).unwrap();
+        assert_eq!(machine.run(origin(1, 1), 1, append_to_k("ab")), first);
+        machine.run(origin(2, 2), 1, append_to_k("cd"));
+        assert_eq!(machine.state.clients[&ClientId(5)].outcomes.len(), 1, "answered results are forgotten");
+        let late = machine.run(origin(1, 1), 1, append_to_k("ab"));
+        assert_eq!(late, Outcome::Superseded {}, "a late duplicate is not applied again");
+        assert_eq!(machine.value("k").unwrap(), "abcd");
+    }
+
+    #[test]
+    fn silent_clients_are_forgotten_in_log_time() {
+        let mut machine = Machine::default();
+        machine.run(origin(1, 1), 1, append_to_k("ab"));
+        let kept = RESULTS_KEPT_FOR.as_millis() as u64;
+        for _ in 0..COMMANDS_PER_SWEEP {
+            machine.run(None, kept, Operation::Tick {});
+        }
+        assert_eq!(machine.state.clients.len(), 1);
+        for _ in 0..COMMANDS_PER_SWEEP {
+            machine.run(None, kept + 2, Operation::Tick {});
+        }
+        assert_eq!(machine.state.clients.len(), 0);
+    }
+
+    #[test]
+    fn conditions_compare_versions_and_values() {
+        let mut machine = Machine::default();
+        let put = |condition| Operation::Put { key: "k".into(), value: "v".into(), expires: None, condition };
+        assert_eq!(
+            machine.run(None, 1, put(Condition::Present {})),
+            Outcome::ConditionFailed { current: None }
+        );
+        let Outcome::Written { version, replaced: false } = machine.run(None, 1, put(Condition::Absent {}))
+        else {
+            panic!("the key is new")
+        };
+        assert!(matches!(machine.run(None, 1, put(Condition::Absent {})), Outcome::ConditionFailed { .. }));
+        assert!(matches!(
+            machine.run(None, 1, put(Condition::Version { version })),
+            Outcome::Written { replaced: true, .. }
+        ));
+        assert!(matches!(
+            machine.run(None, 1, put(Condition::Version { version })),
+            Outcome::ConditionFailed { current: Some(_) }
+        ));
+        let delete = |value: &'static str| Operation::Delete {
+            key: "k".into(),
+            condition: Condition::Value { value: value.into() },
+        };
+        assert!(matches!(machine.run(None, 1, delete("w")), Outcome::ConditionFailed { .. }));
+        assert!(matches!(machine.run(None, 1, delete("v")), Outcome::Deleted { .. }));
+        let any = Operation::Delete { key: "k".into(), condition: Condition::Always {} };
+        assert_eq!(machine.run(None, 1, any), Outcome::NotFound {});
+    }
+
+    #[test]
+    fn expiry_is_log_time_and_log_time_does_not_go_back() {
+        let mut machine = Machine::default();
+        let put = Operation::Put {
+            key: "k".into(),
+            value: "v".into(),
+            expires: Some(WallTime(100)),
+            condition: Condition::Always {},
+        };
+        machine.run(None, 10, put);
+        machine.run(None, 99, Operation::Tick {});
+        assert!(machine.value("k").is_some());
+        machine.run(None, 100, Operation::Tick {});
+        assert!(machine.value("k").is_none());
+        machine.run(None, 50, Operation::Tick {});
+        assert!(machine.value("k").is_none(), "a clock that jumps back revives nothing");
+        let version = machine.run(None, 50, append_to_k("new"));
+        assert_eq!(
+            version,
+            Outcome::Appended { version: at(5), offset: 0 },
+            "expired bytes are not appended to"
+        );
+    }
+
+    #[test]
+    fn an_append_over_the_limit_changes_nothing() {
+        let mut machine = Machine::default();
+        machine.run(None, 1, Operation::put("k", vec![0; VALUE_BYTES_MAX]));
+        assert!(matches!(machine.run(None, 1, append_to_k("x")), Outcome::TooLarge { .. }));
+        assert_eq!(machine.value("k").unwrap().len(), VALUE_BYTES_MAX);
+    }
+}
