@@ -1,1 +1,39 @@
-//! Placeholder.
+//! Trefoil's client: a library that hides where keys are and retries what can be retried, and the program
+//! `kvclient` (shell, one-shot commands, import, export, benchmark) on top of it.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), kvclient::Error> {
+//! use kvclient::{Client, Options};
+//!
+//! let client = Client::connect(&["localhost:5001".to_owned()], Options::default()).await?;
+//! client.put("fruit", "apple").await?;
+//! let found = client.get("fruit").await?.expect("it was just put");
+//! client.compare_and_set_version("fruit", found.version, "pear").await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A request goes through three parts: [`Client`] numbers it and tries until it is answered, the router finds
+//! the coordinator in the newest view it knows, and a link carries the requests of all tasks to one server, many
+//! in each write. What is decided after each try is a pure state machine in `retry`. The library keeps no data,
+//! and reads at coordinators only.
+
+mod bench;
+pub mod cli;
+mod client;
+mod error;
+mod limits;
+mod link;
+mod numbers;
+mod options;
+mod peer;
+mod retry;
+mod router;
+mod scan;
+mod status;
+mod transfer;
+
+pub use client::{Appended, Client};
+pub use error::Error;
+pub use options::Options;
+pub use scan::{Page, Scan};

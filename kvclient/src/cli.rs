@@ -1,0 +1,105 @@
+//! The program `kvclient`: arguments, the shell and what it prints.
+
+mod args;
+mod command;
+mod failure;
+mod help;
+mod interactive;
+mod logging;
+mod piped;
+mod session;
+mod show;
+mod words;
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::{bench, transfer};
+use args::{Args, Program};
+use command::Command;
+use session::Session;
+use words::Line;
+
+pub(crate) use failure::{Exit, Failure};
+pub(crate) use show::{bytes_shown, elapsed_shown};
+
+/// Runs the program with the arguments of the process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let args = match Args::try_parse_from(args::family_spelling(std::env::args_os())) {
+        Ok(args) => args,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
+        }
+    };
+    let log = match logging::start(args.log_file.as_deref(), args.log_level) {
+        Ok(log) => log,
+        Err(failure) => return report(&failure),
+    };
+    let mut session = Session::new(args.servers.clone(), args.options(), log);
+    let result = match args.program {
+        Some(program) => one_shot(&mut session, program),
+        None if io::stdin().is_terminal() => interactive::run(&mut session),
+        None => runtime(false).and_then(|runtime| piped::run(&runtime, &mut session, io::stdin().lock())),
+    };
+    match result {
+        Ok(()) => Exit::Done.into(),
+        Err(failure) => report(&failure),
+    }
+}
+
+/// Says what failed, and ends with its code.
+fn report(failure: &Failure) -> ExitCode {
+    if !failure.message.is_empty() {
+        eprintln!("kvclient: {failure}");
+    }
+    failure.exit.into()
+}
+
+fn one_shot(session: &mut Session, program: Program) -> Result<(), Failure> {
+    let runtime = runtime(false)?;
+    let mut out = io::stdout().lock();
+    runtime.block_on(run_program(session, program, &mut out))?;
+    out.flush().map_err(Failure::output)
+}
+
+/// Runs one of the commands that a process or a shell line may name.
+async fn run_program(session: &mut Session, program: Program, out: &mut dyn Write) -> Result<(), Failure> {
+    match program {
+        Program::Import(args) => transfer::import(session.client().await?, &args).await,
+        Program::Export(args) => transfer::export(session.client().await?, &args, out).await,
+        Program::Bench(args) => bench::run(session.servers(), session.options(), &args, out).await,
+        Program::Data(words) => {
+            let command = Command::parse(&Line::from_args(&words))?;
+            Box::pin(run_command(session, command, out)).await
+        }
+    }
+}
+
+/// Runs a command of the shell.
+async fn run_command(session: &mut Session, command: Command, out: &mut dyn Write) -> Result<(), Failure> {
+    let Command::Program(words) = command else { return session.run(command, out).await };
+    let words = std::iter::once(OsString::from("kvclient")).chain(words);
+    match Args::try_parse_from(words) {
+        Ok(Args { program: Some(program), .. }) => Box::pin(run_program(session, program, out)).await,
+        Ok(_) => Ok(()),
+        Err(error) if error.use_stderr() => Err(Failure::usage(error.to_string())),
+        Err(error) => write!(out, "{error}").map_err(Failure::output),
+    }
+}
+
+/// Everything runs on one thread, beside the servers that may share the machine. `background`: on a thread of
+/// its own, so that connections live on while the shell waits for a line.
+fn runtime(background: bool) -> Result<Runtime, Failure> {
+    let mut builder = if background { Builder::new_multi_thread() } else { Builder::new_current_thread() };
+    builder
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::usage(format!("cannot start: {error}")))
+}

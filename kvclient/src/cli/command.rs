@@ -1,0 +1,452 @@
+//! The commands of the shell: one table of their names, and what their words mean.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::operation::{Condition, Version};
+
+use super::args::parse_duration;
+use super::failure::Failure;
+use super::logging::Level;
+use super::words::{Line, Word};
+
+/// A command as people see it.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// The first is the one that is shown.
+    pub(super) names: &'static [&'static str],
+    /// What stands behind the name.
+    pub(super) words: &'static str,
+    /// One line for the list of commands.
+    pub(super) what: &'static str,
+    /// More, for `help COMMAND`.
+    pub(super) more: &'static str,
+}
+
+/// All commands, in the order in which help lists them.
+pub(super) const TABLE: &[Entry] = &[
+    Entry {
+        names: &["put"],
+        words: "KEY VALUE [--if-absent | --if-present] [--ttl TIME]",
+        what: "set a value",
+        more: "The value is the rest of the line, inner blanks included; quote it to be exact. `put KEY` and `put KEY \
+               null` delete, as in other shells of this family; `put KEY \"null\"` and `put KEY -- null` set the text.",
+    },
+    Entry {
+        names: &["get"],
+        words: "KEY [--version]",
+        what: "print a value",
+        more: "With --version, its version is printed on a line before it.",
+    },
+    Entry { names: &["delete", "del"], words: "KEY", what: "remove a value", more: "" },
+    Entry {
+        names: &["append"],
+        words: "KEY VALUE",
+        what: "add bytes at the end of a value, and print where they begin",
+        more: "A value that is not there counts as empty.",
+    },
+    Entry {
+        names: &["cas"],
+        words: "KEY --version VERSION VALUE | KEY --value OLD NEW",
+        what: "set a value if the one that is there is as expected",
+        more: "`get KEY --version` prints a value's version. Exit code 3 when it is another one.",
+    },
+    Entry {
+        names: &["expire"],
+        words: "KEY TIME | KEY never",
+        what: "let a value end after a time, or stay for ever",
+        more: "A time is written 500ms, 10s, 5m, 2h or 1d.",
+    },
+    Entry {
+        names: &["scan"],
+        words: "[PREFIX] [--limit N]",
+        what: "print keys and values, by partition and then by key",
+        more: "One line each, key and value parted by a tab; tab, newline, return and backslash are written \\t \\n \
+               \\r \\\\.",
+    },
+    Entry { names: &["keyrange"], words: "", what: "print which server coordinates which keys", more: "" },
+    Entry {
+        names: &["keyrange_read"],
+        words: "",
+        what: "print which servers have copies of which keys",
+        more: "",
+    },
+    Entry { names: &["status"], words: "", what: "print how the cluster and its servers do", more: "" },
+    Entry {
+        names: &["connect"],
+        words: "HOST PORT",
+        what: "use the cluster that this server is in",
+        more: "",
+    },
+    Entry { names: &["disconnect"], words: "", what: "close the connections", more: "" },
+    Entry {
+        names: &["logLevel"],
+        words: "LEVEL",
+        what: "set how much is logged",
+        more: "off, error, warn, info, debug, trace, or the family's ALL, SEVERE, FATAL.",
+    },
+    Entry {
+        names: &["import"],
+        words: "FILE [OPTIONS]",
+        what: "write the keys and values of a file",
+        more: "`import --help` lists the options.",
+    },
+    Entry {
+        names: &["export"],
+        words: "[FILE] [OPTIONS]",
+        what: "write all keys and values to a file",
+        more: "`export --help` lists the options.",
+    },
+    Entry {
+        names: &["bench"],
+        words: "[OPTIONS]",
+        what: "measure puts and gets",
+        more: "`bench --help` lists the options.",
+    },
+    Entry { names: &["help"], words: "[COMMAND]", what: "list the commands, or explain one", more: "" },
+    Entry { names: &["quit", "exit"], words: "", what: "leave the shell", more: "" },
+];
+
+/// What a line asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Command {
+    /// A line without words, or a comment.
+    Nothing,
+    Put {
+        key: Bytes,
+        value: Bytes,
+        ttl: Option<Duration>,
+        condition: Condition,
+    },
+    Get {
+        key: Bytes,
+        version: bool,
+    },
+    Delete {
+        key: Bytes,
+    },
+    Append {
+        key: Bytes,
+        value: Bytes,
+    },
+    Cas {
+        key: Bytes,
+        expected: Condition,
+        value: Bytes,
+    },
+    Expire {
+        key: Bytes,
+        after: Option<Duration>,
+    },
+    Scan {
+        prefix: Bytes,
+        limit: Option<u64>,
+    },
+    KeyRange {
+        read: bool,
+    },
+    Status,
+    Connect {
+        server: String,
+    },
+    Disconnect,
+    LogLevel {
+        level: Level,
+    },
+    /// A command with arguments of a process: import, export, bench.
+    Program(Vec<OsString>),
+    Help {
+        command: Option<&'static Entry>,
+    },
+    Quit,
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.names == other.names
+    }
+}
+
+impl Command {
+    /// Reads the words of a line.
+    pub(super) fn parse(line: &Line) -> Result<Self, Failure> {
+        let Some((name, words)) = line.words.split_first() else { return Ok(Self::Nothing) };
+        if name.plain && name.bytes.starts_with(b"#") {
+            return Ok(Self::Nothing);
+        }
+        let entry = find(&name.text())?;
+        let program = matches!(entry.names[0], "import" | "export" | "bench");
+        if !program && matches!(words, [only] if only.is("--help")) {
+            return Ok(Self::Help { command: Some(entry) });
+        }
+        let parsed = match (entry.names[0], words) {
+            ("put", words) => put(line, words)?,
+            ("get", [key]) => Some(Self::Get { key: bytes(key), version: false }),
+            ("get", [key, option]) | ("get", [option, key]) if option.is("--version") => {
+                Some(Self::Get { key: bytes(key), version: true })
+            }
+            ("delete", [key]) => Some(Self::Delete { key: bytes(key) }),
+            ("append", [key, value @ ..]) if !value.is_empty() => {
+                Some(Self::Append { key: bytes(key), value: joined(line, value)? })
+            }
+            ("cas", words) => cas(line, words)?,
+            ("expire", [key, time]) => {
+                let after = if time.is("never") { None } else { Some(duration(time)?) };
+                Some(Self::Expire { key: bytes(key), after })
+            }
+            ("scan", words) => scan(words)?,
+            ("keyrange", []) => Some(Self::KeyRange { read: false }),
+            ("keyrange_read", []) => Some(Self::KeyRange { read: true }),
+            ("status", []) => Some(Self::Status),
+            ("connect", [host, port]) => {
+                Some(Self::Connect { server: format!("{}:{}", host.text(), port.text()) })
+            }
+            ("connect", [server]) if server.bytes.contains(&b':') => {
+                Some(Self::Connect { server: server.text() })
+            }
+            ("disconnect", []) => Some(Self::Disconnect),
+            ("logLevel", [level]) => {
+                Some(Self::LogLevel { level: level.text().parse().map_err(Failure::usage)? })
+            }
+            ("help", []) => Some(Self::Help { command: None }),
+            ("help", [command]) => Some(Self::Help { command: Some(find(&command.text())?) }),
+            ("quit", []) => Some(Self::Quit),
+            (name, words) if program => {
+                let words = words.iter().map(|word| OsString::from_vec(word.bytes.clone()));
+                Some(Self::Program(std::iter::once(OsString::from(name)).chain(words).collect()))
+            }
+            _ => None,
+        };
+        parsed.ok_or_else(|| Failure::usage(format!("usage: {} {}", entry.names[0], entry.words)))
+    }
+}
+
+fn bytes(word: &Word) -> Bytes {
+    Bytes::copy_from_slice(&word.bytes)
+}
+
+fn joined(line: &Line, words: &[Word]) -> Result<Bytes, Failure> {
+    let several = || Failure::usage("the value is several words; put one pair of quotes around all of it");
+    line.joined(words).map(Bytes::from).ok_or_else(several)
+}
+
+fn duration(word: &Word) -> Result<Duration, Failure> {
+    parse_duration(&word.text()).map_err(Failure::usage)
+}
+
+fn put(line: &Line, mut words: &[Word]) -> Result<Option<Command>, Failure> {
+    let mut ttl = None;
+    let mut conditions = Vec::new();
+    let verbatim = words.get(1).is_some_and(|word| word.is("--"));
+    // Options stand before the key or at the end: in between, everything is the value.
+    loop {
+        words = match words {
+            [option, time, rest @ ..] if option.is("--ttl") => {
+                ttl = Some(duration(time)?);
+                rest
+            }
+            [option, rest @ ..] if condition(option).is_some() => {
+                conditions.extend(condition(option));
+                rest
+            }
+            [_, .., option, time] if !verbatim && option.is("--ttl") => {
+                ttl = Some(duration(time)?);
+                &words[..words.len() - 2]
+            }
+            [_, .., option] if !verbatim && condition(option).is_some() => {
+                conditions.extend(condition(option));
+                &words[..words.len() - 1]
+            }
+            _ => break,
+        };
+    }
+    let condition = match conditions.as_slice() {
+        [] => Condition::Always {},
+        [one] => one.clone(),
+        _ => return Ok(None),
+    };
+    let plain = ttl.is_none() && condition == Condition::Always {};
+    Ok(match words {
+        [key] if plain => Some(Command::Delete { key: bytes(key) }),
+        [key, null] if plain && null.is("null") => Some(Command::Delete { key: bytes(key) }),
+        [key, dashes, value @ ..] if dashes.is("--") && !value.is_empty() => {
+            Some(Command::Put { key: bytes(key), value: joined(line, value)?, ttl, condition })
+        }
+        [key, value @ ..] if !value.is_empty() => {
+            Some(Command::Put { key: bytes(key), value: joined(line, value)?, ttl, condition })
+        }
+        _ => None,
+    })
+}
+
+fn condition(option: &Word) -> Option<Condition> {
+    if option.is("--if-absent") {
+        Some(Condition::Absent {})
+    } else if option.is("--if-present") {
+        Some(Condition::Present {})
+    } else {
+        None
+    }
+}
+
+fn cas(line: &Line, words: &[Word]) -> Result<Option<Command>, Failure> {
+    Ok(match words {
+        [key, option, version, value @ ..] if option.is("--version") && !value.is_empty() => {
+            let version: Version = version.text().parse().map_err(|_| {
+                let text = version.text();
+                Failure::usage(format!(
+                    "`{text}` is no version; `get KEY --version` prints one, such as 41.7"
+                ))
+            })?;
+            let expected = Condition::Version { version };
+            Some(Command::Cas { key: bytes(key), expected, value: joined(line, value)? })
+        }
+        [key, option, old, value @ ..] if option.is("--value") && !value.is_empty() => {
+            let expected = Condition::Value { value: bytes(old) };
+            Some(Command::Cas { key: bytes(key), expected, value: joined(line, value)? })
+        }
+        _ => None,
+    })
+}
+
+fn scan(words: &[Word]) -> Result<Option<Command>, Failure> {
+    let (prefix, limit) = match words {
+        [] => (Bytes::new(), None),
+        [option, number] if option.is("--limit") => (Bytes::new(), Some(number)),
+        [prefix] => (bytes(prefix), None),
+        [prefix, option, number] if option.is("--limit") => (bytes(prefix), Some(number)),
+        [option, number, prefix] if option.is("--limit") => (bytes(prefix), Some(number)),
+        _ => return Ok(None),
+    };
+    let limit = limit.map(|word| {
+        let wrong = |_| Failure::usage(format!("`{}` is no number of keys", word.text()));
+        word.text().parse().map_err(wrong)
+    });
+    Ok(Some(Command::Scan { prefix, limit: limit.transpose()? }))
+}
+
+/// The command of a name; the case does not matter.
+fn find(name: &str) -> Result<&'static Entry, Failure> {
+    let called = |entry: &&Entry| entry.names.iter().any(|known| known.eq_ignore_ascii_case(name));
+    if let Some(entry) = TABLE.iter().find(called) {
+        return Ok(entry);
+    }
+    let names = TABLE.iter().flat_map(|entry| entry.names);
+    let near = names.map(|known| (distance(name, known), *known)).min();
+    let hint = match near {
+        Some((distance, known)) if distance <= 1 + name.chars().count() / 3 => {
+            format!("did you mean `{known}`?")
+        }
+        _ => "`help` lists the commands".to_owned(),
+    };
+    Err(Failure::usage(format!("unknown command `{name}`; {hint}")))
+}
+
+/// Levenshtein's: how many letters to change, add or take away, whatever their case.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.to_lowercase().chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.to_lowercase().chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, to) in b.iter().enumerate() {
+            let changed = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Command, Failure> {
+        Command::parse(&Line::split(text.as_bytes()).unwrap())
+    }
+
+    fn put(key: &'static str, value: &'static str) -> Command {
+        let (key, value) = (Bytes::from(key), Bytes::from(value));
+        Command::Put { key, value, ttl: None, condition: Condition::Always {} }
+    }
+
+    #[test]
+    fn a_value_is_the_rest_of_the_line() {
+        assert_eq!(parse("put k v"), Ok(put("k", "v")));
+        assert_eq!(parse("PUT k hello  world "), Ok(put("k", "hello  world")));
+        assert_eq!(parse("put k 'a b'"), Ok(put("k", "a b")));
+        assert_eq!(parse("put k \"\""), Ok(put("k", "")));
+        assert!(parse("put k 'a b' c").unwrap_err().message.contains("quotes"));
+    }
+
+    #[test]
+    fn null_deletes_unless_quoted() {
+        let delete = Command::Delete { key: Bytes::from("k") };
+        for text in ["put k", "put k null", "delete k", "del k"] {
+            assert_eq!(parse(text).as_ref(), Ok(&delete), "{text}");
+        }
+        assert_eq!(parse("put k \"null\""), Ok(put("k", "null")));
+        assert_eq!(parse("put k -- null"), Ok(put("k", "null")));
+    }
+
+    #[test]
+    fn options_of_put_stand_before_the_key_or_at_the_end() {
+        let wanted = Command::Put {
+            key: Bytes::from("k"),
+            value: Bytes::from("a b"),
+            ttl: Some(Duration::from_secs(10)),
+            condition: Condition::Absent {},
+        };
+        for text in [
+            "put k a b --ttl 10s --if-absent",
+            "put k a b --if-absent --ttl 10s",
+            "put --ttl 10s --if-absent k a b",
+            "put --if-absent k 'a b' --ttl 10s",
+        ] {
+            assert_eq!(parse(text).as_ref(), Ok(&wanted), "{text}");
+        }
+        assert_eq!(parse("put k -- a --if-absent"), Ok(put("k", "a --if-absent")));
+        assert_eq!(parse("put k '--if-absent'"), Ok(put("k", "--if-absent")));
+        for wrong in ["put", "put k --ttl 10s", "put k v --if-absent --if-present", "put k v --ttl soon"] {
+            assert_eq!(parse(wrong).unwrap_err().exit, super::super::Exit::Usage, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn compare_and_set_by_version_or_value() {
+        let version = "41.7".parse().unwrap();
+        let (key, value) = (Bytes::from("k"), Bytes::from("new"));
+        let expected = Condition::Version { version };
+        assert_eq!(
+            parse("cas k --version 41.7 new"),
+            Ok(Command::Cas { key: key.clone(), expected, value: value.clone() })
+        );
+        let expected = Condition::Value { value: Bytes::from("old one") };
+        assert_eq!(parse("cas k --value 'old one' new"), Ok(Command::Cas { key, expected, value }));
+        assert!(parse("cas k --version x new").unwrap_err().message.contains("no version"));
+        assert!(parse("cas k new").unwrap_err().message.starts_with("usage: cas"));
+    }
+
+    #[test]
+    fn the_other_commands_are_read() {
+        assert_eq!(parse("scan"), Ok(Command::Scan { prefix: Bytes::new(), limit: None }));
+        assert_eq!(parse("scan a --limit 5"), Ok(Command::Scan { prefix: Bytes::from("a"), limit: Some(5) }));
+        assert_eq!(parse("connect h 5001"), Ok(Command::Connect { server: "h:5001".into() }));
+        assert_eq!(parse("loglevel ALL"), Ok(Command::LogLevel { level: "trace".parse().unwrap() }));
+        assert_eq!(parse("expire k never"), Ok(Command::Expire { key: Bytes::from("k"), after: None }));
+        assert_eq!(parse("get k --version"), Ok(Command::Get { key: Bytes::from("k"), version: true }));
+        assert_eq!(parse("# a comment"), Ok(Command::Nothing));
+        assert_eq!(parse("  "), Ok(Command::Nothing));
+        assert!(matches!(parse("help put"), Ok(Command::Help { command: Some(_) })));
+        assert!(matches!(parse("import 'a b' --resume"), Ok(Command::Program(words)) if words.len() == 3));
+    }
+
+    #[test]
+    fn a_mistyped_command_is_guessed() {
+        assert!(parse("gte k").unwrap_err().message.contains("did you mean `get`?"));
+        assert!(parse("keyrang").unwrap_err().message.contains("`keyrange`"));
+        assert!(parse("frobnicate").unwrap_err().message.contains("`help` lists"));
+    }
+}

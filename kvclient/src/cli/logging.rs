@@ -1,0 +1,73 @@
+//! The log: to standard error or a file, at a level that the shell can change.
+
+use std::fmt;
+use std::fs::OpenOptions;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Registry, fmt as output, reload};
+
+use super::failure::Failure;
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Level(LevelFilter);
+
+impl FromStr for Level {
+    type Err = String;
+
+    /// Reads our names and those of the family, in any case.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let level = match text.to_ascii_lowercase().as_str() {
+            "off" => LevelFilter::OFF,
+            "error" | "fatal" | "severe" => LevelFilter::ERROR,
+            "warn" | "warning" => LevelFilter::WARN,
+            "info" | "config" => LevelFilter::INFO,
+            "debug" | "fine" => LevelFilter::DEBUG,
+            "trace" | "all" | "finer" | "finest" => LevelFilter::TRACE,
+            _ => return Err(format!("`{text}` is no log level: off, error, warn, info, debug or trace")),
+        };
+        Ok(Self(level))
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Changes the level.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Log(Option<reload::Handle<LevelFilter, Registry>>);
+
+impl Log {
+    pub(super) fn set(&self, level: Level) -> Result<(), Failure> {
+        let Some(handle) = &self.0 else { return Ok(()) };
+        handle
+            .reload(level.0)
+            .map_err(|error| Failure::usage(format!("cannot change the log level: {error}")))
+    }
+}
+
+/// Begins to log.
+pub(super) fn start(file: Option<&Path>, level: Level) -> Result<Log, Failure> {
+    let (filter, handle) = reload::Layer::new(level.0);
+    let registry = tracing_subscriber::registry().with(filter);
+    let started = match file {
+        None => registry.with(output::layer().with_writer(std::io::stderr).with_target(false)).try_init(),
+        Some(path) => {
+            let opened = OpenOptions::new().create(true).append(true).open(path);
+            let file = opened.map_err(|error| {
+                Failure::usage(format!("cannot open the log file {}: {error}", path.display()))
+            })?;
+            registry.with(output::layer().with_writer(Arc::new(file)).with_ansi(false)).try_init()
+        }
+    };
+    started.map_err(|error| Failure::usage(format!("cannot start the log: {error}")))?;
+    Ok(Log(Some(handle)))
+}

@@ -1,0 +1,77 @@
+//! Lines from a pipe or a file: no prompt, errors name the line, and the first failure decides the exit code.
+
+use std::io::{self, BufRead, Write};
+
+use tokio::runtime::Runtime;
+
+use super::command::Command;
+use super::failure::Failure;
+use super::run_command;
+use super::session::Session;
+use super::words::Line;
+
+/// Runs the lines of `input` to their end or to `quit`.
+pub(super) fn run(runtime: &Runtime, session: &mut Session, input: impl BufRead) -> Result<(), Failure> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let first = run_lines(runtime, session, input, &mut out, &mut io::stderr())?;
+    out.flush().map_err(Failure::output)?;
+    // All failures were told when they happened.
+    first.map_or(Ok(()), |failure| Err(Failure::new(failure.exit, "")))
+}
+
+/// The first failure of all lines, if there was one. The error is one that ends the run.
+fn run_lines(
+    runtime: &Runtime,
+    session: &mut Session,
+    mut input: impl BufRead,
+    out: &mut dyn Write,
+    errors: &mut dyn Write,
+) -> Result<Option<Failure>, Failure> {
+    let mut first = None;
+    let mut text = Vec::new();
+    for number in 1_u64.. {
+        text.clear();
+        let read = input.read_until(b'\n', &mut text);
+        if read.map_err(|error| Failure::usage(format!("line {number}: cannot read it: {error}")))? == 0 {
+            break;
+        }
+        let line = Line::split(&text).map_err(|bad| Failure::usage(bad.to_string()));
+        let failure = match line.and_then(|line| Command::parse(&line)) {
+            Ok(Command::Quit) => break,
+            Ok(command) => runtime.block_on(run_command(session, command, out)).err(),
+            Err(failure) => Some(failure),
+        };
+        if let Some(failure) = failure {
+            // What was printed before comes before, where both go to one place.
+            out.flush().map_err(Failure::output)?;
+            let _ = writeln!(errors, "kvclient: line {number}: {failure}");
+            first.get_or_insert(failure);
+        }
+    }
+    Ok(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cli::failure::Exit;
+    use crate::cli::logging::Log;
+    use crate::options::Options;
+
+    use super::*;
+
+    #[test]
+    fn it_goes_on_after_an_error_and_the_first_decides() {
+        let runtime = crate::cli::runtime(false).unwrap();
+        let mut session = Session::new(Vec::new(), Options::default(), Log::default());
+        let (mut out, mut errors) = (Vec::new(), Vec::new());
+        let input = b"# comment\n\nput 'k\nget k\nhelp get\nquit\nnever seen\n";
+        let first = run_lines(&runtime, &mut session, &input[..], &mut out, &mut errors).unwrap().unwrap();
+        assert_eq!(first.exit, Exit::Usage);
+        let (out, errors) = (String::from_utf8(out).unwrap(), String::from_utf8(errors).unwrap());
+        assert!(out.starts_with("get KEY"), "{out}");
+        let lines: Vec<&str> = errors.lines().collect();
+        assert!(lines[0].starts_with("kvclient: line 3: column 5: the quote is not closed"), "{errors}");
+        assert!(lines[1].starts_with("kvclient: line 4: not connected"), "{errors}");
+        assert_eq!(lines.len(), 2);
+    }
+}

@@ -1,0 +1,237 @@
+//! Running the commands of the shell.
+
+use std::io::Write;
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::clock;
+use common::operation::{Condition, Operation, Outcome};
+use common::time::{Time, WallTime};
+use common::view::View;
+
+use super::command::Command;
+use super::failure::{Exit, Failure};
+use super::logging::Log;
+use super::{help, show};
+use crate::client::Client;
+use crate::options::Options;
+use crate::transfer::tsv;
+
+/// Which cluster the commands are for, connected when the first one needs it.
+#[derive(Debug)]
+pub(super) struct Session {
+    servers: Vec<String>,
+    options: Options,
+    log: Log,
+    client: Option<Client>,
+}
+
+impl Session {
+    pub(super) fn new(servers: Vec<String>, options: Options, log: Log) -> Self {
+        Self { servers, options, log, client: None }
+    }
+
+    pub(super) fn servers(&self) -> &[String] {
+        &self.servers
+    }
+
+    pub(super) fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// The client, connected.
+    pub(super) async fn client(&mut self) -> Result<Client, Failure> {
+        if let Some(client) = &self.client {
+            return Ok(client.clone());
+        }
+        if self.servers.is_empty() {
+            return Err(Failure::usage("not connected; type `connect HOST PORT`"));
+        }
+        let client = Client::connect(&self.servers, self.options.clone()).await?;
+        self.client = Some(client.clone());
+        Ok(client)
+    }
+
+    /// Runs a command; what it found goes to `out`.
+    pub(super) async fn run(&mut self, command: Command, out: &mut dyn Write) -> Result<(), Failure> {
+        match command {
+            Command::Nothing | Command::Quit | Command::Program(_) => Ok(()),
+            Command::Get { key, version } => self.get(key, version, out).await,
+            Command::Put { key, value, ttl, condition } => {
+                let expires = ttl.map(moment);
+                self.write(Operation::Put { key, value, expires, condition }, out).await
+            }
+            Command::Cas { key, expected, value } => {
+                let operation = Operation::Put { key, value, expires: None, condition: expected };
+                self.write(operation, out).await
+            }
+            Command::Delete { key } => {
+                self.write(Operation::Delete { key, condition: Condition::Always {} }, out).await
+            }
+            Command::Append { key, value } => self.write(Operation::Append { key, value }, out).await,
+            Command::Expire { key, after } => {
+                self.write(Operation::Expire { key, expires: after.map(moment) }, out).await
+            }
+            Command::Scan { prefix, limit } => self.scan(prefix, limit, out).await,
+            Command::KeyRange { read } => self.key_range(read, out).await,
+            Command::Status => self.status(out).await,
+            Command::Connect { server } => self.connect(server, out).await,
+            Command::Disconnect => {
+                self.client = None;
+                self.servers.clear();
+                print(out, "disconnected\n")
+            }
+            Command::LogLevel { level } => {
+                self.log.set(level)?;
+                print(out, &format!("log level {level}\n"))
+            }
+            Command::Help { command: None } => print(out, &(help::overview() + "\n")),
+            Command::Help { command: Some(entry) } => print(out, &help::explain(entry)),
+        }
+    }
+
+    async fn get(&mut self, key: Bytes, version: bool, out: &mut dyn Write) -> Result<(), Failure> {
+        let Some(found) = self.client().await?.get(key.clone()).await? else { return Err(not_found(&key)) };
+        if version {
+            print(out, &format!("{}\n", found.version))?;
+        }
+        out.write_all(&found.value).and_then(|()| out.write_all(b"\n")).map_err(Failure::output)
+    }
+
+    async fn write(&mut self, operation: Operation, out: &mut dyn Write) -> Result<(), Failure> {
+        let client = self.client().await?;
+        let started = clock::time();
+        let outcome = client.write(operation.clone()).await?;
+        print(out, &done(&operation, &outcome, started)?)
+    }
+
+    async fn scan(&mut self, prefix: Bytes, limit: Option<u64>, out: &mut dyn Write) -> Result<(), Failure> {
+        let mut left = limit.unwrap_or(u64::MAX);
+        let page = u32::try_from(left).unwrap_or(u32::MAX).min(crate::limits::SCAN_PAGE_PAIRS);
+        let mut scan = self.client().await?.scan(prefix).page_pairs(page);
+        let mut line = Vec::new();
+        while left > 0
+            && let Some(pairs) = scan.next().await?
+        {
+            for pair in pairs.iter().take(usize::try_from(left).unwrap_or(usize::MAX)) {
+                line.clear();
+                tsv::write(&mut line, &pair.key, &pair.found.value);
+                out.write_all(&line).map_err(Failure::output)?;
+                left -= 1;
+            }
+        }
+        Ok(())
+    }
+
+    async fn key_range(&mut self, read: bool, out: &mut dyn Write) -> Result<(), Failure> {
+        let view = self.client().await?.refresh_view().await?;
+        if view.assignments.is_empty() {
+            return Err(Failure::new(
+                Exit::Unavailable,
+                "the cluster has no servers yet; start one and ask again",
+            ));
+        }
+        let ranges = if read { view.read_ranges() } else { view.ranges() };
+        print(out, &(show::ranges(&view, &ranges) + "\n"))
+    }
+
+    async fn status(&mut self, out: &mut dyn Write) -> Result<(), Failure> {
+        let client = self.client().await?;
+        match client.cluster_status().await {
+            Ok(status) => print(out, &show::cluster(&status)),
+            Err(error) => {
+                let view = client.view();
+                let mut answers = Vec::new();
+                for info in view.servers.values() {
+                    let answer = client.server_status(&info.address).await;
+                    answers.push((info.address.clone(), answer.map_err(|error| error.to_string())));
+                }
+                if answers.iter().all(|(_, answer)| answer.is_err()) {
+                    return Err(error.into());
+                }
+                tracing::info!("the ECS does not answer: {error}");
+                print(out, &show::servers(&view, &answers))
+            }
+        }
+    }
+
+    async fn connect(&mut self, server: String, out: &mut dyn Write) -> Result<(), Failure> {
+        let client = Client::connect(std::slice::from_ref(&server), self.options.clone()).await?;
+        let shown = connected(&server, &client.view());
+        self.servers = vec![server];
+        self.client = Some(client);
+        print(out, &shown)
+    }
+}
+
+fn connected(server: &str, view: &View) -> String {
+    let (cluster, servers, number) = (view.cluster.short(), view.servers.len(), view.number);
+    format!("connected to {server}: cluster {cluster}, {servers} servers, view {number}\n")
+}
+
+fn moment(after: Duration) -> WallTime {
+    WallTime(clock::wall().0.saturating_add(u64::try_from(after.as_millis()).unwrap_or(u64::MAX)))
+}
+
+fn print(out: &mut dyn Write, text: &str) -> Result<(), Failure> {
+    out.write_all(text.as_bytes()).map_err(Failure::output)
+}
+
+fn not_found(key: &[u8]) -> Failure {
+    let key = show::key_shown(key);
+    Failure::new(Exit::NotFound, format!("no value for `{key}`; `scan` lists what there is"))
+}
+
+/// The line for a write that was carried out.
+fn done(operation: &Operation, outcome: &Outcome, started: Time) -> Result<String, Failure> {
+    let elapsed = show::elapsed_shown(clock::time().since(started));
+    let key = operation.key().map_or(&[][..], |key| key);
+    match outcome {
+        Outcome::Written { version, .. } => Ok(format!("OK  version {version}, {elapsed}\n")),
+        Outcome::Appended { version, offset } => {
+            Ok(format!("OK  offset {offset}, version {version}, {elapsed}\n"))
+        }
+        Outcome::Deleted { version } => Ok(format!("OK  deleted, version {version}, {elapsed}\n")),
+        Outcome::NotFound {} => Err(not_found(key)),
+        Outcome::ConditionFailed { current } => Err(not_changed(key, current.as_ref())),
+        Outcome::TooLarge { bytes } => Err(Failure::usage(format!(
+            "nothing was changed: the value would have {bytes} bytes, over the limit; append to another key"
+        ))),
+        Outcome::Ticked {} | Outcome::Superseded {} => Err(Failure::usage("the server answered another operation; use one version")),
+    }
+}
+
+fn not_changed(key: &[u8], current: Option<&common::operation::Version>) -> Failure {
+    let key = show::key_shown(key);
+    let message = match current {
+        Some(version) => {
+            format!(
+                "nothing was changed: the value of `{key}` has version {version}; `get {key} --version` shows it"
+            )
+        }
+        None => format!("nothing was changed: there is no value for `{key}`; `put {key} VALUE` sets one"),
+    };
+    Failure::new(Exit::CompareFailed, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use common::operation::Version;
+
+    use super::*;
+
+    #[test]
+    fn outcomes_become_lines_or_codes() {
+        let operation = Operation::put("k", "v");
+        let version: Version = "41.7".parse().unwrap();
+        let line = done(&operation, &Outcome::Written { version, replaced: true }, clock::time()).unwrap();
+        assert!(line.starts_with("OK  version 41.7, ") && line.ends_with(" ms\n"), "{line}");
+        let line = done(&operation, &Outcome::Appended { version, offset: 5 }, clock::time()).unwrap();
+        assert!(line.starts_with("OK  offset 5, version 41.7, "), "{line}");
+        let exit = |outcome| done(&operation, &outcome, clock::time()).unwrap_err().exit;
+        assert_eq!(exit(Outcome::NotFound {}), Exit::NotFound);
+        assert_eq!(exit(Outcome::ConditionFailed { current: None }), Exit::CompareFailed);
+        assert_eq!(exit(Outcome::ConditionFailed { current: Some(version) }), Exit::CompareFailed);
+        assert_eq!(exit(Outcome::TooLarge { bytes: 9 }), Exit::Usage);
+    }
+}

@@ -1,0 +1,224 @@
+//! How things are printed.
+
+use std::time::Duration;
+
+use comfy_table::presets::UTF8_BORDERS_ONLY;
+use comfy_table::{Cell, CellAlignment, Table};
+use common::status::{ClusterStatus, MemberStatus, Role, ServerStatus};
+use common::view::{KeyRange, ServerState, View};
+
+/// `0.8 ms`, `12 ms`, `1.25 s`.
+pub(crate) fn elapsed_shown(elapsed: Duration) -> String {
+    let ms = elapsed.as_secs_f64() * 1000.0;
+    if ms < 10.0 {
+        format!("{ms:.1} ms")
+    } else if ms < 1000.0 {
+        format!("{ms:.0} ms")
+    } else {
+        format!("{:.2} s", ms / 1000.0)
+    }
+}
+
+/// `512 B`, `1.5 MB`.
+pub(crate) fn bytes_shown(bytes: u64) -> String {
+    let mut scaled = bytes as f64;
+    let mut unit = "B";
+    for larger in ["kB", "MB", "GB", "TB", "PB"] {
+        if scaled < 1000.0 {
+            break;
+        }
+        scaled /= 1000.0;
+        unit = larger;
+    }
+    if unit == "B" { format!("{bytes} B") } else { format!("{scaled:.1} {unit}") }
+}
+
+/// A key for a message: as text, what is not printable escaped, long ones cut.
+pub(super) fn key_shown(key: &[u8]) -> String {
+    const SHOWN_MAX: usize = 64;
+    let shown = key[..key.len().min(SHOWN_MAX)].escape_ascii();
+    if key.len() > SHOWN_MAX { format!("{shown}...") } else { shown.to_string() }
+}
+
+/// `<from>,<to>,<ip:port>;` for each range.
+pub(super) fn ranges(view: &View, ranges: &[KeyRange]) -> String {
+    let address =
+        |range: &KeyRange| view.servers.get(&range.server).map_or("?", |info| info.address.as_str());
+    ranges.iter().map(|range| format!("{},{},{};", range.first, range.last, address(range))).collect()
+}
+
+/// What the ECS says of the cluster: the verdict first, then the servers.
+pub(super) fn cluster(status: &ClusterStatus) -> String {
+    let up = status.servers.iter().filter(|server| server.state == ServerState::Up).count();
+    let mut troubles = Vec::new();
+    if status.servers.is_empty() {
+        troubles.push("no servers yet".to_owned());
+    }
+    if up < status.servers.len() {
+        troubles.push(format!("{} of {} servers not up", status.servers.len() - up, status.servers.len()));
+    }
+    if status.under_replicated > 0 {
+        troubles.push(format!("{} of {} partitions lack copies", status.under_replicated, status.partitions));
+    }
+    let moving =
+        if status.joining > 0 { format!(", {} copies being made", status.joining) } else { String::new() };
+    let verdict = if troubles.is_empty() {
+        format!("OK: {up} servers up, all {} partitions have their copies", status.partitions)
+    } else {
+        format!("DEGRADED: {}", troubles.join(", "))
+    };
+    let mut table = table(&[
+        "server",
+        "address",
+        "state",
+        "view",
+        "coordinates",
+        "replicas",
+        "joining",
+        "keys",
+        "size",
+        "free",
+        "req/s",
+        "heartbeat",
+    ]);
+    for member in &status.servers {
+        table.add_row(member_row(member));
+    }
+    right_from(&mut table, 3);
+    let cluster = status.cluster.short();
+    format!("{verdict}{moving}\ncluster {cluster}, view {}\n{table}\n", status.view)
+}
+
+fn member_row(member: &MemberStatus) -> Vec<Cell> {
+    let heartbeat = member
+        .heartbeat_age_ms
+        .map_or("none".to_owned(), |age| elapsed_shown(Duration::from_millis(age)) + " ago");
+    [
+        member.server.short(),
+        member.address.clone(),
+        state(member.state).to_owned(),
+        member.view.to_string(),
+        member.coordinator.to_string(),
+        member.replica.to_string(),
+        member.joining.to_string(),
+        member.keys.to_string(),
+        bytes_shown(member.bytes),
+        bytes_shown(member.free_bytes),
+        format!("{:.0}", member.requests_per_second),
+        heartbeat,
+    ]
+    .map(Cell::new)
+    .into()
+}
+
+/// What is known while the ECS does not answer: the view, and what the servers say of themselves.
+pub(super) fn servers(view: &View, answers: &[(String, Result<ServerStatus, String>)]) -> String {
+    let silent = answers.iter().filter(|(_, answer)| answer.is_err()).count();
+    let mut table =
+        table(&["server", "address", "view", "coordinates", "replicas", "joining", "keys", "size"]);
+    for (address, answer) in answers {
+        table.add_row(match answer {
+            Ok(status) => server_row(status),
+            Err(reason) => vec![Cell::new("?"), Cell::new(address), Cell::new(reason)],
+        });
+    }
+    right_from(&mut table, 2);
+    let verdict = format!(
+        "ECS DOWN: reads and writes go on, changes wait; {silent} of {} servers silent",
+        answers.len()
+    );
+    format!("{verdict}\ncluster {}, view {}\n{table}\n", view.cluster.short(), view.number)
+}
+
+fn server_row(status: &ServerStatus) -> Vec<Cell> {
+    let count = |role| status.copies.iter().filter(|copy| copy.role == role).count().to_string();
+    [
+        status.server.short(),
+        status.address.clone(),
+        status.view.to_string(),
+        count(Role::Coordinator),
+        count(Role::Replica),
+        count(Role::Joining),
+        status.keys.to_string(),
+        bytes_shown(status.bytes),
+    ]
+    .map(Cell::new)
+    .into()
+}
+
+fn state(state: ServerState) -> &'static str {
+    match state {
+        ServerState::Up => "up",
+        ServerState::Leaving => "leaving",
+        ServerState::Down => "DOWN",
+    }
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(UTF8_BORDERS_ONLY).set_header(header);
+    table
+}
+
+fn right_from(table: &mut Table, first: usize) {
+    for column in table.column_iter_mut().skip(first) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::ids::{ClusterId, Epoch, ServerId};
+
+    use super::*;
+
+    fn status() -> ClusterStatus {
+        let server = MemberStatus {
+            server: ServerId(1 << 127),
+            address: "127.0.0.1:5001".into(),
+            state: ServerState::Up,
+            view: Epoch { generation: 0, version: 4 },
+            coordinator: 256,
+            replica: 0,
+            joining: 0,
+            keys: 12,
+            bytes: 1_500_000,
+            free_bytes: 1,
+            requests_per_second: 3.4,
+            heartbeat_age_ms: Some(80),
+        };
+        ClusterStatus {
+            cluster: ClusterId(1),
+            view: Epoch { generation: 0, version: 4 },
+            partitions: 256,
+            under_replicated: 0,
+            joining: 0,
+            servers: vec![server],
+        }
+    }
+
+    #[test]
+    fn the_verdict_comes_first() {
+        let mut status = status();
+        let shown = cluster(&status);
+        assert!(shown.starts_with("OK: 1 servers up"), "{shown}");
+        assert!(shown.contains("127.0.0.1:5001") && shown.contains("1.5 MB") && shown.contains("80 ms ago"));
+        status.servers[0].state = ServerState::Down;
+        status.under_replicated = 3;
+        let shown = cluster(&status);
+        assert!(
+            shown.starts_with("DEGRADED: 1 of 1 servers not up, 3 of 256 partitions lack copies"),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn times_sizes_and_keys_are_short() {
+        assert_eq!(elapsed_shown(Duration::from_micros(840)), "0.8 ms");
+        assert_eq!(elapsed_shown(Duration::from_millis(1250)), "1.25 s");
+        assert_eq!(bytes_shown(999), "999 B");
+        assert_eq!(bytes_shown(8_388_608), "8.4 MB");
+        assert_eq!(key_shown(b"a\xff\n"), "a\\xff\\n");
+        assert!(key_shown(&[b'k'; 100]).ends_with("..."));
+    }
+}

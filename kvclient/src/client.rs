@@ -1,0 +1,381 @@
+//! The client: requests as methods.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::clock;
+use common::ids::{ClientId, Epoch, PartitionId};
+use common::limits::{CLIENT_RETRY_FOR, VALUE_BYTES_MAX};
+use common::messages::{Reply, Request};
+use common::operation::{Condition, Found, Operation, Outcome, Version, check_key};
+use common::time::{Time, WallTime};
+use common::view::View;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::error::Error;
+use crate::limits::{LINK_SILENT_FOR, TRY_FOR};
+use crate::numbers::Numbers;
+use crate::options::Options;
+use crate::peer::Peer;
+use crate::retry::{Next, Progress, Refresh, Tried};
+use crate::router::{Router, Target};
+use crate::scan::{Page, Scan};
+
+/// A client of one cluster. Clones share everything, cost nothing and may be used by any number of tasks; one
+/// connection to each server carries the requests of all of them.
+///
+/// Every method retries until it has an answer or [`Options::timeout`] is over. A write is applied once, however
+/// often it was retried. Dropping a method's future gives the request up: a write may then happen or not.
+#[derive(Clone, Debug)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    numbers: Numbers,
+    router: Router,
+    timeout: Duration,
+}
+
+/// Where appended bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Where in the value they begin.
+    pub offset: u64,
+    /// Of the new value.
+    pub version: Version,
+}
+
+impl Client {
+    /// Connects to the cluster that the servers at `seeds` (`host:port` each) belong to.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when none of them tells its view within [`Options::connect_timeout`].
+    pub async fn connect(seeds: &[String], options: Options) -> Result<Self, Error> {
+        let numbers = Numbers::new(ClientId::random());
+        let timeout = options.timeout.min(CLIENT_RETRY_FOR);
+        let client = Self { shared: Arc::new(Shared { numbers, router: Router::new(seeds), timeout }) };
+        client.first_view(options.connect_timeout).await?;
+        Ok(client)
+    }
+
+    /// The id that this client's writes carry.
+    #[must_use]
+    pub fn id(&self) -> ClientId {
+        self.shared.numbers.client()
+    }
+
+    /// The newest view that this client knows. It is empty before the cluster's first server has joined.
+    #[must_use]
+    pub fn view(&self) -> Arc<View> {
+        Arc::clone(&self.shared.router.route().view)
+    }
+
+    /// Asks the servers for a newer view, and returns the newest known.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when no server tells its view.
+    pub async fn refresh_view(&self) -> Result<Arc<View>, Error> {
+        let router = &self.shared.router;
+        let refreshed = router.refresh(self.view().number, None).await;
+        refreshed.map_err(|reason| Error::Unavailable { tried: router.addresses(None), reason })?;
+        Ok(self.view())
+    }
+
+    /// The value of a key, linearizable; `None` when there is none.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn get(&self, key: impl Into<Bytes>) -> Result<Option<Found>, Error> {
+        let key = key.into();
+        check_key(&key)?;
+        let request = |_| Request::Get { key: key.clone() };
+        match self.call(Target::Key(&key), Progress::read(), request).await? {
+            Reply::Value { found } => Ok(found),
+            other => Err(strange(&other)),
+        }
+    }
+
+    /// Sets a value for ever, whether there was one or not.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn put(&self, key: impl Into<Bytes>, value: impl Into<Bytes>) -> Result<Outcome, Error> {
+        self.write(Operation::put(key, value)).await
+    }
+
+    /// Sets a value until `expires`, if `condition` holds.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn put_with(
+        &self,
+        key: impl Into<Bytes>,
+        value: impl Into<Bytes>,
+        expires: Option<WallTime>,
+        condition: Condition,
+    ) -> Result<Outcome, Error> {
+        self.write(Operation::Put { key: key.into(), value: value.into(), expires, condition }).await
+    }
+
+    /// Removes a value.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn delete(&self, key: impl Into<Bytes>) -> Result<Outcome, Error> {
+        self.delete_if(key, Condition::Always {}).await
+    }
+
+    /// Removes a value if `condition` holds.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn delete_if(&self, key: impl Into<Bytes>, condition: Condition) -> Result<Outcome, Error> {
+        self.write(Operation::Delete { key: key.into(), condition }).await
+    }
+
+    /// Adds bytes at the end of a value, or makes it of them.
+    ///
+    /// # Errors
+    /// See [`Error`]; [`Error::Refused`] when the value would become too large.
+    pub async fn append(&self, key: impl Into<Bytes>, value: impl Into<Bytes>) -> Result<Appended, Error> {
+        match self.write(Operation::Append { key: key.into(), value: value.into() }).await? {
+            Outcome::Appended { version, offset } => Ok(Appended { offset, version }),
+            Outcome::TooLarge { bytes } => {
+                let reason = format!("the value would have {bytes} bytes, over the limit; begin a new key");
+                Err(Error::Refused { reason })
+            }
+            other => Err(strange(&other)),
+        }
+    }
+
+    /// Sets a value if the one that is there has this version. [`Outcome::ConditionFailed`] tells another one's.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn compare_and_set_version(
+        &self,
+        key: impl Into<Bytes>,
+        version: Version,
+        value: impl Into<Bytes>,
+    ) -> Result<Outcome, Error> {
+        self.put_with(key, value, None, Condition::Version { version }).await
+    }
+
+    /// Sets a value if the one that is there is `old`, byte by byte.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn compare_and_set_value(
+        &self,
+        key: impl Into<Bytes>,
+        old: impl Into<Bytes>,
+        new: impl Into<Bytes>,
+    ) -> Result<Outcome, Error> {
+        self.put_with(key, new, None, Condition::Value { value: old.into() }).await
+    }
+
+    /// Sets or removes the expiry of a value that is there.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn expire(&self, key: impl Into<Bytes>, expires: Option<WallTime>) -> Result<Outcome, Error> {
+        self.write(Operation::Expire { key: key.into(), expires }).await
+    }
+
+    /// Any change to one key. All other writing methods are short for this one.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn write(&self, operation: Operation) -> Result<Outcome, Error> {
+        operation.check(VALUE_BYTES_MAX)?;
+        let Some(key) = operation.key() else {
+            return Err(Error::Refused { reason: "this operation names no key".to_owned() });
+        };
+        // Held to the end: until then no server forgets what the write did.
+        let ticket = self.shared.numbers.open();
+        let origin = ticket.origin;
+        let request = |age_ms| Request::Write { origin, age_ms, operation: operation.clone() };
+        match self.call(Target::Key(key), Progress::write(), request).await? {
+            // A number is open until its answer is here, so this is none that a server may give.
+            Reply::Outcome { outcome: Outcome::Superseded {} } => {
+                Err(Error::OutcomeUnknown { reason: "a server has forgotten what the write did".to_owned() })
+            }
+            Reply::Outcome { outcome } => Ok(outcome),
+            other => Err(Error::OutcomeUnknown { reason: format!("a server answered {other:?}") }),
+        }
+    }
+
+    /// Keys of one partition that begin with `prefix`, in key order, after `after`: one page of up to `limit`
+    /// pairs, the servers may give fewer.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn scan_partition(
+        &self,
+        partition: PartitionId,
+        after: Option<Bytes>,
+        prefix: Bytes,
+        limit: u32,
+    ) -> Result<Page, Error> {
+        let request = |_| Request::Scan { partition, after: after.clone(), prefix: prefix.clone(), limit };
+        match self.call(Target::Partition(partition), Progress::read(), request).await? {
+            Reply::Page { pairs, more } => Ok(Page { pairs, more }),
+            other => Err(strange(&other)),
+        }
+    }
+
+    /// All keys that begin with `prefix`, partition by partition in ring order, in key order within each. A scan
+    /// is no snapshot: each page is as fresh as a get.
+    #[must_use]
+    pub fn scan(&self, prefix: impl Into<Bytes>) -> Scan {
+        Scan::new(self.clone(), prefix.into())
+    }
+
+    pub(crate) fn router(&self) -> &Router {
+        &self.shared.router
+    }
+
+    async fn first_view(&self, patience: Duration) -> Result<(), Error> {
+        let started = clock::time();
+        let mut progress = Progress::read();
+        loop {
+            let left = patience.saturating_sub(clock::time().since(started));
+            if left.is_zero() {
+                return Err(progress.give_up());
+            }
+            match timeout(left, self.shared.router.refresh(Epoch::default(), None)).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(reason)) => {
+                    progress.on_unreachable(self.shared.router.addresses(None), reason);
+                    wait(progress.backoff(fastrand::f64()).min(left)).await;
+                }
+                Err(_) => {
+                    progress
+                        .on_unreachable(self.shared.router.addresses(None), "no answer in time".to_owned());
+                    return Err(progress.give_up());
+                }
+            }
+        }
+    }
+
+    /// Tries until there is an answer. `request` makes each try's message from the age of the first one.
+    async fn call(
+        &self,
+        target: Target<'_>,
+        mut progress: Progress,
+        request: impl Fn(u64) -> Request,
+    ) -> Result<Reply, Error> {
+        let started = clock::time();
+        loop {
+            let route = self.shared.router.route();
+            let ours = route.view.number;
+            let (server, next) = match route.coordinator(target) {
+                None => (None, progress.on_nobody()),
+                Some(peer) => {
+                    let age = clock::time().since(started);
+                    let message = request(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+                    let tried = self.try_once(peer, target, message, started).await;
+                    (Some(peer.address()), progress.on_tried(peer.address(), tried, ours))
+                }
+            };
+            match next {
+                Next::Done(reply) => return Ok(reply),
+                Next::Fail(error) => return Err(error),
+                Next::Again { refresh, wait } => {
+                    if !self.pause(started, ours, server, refresh, wait.then_some(&progress)).await {
+                        return Err(progress.give_up());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Between two tries. False when the time is over.
+    async fn pause(
+        &self,
+        started: Time,
+        ours: Epoch,
+        server: Option<&str>,
+        refresh: Refresh,
+        backoff: Option<&Progress>,
+    ) -> bool {
+        let router = &self.shared.router;
+        let refreshing = async {
+            match refresh {
+                Refresh::No => {}
+                Refresh::Maybe => router.refresh_if_due(ours, server).await,
+                // Whether it worked shows in the next try.
+                Refresh::Certainly => drop(router.refresh(ours, server).await),
+            }
+        };
+        if timeout(self.left(started), refreshing).await.is_err() {
+            return false;
+        }
+        if let Some(progress) = backoff
+            && router.route().view.number <= ours
+        {
+            wait(progress.backoff(fastrand::f64()).min(self.left(started))).await;
+        }
+        !self.left(started).is_zero()
+    }
+
+    fn left(&self, started: Time) -> Duration {
+        self.shared.timeout.saturating_sub(clock::time().since(started))
+    }
+
+    /// Sends a request to one server and waits for its answer, as long as that server is the one to ask.
+    async fn try_once(&self, peer: &Arc<Peer>, target: Target<'_>, message: Request, started: Time) -> Tried {
+        let sending = async {
+            let link = peer.link().await?;
+            let answer = link.send(message).await?;
+            Ok((link, answer))
+        };
+        let (link, mut answer) = match timeout(self.left(started), sending).await {
+            Ok(Ok(sent)) => sent,
+            Ok(Err(reason)) => return Tried::NotSent(reason),
+            Err(_) => return Tried::NotSent("the server takes no more requests at the moment".to_owned()),
+        };
+        loop {
+            let left = self.left(started);
+            match timeout(left.min(TRY_FOR), &mut answer).await {
+                Ok(Ok(tried)) => return tried,
+                Ok(Err(_)) => return Tried::Lost("the connection was closed".to_owned()),
+                Err(_) if left <= TRY_FOR => return Tried::Lost("it did not answer in time".to_owned()),
+                Err(_) => {}
+            }
+            if let Some(other) = self.coordinator_changed(peer, target, started).await {
+                return Tried::Lost(format!("it did not answer; {other} coordinates now"));
+            }
+            if link.silent_for() > LINK_SILENT_FOR {
+                link.close();
+            }
+        }
+    }
+
+    /// Asks for a newer view; the address of the server that coordinates now, if it is another one.
+    async fn coordinator_changed(
+        &self,
+        peer: &Arc<Peer>,
+        target: Target<'_>,
+        started: Time,
+    ) -> Option<String> {
+        let router = &self.shared.router;
+        let seen = router.route().view.number;
+        let _ = timeout(self.left(started), router.refresh_if_due(seen, Some(peer.address()))).await;
+        let route = router.route();
+        let now = route.coordinator(target)?.address();
+        (now != peer.address()).then(|| now.to_owned())
+    }
+}
+
+async fn wait(duration: Duration) {
+    // Between tries there is nothing else to wait for: the server may say no sooner that it is ready.
+    sleep_until(Instant::now() + duration).await;
+}
+
+fn strange(answer: &impl std::fmt::Debug) -> Error {
+    Error::Incompatible { server: "a server".to_owned(), what: format!("it answered {answer:?}") }
+}

@@ -1,0 +1,56 @@
+//! Limits and defaults of the client library, each with its unit and its reason.
+
+use std::time::Duration;
+
+/// Requests that may wait for the writer of one link; more callers wait for a place.
+pub(crate) const LINK_QUEUE_LEN: usize = 4096;
+
+/// Requests that are encoded for one write to a socket, at most.
+pub(crate) const BATCH_REQUESTS_MAX: usize = 1024;
+
+/// Payload bytes after which a frame is closed and the next one begun. With one more message of the largest
+/// size a frame stays far below [`common::limits::FRAME_BYTES_MAX`].
+pub(crate) const FRAME_BYTES_FULL: usize = 1 << 20;
+
+/// Bytes of an encoding buffer that are kept for the next batch; larger ones are given back.
+pub(crate) const BUFFER_BYTES_KEPT: usize = 4 << 20;
+
+/// Bytes that one read of a link asks for.
+pub(crate) const READ_BYTES: usize = 64 << 10;
+
+/// For a TCP connection to come about. A server that is there answers within a round trip.
+pub(crate) const CONNECT_FOR: Duration = Duration::from_secs(1);
+
+/// For a server to answer a question that it can answer at once (view, status).
+pub(crate) const ASK_FOR: Duration = Duration::from_secs(2);
+
+/// A request without an answer for this long makes the client look whether the coordinator is still the same:
+/// about the time of a fail-over.
+pub(crate) const TRY_FOR: Duration = Duration::from_secs(1);
+
+/// A link on which nothing arrives for this long, although a view was asked for on it, is closed.
+pub(crate) const LINK_SILENT_FOR: Duration = Duration::from_secs(5);
+
+/// A server that has not told its view for this long is not waited for: the next one is asked beside it.
+pub(crate) const REFRESH_STAGGER: Duration = Duration::from_millis(150);
+
+/// Servers that have no newer view, after which a refresh ends.
+pub(crate) const REFRESH_ANSWERS_MAX: usize = 3;
+
+/// A refresh that brought nothing new stands for others that would begin within this time.
+pub(crate) const REFRESH_PAUSE: Duration = Duration::from_millis(20);
+
+/// The wait before the second try, before jitter; it doubles with each further one.
+pub(crate) const BACKOFF_FIRST: Duration = Duration::from_millis(2);
+
+/// The longest wait between tries: short against a fail-over, long enough for thousands of clients.
+pub(crate) const BACKOFF_MAX: Duration = Duration::from_millis(250);
+
+/// How long [`Client::connect`](crate::Client::connect) looks for a server, by default.
+pub(crate) const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+
+/// Pairs that a scan asks for at a time.
+pub(crate) const SCAN_PAGE_PAIRS: u32 = 1000;
+
+/// Partitions that a scan fetches ahead of the one that it returns.
+pub(crate) const SCAN_PARTITIONS_AHEAD: usize = 8;

@@ -1,0 +1,216 @@
+//! Where a request goes: the newest view that the client knows, and a connection to each server.
+//!
+//! A view is asked for when a server says that there is a newer one, or when a server does not answer as hoped.
+//! However many requests want a newer view at a time, one of them asks and the others wait for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use bytes::Bytes;
+use common::clock;
+use common::ids::{ClusterId, Epoch, PartitionId, ServerId};
+use common::messages::{Reply, Request};
+use common::ring::Partitions;
+use common::time::Time;
+use common::view::{ServerState, View};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::limits::{REFRESH_ANSWERS_MAX, REFRESH_PAUSE, REFRESH_STAGGER};
+use crate::peer::Peer;
+
+/// What a request is about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Target<'a> {
+    /// One key.
+    Key(&'a Bytes),
+    /// One partition.
+    Partition(PartitionId),
+}
+
+/// A view, with the connections that it leads to.
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) view: Arc<View>,
+    /// By partition number; empty before the first server has joined.
+    coordinators: Vec<Arc<Peer>>,
+}
+
+impl Route {
+    /// The server that orders and answers for `target`, if the view names one.
+    pub(crate) fn coordinator(&self, target: Target<'_>) -> Option<&Arc<Peer>> {
+        let partition = match target {
+            Target::Key(key) => self.view.partitions.of_key(key),
+            Target::Partition(partition) => partition,
+        };
+        self.coordinators.get(usize::from(partition.0))
+    }
+}
+
+/// The client's knowledge of the cluster.
+#[derive(Debug)]
+pub(crate) struct Router {
+    seeds: Vec<String>,
+    route: RwLock<Arc<Route>>,
+    peers: Mutex<BTreeMap<String, Arc<Peer>>>,
+    refreshing: tokio::sync::Mutex<()>,
+    last: Mutex<LastRefresh>,
+}
+
+/// How the last refresh ended.
+#[derive(Clone, Debug)]
+struct LastRefresh {
+    count: u64,
+    ended: Time,
+    result: Result<(), String>,
+}
+
+impl Default for Route {
+    fn default() -> Self {
+        let view = View::new(ClusterId::default(), Epoch::default(), Partitions::default());
+        Self { view: Arc::new(view), coordinators: Vec::new() }
+    }
+}
+
+impl Router {
+    pub(crate) fn new(seeds: &[String]) -> Self {
+        Self {
+            seeds: seeds.to_vec(),
+            route: RwLock::default(),
+            peers: Mutex::default(),
+            refreshing: tokio::sync::Mutex::new(()),
+            last: Mutex::new(LastRefresh { count: 0, ended: Time::default(), result: Ok(()) }),
+        }
+    }
+
+    /// The newest route.
+    pub(crate) fn route(&self) -> Arc<Route> {
+        Arc::clone(&self.route.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The server at an address.
+    pub(crate) fn peer(&self, address: &str) -> Arc<Peer> {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let peer = peers.entry(address.to_owned()).or_insert_with(|| Arc::new(Peer::new(address.to_owned())));
+        Arc::clone(peer)
+    }
+
+    /// Asks for a view newer than `seen`, at `hint` first. An error when no server could tell a view; that there
+    /// is no newer one is none.
+    pub(crate) async fn refresh(&self, seen: Epoch, hint: Option<&str>) -> Result<(), String> {
+        let before = self.last().count;
+        let _turn = self.refreshing.lock().await;
+        if self.route().view.number > seen {
+            return Ok(());
+        }
+        let last = self.last();
+        if last.count != before {
+            return last.result;
+        }
+        let result = self.ask_for_view(seen, hint).await;
+        let ended = clock::time();
+        let count = before + 1;
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) =
+            LastRefresh { count, ended, result: result.clone() };
+        result
+    }
+
+    /// As [`refresh`](Self::refresh), unless that was done a moment ago.
+    pub(crate) async fn refresh_if_due(&self, seen: Epoch, hint: Option<&str>) {
+        if clock::time().since(self.last().ended) >= REFRESH_PAUSE {
+            // Whether it brought a newer view shows in the next try.
+            let _ = self.refresh(seen, hint).await;
+        }
+    }
+
+    /// All addresses that are known: `first`, then servers that are up and seeds in random order, then the rest.
+    pub(crate) fn addresses(&self, first: Option<&str>) -> Vec<String> {
+        let route = self.route();
+        let known = |up: bool| {
+            let servers = route.view.servers.values();
+            servers.filter(move |info| (info.state == ServerState::Up) == up).map(|info| info.address.clone())
+        };
+        let mut near: Vec<String> = self.seeds.iter().cloned().chain(known(true)).collect();
+        fastrand::shuffle(&mut near);
+        let mut seen = BTreeSet::new();
+        let all = first.map(str::to_owned).into_iter().chain(near).chain(known(false));
+        all.filter(|address| seen.insert(address.clone())).collect()
+    }
+
+    /// Asks one server after the other, without waiting long for any of them.
+    async fn ask_for_view(&self, seen: Epoch, hint: Option<&str>) -> Result<(), String> {
+        let mut addresses = self.addresses(hint).into_iter();
+        let mut asked = JoinSet::new();
+        let mut answers = 0;
+        let mut reason = "no server is known".to_owned();
+        loop {
+            if let Some(address) = addresses.next() {
+                let peer = self.peer(&address);
+                asked.spawn(async move { view_of(&peer).await });
+            }
+            match timeout(REFRESH_STAGGER, asked.join_next()).await {
+                Ok(Some(Ok(Ok(view)))) => {
+                    let newer = view.number > seen;
+                    self.adopt(view);
+                    answers += 1;
+                    if newer || answers >= REFRESH_ANSWERS_MAX {
+                        return Ok(());
+                    }
+                }
+                Ok(Some(Ok(Err(why)))) => reason = why,
+                Ok(Some(Err(error))) => reason = error.to_string(),
+                Ok(None) => return if answers > 0 { Ok(()) } else { Err(reason) },
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Takes a view if it is newer than ours and of the same cluster.
+    fn adopt(&self, view: View) {
+        let mut route = self.route.write().unwrap_or_else(PoisonError::into_inner);
+        let first = route.view.cluster == ClusterId::default();
+        if view.number <= route.view.number || !(first || view.cluster == route.view.cluster) {
+            return;
+        }
+        tracing::info!(view = %view.number, servers = view.servers.len(), "new view");
+        let peers: BTreeMap<ServerId, Arc<Peer>> =
+            view.servers.iter().map(|(&id, info)| (id, self.peer(&info.address))).collect();
+        let coordinators = view
+            .assignments
+            .iter()
+            .filter_map(|assignment| peers.get(&assignment.coordinator).map(Arc::clone))
+            .collect();
+        *route = Arc::new(Route { view: Arc::new(view), coordinators });
+        drop(route);
+        self.forget_strangers(&peers);
+    }
+
+    /// Lets go of connections to servers that are neither members nor seeds. Requests under way keep theirs.
+    fn forget_strangers(&self, members: &BTreeMap<ServerId, Arc<Peer>>) {
+        let known: BTreeSet<&str> = members
+            .values()
+            .map(|peer| peer.address())
+            .chain(self.seeds.iter().map(String::as_str))
+            .collect();
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        peers.retain(|address, _| known.contains(address.as_str()));
+    }
+
+    fn last(&self) -> LastRefresh {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// A server's view.
+async fn view_of(peer: &Peer) -> Result<View, String> {
+    let address = peer.address();
+    let told = match peer.ask(Request::View {}).await {
+        Ok(Reply::View { json }) => json,
+        Ok(Reply::Busy { reason } | Reply::Refused { reason }) => return Err(format!("{address}: {reason}")),
+        Ok(other) => return Err(format!("{address}: asked for its view, it answered {other:?}")),
+        Err(reason) => return Err(format!("{address}: {reason}")),
+    };
+    let view: View = serde_json::from_slice(&told).map_err(|error| format!("{address}: {error}"))?;
+    view.check().map_err(|error| format!("{address}: {error}"))?;
+    Ok(view)
+}

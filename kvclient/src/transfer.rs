@@ -1,0 +1,16 @@
+//! Many keys at once: files in, files out.
+
+mod args;
+mod checkpoint;
+mod export;
+mod format;
+mod import;
+mod ndjson;
+mod progress;
+mod reader;
+pub(crate) mod tsv;
+mod window;
+
+pub(crate) use args::{ExportArgs, ImportArgs};
+pub(crate) use export::export;
+pub(crate) use import::import;
