@@ -1,2 +1,22 @@
-//! x
+//! The decisions of the ECS, as values: no clock, no socket, no disk, no randomness.
+//!
+//! - [`planner`] says where the copies should be, given the servers and where the copies are.
+//! - [`machine`] is the state machine: reports and ticks go in, views to persist and to publish come out.
+//! - [`next`] makes the next view of the last one and what became known since.
+//! - [`rules`] are the rules between two consecutive views (V2 to V4 of the protocol), checked on each of them.
+//! - [`peers`] holds what is known of the servers' processes and forgotten at a restart: who was heard when.
+//! - [`state`] is all that must survive a restart.
+//! - [`cause`] says for people why a view was made.
+
+pub mod cause;
+pub mod machine;
+mod next;
+mod peers;
 pub mod planner;
+pub mod rules;
+pub mod state;
+mod summary;
+
+pub use cause::{Cause, Change, Event};
+pub use machine::{Config, Ecs, Effect, Input, Refusal};
+pub use state::{Registered, State};

@@ -7,3 +7,4 @@
 //! [`core`] decides and touches nothing outside: it is given the time and an input and returns effects.
 
 pub mod core;
+pub mod limits;

@@ -1,0 +1,109 @@
+//! Why a view was made, for people: the log and the list of events.
+
+use std::fmt;
+
+use common::ids::{Epoch, ServerId};
+use serde::{Deserialize, Serialize};
+
+/// A kind of change from one view to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// The server is new.
+    Joined,
+    /// A new process of the server; partitions that it coordinates get a new epoch.
+    Restarted,
+    /// The server has another store: its old copies do not count.
+    NewStore,
+    /// Its address or weight is another.
+    Readdressed,
+    /// It is heard again.
+    Back,
+    /// It was silent beyond the limit.
+    Silent,
+    /// Its link ended, and it did not come back.
+    LinkEnded,
+    /// Its store failed.
+    StoreFailed,
+    /// It is to leave.
+    Leaving,
+    /// It left.
+    Left,
+    /// Copies on it are being brought up to date.
+    Listed,
+    /// Copies on it are no longer being brought up to date.
+    Unlisted,
+    /// Copies on it have become in-sync.
+    InSync,
+    /// It became coordinator instead of a server that is gone.
+    Promoted,
+    /// It became coordinator as planned.
+    HandedOver,
+    /// Copies on it do not count any more: it is gone.
+    Removed,
+    /// Copies on it were reported silent by their coordinator and do not count any more.
+    ReportedSilent,
+    /// Copies on it are not wanted there any more.
+    Dropped,
+    /// A proposal for it was refused: the coordinator gets a new epoch to forget it.
+    ProposalRefused,
+}
+
+impl Change {
+    /// The change in words, after the server's name.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Joined => "joined",
+            Self::Restarted => "restarted",
+            Self::NewStore => "came with another store",
+            Self::Readdressed => "has another address or weight",
+            Self::Back => "is back",
+            Self::Silent => "is down: silent beyond the limit",
+            Self::LinkEnded => "is down: its link ended",
+            Self::StoreFailed => "is down: its store failed",
+            Self::Leaving => "is leaving",
+            Self::Left => "left",
+            Self::Listed => "receives copies",
+            Self::Unlisted => "no longer receives copies",
+            Self::InSync => "has copies in sync",
+            Self::Promoted => "promoted to coordinator",
+            Self::HandedOver => "took over as coordinator",
+            Self::Removed => "lost its in-sync copies",
+            Self::ReportedSilent => "was reported silent and lost in-sync copies",
+            Self::Dropped => "gave up copies",
+            Self::ProposalRefused => "was proposed and refused",
+        }
+    }
+}
+
+/// One reason for a view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cause {
+    /// What changed.
+    pub change: Change,
+    /// Whom it is about.
+    pub server: ServerId,
+    /// How many partitions it is about; 0 when it is about the server itself.
+    pub partitions: u32,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.server.short(), self.change.words())?;
+        match self.partitions {
+            0 => Ok(()),
+            1 => write!(f, " (1 partition)"),
+            many => write!(f, " ({many} partitions)"),
+        }
+    }
+}
+
+/// A view that was made, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// The view's number.
+    pub view: Epoch,
+    /// Why it was made.
+    pub causes: Vec<Cause>,
+}

@@ -1,0 +1,427 @@
+//! The state machine of the ECS.
+//!
+//! What it hears becomes facts; whenever no view is on its way to the disk, and there is reason to, the next view is
+//! made of the last one and the facts ([`next`](super::next)), given out to be persisted, and published when it is
+//! durable (V1). So one persist is under way at a time, and what becomes known meanwhile goes into the next view.
+//!
+//! States: *quiet* after its own start, after a pause of its own, and when the first server of a cluster that was
+//! wholly down comes back: nobody is removed for silence. *Behind* when a server has a newer view than the ECS: its
+//! disk is an old one, and making views would use numbers twice; it makes none.
+//!
+//! Invariants: the published view is durable; consecutive views keep the [`rules`](super::rules).
+
+mod reports;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::ids::{Epoch, PartitionId, ServerId};
+use common::limits::{COPIES, Timers};
+use common::messages::{Sender, ServerReport};
+use common::status::ClusterStatus;
+use common::time::Time;
+use common::view::{ServerState, View};
+
+use super::cause::{Cause, Event};
+use super::next::{self, Facts, Planned, Proposal, Registration};
+use super::peers::{Complaints, Peer};
+use super::planner::Target;
+use super::state::State;
+use super::{rules, summary};
+use crate::limits::{BARRED_DEAD_TIMES, HANDOVERS_PER_VIEW_MAX, JOINING_PER_SERVER_MAX, VIEW_INTERVAL_MIN};
+
+/// What can be set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Heartbeats, limits of silence, the quiet time.
+    pub timers: Timers,
+    /// Copies of each partition, the coordinator's included.
+    pub copies: usize,
+    /// An in-sync set is never shrunk below this many members; 1 at least.
+    pub min_in_sync: usize,
+    /// Copies that are being brought up to date at once, for each server.
+    pub joining_per_server_max: usize,
+    /// Coordinators that one planned view moves.
+    pub handovers_per_view_max: usize,
+    /// Between two views, at least.
+    pub view_interval: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            timers: Timers::FAST,
+            copies: COPIES,
+            min_in_sync: 1,
+            joining_per_server_max: JOINING_PER_SERVER_MAX,
+            handovers_per_view_max: HANDOVERS_PER_VIEW_MAX,
+            view_interval: VIEW_INTERVAL_MIN,
+        }
+    }
+}
+
+/// What the ECS is told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// A server's report. The shell refuses links of another cluster before.
+    Report {
+        /// Who says it.
+        sender: Sender,
+        /// What.
+        report: ServerReport,
+    },
+    /// A server's report link ended.
+    LinkEnded {
+        /// Whose.
+        sender: Sender,
+    },
+    /// The state of this persist is on disk.
+    Durable {
+        /// Of the [`Effect::Persist`].
+        ticket: u64,
+    },
+    /// An operator wants this server to leave: its copies are moved away, then it is removed.
+    Leave {
+        /// The server.
+        server: ServerId,
+    },
+    /// Time has passed: wanted at [`Ecs::deadline`] at the latest.
+    Tick,
+}
+
+/// What the ECS wants done, in this order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Write the state to disk, then say [`Input::Durable`]. One at a time.
+    Persist {
+        /// Names this persist.
+        ticket: u64,
+        /// All of the durable state.
+        state: State,
+    },
+    /// Bring this view to a server. A newer one replaces it if it was not sent yet.
+    Publish {
+        /// The server.
+        to: ServerId,
+        /// Where it listens.
+        address: String,
+        /// A durable view.
+        view: Arc<View>,
+    },
+    /// A new view is durable, for the log and the list of events.
+    Made(Event),
+    /// A hello was not accepted.
+    Refused {
+        /// Who said it.
+        sender: Sender,
+        /// Why not.
+        refusal: Refusal,
+    },
+}
+
+/// Why a server's hello is not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A newer process of the server, or a newer store, is known.
+    #[error("it is from an older process of the server")]
+    OldProcess,
+    /// The process has left the cluster.
+    #[error("this process has left the cluster; start it anew to join again")]
+    Left,
+    /// The cluster has as many servers as it may.
+    #[error("the cluster has its greatest number of servers; drain one first")]
+    TooManyServers,
+    /// Its address is empty or too long.
+    #[error("its address is empty or longer than a host name and a port can be")]
+    Address,
+    /// It has a newer view than the ECS.
+    #[error(
+        "it has the newer view {server}, this ECS has {own}: the ECS runs on an old copy of its directory and makes \
+         no views; start it on the newest copy"
+    )]
+    Behind {
+        /// The server's view.
+        server: Epoch,
+        /// The ECS's view.
+        own: Epoch,
+    },
+}
+
+/// A state that is being persisted.
+#[derive(Debug)]
+struct Sealed {
+    ticket: u64,
+    state: State,
+    causes: Vec<Cause>,
+}
+
+/// The ECS.
+#[derive(Debug)]
+pub struct Ecs {
+    config: Config,
+    durable: State,
+    sealed: Option<Sealed>,
+    sealed_at: Option<Time>,
+    tickets: u64,
+    peers: BTreeMap<ServerId, Peer>,
+    registrations: Vec<Registration>,
+    leaves: BTreeSet<ServerId>,
+    proposals: BTreeMap<PartitionId, Proposal>,
+    complaints: Complaints,
+    barred: BTreeMap<(PartitionId, ServerId), Time>,
+    planned: Planned,
+    /// There is something to make a view of.
+    wanted: bool,
+    /// Something may be done from this time on.
+    wake: Option<Time>,
+    handed_over_at: Option<Time>,
+    quiet_until: Time,
+    /// The quiet time has not ended at the last step.
+    was_quiet: bool,
+    /// When the last step wanted the next one: much later is a pause of our own.
+    expected: Option<Time>,
+    /// A server has this newer view.
+    behind: Option<Epoch>,
+    /// Servers that are to get the present view.
+    owed: BTreeSet<ServerId>,
+    effects: Vec<Effect>,
+}
+
+impl Ecs {
+    /// Begins with what is on disk: in the quiet time, with the durable view for everybody.
+    #[must_use]
+    pub fn new(config: Config, state: State, now: Time) -> Self {
+        let peers = state.view.servers.iter().map(|(&server, info)| {
+            let sender = Sender { server, store: info.store, incarnation: info.incarnation };
+            (server, Peer::new(sender, now))
+        });
+        let mut ecs = Self {
+            config,
+            peers: peers.collect(),
+            owed: state.view.servers.keys().copied().collect(),
+            durable: state,
+            sealed: None,
+            sealed_at: None,
+            tickets: 0,
+            registrations: Vec::new(),
+            leaves: BTreeSet::new(),
+            proposals: BTreeMap::new(),
+            complaints: Complaints::default(),
+            barred: BTreeMap::new(),
+            planned: Planned::default(),
+            wanted: true,
+            wake: None,
+            handed_over_at: None,
+            quiet_until: now + config.timers.quiet,
+            was_quiet: true,
+            expected: None,
+            behind: None,
+            effects: Vec::new(),
+        };
+        ecs.pay(now);
+        ecs.expected = ecs.next_deadline(now);
+        ecs
+    }
+
+    /// Takes one input.
+    pub fn step(&mut self, now: Time, input: Input) {
+        self.notice_own_pause(now);
+        match input {
+            Input::Report { sender, report } => self.on_report(now, sender, report),
+            Input::LinkEnded { sender } => self.on_link_ended(now, sender),
+            Input::Durable { ticket } => self.on_durable(now, ticket),
+            Input::Leave { server } => self.on_leave(server),
+            Input::Tick => (),
+        }
+        self.notice_changes(now);
+        self.advance(now);
+        self.pay(now);
+        self.expected = self.next_deadline(now);
+    }
+
+    /// Takes the effects of the steps since the last call.
+    pub fn effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// When it wants [`Input::Tick`], if nothing else comes before.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Time> {
+        self.expected
+    }
+
+    /// The newest durable view.
+    #[must_use]
+    pub fn view(&self) -> &Arc<View> {
+        &self.durable.view
+    }
+
+    /// The newest durable state.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.durable
+    }
+
+    /// How the cluster does, by the newest durable view.
+    #[must_use]
+    pub fn status(&self, now: Time) -> ClusterStatus {
+        summary::status(&self.durable.view, &self.peers, &self.config, now)
+    }
+
+    /// Nobody is removed for silence at this time.
+    #[must_use]
+    pub fn is_quiet(&self, now: Time) -> bool {
+        now < self.quiet_until
+    }
+
+    /// Where the copies should be, by partition: the coordinator first. Empty before the first server has joined.
+    #[must_use]
+    pub fn target(&self) -> &Target {
+        self.planned.target()
+    }
+
+    /// Checks what must hold between two steps.
+    ///
+    /// # Panics
+    /// When it does not: a bug.
+    pub fn invariants(&self) {
+        if let Err(invalid) = self.durable.view.check() {
+            panic!("the durable view: {invalid}");
+        }
+        if let Some(sealed) = &self.sealed {
+            self.check_rules(&sealed.state);
+        }
+        for server in self.durable.view.servers.keys() {
+            assert!(self.peers.contains_key(server), "{server:?} is a member and not watched");
+        }
+    }
+
+    fn check_rules(&self, state: &State) {
+        if let Err(broken) = rules::check(&self.durable.view, &state.view, self.config.min_in_sync) {
+            panic!("view {} after {}: {broken}", state.view.number, self.durable.view.number);
+        }
+    }
+
+    /// A step that comes long after it was wanted: this process was stopped, and the servers' heartbeats wait in
+    /// its sockets. Judging them by the clock now would remove everybody.
+    fn notice_own_pause(&mut self, now: Time) {
+        let pause_max = self.config.timers.dead / 2;
+        if self.expected.is_some_and(|expected| now.since(expected) > pause_max) {
+            self.be_quiet(now);
+        }
+    }
+
+    fn be_quiet(&mut self, now: Time) {
+        self.quiet_until = self.quiet_until.max(now + self.config.timers.quiet);
+    }
+
+    /// Finds out whether time alone gives a reason for a view.
+    fn notice_changes(&mut self, now: Time) {
+        if self.wake.is_some_and(|wake| wake <= now) {
+            (self.wake, self.wanted) = (None, true);
+        }
+        let newest = self.sealed.as_ref().map_or(&self.durable, |sealed| &sealed.state);
+        let timers = &self.config.timers;
+        let quiet = now < self.quiet_until;
+        self.wanted |= self.was_quiet && !quiet;
+        self.was_quiet = quiet;
+        let changed = newest.view.servers.iter().any(|(server, info)| {
+            let Some(peer) = self.peers.get(server) else { return false };
+            if info.state == ServerState::Down {
+                return peer.back(now, timers);
+            }
+            peer.failed || (!quiet && peer.gone(now, timers).is_some())
+        });
+        self.wanted |= changed;
+    }
+
+    fn on_durable(&mut self, now: Time, ticket: u64) {
+        let Some(sealed) = self.sealed.take_if(|sealed| sealed.ticket == ticket) else { return };
+        let before = std::mem::replace(&mut self.durable, sealed.state);
+        let view = self.durable.view.clone();
+        let gone = before.view.servers.iter().filter(|(server, _)| !view.servers.contains_key(server));
+        let gone: Vec<(ServerId, String)> =
+            gone.map(|(&server, info)| (server, info.address.clone())).collect();
+        self.effects.push(Effect::Made(Event { view: view.number, causes: sealed.causes }));
+        for (to, address) in gone {
+            // It learns that it is out, and may go. A later process of it may have said hello already.
+            if !self.registrations.iter().any(|registration| registration.sender.server == to) {
+                self.peers.remove(&to);
+            }
+            self.effects.push(Effect::Publish { to, address, view: view.clone() });
+        }
+        self.owed.extend(view.servers.keys());
+        self.complaints.retain(|partition, epoch| {
+            view.assignment(partition).is_some_and(|assignment| assignment.epoch == epoch)
+        });
+        self.barred.retain(|_, until| *until > now);
+        self.wanted = true;
+    }
+
+    /// Makes the next view, if there is reason to and none is on its way.
+    fn advance(&mut self, now: Time) {
+        let too_soon = self.sealed_at.is_some_and(|at| now < at + self.config.view_interval);
+        if self.sealed.is_some() || !self.wanted || too_soon || self.behind.is_some() {
+            return;
+        }
+        let facts = Facts {
+            config: &self.config,
+            now,
+            quiet: now < self.quiet_until,
+            peers: &self.peers,
+            registrations: &self.registrations,
+            leaves: &self.leaves,
+            proposals: &self.proposals,
+            complaints: &self.complaints,
+            barred: &self.barred,
+            hand_over_from: self.handed_over_at.map_or(now, |at| at + self.config.timers.heartbeat),
+        };
+        let outcome = next::make(&self.durable, facts, &mut self.planned);
+        self.wanted = false;
+        self.registrations.clear();
+        self.leaves.clear();
+        self.proposals.clear();
+        self.wake = outcome.wake;
+        let until = now + self.config.timers.dead * BARRED_DEAD_TIMES;
+        self.barred.extend(outcome.bar.into_iter().map(|key| (key, until)));
+        if let Some(next) = outcome.next {
+            if next.handed_over {
+                self.handed_over_at = Some(now);
+            }
+            self.seal(now, next.state, next.causes);
+        }
+    }
+
+    fn seal(&mut self, now: Time, state: State, causes: Vec<Cause>) {
+        self.check_rules(&state);
+        self.tickets += 1;
+        let ticket = self.tickets;
+        self.effects.push(Effect::Persist { ticket, state: state.clone() });
+        self.sealed = Some(Sealed { ticket, state, causes });
+        self.sealed_at = Some(now);
+    }
+
+    /// Publishes the durable view to those that are to get it, unless a newer one is about to come.
+    fn pay(&mut self, now: Time) {
+        if self.sealed.is_some() || (self.wanted && self.behind.is_none() && !self.proposals.is_empty()) {
+            return;
+        }
+        for to in std::mem::take(&mut self.owed) {
+            let Some(info) = self.durable.view.servers.get(&to) else { continue };
+            if let Some(peer) = self.peers.get_mut(&to) {
+                peer.on_pushed(now);
+            }
+            let view = self.durable.view.clone();
+            self.effects.push(Effect::Publish { to, address: info.address.clone(), view });
+        }
+    }
+
+    /// Heartbeats come at least this often, and so do ticks: a pause of our own is seen as one.
+    fn next_deadline(&self, now: Time) -> Option<Time> {
+        let watch = (!self.peers.is_empty()).then(|| now + self.config.timers.heartbeat);
+        let can_make = self.wanted && self.sealed.is_none() && self.behind.is_none();
+        let make = can_make.then(|| self.sealed_at.map_or(now, |at| at + self.config.view_interval));
+        [watch, make, self.wake].into_iter().flatten().min()
+    }
+}

@@ -1,0 +1,201 @@
+//! The next view, made of the last one and of what became known since. One function of values: [`make`].
+//!
+//! In this order: who the members are and how they do ([`members`]); what each partition loses and gains by that
+//! and by proposals ([`settle`]); where copies should be, if the members have changed (the planner); the next steps
+//! to get there ([`steps`]). A partition gets a new epoch when its coordinator or its in-sync set changes, when its
+//! coordinator restarted (V5), and when a joining copy is given up: the coordinator may count that copy in its
+//! acknowledgements and forgets it only by a newer epoch (J3), so without one its writes could wait for ever.
+
+mod members;
+mod settle;
+mod steps;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use common::ids::{Epoch, Incarnation, PartitionId, ServerId, StoreId};
+use common::messages::Sender;
+use common::time::Time;
+use common::view::{Assignment, Member, ServerState, View};
+
+use super::cause::{Cause, Change};
+use super::machine::Config;
+use super::peers::{Complaints, Peer};
+use super::planner::{self, Target};
+use super::state::{Registered, State, forget_some};
+
+/// What a server said at its start.
+#[derive(Clone, Debug)]
+pub(super) struct Registration {
+    pub(super) sender: Sender,
+    pub(super) address: String,
+    pub(super) weight: u32,
+}
+
+/// A coordinator's wish to take a member into the in-sync set.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Proposal {
+    pub(super) sender: Sender,
+    pub(super) epoch: Epoch,
+    pub(super) member: Member,
+    pub(super) incarnation: Incarnation,
+}
+
+/// Where copies should be, and for which members that was planned.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Planned {
+    members: BTreeMap<ServerId, (u32, StoreId)>,
+    target: Target,
+}
+
+impl Planned {
+    pub(super) fn target(&self) -> &Target {
+        &self.target
+    }
+}
+
+/// What became known since the last view.
+#[derive(Clone, Copy)]
+pub(super) struct Facts<'a> {
+    pub(super) config: &'a Config,
+    pub(super) now: Time,
+    /// Nobody may be removed for silence.
+    pub(super) quiet: bool,
+    pub(super) peers: &'a BTreeMap<ServerId, Peer>,
+    /// In the order of their arrival.
+    pub(super) registrations: &'a [Registration],
+    pub(super) leaves: &'a BTreeSet<ServerId>,
+    pub(super) proposals: &'a BTreeMap<PartitionId, Proposal>,
+    pub(super) complaints: &'a Complaints,
+    /// Copies that are not to be tried again before a time.
+    pub(super) barred: &'a BTreeMap<(PartitionId, ServerId), Time>,
+    /// Before this, no coordinator moves as planned.
+    pub(super) hand_over_from: Time,
+}
+
+/// The next view, if there is a reason for one.
+pub(super) struct Next {
+    pub(super) state: State,
+    pub(super) causes: Vec<Cause>,
+    /// Coordinators moved as planned.
+    pub(super) handed_over: bool,
+}
+
+/// What [`make`] found.
+pub(super) struct Outcome {
+    pub(super) next: Option<Next>,
+    /// Something is to be done that may not be done before this time.
+    pub(super) wake: Option<Time>,
+    /// Copies that were given up because their coordinator complained.
+    pub(super) bar: Vec<(PartitionId, ServerId)>,
+}
+
+/// A view in the making.
+struct Builder<'a> {
+    facts: Facts<'a>,
+    /// The number of the view to be.
+    number: Epoch,
+    /// The assignments that the rules compare with.
+    old: Vec<Assignment>,
+    view: View,
+    registry: BTreeMap<ServerId, Registered>,
+    /// Servers with a new process of the same store.
+    restarted: BTreeSet<ServerId>,
+    causes: BTreeMap<(ServerId, Change), u32>,
+    handed_over: bool,
+    wake: Option<Time>,
+    bar: Vec<(PartitionId, ServerId)>,
+}
+
+/// Makes the next view.
+pub(super) fn make(base: &State, facts: Facts<'_>, planned: &mut Planned) -> Outcome {
+    let mut builder = Builder {
+        facts,
+        number: base.view.number.next(),
+        old: Vec::new(),
+        view: View::clone(&base.view),
+        registry: base.registry.clone(),
+        restarted: BTreeSet::new(),
+        causes: BTreeMap::new(),
+        handed_over: false,
+        wake: None,
+        bar: Vec::new(),
+    };
+    builder.register();
+    builder.rate();
+    builder.old.clone_from(&builder.view.assignments);
+    for partition in builder.partitions() {
+        builder.settle(partition, planned.target.get(usize::from(partition.0)));
+    }
+    builder.plan(planned);
+    builder.approach(&planned.target);
+    builder.see_off();
+    builder.finish(base)
+}
+
+impl Builder<'_> {
+    /// The partitions, or none before the first server has joined.
+    fn partitions(&self) -> Vec<PartitionId> {
+        self.view.partitions.all().take(self.view.assignments.len()).collect()
+    }
+
+    fn note(&mut self, server: ServerId, change: Change, partitions: u32) {
+        *self.causes.entry((server, change)).or_default() += partitions;
+    }
+
+    fn wake_at(&mut self, time: Time) {
+        self.wake = Some(self.wake.map_or(time, |wake| wake.min(time)));
+    }
+
+    /// The member's server is heard and has that store.
+    fn living(&self, member: Member) -> bool {
+        let info = self.view.servers.get(&member.server);
+        info.is_some_and(|info| info.store == member.store && info.state != ServerState::Down)
+    }
+
+    /// Plans anew when the members are others than at the last time.
+    fn plan(&mut self, planned: &mut Planned) {
+        let up = self.view.servers.iter().filter(|(_, info)| info.state == ServerState::Up);
+        let members: BTreeMap<_, _> = up.map(|(&server, info)| (server, (info.weight, info.store))).collect();
+        if members == planned.members && planned.target.len() == self.view.assignments.len() {
+            return;
+        }
+        let weights = members.iter().map(|(&server, &(weight, _))| (server, weight)).collect();
+        let current: Vec<Vec<ServerId>> = self.view.assignments.iter().map(|now| self.holders(now)).collect();
+        let leftovers = members
+            .keys()
+            .filter_map(|server| self.facts.peers.get(server))
+            .flat_map(|peer| peer.leftovers.iter().map(|&partition| (peer.sender.server, partition)));
+        let target = planner::plan(&planner::Problem {
+            members: &weights,
+            partitions: self.view.partitions,
+            copies: self.facts.config.copies,
+            current: &current,
+            leftovers: &leftovers.collect(),
+        });
+        let target = if self.view.assignments.is_empty() { Vec::new() } else { target };
+        *planned = Planned { members, target };
+    }
+
+    /// Who holds a living copy, whole or in the making, the coordinator first.
+    fn holders(&self, now: &Assignment) -> Vec<ServerId> {
+        let coordinator = now.in_sync_member(now.coordinator);
+        let all = coordinator.into_iter().chain(now.replicas()).chain(now.joining.iter().copied());
+        all.filter(|&member| self.living(member)).map(|member| member.server).collect()
+    }
+
+    fn finish(mut self, base: &State) -> Outcome {
+        forget_some(&mut self.registry, &self.view);
+        let same_view =
+            self.view.servers == base.view.servers && self.view.assignments == base.view.assignments;
+        let next = (!same_view || self.registry != base.registry).then(|| {
+            self.view.number = self.number;
+            let cause = |(&(server, change), &partitions): (&_, &u32)| Cause { change, server, partitions };
+            Next {
+                causes: self.causes.iter().map(cause).collect(),
+                handed_over: self.handed_over,
+                state: State { view: self.view.into(), registry: self.registry },
+            }
+        });
+        Outcome { next, wake: self.wake, bar: self.bar }
+    }
+}

@@ -1,0 +1,169 @@
+//! The rules that any two consecutive views satisfy, checked on each view before it is persisted, and by the
+//! simulation on what was published.
+//!
+//! - V2: the new coordinator was in sync before.
+//! - V3: the new in-sync set is part of the old one and one joining copy at most.
+//! - V4: an in-sync set is never empty and never shrinks below the minimum.
+//! - An epoch is the number of the view that changed the coordinator or the in-sync set. A new epoch may also come
+//!   without a change: it takes back what a coordinator's earlier process, or an unanswered proposal, may hold.
+
+use common::ids::PartitionId;
+use common::view::{Assignment, View};
+
+/// A rule that a view breaks.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Broken {
+    /// The view contradicts itself.
+    #[error("{0}")]
+    Invalid(String),
+    /// The numbers are not consecutive.
+    #[error("view {new} follows view {old}")]
+    Number {
+        /// The older view's number.
+        old: String,
+        /// The newer view's number.
+        new: String,
+    },
+    /// One partition's step breaks a rule.
+    #[error("partition {partition}: {rule}")]
+    Partition {
+        /// The partition.
+        partition: PartitionId,
+        /// The rule.
+        rule: &'static str,
+    },
+}
+
+/// Checks the step from one view to the next.
+///
+/// # Errors
+/// The first rule that is broken.
+pub fn check(old: &View, new: &View, min_in_sync: usize) -> Result<(), Broken> {
+    new.check().map_err(|invalid| Broken::Invalid(invalid.to_string()))?;
+    if new.number != old.number.next() || new.cluster != old.cluster || new.partitions != old.partitions {
+        return Err(Broken::Number { old: old.number.to_string(), new: new.number.to_string() });
+    }
+    for (partition, assignment) in new.iter() {
+        let step = match old.assignment(partition) {
+            Some(before) => check_partition(new, before, assignment, min_in_sync),
+            None if assignment.in_sync.len() == 1 && assignment.epoch == new.number => Ok(()),
+            None => Err("the first view gives each partition to one server"),
+        };
+        step.map_err(|rule| Broken::Partition { partition, rule })?;
+    }
+    Ok(())
+}
+
+fn check_partition(
+    view: &View,
+    old: &Assignment,
+    new: &Assignment,
+    min_in_sync: usize,
+) -> Result<(), &'static str> {
+    let added: Vec<_> = new.in_sync.iter().filter(|member| !old.in_sync.contains(member)).collect();
+    let removed = old.in_sync.iter().any(|member| !new.in_sync.contains(member));
+    let changed = !added.is_empty() || removed || old.coordinator != new.coordinator;
+    if new.epoch != old.epoch && new.epoch != view.number {
+        return Err("the epoch is neither the old one nor the view's number");
+    }
+    if changed && new.epoch == old.epoch {
+        return Err("the coordinator or the in-sync set changed without a new epoch");
+    }
+    let coordinator = new.in_sync_member(new.coordinator);
+    if changed && coordinator.is_none_or(|member| !old.in_sync.contains(&member)) {
+        return Err("V2: the new coordinator was not in sync");
+    }
+    if added.len() > 1 || added.iter().any(|member| !old.joining.contains(member)) {
+        return Err("V3: more than one member, or one that was not joining, came into the in-sync set");
+    }
+    if new.in_sync.len() < old.in_sync.len().min(min_in_sync.max(1)) {
+        return Err("V4: the in-sync set is smaller than the minimum");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use common::ids::{ClusterId, Epoch, Incarnation, ServerId, StoreId};
+    use common::ring::Partitions;
+    use common::view::{Member, ServerInfo, ServerState};
+
+    fn member(id: u128) -> Member {
+        Member { server: ServerId(id), store: StoreId(id) }
+    }
+
+    /// One partition, servers 1 to 4; 1 and 2 in sync, 3 joining.
+    fn view() -> View {
+        let mut view =
+            View::new(ClusterId(9), Epoch { generation: 0, version: 5 }, Partitions::try_from(1).unwrap());
+        for id in 1..=4 {
+            let info = ServerInfo {
+                store: StoreId(id),
+                incarnation: Incarnation(1),
+                address: format!("127.0.0.1:{id}"),
+                weight: 1,
+                state: ServerState::Up,
+            };
+            view.servers.insert(ServerId(id), info);
+        }
+        view.assignments.push(Assignment {
+            epoch: Epoch { generation: 0, version: 5 },
+            coordinator: ServerId(1),
+            in_sync: vec![member(1), member(2)],
+            joining: vec![member(3)],
+        });
+        view
+    }
+
+    fn broken(change: impl FnOnce(&mut Assignment)) -> Option<String> {
+        let old = Arc::new(view());
+        let mut new = view();
+        new.number = new.number.next();
+        let number = new.number;
+        new.assignments[0].epoch = number;
+        change(&mut new.assignments[0]);
+        check(&old, &new, 2).err().map(|broken| broken.to_string())
+    }
+
+    #[test]
+    fn each_rule_can_be_broken() {
+        assert_eq!(broken(|_| ()), None);
+        assert_eq!(broken(|now| now.in_sync = vec![member(2), member(3)]).map(|_| ()), Some(()));
+        let promote = |now: &mut Assignment| {
+            now.in_sync = vec![member(2), member(3)];
+            now.joining.clear();
+        };
+        type Case<'a> = (&'a str, &'a dyn Fn(&mut Assignment));
+        let cases: [Case<'_>; 5] = [
+            ("V2", &|now| {
+                promote(now);
+                now.coordinator = ServerId(3);
+            }),
+            ("V3", &|now| {
+                promote(now);
+                now.in_sync.push(member(4));
+                now.coordinator = ServerId(2);
+            }),
+            ("V4", &|now| now.in_sync = vec![member(1)]),
+            ("without a new epoch", &|now| {
+                now.epoch = Epoch { generation: 0, version: 5 };
+                now.coordinator = ServerId(2);
+            }),
+            ("neither", &|now| now.epoch = Epoch { generation: 0, version: 4 }),
+        ];
+        for (expected, change) in cases {
+            let found = broken(change).unwrap_or_default();
+            assert!(found.contains(expected), "{expected}: {found}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_consecutive() {
+        let mut new = view();
+        new.number = Epoch { generation: 0, version: 7 };
+        assert!(matches!(check(&view(), &new, 1), Err(Broken::Number { .. })));
+    }
+}

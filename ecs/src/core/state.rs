@@ -1,0 +1,60 @@
+//! All that must survive a restart of the ECS: on disk before anyone is told.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use common::ids::{ClusterId, Epoch, Incarnation, ServerId, StoreId};
+use common::ring::Partitions;
+use common::view::View;
+use serde::{Deserialize, Serialize};
+
+use crate::limits::{LEFT_REMEMBERED_MAX, STORES_REMEMBERED_MAX};
+
+/// What is durable. The view names each member's present store, process, address and weight.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// The newest view.
+    pub view: Arc<View>,
+    /// What must be known of servers besides, also of those that left.
+    pub registry: BTreeMap<ServerId, Registered>,
+}
+
+/// What is remembered of a server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registered {
+    /// It is to leave: its copies are being moved away. A new process of the server takes that back.
+    pub leaving: bool,
+    /// The process that left the cluster. It does not join again; a later one may.
+    pub left: Option<Incarnation>,
+    /// The last process seen of each of its stores, [`STORES_REMEMBERED_MAX`] at most.
+    pub stores: BTreeMap<StoreId, Incarnation>,
+}
+
+impl State {
+    /// A new cluster, without servers. Its view has the number 0, which is never published.
+    #[must_use]
+    pub fn new(cluster: ClusterId, partitions: Partitions) -> Self {
+        let number = Epoch::default();
+        Self { view: Arc::new(View::new(cluster, number, partitions)), registry: BTreeMap::new() }
+    }
+}
+
+impl Registered {
+    /// Remembers the newest process of a store.
+    pub(super) fn saw(&mut self, store: StoreId, incarnation: Incarnation) {
+        self.stores.insert(store, incarnation);
+        if self.stores.len() > STORES_REMEMBERED_MAX {
+            let oldest = self.stores.keys().copied().find(|&other| other != store);
+            oldest.map(|oldest| self.stores.remove(&oldest));
+        }
+    }
+}
+
+/// Forgets servers that left, beyond the limit.
+pub(super) fn forget_some(registry: &mut BTreeMap<ServerId, Registered>, view: &View) {
+    let left: Vec<ServerId> =
+        registry.keys().copied().filter(|server| !view.servers.contains_key(server)).collect();
+    for server in left.iter().skip(LEFT_REMEMBERED_MAX) {
+        registry.remove(server);
+    }
+}

@@ -1,0 +1,77 @@
+//! How the cluster does, for people and programs.
+
+use std::collections::BTreeMap;
+
+use common::ids::ServerId;
+use common::status::{ClusterStatus, MemberStatus};
+use common::time::Time;
+use common::view::{Assignment, ServerInfo, ServerState, View};
+
+use super::machine::Config;
+use super::peers::Peer;
+
+/// The state of the cluster.
+pub(super) fn status(
+    view: &View,
+    peers: &BTreeMap<ServerId, Peer>,
+    config: &Config,
+    now: Time,
+) -> ClusterStatus {
+    let mut servers: BTreeMap<ServerId, MemberStatus> = view
+        .servers
+        .iter()
+        .map(|(&server, info)| (server, member(server, info, peers.get(&server), now)))
+        .collect();
+    for assignment in &view.assignments {
+        count(assignment, &mut servers);
+    }
+    let joining: usize = view.assignments.iter().map(|assignment| assignment.joining.len()).sum();
+    let living = |assignment: &Assignment| {
+        let up =
+            |server: &ServerId| view.servers.get(server).is_some_and(|info| info.state != ServerState::Down);
+        assignment.in_sync.iter().filter(|member| up(&member.server)).count()
+    };
+    let under = view.assignments.iter().filter(|assignment| living(assignment) < config.copies);
+    ClusterStatus {
+        cluster: view.cluster,
+        view: view.number,
+        partitions: view.partitions.into(),
+        under_replicated: u32_of(under.count()),
+        joining: u32_of(joining),
+        servers: servers.into_values().collect(),
+    }
+}
+
+fn member(server: ServerId, info: &ServerInfo, peer: Option<&Peer>, now: Time) -> MemberStatus {
+    let load = peer.map(|peer| peer.load).unwrap_or_default();
+    let age = peer.and_then(|peer| peer.heartbeat).map(|at| now.since(at).as_millis());
+    MemberStatus {
+        server,
+        address: info.address.clone(),
+        state: info.state,
+        view: peer.map(|peer| peer.view).unwrap_or_default(),
+        coordinator: 0,
+        replica: 0,
+        joining: 0,
+        keys: load.keys,
+        bytes: load.bytes,
+        free_bytes: load.free_bytes,
+        requests_per_second: load.requests_per_second,
+        heartbeat_age_ms: age.map(|age| u64::try_from(age).unwrap_or(u64::MAX)),
+    }
+}
+
+fn count(assignment: &Assignment, servers: &mut BTreeMap<ServerId, MemberStatus>) {
+    let mut add = |server: ServerId, role: fn(&mut MemberStatus) -> &mut u32| {
+        if let Some(status) = servers.get_mut(&server) {
+            *role(status) += 1;
+        }
+    };
+    add(assignment.coordinator, |status| &mut status.coordinator);
+    assignment.replicas().for_each(|member| add(member.server, |status| &mut status.replica));
+    assignment.joining.iter().for_each(|member| add(member.server, |status| &mut status.joining));
+}
+
+fn u32_of(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,123 @@
+//! Who is a member, and in which state: the servers of the next view.
+
+use common::ids::ServerId;
+use common::view::{Assignment, Member, ServerInfo, ServerState};
+
+use super::{Builder, Registration};
+use crate::core::cause::Change;
+use crate::core::peers::Gone;
+
+impl Builder<'_> {
+    /// Takes up the servers that said hello. The first server of a cluster gets all partitions.
+    pub(super) fn register(&mut self) {
+        for registration in self.facts.registrations {
+            self.register_one(registration);
+            if self.view.assignments.is_empty() {
+                let Registration { sender, .. } = registration;
+                let first = Assignment {
+                    epoch: self.number,
+                    coordinator: sender.server,
+                    in_sync: vec![Member { server: sender.server, store: sender.store }],
+                    joining: Vec::new(),
+                };
+                self.view.assignments = vec![first; self.view.partitions.count()];
+            }
+        }
+    }
+
+    fn register_one(&mut self, registration: &Registration) {
+        let Registration { sender, address, weight } = registration;
+        let old = self.view.servers.get(&sender.server);
+        let change = match old {
+            None => Some(Change::Joined),
+            Some(old) if old.store != sender.store => Some(Change::NewStore),
+            Some(old) if old.incarnation < sender.incarnation => Some(Change::Restarted),
+            Some(old) if old.address != *address || old.weight != *weight => Some(Change::Readdressed),
+            Some(_) => None,
+        };
+        let info = ServerInfo {
+            store: sender.store,
+            incarnation: sender.incarnation,
+            address: address.clone(),
+            weight: *weight,
+            state: old.map_or(ServerState::Up, |old| old.state),
+        };
+        self.view.servers.insert(sender.server, info);
+        let known = self.registry.entry(sender.server).or_default();
+        known.saw(sender.store, sender.incarnation);
+        let Some(change) = change else { return };
+        if change != Change::Readdressed {
+            // A new process: what an earlier one wanted is over.
+            known.leaving = false;
+            known.left = None;
+        }
+        if change == Change::Restarted {
+            self.restarted.insert(sender.server);
+        }
+        self.note(sender.server, change, 0);
+    }
+
+    /// Finds each server's state: who is gone, back, or leaving.
+    pub(super) fn rate(&mut self) {
+        let servers: Vec<(ServerId, ServerState)> =
+            self.view.servers.iter().map(|(&server, info)| (server, info.state)).collect();
+        for (server, before) in servers {
+            self.note_leave(server);
+            let leaving = self.registry.get(&server).is_some_and(|known| known.leaving);
+            let alive = if leaving { ServerState::Leaving } else { ServerState::Up };
+            let (state, change) = self.rate_one(server, before, alive);
+            if let Some(change) = change {
+                self.note(server, change, 0);
+            }
+            self.view.servers.get_mut(&server).expect("listed above").state = state;
+        }
+    }
+
+    fn note_leave(&mut self, server: ServerId) {
+        let known = self.registry.entry(server).or_default();
+        if self.facts.leaves.contains(&server) && !known.leaving {
+            known.leaving = true;
+            self.note(server, Change::Leaving, 0);
+        }
+    }
+
+    fn rate_one(
+        &self,
+        server: ServerId,
+        before: ServerState,
+        alive: ServerState,
+    ) -> (ServerState, Option<Change>) {
+        let (now, timers) = (self.facts.now, &self.facts.config.timers);
+        let peer = self.facts.peers.get(&server);
+        if before == ServerState::Down {
+            let back = peer.is_some_and(|peer| peer.back(now, timers));
+            return if back { (alive, Some(Change::Back)) } else { (before, None) };
+        }
+        match peer.and_then(|peer| peer.gone(now, timers)) {
+            Some(Gone::StoreFailed) => (ServerState::Down, Some(Change::StoreFailed)),
+            Some(Gone::Silent) if !self.facts.quiet => (ServerState::Down, Some(Change::Silent)),
+            Some(Gone::LinkEnded) if !self.facts.quiet => (ServerState::Down, Some(Change::LinkEnded)),
+            _ => (alive, None),
+        }
+    }
+
+    /// Removes servers that were to leave and hold nothing any more.
+    pub(super) fn see_off(&mut self) {
+        let leaving = |server: &ServerId| self.registry.get(server).is_some_and(|known| known.leaving);
+        let mut gone: Vec<ServerId> = self.view.servers.keys().copied().filter(leaving).collect();
+        if gone.is_empty() || self.view.assignments.is_empty() {
+            return;
+        }
+        for now in &self.view.assignments {
+            gone.retain(|&server| {
+                now.in_sync_member(server).is_none() && now.joining_member(server).is_none()
+            });
+        }
+        for server in gone {
+            let info = self.view.servers.remove(&server).expect("listed above");
+            let known = self.registry.get_mut(&server).expect("listed above");
+            (known.leaving, known.left) = (false, Some(info.incarnation));
+            self.note(server, Change::Left, 0);
+        }
+    }
+}

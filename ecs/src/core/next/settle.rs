@@ -1,0 +1,146 @@
+//! What a partition loses and gains by what became known, whatever is planned: V2 to V5 of the protocol.
+
+use common::ids::{PartitionId, ServerId};
+use common::view::{Assignment, Member, ServerState};
+
+use super::Builder;
+use crate::core::cause::Change;
+
+impl Builder<'_> {
+    /// Settles one partition. `target` is the last plan, a preference among living coordinators.
+    pub(super) fn settle(&mut self, partition: PartitionId, target: Option<&Vec<ServerId>>) {
+        let index = usize::from(partition.0);
+        let old = self.old[index].clone();
+        let mut new = old.clone();
+        let mut renewed = self.restarted.contains(&old.coordinator);
+        renewed |= self.give_up_joining(partition, &mut new);
+        renewed |= self.take_proposal(partition, &old, &mut new);
+        self.remove_dead(&old, &mut new);
+        self.remove_silent(partition, &old, &mut new);
+        self.promote(&old, &mut new, target);
+        if renewed || new.coordinator != old.coordinator || new.in_sync != old.in_sync {
+            new.epoch = self.number;
+        }
+        self.view.assignments[index] = new;
+    }
+
+    /// Unlists joining copies that are gone or reported silent. `true`: the coordinator may have counted one that
+    /// is gone or has restarted, and needs a new epoch to forget it.
+    fn give_up_joining(&mut self, partition: PartitionId, new: &mut Assignment) -> bool {
+        let mut renewed = false;
+        for member in std::mem::take(&mut new.joining) {
+            let complaint = self.complaint(partition, new, member);
+            if complaint.is_some() {
+                self.bar.push((partition, member.server));
+            }
+            if complaint.is_some() || !self.living(member) {
+                self.note(member.server, Change::Unlisted, 1);
+                renewed = true;
+            } else {
+                renewed |= self.restarted.contains(&member.server);
+                new.joining.push(member);
+            }
+        }
+        renewed
+    }
+
+    /// Takes a proposed member into the in-sync set (V3). `true`: it was refused though it is of the present epoch.
+    fn take_proposal(&mut self, partition: PartitionId, old: &Assignment, new: &mut Assignment) -> bool {
+        let Some(proposal) = self.facts.proposals.get(&partition) else { return false };
+        let sender = proposal.sender;
+        let info = self.view.servers.get(&sender.server);
+        let known =
+            info.is_some_and(|info| (info.store, info.incarnation) == (sender.store, sender.incarnation));
+        if proposal.epoch != old.epoch || sender.server != old.coordinator || !known {
+            return false;
+        }
+        let member = proposal.member;
+        if old.in_sync.contains(&member) {
+            return false;
+        }
+        let process = self.view.servers.get(&member.server).map(|info| info.incarnation);
+        let wanted = new.joining.contains(&member) && self.living(member);
+        if !wanted || process != Some(proposal.incarnation) {
+            self.note(member.server, Change::ProposalRefused, 1);
+            return true;
+        }
+        new.joining.retain(|&other| other != member);
+        new.in_sync.push(member);
+        self.note(member.server, Change::InSync, 1);
+        false
+    }
+
+    /// Removes members that are gone, if a living one is left, and never below the minimum (V4). Where nobody
+    /// lives, nobody is removed: whoever comes back first has all that was acknowledged.
+    fn remove_dead(&mut self, old: &Assignment, new: &mut Assignment) {
+        if !old.in_sync.iter().any(|&member| self.living(member)) {
+            return;
+        }
+        for member in new.in_sync.clone() {
+            if self.removable(member) && new.in_sync.len() > self.floor() {
+                new.in_sync.retain(|&other| other != member);
+                self.note(member.server, Change::Removed, 1);
+            }
+        }
+    }
+
+    /// Removes a living member that acknowledges nothing to its coordinator.
+    fn remove_silent(&mut self, partition: PartitionId, old: &Assignment, new: &mut Assignment) {
+        let coordinator = old.in_sync_member(old.coordinator);
+        if self.facts.quiet || !coordinator.is_some_and(|member| self.living(member)) {
+            return;
+        }
+        let replicas: Vec<Member> = new.replicas().filter(|&member| self.living(member)).collect();
+        for member in replicas {
+            let Some(lasting) = self.complaint(partition, old, member) else { continue };
+            let peer = self.facts.peers.get(&member.server);
+            let doubtful = peer.is_none_or(|peer| peer.doubtful(self.facts.now, &self.facts.config.timers));
+            if (lasting || doubtful) && new.in_sync.len() > self.floor() {
+                new.in_sync.retain(|&other| other != member);
+                self.bar.push((partition, member.server));
+                self.note(member.server, Change::ReportedSilent, 1);
+            }
+        }
+    }
+
+    /// Gives the coordinator's part to a living member that was in sync before (V2), if the coordinator is gone.
+    fn promote(&mut self, old: &Assignment, new: &mut Assignment, target: Option<&Vec<ServerId>>) {
+        let present = new.in_sync_member(new.coordinator);
+        if present.is_some_and(|member| self.living(member) || !self.removable(member)) {
+            return;
+        }
+        let candidates = new
+            .in_sync
+            .iter()
+            .copied()
+            .filter(|&member| old.in_sync.contains(&member) && self.living(member));
+        let rank = |member: &Member| {
+            let leaving = self.view.servers[&member.server].state == ServerState::Leaving;
+            let planned = target.and_then(|target| target.iter().position(|&server| server == member.server));
+            (leaving, planned.unwrap_or(usize::MAX))
+        };
+        if let Some(member) = candidates.min_by_key(rank) {
+            new.coordinator = member.server;
+            self.note(member.server, Change::Promoted, 1);
+        }
+    }
+
+    /// The coordinator of the present epoch complains about a member; `true`: for long.
+    fn complaint(&self, partition: PartitionId, now: &Assignment, member: Member) -> Option<bool> {
+        let Self { facts, .. } = self;
+        facts.complaints.of((partition, member.server), now.epoch, facts.now, &facts.config.timers)
+    }
+
+    /// Gone for good, or silent while nobody asks for patience.
+    fn removable(&self, member: Member) -> bool {
+        let Some(info) = self.view.servers.get(&member.server) else { return true };
+        let failed = self.facts.peers.get(&member.server).is_some_and(|peer| peer.failed);
+        let down = info.state == ServerState::Down;
+        info.store != member.store || (down && (failed || !self.facts.quiet))
+    }
+
+    /// Members that an in-sync set keeps, whatever they do.
+    pub(super) fn floor(&self) -> usize {
+        self.facts.config.min_in_sync.max(1)
+    }
+}

@@ -1,0 +1,151 @@
+//! The next steps from where the copies are to where the plan wants them (J1, J5): add, then hand over, then drop.
+//!
+//! Each kind is bounded: copies in the making for each server, coordinators for each view. Partitions with the
+//! fewest copies go first.
+
+use std::collections::BTreeMap;
+
+use common::ids::{PartitionId, ServerId};
+use common::time::Time;
+use common::view::{Assignment, Member};
+
+use super::Builder;
+use crate::core::cause::Change;
+use crate::core::planner::Target;
+use crate::limits::JOINING_PER_PARTITION_MAX;
+
+/// Copies in the making, by server that gives or receives.
+type Busy = BTreeMap<ServerId, usize>;
+
+impl Builder<'_> {
+    /// Takes the next steps towards the target.
+    pub(super) fn approach(&mut self, target: &Target) {
+        let (mut wanted, mut busy, mut handed_over) = (Vec::new(), Busy::new(), 0);
+        for (partition, target) in self.partitions().into_iter().zip(target) {
+            if target.is_empty() {
+                continue;
+            }
+            let mut now = self.view.assignments[usize::from(partition.0)].clone();
+            self.unlist_unwanted(&mut now, target);
+            let there =
+                |&server: &ServerId| now.in_sync_member(server).is_some_and(|member| self.living(member));
+            let complete = target.iter().all(there);
+            for joining in &now.joining {
+                *busy.entry(now.coordinator).or_default() += 1;
+                *busy.entry(joining.server).or_default() += 1;
+            }
+            if complete {
+                let moved = self.hand_over(partition, &mut now, target, handed_over);
+                handed_over += usize::from(moved);
+                if !moved {
+                    self.drop_surplus(&mut now, target);
+                }
+            } else {
+                wanted.push((now.in_sync.len(), partition));
+            }
+            self.view.assignments[usize::from(partition.0)] = now;
+        }
+        wanted.sort_unstable();
+        for (_, partition) in wanted {
+            self.list(partition, &target[usize::from(partition.0)], &mut busy);
+        }
+    }
+
+    fn unlist_unwanted(&mut self, now: &mut Assignment, target: &[ServerId]) {
+        for member in std::mem::take(&mut now.joining) {
+            if target.contains(&member.server) {
+                now.joining.push(member);
+            } else {
+                self.note(member.server, Change::Unlisted, 1);
+                now.epoch = self.number;
+            }
+        }
+    }
+
+    /// Lists one missing copy as joining, if its coordinator lives and neither of the two has enough to do.
+    fn list(&mut self, partition: PartitionId, target: &[ServerId], busy: &mut Busy) {
+        let now = self.view.assignments[usize::from(partition.0)].clone();
+        let coordinator = now.coordinator;
+        let lives = now.in_sync_member(coordinator).is_some_and(|member| self.living(member));
+        if !lives || now.joining.len() >= JOINING_PER_PARTITION_MAX {
+            return;
+        }
+        for &server in target {
+            if now.in_sync_member(server).is_some() || now.joining_member(server).is_some() {
+                continue;
+            }
+            if let Some(&until) = self.facts.barred.get(&(partition, server))
+                && until > self.facts.now
+            {
+                self.wake_at(until);
+                continue;
+            }
+            if self.bar.contains(&(partition, server)) {
+                continue;
+            }
+            let max = self.facts.config.joining_per_server_max;
+            let full = |server: &ServerId| busy.get(server).is_some_and(|&count| count >= max);
+            if full(&coordinator) || full(&server) {
+                continue;
+            }
+            *busy.entry(coordinator).or_default() += 1;
+            *busy.entry(server).or_default() += 1;
+            let member = Member { server, store: self.view.servers[&server].store };
+            self.view.assignments[usize::from(partition.0)].joining.push(member);
+            self.note(server, Change::Listed, 1);
+            return;
+        }
+    }
+
+    /// Makes the planned coordinator coordinate (J5: the same in-sync set). `true`: done.
+    fn hand_over(
+        &mut self,
+        partition: PartitionId,
+        now: &mut Assignment,
+        target: &[ServerId],
+        before: usize,
+    ) -> bool {
+        let old = &self.old[usize::from(partition.0)];
+        let to = target[0];
+        // In sync before this view (V2); and never with a second change to the same partition (J5).
+        let other_change = now.epoch == self.number || now.in_sync != old.in_sync;
+        if now.coordinator == to || old.in_sync_member(to).is_none() || other_change {
+            return false;
+        }
+        let ready = self.ready(to).max(self.ready(now.coordinator)).max(self.facts.hand_over_from);
+        if ready > self.facts.now {
+            self.wake_at(ready);
+            return false;
+        }
+        if before >= self.facts.config.handovers_per_view_max {
+            return false;
+        }
+        now.coordinator = to;
+        now.epoch = self.number;
+        self.handed_over = true;
+        self.note(to, Change::HandedOver, 1);
+        true
+    }
+
+    /// From when a process can hand over or take over without a wait: promises of its server's earlier process have
+    /// run out by then.
+    fn ready(&self, server: ServerId) -> Time {
+        let since = self.facts.peers.get(&server).map_or(self.facts.now, |peer| peer.since);
+        since + self.facts.config.timers.promise
+    }
+
+    /// Drops in-sync copies that the target does not want, once all that it wants are in sync and one of them
+    /// coordinates.
+    fn drop_surplus(&mut self, now: &mut Assignment, target: &[ServerId]) {
+        if !target.contains(&now.coordinator) {
+            return;
+        }
+        for member in now.in_sync.clone() {
+            if !target.contains(&member.server) && now.in_sync.len() > self.floor() {
+                now.in_sync.retain(|&other| other != member);
+                now.epoch = self.number;
+                self.note(member.server, Change::Dropped, 1);
+            }
+        }
+    }
+}
