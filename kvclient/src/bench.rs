@@ -36,3 +36,6 @@ pub(crate) async fn run(
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -103,3 +103,6 @@ fn runtime(background: bool) -> Result<Runtime, Failure> {
         .build()
         .map_err(|error| Failure::usage(format!("cannot start: {error}")))
 }
+
+#[cfg(test)]
+mod tests;

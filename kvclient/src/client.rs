@@ -379,3 +379,6 @@ async fn wait(duration: Duration) {
 fn strange(answer: &impl std::fmt::Debug) -> Error {
     Error::Incompatible { server: "a server".to_owned(), what: format!("it answered {answer:?}") }
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,6 +31,8 @@ mod retry;
 mod router;
 mod scan;
 mod status;
+#[cfg(test)]
+mod testing;
 mod transfer;
 
 pub use client::{Appended, Client};

@@ -14,3 +14,6 @@ mod window;
 pub(crate) use args::{ExportArgs, ImportArgs};
 pub(crate) use export::export;
 pub(crate) use import::import;
+
+#[cfg(test)]
+mod tests;

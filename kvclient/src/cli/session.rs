@@ -197,7 +197,9 @@ fn done(operation: &Operation, outcome: &Outcome, started: Time) -> Result<Strin
         Outcome::TooLarge { bytes } => Err(Failure::usage(format!(
             "nothing was changed: the value would have {bytes} bytes, over the limit; append to another key"
         ))),
-        Outcome::Ticked {} | Outcome::Superseded {} => Err(Failure::usage("the server answered another operation; use one version")),
+        Outcome::Ticked {} | Outcome::Superseded {} => {
+            Err(Failure::usage("the server answered another operation; use one version"))
+        }
     }
 }
 

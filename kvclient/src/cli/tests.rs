@@ -1,0 +1,143 @@
+//! Commands as a user types them, against a server in memory.
+
+use common::ids::{ClusterId, Epoch, Incarnation, ServerId, StoreId};
+use common::status::{ClusterStatus, ServerStatus};
+
+use super::*;
+use crate::options::Options;
+use crate::testing::{Fake, Store};
+use logging::Log;
+
+async fn store() -> Fake {
+    let mut store = Store::default();
+    Fake::alone(move |request| store.handle(request)).await
+}
+
+fn session(fake: &Fake) -> Session {
+    Session::new(vec![fake.address.clone()], Options::default(), Log::default())
+}
+
+/// What a line prints, or how it fails.
+async fn run(session: &mut Session, text: &str) -> Result<String, Failure> {
+    let command = Command::parse(&Line::split(text.as_bytes()).unwrap())?;
+    let mut out = Vec::new();
+    run_command(session, command, &mut out).await?;
+    Ok(String::from_utf8(out).unwrap())
+}
+
+#[tokio::test]
+async fn commands_do_what_they_say() {
+    let fake = store().await;
+    let mut session = session(&fake);
+    let session = &mut session;
+    assert!(run(session, "put k hello world").await.unwrap().starts_with("OK  version 1.1, "));
+    assert_eq!(run(session, "get k").await.unwrap(), "hello world\n");
+    assert_eq!(run(session, "get k --version").await.unwrap(), "1.1\nhello world\n");
+    assert!(run(session, "append k !").await.unwrap().starts_with("OK  offset 11, version 1.2, "));
+    assert!(run(session, "cas k --version 1.2 new").await.is_ok());
+    assert_eq!(run(session, "cas k --version 1.2 newer").await.unwrap_err().exit, Exit::CompareFailed);
+    assert_eq!(run(session, "put k v --if-absent").await.unwrap_err().exit, Exit::CompareFailed);
+    assert!(run(session, "cas k --value new newer").await.is_ok());
+    assert!(run(session, "expire k 1h").await.is_ok());
+    assert_eq!(run(session, "scan").await.unwrap(), "k\tnewer\n");
+    assert!(run(session, "put k null").await.unwrap().starts_with("OK  deleted, "));
+    for text in ["get k", "delete k", "expire k 1h"] {
+        let failure = run(session, text).await.unwrap_err();
+        assert_eq!(failure.exit, Exit::NotFound, "{text}");
+        assert!(failure.message.contains("no value for `k`"), "{failure}");
+    }
+    assert_eq!(run(session, "put k").await.unwrap_err().exit, Exit::NotFound);
+}
+
+#[tokio::test]
+async fn a_scan_stops_at_its_limit() {
+    let fake = store().await;
+    let mut session = session(&fake);
+    for number in 0..20 {
+        run(&mut session, &format!("put a{number} v")).await.unwrap();
+    }
+    assert_eq!(run(&mut session, "scan a --limit 5").await.unwrap().lines().count(), 5);
+    assert_eq!(run(&mut session, "scan a").await.unwrap().lines().count(), 20);
+    assert_eq!(run(&mut session, "scan b").await.unwrap(), "");
+}
+
+#[tokio::test]
+async fn ranges_are_listed_as_by_servers() {
+    let fake = store().await;
+    let mut session = session(&fake);
+    let whole = format!("{},{},{};\n", "0".repeat(32), "f".repeat(32), fake.address);
+    assert_eq!(run(&mut session, "keyrange").await.unwrap(), whole);
+    assert_eq!(run(&mut session, "keyrange_read").await.unwrap(), whole);
+}
+
+#[tokio::test]
+async fn connections_are_changed_by_command() {
+    let (first, second) = (store().await, store().await);
+    let mut session = session(&first);
+    run(&mut session, "put k first").await.unwrap();
+    assert_eq!(run(&mut session, "disconnect").await.unwrap(), "disconnected\n");
+    let failure = run(&mut session, "get k").await.unwrap_err();
+    assert!(failure.message.contains("connect HOST PORT"), "{failure}");
+    let (host, port) = second.address.split_once(':').unwrap();
+    let connected = run(&mut session, &format!("connect {host} {port}")).await.unwrap();
+    assert!(connected.ends_with("1 servers, view 1\n"), "{connected}");
+    assert_eq!(run(&mut session, "get k").await.unwrap_err().exit, Exit::NotFound);
+    assert!(run(&mut session, "logLevel DEBUG").await.is_ok());
+}
+
+#[tokio::test]
+async fn status_comes_from_the_ecs_or_from_the_servers() {
+    let (fake, ecs) = (store().await, store().await);
+    let view = Epoch { generation: 0, version: 1 };
+    let mut status = ServerStatus {
+        server: ServerId(1),
+        store: StoreId(1),
+        incarnation: Incarnation(1),
+        address: fake.address.clone(),
+        ecs: ecs.address.clone(),
+        view,
+        copies: Vec::new(),
+        keys: 0,
+        bytes: 0,
+        free_bytes: 0,
+    };
+    fake.set_status(serde_json::to_vec(&status).unwrap());
+    let cluster = ClusterStatus {
+        cluster: ClusterId(9),
+        view,
+        partitions: 4,
+        under_replicated: 0,
+        joining: 0,
+        servers: vec![],
+    };
+    ecs.set_status(serde_json::to_vec(&cluster).unwrap());
+    let mut session = session(&fake);
+    assert!(run(&mut session, "status").await.unwrap().starts_with("DEGRADED: no servers yet"));
+    let gone = store().await.address;
+    status.ecs = gone;
+    fake.set_status(serde_json::to_vec(&status).unwrap());
+    let shown = run(&mut session, "status").await.unwrap();
+    assert!(shown.starts_with("ECS DOWN: ") && shown.contains(&fake.address), "{shown}");
+}
+
+#[tokio::test]
+async fn programs_can_be_named_in_any_case_and_ask_for_help() {
+    let fake = store().await;
+    let mut session = session(&fake);
+    assert!(run(&mut session, "BENCH --help").await.unwrap().contains("--pipeline"));
+    assert_eq!(run(&mut session, "import").await.unwrap_err().exit, Exit::Usage);
+    let bench = "bench --requests 200 --clients 3 --pipeline 2 --keys 10 --reads 50 --json";
+    let report: serde_json::Value = serde_json::from_str(&run(&mut session, bench).await.unwrap()).unwrap();
+    assert_eq!((report["ops"].as_u64(), report["errors"].as_u64()), (Some(200), Some(0)));
+    assert_eq!(report["misses"].as_u64(), Some(0));
+}
+
+#[tokio::test]
+async fn no_server_is_code_four_with_advice() {
+    let gone = store().await.address;
+    let options = Options { connect_timeout: std::time::Duration::from_millis(20), ..Options::default() };
+    let mut session = Session::new(vec![gone.clone()], options, Log::default());
+    let failure = run(&mut session, "get k").await.unwrap_err();
+    assert_eq!(failure.exit, Exit::Unavailable);
+    assert!(failure.message.contains(&gone) && failure.message.contains("-s HOST:PORT"), "{failure}");
+}

@@ -1,0 +1,90 @@
+//! A server's data in memory, as simple as can be.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use common::ids::{Epoch, LogId, Seq};
+use common::messages::{Reply, Request};
+use common::operation::{Condition, Found, Operation, Outcome, Pair};
+use common::ring::Partitions;
+
+use super::Action;
+
+/// Keys and values; every write gets the next version.
+#[derive(Debug, Default)]
+pub(crate) struct Store {
+    values: BTreeMap<Bytes, Found>,
+    writes: u64,
+}
+
+impl Store {
+    /// A handler for [`Fake`](super::Fake).
+    pub(crate) fn handle(&mut self, request: &Request) -> Action {
+        Action::Reply(match request {
+            Request::Get { key } => Reply::Value { found: self.values.get(key).cloned() },
+            Request::Write { operation, .. } => Reply::Outcome { outcome: self.apply(operation) },
+            Request::Scan { partition, after, prefix, limit } => {
+                let partitions = Partitions::try_from(4).unwrap();
+                let wanted = |key: &&Bytes| {
+                    partitions.of_key(key) == *partition
+                        && after.as_ref().is_none_or(|after| *key > after)
+                        && key.starts_with(prefix)
+                };
+                let mut keys = self.values.keys().filter(wanted);
+                // Fewer than asked for, so that pages end before partitions do.
+                let pairs: Vec<Pair> = keys
+                    .by_ref()
+                    .take((*limit).min(3) as usize)
+                    .map(|key| Pair { key: key.clone(), found: self.values[key].clone() })
+                    .collect();
+                Reply::Page { more: keys.next().is_some(), pairs }
+            }
+            Request::View {} | Request::Status {} => return Action::Silence,
+        })
+    }
+
+    fn apply(&mut self, operation: &Operation) -> Outcome {
+        self.writes += 1;
+        let version = LogId { tag: Epoch { generation: 0, version: 1 }, seq: Seq(self.writes) };
+        let key = operation.key().unwrap().clone();
+        let current = self.values.get(&key).cloned();
+        match operation {
+            Operation::Put { value, expires, condition, .. } => {
+                if !holds(condition, current.as_ref()) {
+                    return Outcome::ConditionFailed { current: current.map(|found| found.version) };
+                }
+                self.values.insert(key, Found { value: value.clone(), version, expires: *expires });
+                Outcome::Written { version, replaced: current.is_some() }
+            }
+            Operation::Delete { .. } => match self.values.remove(&key) {
+                Some(_) => Outcome::Deleted { version },
+                None => Outcome::NotFound {},
+            },
+            Operation::Append { value, .. } => {
+                let mut whole = current.map(|found| found.value.to_vec()).unwrap_or_default();
+                let offset = whole.len() as u64;
+                whole.extend_from_slice(value);
+                self.values.insert(key, Found { value: whole.into(), version, expires: None });
+                Outcome::Appended { version, offset }
+            }
+            Operation::Expire { expires, .. } => match self.values.get_mut(&key) {
+                Some(found) => {
+                    *found = Found { version, expires: *expires, ..found.clone() };
+                    Outcome::Written { version, replaced: true }
+                }
+                None => Outcome::NotFound {},
+            },
+            Operation::Tick {} => Outcome::Ticked {},
+        }
+    }
+}
+
+fn holds(condition: &Condition, current: Option<&Found>) -> bool {
+    match condition {
+        Condition::Always {} => true,
+        Condition::Absent {} => current.is_none(),
+        Condition::Present {} => current.is_some(),
+        Condition::Version { version } => current.is_some_and(|found| found.version == *version),
+        Condition::Value { value } => current.is_some_and(|found| found.value == *value),
+    }
+}
