@@ -8,7 +8,7 @@ use storage::{Change, LogId, Options, Record, Store, Tag};
 
 const RECORDS: u64 = 400_000;
 const BATCHES_A_SYNC: u64 = 64;
-const KEYS: u64 = 1_000_000;
+const KEYS: u64 = 1 << 20;
 
 fn main() -> Result<(), storage::Error> {
     let parent = std::env::args().nth(1).map_or_else(std::env::temp_dir, PathBuf::from);
@@ -105,7 +105,7 @@ fn trees(dir: &std::path::Path, partitions: u64) -> Result<(), storage::Error> {
     let start = Instant::now();
     let mut found = 0;
     for n in 0..200_000 {
-        let at = n * 7_919;
+        let at = (n * 7_919) % KEYS;
         let key = format!("key{:012}", (at * 2_654_435_761) % KEYS);
         found += u64::from(reader.get((at % partitions) as u16, key.as_bytes())?.is_some());
     }

@@ -89,11 +89,16 @@ impl Trees {
         for (partition, slot) in &slots {
             reader.set(*partition, slot.tree.clone());
         }
-        let waker = Arc::clone(&maintenance);
+        // Weak: the log outlives the trees when a reader of it does, and must not keep them.
+        let waker = Arc::downgrade(&maintenance);
         let (mut threads, mut kept) = (Vec::new(), None);
         if options.background {
             threads = maintenance.start(queues)?;
-            drop(log.on_roll.set(Box::new(move || waker.send(Job::Spare))));
+            drop(log.on_roll.set(Box::new(move || {
+                if let Some(maintenance) = waker.upgrade() {
+                    maintenance.send(Job::Spare);
+                }
+            })));
             maintenance.send(Job::Spare);
         } else {
             kept = Some(queues);

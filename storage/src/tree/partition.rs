@@ -8,8 +8,8 @@ use super::envelope;
 use crate::{Error, LogId, SEPARATED_BYTES_MIN, log::Position, options::Options};
 use bytes::Bytes;
 use lsm_tree::{
-    AbstractTree, AnyTree, Cache, Config, DescriptorTable, Guard, KvSeparationOptions, SeqNo,
-    SequenceNumberCounter,
+    AbstractTree, AnyTree, Cache, Config, DescriptorTable, Guard, InternalValue, KvSeparationOptions,
+    Memtable, SeqNo, SequenceNumberCounter, ValueType,
 };
 use std::{
     io,
@@ -60,6 +60,9 @@ pub(crate) struct PartitionTree {
     pub(crate) dir: PathBuf,
     common: Arc<Common>,
     tree: AnyTree,
+    /// The memtable that takes writes. Through the tree each write would wait for a flush that is
+    /// about to end, which syncs files under the tree's lock. Only [`Self::rotate`] replaces it.
+    active: Mutex<Arc<Memtable>>,
     sealed: Mutex<Vec<Sealed>>,
     /// Held from the look at the waiting memtables until they are flushed.
     pub(crate) flushing: Mutex<()>,
@@ -132,6 +135,7 @@ impl PartitionTree {
             generation,
             dir,
             common: Arc::clone(common),
+            active: Mutex::new(tree.active_memtable()),
             tree,
             sealed: Mutex::default(),
             flushing: Mutex::default(),
@@ -141,12 +145,19 @@ impl PartitionTree {
         })
     }
 
+    /// Returns the memtable's size, in bytes.
     pub(crate) fn put(&self, key: &[u8], value: &[u8]) -> u64 {
-        self.tree.insert(key, envelope::seal_value(key, value), self.common.seqno.next()).1
+        self.insert(key, envelope::seal_value(key, value), ValueType::Value)
     }
 
+    /// Returns the memtable's size, in bytes.
     pub(crate) fn remove(&self, key: &[u8]) -> u64 {
-        self.tree.remove(key, self.common.seqno.next()).1
+        self.insert(key, lsm_tree::Slice::empty(), ValueType::Tombstone)
+    }
+
+    fn insert(&self, key: &[u8], value: lsm_tree::Slice, kind: ValueType) -> u64 {
+        let item = InternalValue::from_components(key, value, self.common.seqno.next(), kind);
+        self.active.lock().unwrap_or_else(PoisonError::into_inner).insert(item).1
     }
 
     /// `key` with its first byte.
@@ -216,7 +227,9 @@ impl PartitionTree {
     }
 
     pub(crate) fn rotate(&self, sealed: Sealed) {
+        let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
         if self.tree.rotate_memtable().is_some() {
+            *active = self.tree.active_memtable();
             self.sealed.lock().unwrap_or_else(PoisonError::into_inner).push(sealed);
         }
     }

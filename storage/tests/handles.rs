@@ -1,0 +1,16 @@
+//! The directory is free again when the last handle is gone.
+
+use storage::{Options, Store};
+
+#[test]
+fn a_store_with_maintenance_threads_can_be_opened_again_and_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { segment_bytes: 64 << 10, log_bytes: 256 << 10, ..Options::default() };
+    for _ in 0..20 {
+        let mut store = Store::open(dir.path(), &options).unwrap();
+        store.trees.create(1).unwrap();
+        let reader = store.trees.reader();
+        store.log.close().unwrap();
+        drop((store.trees, store.reader, reader));
+    }
+}
