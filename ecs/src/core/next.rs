@@ -154,13 +154,16 @@ impl Builder<'_> {
 
     /// Plans anew when the members are others than at the last time.
     fn plan(&mut self, planned: &mut Planned) {
-        let up = self.view.servers.iter().filter(|(_, info)| info.state == ServerState::Up);
+        let awaited = self.awaited();
+        let counts = |server: &ServerId, state| state == ServerState::Up || awaited.contains(server);
+        let up = self.view.servers.iter().filter(|(server, info)| counts(server, info.state));
         let members: BTreeMap<_, _> = up.map(|(&server, info)| (server, (info.weight, info.store))).collect();
         if members == planned.members && planned.target.len() == self.view.assignments.len() {
             return;
         }
         let weights = members.iter().map(|(&server, &(weight, _))| (server, weight)).collect();
-        let current: Vec<Vec<ServerId>> = self.view.assignments.iter().map(|now| self.holders(now)).collect();
+        let current: Vec<Vec<ServerId>> =
+            self.view.assignments.iter().map(|now| self.holders(now, &awaited)).collect();
         let leftovers = members
             .keys()
             .filter_map(|server| self.facts.peers.get(server))
@@ -176,11 +179,24 @@ impl Builder<'_> {
         *planned = Planned { members, target };
     }
 
+    /// In the quiet time, servers that are down and hold in-sync copies may come back at any moment: nothing is
+    /// planned without them.
+    fn awaited(&self) -> BTreeSet<ServerId> {
+        if !self.facts.quiet {
+            return BTreeSet::new();
+        }
+        let members = self.view.assignments.iter().flat_map(|now| &now.in_sync);
+        let down = |member: &&Member| self.view.servers[&member.server].state == ServerState::Down;
+        members.filter(down).map(|member| member.server).collect()
+    }
+
     /// Who holds a living copy, whole or in the making, the coordinator first.
-    fn holders(&self, now: &Assignment) -> Vec<ServerId> {
+    fn holders(&self, now: &Assignment, awaited: &BTreeSet<ServerId>) -> Vec<ServerId> {
         let coordinator = now.in_sync_member(now.coordinator);
         let all = coordinator.into_iter().chain(now.replicas()).chain(now.joining.iter().copied());
-        all.filter(|&member| self.living(member)).map(|member| member.server).collect()
+        all.filter(|&member| self.living(member) || awaited.contains(&member.server))
+            .map(|member| member.server)
+            .collect()
     }
 
     fn finish(mut self, base: &State) -> Outcome {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use common::ids::{PartitionId, ServerId};
 use common::time::Time;
-use common::view::{Assignment, Member};
+use common::view::{Assignment, Member, ServerState};
 
 use super::Builder;
 use crate::core::cause::Change;
@@ -71,7 +71,8 @@ impl Builder<'_> {
             return;
         }
         for &server in target {
-            if now.in_sync_member(server).is_some() || now.joining_member(server).is_some() {
+            let there = now.in_sync_member(server).is_some() || now.joining_member(server).is_some();
+            if there || self.view.servers[&server].state != ServerState::Up {
                 continue;
             }
             if let Some(&until) = self.facts.barred.get(&(partition, server))
@@ -107,9 +108,10 @@ impl Builder<'_> {
     ) -> bool {
         let old = &self.old[usize::from(partition.0)];
         let to = target[0];
+        let from_living = now.in_sync_member(now.coordinator).is_some_and(|member| self.living(member));
         // In sync before this view (V2); and never with a second change to the same partition (J5).
         let other_change = now.epoch == self.number || now.in_sync != old.in_sync;
-        if now.coordinator == to || old.in_sync_member(to).is_none() || other_change {
+        if now.coordinator == to || old.in_sync_member(to).is_none() || other_change || !from_living {
             return false;
         }
         let ready = self.ready(to).max(self.ready(now.coordinator)).max(self.facts.hand_over_from);
@@ -134,14 +136,15 @@ impl Builder<'_> {
         since + self.facts.config.timers.promise
     }
 
-    /// Drops in-sync copies that the target does not want, once all that it wants are in sync and one of them
-    /// coordinates.
+    /// Drops living in-sync copies that the target does not want, once all that it wants are in sync and one of them
+    /// coordinates. Those of dead servers go by the rules of removal only.
     fn drop_surplus(&mut self, now: &mut Assignment, target: &[ServerId]) {
         if !target.contains(&now.coordinator) {
             return;
         }
         for member in now.in_sync.clone() {
-            if !target.contains(&member.server) && now.in_sync.len() > self.floor() {
+            let unwanted = !target.contains(&member.server) && self.living(member);
+            if unwanted && now.in_sync.len() > self.floor() {
                 now.in_sync.retain(|&other| other != member);
                 now.epoch = self.number;
                 self.note(member.server, Change::Dropped, 1);

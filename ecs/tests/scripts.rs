@@ -1,0 +1,360 @@
+//! Golden scripts of the core: `tests/scripts/*.txt`.
+//!
+//! A line is an input; the indented lines after it are what came of it: persists, views with their causes and the
+//! partitions that changed, and who was told. `UPDATE=1 cargo test -p trefoil-ecs --test scripts` writes the
+//! outcome anew, to be read before it is committed. Servers are letters. Inputs:
+//!
+//! - `config KEY=VALUE...` at the beginning: `partitions`, `copies`, `min_in_sync`, `disk=manual`
+//! - `hello SERVER [inc=N] [store=N] [at=ADDRESS] [weight=N] [late]`, `link_ended SERVER [inc=N]`
+//! - `propose PARTITION MEMBER [epoch=N] [inc=N] [store=N]`, by the coordinator
+//! - `silent PARTITION MEMBER`, by the coordinator; `store_failed SERVER`; `leave SERVER`; `drain SERVER`
+//! - `durable`: the persist under way is done (with `disk=manual`)
+//! - `run MILLISECONDS [SERVER...]`: time passes, with heartbeats of these servers; `pause MILLISECONDS`: this
+//!   process was stopped for that long
+//! - `settle [SERVER...]`: heartbeats, and each joining copy is proposed, until nothing happens any more
+//! - `restart`: the ECS starts anew from what is on disk
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::ids::{ClusterId, Epoch, Incarnation, PartitionId, ServerId, StoreId};
+use common::messages::{Sender, ServerReport};
+use common::ring::Partitions;
+use common::time::Time;
+use common::view::{Assignment, Member, ServerState, View};
+use ecs::core::{Config, Ecs, Effect, Input, State};
+
+/// Steps of `settle`, at most: more means that it never comes to rest.
+const SETTLE_STEPS_MAX: usize = 2000;
+
+struct Script {
+    config: Config,
+    partitions: u32,
+    auto_disk: bool,
+    now: Time,
+    ecs: Option<Ecs>,
+    disk: State,
+    pending: Option<(u64, State)>,
+    /// The newest process of each server.
+    processes: BTreeMap<char, Sender>,
+    shown: Arc<View>,
+    out: String,
+}
+
+fn id(name: char) -> ServerId {
+    ServerId(u128::from(u32::from(name)))
+}
+
+fn name(server: ServerId) -> char {
+    u32::try_from(server.0).ok().and_then(char::from_u32).unwrap_or('?')
+}
+
+fn store(name: char, number: u128) -> StoreId {
+    StoreId(u128::from(u32::from(name)) << 8 | number)
+}
+
+fn milliseconds(text: &str) -> Duration {
+    Duration::from_millis(text.parse().unwrap_or_else(|_| panic!("`{text}` milliseconds")))
+}
+
+impl Script {
+    fn new() -> Self {
+        let state = State::new(ClusterId(1), Partitions::try_from(4).unwrap());
+        Self {
+            config: Config::default(),
+            partitions: 4,
+            auto_disk: true,
+            now: Time(1_000_000),
+            ecs: None,
+            shown: state.view.clone(),
+            disk: state,
+            pending: None,
+            processes: BTreeMap::new(),
+            out: String::new(),
+        }
+    }
+
+    fn ecs(&mut self) -> &mut Ecs {
+        if self.ecs.is_none() {
+            if self.disk.view.assignments.is_empty() {
+                self.disk = State::new(ClusterId(1), Partitions::try_from(self.partitions).unwrap());
+            }
+            self.shown = self.disk.view.clone();
+            self.ecs = Some(Ecs::new(self.config, self.disk.clone(), self.now));
+        }
+        self.ecs.as_mut().unwrap()
+    }
+
+    fn line(&mut self, line: &str) {
+        let mut words = line.split_whitespace();
+        let command = words.next().unwrap();
+        let (mut plain, mut named) = (Vec::new(), BTreeMap::new());
+        for word in words {
+            match word.split_once('=') {
+                Some((key, value)) => drop(named.insert(key, value)),
+                None => plain.push(word),
+            }
+        }
+        let server = || plain[0].chars().next().unwrap();
+        let number = |key: &str| named.get(key).map(|value| value.parse::<u64>().unwrap());
+        match command {
+            "config" => self.configure(&named),
+            "hello" => {
+                let name = server();
+                let known = self.processes.get(&name).copied();
+                let incarnation = number("inc").map_or(known.map_or(1, |known| known.incarnation.0), |n| n);
+                let store_number = number("store").map(|number| store(name, number.into()));
+                let store = store_number.or(known.map(|known| known.store)).unwrap_or(store(name, 1));
+                let sender = Sender { server: id(name), store, incarnation: Incarnation(incarnation) };
+                if !plain.contains(&"late") {
+                    self.processes.insert(name, sender);
+                }
+                let address = named.get("at").map_or(format!("{name}:1"), |at| (*at).to_owned());
+                let weight = number("weight").map_or(1, |weight| u32::try_from(weight).unwrap());
+                let view = Epoch::default();
+                let report = ServerReport::Hello { address, weight, view, tails: Vec::new() };
+                self.step(Input::Report { sender, report });
+            }
+            "link_ended" => {
+                let mut sender = self.processes[&server()];
+                sender.incarnation = number("inc").map_or(sender.incarnation, Incarnation);
+                self.step(Input::LinkEnded { sender });
+            }
+            "propose" => {
+                let partition = PartitionId(plain[0].parse().unwrap());
+                let member = plain[1].chars().next().unwrap();
+                let epoch = number("epoch").map(|version| Epoch { generation: 0, version });
+                let store = number("store").map(|number| store(member, number.into()));
+                self.propose(partition, member, epoch, number("inc"), store);
+            }
+            "silent" => {
+                let partition = PartitionId(plain[0].parse().unwrap());
+                let assignment = self.ecs().view().assignment(partition).unwrap().clone();
+                let member = id(plain[1].chars().next().unwrap());
+                let report = ServerReport::Silent { partition, epoch: assignment.epoch, member };
+                self.report(name(assignment.coordinator), report);
+            }
+            "store_failed" => self.report(server(), ServerReport::StoreFailed { reason: "fsync".to_owned() }),
+            "leave" => self.report(server(), ServerReport::Leave {}),
+            "drain" => self.step(Input::Leave { server: id(server()) }),
+            "durable" => self.durable(),
+            "run" => self.run(milliseconds(plain[0]), &plain[1..]),
+            "pause" => {
+                self.now = self.now + milliseconds(plain[0]);
+                self.step(Input::Tick);
+            }
+            "settle" => self.settle(&plain),
+            "restart" => {
+                self.ecs = None;
+                self.pending = None;
+                self.ecs();
+                self.drain();
+            }
+            _ => panic!("unknown input `{command}`"),
+        }
+    }
+
+    fn configure(&mut self, named: &BTreeMap<&str, &str>) {
+        for (&key, value) in named {
+            match key {
+                "partitions" => self.partitions = value.parse().unwrap(),
+                "copies" => self.config.copies = value.parse().unwrap(),
+                "min_in_sync" => self.config.min_in_sync = value.parse().unwrap(),
+                "disk" => self.auto_disk = *value != "manual",
+                _ => panic!("unknown setting `{key}`"),
+            }
+        }
+    }
+
+    fn report(&mut self, name: char, report: ServerReport) {
+        let sender = self.processes[&name];
+        self.step(Input::Report { sender, report });
+    }
+
+    fn step(&mut self, input: Input) {
+        let now = self.now;
+        self.ecs().step(now, input);
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        self.ecs().invariants();
+        let mut told: BTreeMap<Epoch, String> = BTreeMap::new();
+        let mut made_durable = false;
+        for effect in self.ecs().effects() {
+            match effect {
+                Effect::Persist { ticket, state } => {
+                    if !self.auto_disk {
+                        let _ = writeln!(self.out, "  persist {ticket}: view {}", state.view.number);
+                    }
+                    assert!(self.pending.replace((ticket, state)).is_none(), "one persist at a time");
+                    made_durable = self.auto_disk;
+                }
+                Effect::Publish { to, view, .. } => {
+                    assert_eq!(view.number, self.disk.view.number, "V1: only what is on disk is published");
+                    told.entry(view.number).or_default().push(name(to));
+                }
+                Effect::Made(event) => {
+                    let cause = |cause: &ecs::core::Cause| {
+                        let words = cause.change.words();
+                        match cause.partitions {
+                            0 => format!("{} {words}", name(cause.server)),
+                            many => format!("{} {words} ({many})", name(cause.server)),
+                        }
+                    };
+                    let causes: Vec<String> = event.causes.iter().map(cause).collect();
+                    let _ = writeln!(self.out, "  view {}: {}", event.view, causes.join("; "));
+                    self.show();
+                }
+                Effect::Refused { sender, refusal } => {
+                    let _ = writeln!(self.out, "  refused {}: {refusal}", name(sender.server));
+                }
+            }
+        }
+        for (view, servers) in told {
+            let _ = writeln!(self.out, "  published {view} to {servers}");
+        }
+        if made_durable {
+            self.durable();
+        }
+    }
+
+    fn durable(&mut self) {
+        let (ticket, state) = self.pending.take().expect("a persist is under way");
+        self.disk = state;
+        self.step(Input::Durable { ticket });
+    }
+
+    /// The servers that are not simply up, and the partitions that changed.
+    fn show(&mut self) {
+        let view = self.disk.view.clone();
+        for (&server, info) in &view.servers {
+            let before = self.shown.servers.get(&server).map_or(ServerState::Up, |info| info.state);
+            if before != info.state {
+                let _ = writeln!(self.out, "    {}: {:?}", name(server), info.state);
+            }
+        }
+        for (partition, assignment) in view.iter() {
+            if self.shown.assignment(partition) != Some(assignment) {
+                let _ = writeln!(self.out, "    {partition}: {}", text(assignment));
+            }
+        }
+        self.shown = view;
+    }
+
+    fn propose(
+        &mut self,
+        partition: PartitionId,
+        member: char,
+        epoch: Option<Epoch>,
+        incarnation: Option<u64>,
+        store: Option<StoreId>,
+    ) {
+        let assignment = self.ecs().view().assignment(partition).unwrap().clone();
+        let process = self.processes[&member];
+        let report = ServerReport::Propose {
+            partition,
+            epoch: epoch.unwrap_or(assignment.epoch),
+            member: Member { server: id(member), store: store.unwrap_or(process.store) },
+            incarnation: incarnation.map_or(process.incarnation, Incarnation),
+        };
+        self.report(name(assignment.coordinator), report);
+    }
+
+    fn heartbeat(&mut self, names: &[&str]) {
+        let view = self.ecs().view().number;
+        for server in names.iter().flat_map(|names| names.chars()) {
+            let copies = Vec::new();
+            let report =
+                ServerReport::Heartbeat { view, copies, requests: 0, keys: 0, bytes: 0, free_bytes: 0 };
+            self.report(server, report);
+        }
+    }
+
+    /// Lets time pass, with all ticks that are wanted and a heartbeat of each of these servers every heartbeat time.
+    fn run(&mut self, time: Duration, names: &[&str]) {
+        let end = self.now + time;
+        let mut beat = self.now;
+        while self.now < end {
+            if self.now >= beat {
+                self.heartbeat(names);
+                beat = self.now + self.config.timers.heartbeat;
+            }
+            let deadline = self.ecs().deadline().unwrap_or(end).max(self.now + Duration::from_millis(1));
+            self.now = deadline.min(end).min(beat);
+            self.step(Input::Tick);
+        }
+    }
+
+    fn settle(&mut self, names: &[&str]) {
+        let mut idle = 0;
+        for _ in 0..SETTLE_STEPS_MAX {
+            let before = self.ecs().view().number;
+            let view = self.ecs().view().clone();
+            for (partition, assignment) in view.iter() {
+                if let Some(member) = assignment.joining.first() {
+                    let member = name(member.server);
+                    self.propose(partition, member, Some(assignment.epoch), None, None);
+                }
+            }
+            self.run(Duration::from_millis(50), names);
+            idle = if self.ecs().view().number == before { idle + 1 } else { 0 };
+            if idle == 20 {
+                return;
+            }
+        }
+        panic!("it never settles");
+    }
+}
+
+/// `epoch coordinator* replicas +joining`.
+fn text(assignment: &Assignment) -> String {
+    let mut text = format!("e{}", assignment.epoch);
+    for member in &assignment.in_sync {
+        let mark = if member.server == assignment.coordinator { "*" } else { "" };
+        let _ = write!(text, " {}{mark}", name(member.server));
+    }
+    for member in &assignment.joining {
+        let _ = write!(text, " +{}", name(member.server));
+    }
+    text
+}
+
+fn outcome(input: &str) -> String {
+    let mut script = Script::new();
+    for line in input.lines().filter(|line| !line.starts_with("  ")) {
+        script.out.push_str(line);
+        script.out.push('\n');
+        if !line.is_empty() && !line.starts_with('#') {
+            script.line(line);
+        }
+    }
+    script.out
+}
+
+fn scripts() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts");
+    let entries = std::fs::read_dir(&folder).unwrap();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+#[test]
+fn scripts_come_out_as_written() {
+    let update = std::env::var_os("UPDATE").is_some();
+    let mut different = Vec::new();
+    for path in scripts() {
+        let expected = std::fs::read_to_string(&path).unwrap();
+        let outcome = outcome(&expected);
+        if update {
+            std::fs::write(&path, &outcome).unwrap();
+        } else if outcome != expected {
+            different.push(format!("{}:\n{outcome}", path.display()));
+        }
+    }
+    assert!(different.is_empty(), "{}\nUPDATE=1 writes this to the scripts", different.join("\n"));
+}
