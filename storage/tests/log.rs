@@ -150,8 +150,11 @@ fn live(
             apply(&mut models, &record);
             batch.push(record);
         }
-        writer.append(&batch).unwrap();
-        possible.push(models);
+        match writer.append(&batch) {
+            Ok(()) => possible.push(models),
+            Err(Error::TooLarge { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
         if random.u8(0..10) < eager {
             writer.sync().unwrap();
             possible.drain(..possible.len() - 1);

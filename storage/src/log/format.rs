@@ -46,6 +46,12 @@ impl Seed {
     }
 }
 
+impl std::fmt::Display for Seed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:08x}", self.0)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
     pub(crate) number: u64,
@@ -80,7 +86,9 @@ pub(crate) struct BatchHeader {
     pub(crate) synced: Position,
     /// Length of the records with their padding.
     pub(crate) bytes: u32,
-    pub(crate) records: u32,
+    /// Checksum of the records' checksums: binds them to this batch. Without it, records of an
+    /// un-synced batch that a crash left behind could complete a later batch at the same place.
+    pub(crate) records_crc: u32,
 }
 
 impl BatchHeader {
@@ -89,7 +97,7 @@ impl BatchHeader {
         out[8..16].copy_from_slice(&self.number.to_le_bytes());
         out[16..24].copy_from_slice(&self.synced.0.to_le_bytes());
         out[24..28].copy_from_slice(&self.bytes.to_le_bytes());
-        out[28..32].copy_from_slice(&self.records.to_le_bytes());
+        out[28..32].copy_from_slice(&self.records_crc.to_le_bytes());
         let crc = crc32c_append(seed.at(offset), &out[8..BATCH_HEADER_BYTES]);
         out[4..8].copy_from_slice(&crc.to_le_bytes());
     }
@@ -104,7 +112,7 @@ impl BatchHeader {
             number: u64_at(bytes, 8),
             synced: Position(u64_at(bytes, 16)),
             bytes: u32_at(bytes, 24),
-            records: u32_at(bytes, 28),
+            records_crc: u32_at(bytes, 28),
         })
     }
 }
@@ -143,8 +151,9 @@ pub(crate) fn record_bytes(body: usize) -> usize {
 }
 
 impl<'a> RawRecord<'a> {
-    /// Appends the record to `out`; `offset` is where it will lie in the segment.
-    pub(crate) fn encode(&self, seed: Seed, offset: usize, out: &mut Vec<u8>) {
+    /// Appends the record to `out`; `offset` is where it will lie in the segment. Returns the
+    /// checksum `records_crc` of the records so far, this one included.
+    pub(crate) fn encode(&self, seed: Seed, offset: usize, records_crc: u32, out: &mut Vec<u8>) -> u32 {
         let start = out.len();
         let mut header = [0; RECORD_HEADER_BYTES];
         header[4..8].copy_from_slice(&(self.body.len() as u32).to_le_bytes());
@@ -155,9 +164,10 @@ impl<'a> RawRecord<'a> {
         header[24..32].copy_from_slice(&self.id.seq.to_le_bytes());
         out.extend_from_slice(&header);
         out.extend_from_slice(self.body);
-        let crc = crc32c_append(seed.at(offset), &out[start + 4..]);
-        out[start..start + 4].copy_from_slice(&crc.to_le_bytes());
+        let crc = crc32c_append(seed.at(offset), &out[start + 4..]).to_le_bytes();
+        out[start..start + 4].copy_from_slice(&crc);
         out.resize(start + record_bytes(self.body.len()), 0);
+        crc32c_append(records_crc, &crc)
     }
 
     /// The record at the start of `bytes`, which lies at `offset` of its segment.
@@ -199,12 +209,14 @@ pub(crate) fn decode_batch(
     let bytes = segment.get(..end)?;
     let mut at = offset + BATCH_HEADER_BYTES;
     let mut records = Vec::new();
+    let mut records_crc = 0;
     while at < end {
         let record = RawRecord::decode(&bytes[at..], at, seed)?;
+        records_crc = crc32c_append(records_crc, &bytes[at..at + 4]);
         records.push((at, record));
         at += record_bytes(record.body.len());
     }
-    (at == end && records.len() == header.records as usize).then_some((header, records))
+    (at == end && records_crc == header.records_crc).then_some((header, records))
 }
 
 pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {

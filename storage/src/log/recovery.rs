@@ -39,8 +39,8 @@ pub(crate) struct Opened {
 pub(crate) struct Replayed {
     pub(crate) index: Index,
     segments: BTreeMap<u64, Arc<Segment>>,
-    /// Segments behind the one that the log ends in, with whether anything was written to them.
-    later: Vec<(Segment, bool)>,
+    /// Segments behind the one that the log ends in.
+    later: Vec<Segment>,
     end: Position,
     /// Behind the last batch in the end's segment that checks but is not part of the log.
     dirty_end: usize,
@@ -128,8 +128,8 @@ pub(crate) fn replay(disk: &dyn Disk, dir: &Path, numbers: &[u64]) -> Result<Opt
     for loaded in later.map(Ok).into_iter().chain(unread) {
         let (segment, bytes) = loaded?;
         let missing = (&missing.0, missing.1);
-        let dirty = refuse_evidence(&segment, &bytes, SEGMENT_HEADER_BYTES, missing, end)?;
-        rest.push((segment, dirty.is_some()));
+        refuse_evidence(&segment, &bytes, SEGMENT_HEADER_BYTES, missing, end)?;
+        rest.push(segment);
     }
     let next_number = expected.unwrap_or(1);
     Ok(Some(Replayed { index, segments, later: rest, end, dirty_end, next_number }))
@@ -196,13 +196,13 @@ fn refuse_evidence(
 /// first batch.
 pub(crate) fn open(dir: &Path, options: &Options, lock: Arc<Lock>) -> Result<Opened, Error> {
     let disk = &*options.disk;
-    let (numbers, free) = list_segments(disk, dir)?;
-    let free = usable(disk, free, options.segment_bytes)?;
-    let Some(replayed) = replay(disk, dir, &numbers)? else { return create(dir, options, lock, free) };
+    let (numbers, _) = list_segments(disk, dir)?;
+    let Some(replayed) = replay(disk, dir, &numbers)? else { return create(dir, options, lock) };
     let last = Arc::clone(&replayed.segments[&replayed.end.segment()]);
-    let spare = cut_tail(disk, dir, &last, replayed.end, replayed.dirty_end, replayed.later, options)?;
+    cut_tail(disk, dir, &last, replayed.end, replayed.dirty_end, replayed.later)?;
+    let free = usable_free(disk, dir, options.segment_bytes)?;
     let state = State { index: replayed.index, segments: replayed.segments };
-    let shared = Arc::new(LogShared::new(dir.to_path_buf(), options, lock, state, free, spare));
+    let shared = Arc::new(LogShared::new(dir.to_path_buf(), options, lock, state, free));
     let offset = replayed.end.offset();
     let mut writer = LogWriter::new(Arc::clone(&shared), last, offset, replayed.next_number, replayed.end);
     if offset == SEGMENT_HEADER_BYTES {
@@ -212,13 +212,14 @@ pub(crate) fn open(dir: &Path, options: &Options, lock: Arc<Lock>) -> Result<Ope
     Ok(Opened { writer, reader: LogReader::new(Arc::clone(&shared)), shared })
 }
 
-fn create(dir: &Path, options: &Options, lock: Arc<Lock>, mut free: Vec<PathBuf>) -> Result<Opened, Error> {
+fn create(dir: &Path, options: &Options, lock: Arc<Lock>) -> Result<Opened, Error> {
+    let mut free = usable_free(&*options.disk, dir, options.segment_bytes)?;
     let file = free.pop();
     let segment = segment::prepare(&*options.disk, dir, 1, options.segment_bytes, file.as_deref())?;
     let segment = Arc::new(segment);
     let segments = BTreeMap::from([(1, Arc::clone(&segment))]);
     let state = State { index: Index::default(), segments };
-    let shared = Arc::new(LogShared::new(dir.to_path_buf(), options, lock, state, free, None));
+    let shared = Arc::new(LogShared::new(dir.to_path_buf(), options, lock, state, free));
     let mut writer = LogWriter::new(Arc::clone(&shared), segment, SEGMENT_HEADER_BYTES, 1, Segment::first(1));
     writer.write_catalog()?;
     writer.sync()?;
@@ -226,7 +227,8 @@ fn create(dir: &Path, options: &Options, lock: Arc<Lock>, mut free: Vec<PathBuf>
 }
 
 /// Free files of the right length; others (of a crash, or of another segment size) go.
-fn usable(disk: &dyn Disk, free: Vec<PathBuf>, bytes: u64) -> Result<Vec<PathBuf>, Error> {
+fn usable_free(disk: &dyn Disk, dir: &Path, bytes: u64) -> Result<Vec<PathBuf>, Error> {
+    let (_, free) = list_segments(disk, dir)?;
     let mut usable = Vec::new();
     for path in free {
         let length = disk.open(&path).and_then(|f| f.len()).map_err(|e| Error::io("open", &path, e))?;
@@ -239,26 +241,19 @@ fn usable(disk: &dyn Disk, free: Vec<PathBuf>, bytes: u64) -> Result<Vec<PathBuf
     Ok(usable)
 }
 
-/// Overwrites what follows the log's end and returns an untouched next segment as the spare.
+/// Overwrites what follows the log's end. Later segments become free files: even if nothing in them
+/// checks, parts of un-synced batches may be there, and a new use gets a salt of its own.
 fn cut_tail(
     disk: &dyn Disk,
     dir: &Path,
     last: &Segment,
     end: Position,
     dirty_end: usize,
-    later: Vec<(Segment, bool)>,
-    options: &Options,
-) -> Result<Option<Segment>, Error> {
-    let mut spare = None;
+    later: Vec<Segment>,
+) -> Result<(), Error> {
     // The newest goes first, so that a crash in between leaves no hole.
-    for (segment, dirty) in later.into_iter().rev() {
-        if segment.number == end.segment() + 1 && !dirty && segment.bytes == options.segment_bytes {
-            spare = Some(segment);
-        } else {
-            tracing::warn!("removing {}: it was not synced before the stop", segment.path.display());
-            disk.remove(&segment.path).map_err(|e| Error::io("remove", &segment.path, e))?;
-            disk.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
-        }
+    for segment in later.into_iter().rev() {
+        segment::release(disk, dir, &Arc::new(segment), true)?;
     }
     if dirty_end > end.offset() {
         let (file, offset, bytes) = (last.path.display(), end.offset(), dirty_end - end.offset());
@@ -268,6 +263,5 @@ fn cut_tail(
             .map_err(|e| Error::io("write", &last.path, e.source))?;
     }
     // Also what was read may be in memory only, after a killed process.
-    last.file.sync().map_err(|e| Error::Io { action: "sync", file: last.path.clone(), source: e })?;
-    Ok(spare)
+    last.file.sync().map_err(|e| Error::Io { action: "sync", file: last.path.clone(), source: e })
 }

@@ -54,7 +54,7 @@ pub(crate) fn prepare(
     free: Option<&Path>,
 ) -> Result<Segment, Error> {
     let path = dir.join(segment_name(number));
-    let fresh = dir.join(free_name(number));
+    let fresh = dir.join(format!("free-{number}.log"));
     let source = free.unwrap_or(&fresh);
     let file = if free.is_some() {
         disk.open(source).map_err(|e| Error::io("open", source, e))?
@@ -98,11 +98,8 @@ pub(crate) fn release(
     let path = &segment.path;
     // A reader that still holds it would see the file's next content; nobody can take it up newly.
     let keep = keep && Arc::strong_count(segment) == 1;
-    let done = match if keep {
-        disk.rename(path, &dir.join(free_name(segment.number)))
-    } else {
-        disk.remove(path)
-    } {
+    let done = match if keep { disk.rename(path, &dir.join(segment.free_name())) } else { disk.remove(path) }
+    {
         // A second try, after the directory could not be synced.
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
         done => done.map(|()| keep),
@@ -112,8 +109,17 @@ pub(crate) fn release(
     Ok(done)
 }
 
-pub(crate) fn free_name(number: u64) -> String {
-    format!("free-{number}.log")
+impl Segment {
+    /// Where the first batch of a segment lies.
+    pub(crate) fn first(number: u64) -> Position {
+        Position::new(number, SEGMENT_HEADER_BYTES)
+    }
+
+    /// What the file is called when it is free. Not by its number alone: the same number may have
+    /// been free before, after a start that gave it up.
+    pub(crate) fn free_name(&self) -> String {
+        format!("free-{}-{}.log", self.number, self.seed)
+    }
 }
 
 /// Opens a numbered file for recovery and reads all of it.
@@ -137,12 +143,5 @@ pub(crate) fn load(disk: &dyn Disk, dir: &Path, number: u64) -> Result<(Segment,
             Ok((Segment { number, path, file, seed, bytes: length }, bytes))
         }
         None => Err(Error::damaged(path, 0, "the segment's header does not check")),
-    }
-}
-
-impl Segment {
-    /// Where the first batch of a segment lies.
-    pub(crate) fn first(number: u64) -> Position {
-        Position::new(number, SEGMENT_HEADER_BYTES)
     }
 }

@@ -61,7 +61,6 @@ impl LogShared {
         lock: Arc<Lock>,
         state: State,
         free: Vec<PathBuf>,
-        spare: Option<Segment>,
     ) -> Self {
         Self {
             dir,
@@ -69,7 +68,7 @@ impl LogShared {
             segment_bytes: options.segment_bytes,
             log_bytes: options.log_bytes,
             state: RwLock::new(state),
-            spare: Mutex::new(spare),
+            spare: Mutex::new(None),
             free: Mutex::new(free),
             trimming: Mutex::new(VecDeque::new()),
             synced: AtomicU64::new(0),
@@ -169,12 +168,12 @@ impl LogShared {
         let mut leaving = hold(&self.trimming);
         self.take_unneeded(&mut leaving)?;
         while let Some(segment) = leaving.pop_front() {
-            let (number, bytes) = (segment.number, segment.bytes);
+            let bytes = segment.bytes;
             let files = hold(&self.free).len() as u64 + 2;
             let reuse = bytes == self.segment_bytes
                 && self.live_bytes() + files * self.segment_bytes <= self.log_bytes;
             match segment::release(&*self.disk, &self.dir, &segment, reuse) {
-                Ok(true) => hold(&self.free).push(self.dir.join(segment::free_name(number))),
+                Ok(true) => hold(&self.free).push(self.dir.join(segment.free_name())),
                 Ok(false) => {}
                 Err(error) => {
                     // A newer one must not go before it: that would leave a hole.

@@ -27,6 +27,7 @@ pub struct LogWriter {
     /// `seq` of each partition's last entry, ahead of the index while a batch is checked.
     lasts: BTreeMap<u16, u64>,
     buffer: Vec<u8>,
+    records_crc: u32,
     /// Where each record of the batch lies.
     offsets: Vec<usize>,
 }
@@ -42,8 +43,8 @@ impl LogWriter {
         let lasts = shared.read().index.partitions.iter().map(|(p, log)| (*p, log.last())).collect();
         shared.synced.store(synced.0, Ordering::Release);
         shared.appended.store(Position::new(segment.number, offset).0, Ordering::Release);
-        let (buffer, offsets) = (Vec::new(), Vec::new());
-        Self { shared, segment, offset, next_number, synced, lasts, buffer, offsets }
+        let (buffer, offsets, records_crc) = (Vec::new(), Vec::new(), 0);
+        Self { shared, segment, offset, next_number, synced, lasts, buffer, records_crc, offsets }
     }
 
     /// The largest batch that fits, in bytes of records (see [`Record`]; each takes 32 bytes and
@@ -174,12 +175,14 @@ impl LogWriter {
         self.buffer.clear();
         self.buffer.resize(BATCH_HEADER_BYTES, 0);
         self.offsets.clear();
+        self.records_crc = 0;
     }
 
     fn push(&mut self, kind: Kind, partition: u16, id: LogId, body: &[u8]) {
         let at = self.offset + self.buffer.len();
         self.offsets.push(at);
-        RawRecord { kind, partition, id, body }.encode(self.segment.seed, at, &mut self.buffer);
+        let record = RawRecord { kind, partition, id, body };
+        self.records_crc = record.encode(self.segment.seed, at, self.records_crc, &mut self.buffer);
     }
 
     /// Writes and indexes the batch in the buffer; it fits into the segment.
@@ -189,7 +192,7 @@ impl LogWriter {
             number: self.next_number,
             synced: self.synced,
             bytes: (self.buffer.len() - BATCH_HEADER_BYTES) as u32,
-            records: self.offsets.len() as u32,
+            records_crc: self.records_crc,
         };
         header.encode(seed, self.offset, &mut self.buffer);
         self.write_buffer()?;
