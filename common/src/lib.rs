@@ -7,6 +7,7 @@ pub mod codec;
 pub mod frame;
 pub mod ids;
 pub mod limits;
+pub mod logging;
 pub mod messages;
 pub mod operation;
 pub mod ring;

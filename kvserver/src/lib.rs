@@ -1,3 +1,26 @@
 //! Trefoil's server: coordinates its share of the ring and keeps replicas of others' shares.
+//!
+//! [`core`] decides; everything else acts. `driver` is the loop that owns the core, `disk` the log thread, `machine`
+//! the state machine on its trees, `peers` and `ecs_link` the links that go out, `clients` those that come in,
+//! [`protocol`] the bytes that clients speak.
 
+mod backoff;
+pub mod cli;
+mod clients;
 pub mod core;
+mod disk;
+mod driver;
+mod ecs_link;
+mod error;
+mod identity;
+mod inspect;
+mod limits;
+mod machine;
+mod options;
+mod peers;
+pub mod protocol;
+mod server;
+
+pub use error::Error;
+pub use options::{Options, Profile};
+pub use server::{Stop, bind, run};

@@ -1,0 +1,77 @@
+//! The program: flags, log, signals, exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::error::Error;
+use crate::options::{Action, Cli, Options};
+use crate::{inspect, server};
+
+/// Runs the program with the process's arguments.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse_from(common::logging::with_family_flags(std::env::args_os()));
+    let result = match cli.command {
+        Some(Action::Inspect { dir, json }) => inspect::run(&dir, json),
+        None => serve(cli.options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("kvserver: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(options: Options) -> Result<(), Error> {
+    common::logging::start(options.log_level, options.log_file.as_deref())
+        .map_err(|source| Error::Io { action: "open the log file", source })?;
+    if options.cache_size.is_some() || options.strategy.is_some() {
+        tracing::info!("-c and -s are taken for compatibility and change nothing; see --cache-mb");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| Error::Io { action: "start the runtime", source })?;
+    runtime.block_on(async {
+        let failed = |source| Error::Io { action: "listen for signals", source };
+        let interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        let terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let listener = server::bind(&options.address, options.port).await?;
+        let address =
+            listener.local_addr().map_err(|source| Error::Io { action: "read the address", source })?;
+        println!("kvserver listening on {address}");
+        let (first, asked) = tokio::sync::oneshot::channel();
+        let (second, again) = tokio::sync::oneshot::channel();
+        tokio::spawn(watch_signals(interrupt, terminate, first, second));
+        let stop = server::Stop {
+            leave: async {
+                let _closed = asked.await;
+            },
+            now: async {
+                let _closed = again.await;
+            },
+        };
+        server::run(options, listener, stop).await
+    })
+}
+
+/// The first signal asks to leave, the second to stop at once.
+async fn watch_signals(
+    mut interrupt: Signal,
+    mut terminate: Signal,
+    first: tokio::sync::oneshot::Sender<()>,
+    second: tokio::sync::oneshot::Sender<()>,
+) {
+    for sender in [first, second] {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        let _gone = sender.send(());
+    }
+    std::future::pending::<()>().await;
+}

@@ -1,0 +1,87 @@
+//! Connections that come in: one port for everything. The first byte decides: a binary link begins with a byte that
+//! is no ASCII, everything else is text.
+
+mod binary;
+mod text;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::Sender as EventSender;
+
+use common::frame::PREFACE;
+use common::messages::Sender;
+use common::view::View;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, oneshot, watch};
+
+use crate::driver::Event;
+use crate::protocol::text::RangeLists;
+
+/// What connections share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) me: Sender,
+    pub(crate) events: EventSender<Event>,
+    pub(crate) views: watch::Receiver<Option<Arc<View>>>,
+    pub(crate) ranges: watch::Receiver<Arc<RangeLists>>,
+    pub(crate) value_bytes_max: usize,
+    pub(crate) connections: Arc<Semaphore>,
+}
+
+impl Shared {
+    /// This server has a part in the view.
+    pub(crate) fn serves(&self) -> bool {
+        self.views.borrow().as_ref().is_some_and(|view| view.servers.contains_key(&self.me.server))
+    }
+
+    /// How the server does, as JSON.
+    pub(crate) async fn status(&self) -> Option<Vec<u8>> {
+        let (answer, status) = oneshot::channel();
+        self.events.send(Event::Status(answer)).ok()?;
+        Some(serde_json::to_vec(&status.await.ok()?).expect("a status is JSON"))
+    }
+}
+
+/// Accepts connections for ever. `greeting`: a text-only port that sends one line first.
+pub(crate) async fn accept(listener: TcpListener, shared: Shared, greeting: bool, text_only: bool) {
+    loop {
+        let (stream, from) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file descriptors, or a connection that ended at once: others go on.
+                tracing::warn!("a connection could not be accepted: {error}");
+                tokio::task::yield_now().await;
+                continue;
+            }
+        };
+        let Ok(permit) = Arc::clone(&shared.connections).try_acquire_owned() else {
+            tracing::debug!(%from, "refused: --max-connections are open");
+            text::refuse(stream).await;
+            continue;
+        };
+        let shared = shared.clone();
+        tokio::spawn(async move {
+            if let Err(error) = serve(stream, shared, greeting, text_only).await {
+                tracing::debug!(%from, "connection ended: {error}");
+            }
+            drop(permit);
+        });
+    }
+}
+
+async fn serve(stream: TcpStream, shared: Shared, greeting: bool, text_only: bool) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let local: SocketAddr = stream.local_addr()?;
+    if text_only {
+        return text::serve(stream, shared, greeting.then_some(local)).await;
+    }
+    let mut first = [0; 1];
+    if stream.peek(&mut first).await? == 0 {
+        return Ok(());
+    }
+    if first[0] == PREFACE[0] {
+        binary::serve(stream, shared).await
+    } else {
+        text::serve(stream, shared, None).await
+    }
+}

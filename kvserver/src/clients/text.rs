@@ -1,0 +1,191 @@
+//! A connection that speaks the text protocol. Requests may be pipelined; replies leave in their order.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use bytes::{Bytes, BytesMut};
+use common::messages::Reply;
+use common::operation::{Condition, Operation, Outcome};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::unbounded_channel;
+
+use super::Shared;
+use crate::core::{Ask, Query};
+use crate::driver::{Event, Outbox};
+use crate::limits::{PIPELINE_MAX, READ_BYTES};
+use crate::protocol::text::{
+    LINE_END, TextAnswer, TextCommand, TextDecoder, TextProblem, TextRequest, encode_parts, greeting,
+    line_bytes_max,
+};
+
+/// A connection that is one too many gets a line that says so.
+pub(super) async fn refuse(mut stream: TcpStream) {
+    let line = b"error too many connections, close some or try again later (see --max-connections)\r\n";
+    // Best effort: who is gone needs no line.
+    let _gone = stream.try_write(line);
+    let _gone = stream.shutdown().await;
+}
+
+/// A request whose reply is owed, in the order of arrival.
+enum Owed {
+    Command(TextCommand, Option<TextAnswer>),
+    Problem(TextProblem),
+}
+
+struct Connection {
+    shared: Shared,
+    decoder: TextDecoder,
+    owed: VecDeque<Owed>,
+    /// The number of the first one owed.
+    first: u64,
+    outbox: Outbox,
+    /// Nothing more is read: the client has quit, or said something after which nothing can be understood.
+    closing: bool,
+}
+
+pub(super) async fn serve(
+    mut stream: TcpStream,
+    shared: Shared,
+    greet_at: Option<SocketAddr>,
+) -> std::io::Result<()> {
+    let (outbox, mut replies) = unbounded_channel();
+    let value_bytes_max = shared.value_bytes_max;
+    let decoder = TextDecoder::new(line_bytes_max(value_bytes_max), value_bytes_max);
+    let mut connection =
+        Connection { shared, decoder, owed: VecDeque::new(), first: 0, outbox, closing: false };
+    let mut out = Vec::new();
+    if let Some(local) = greet_at {
+        greeting(local, &mut out);
+        stream.write_all(&out).await?;
+    }
+    let mut input = BytesMut::with_capacity(READ_BYTES);
+    loop {
+        connection.take_requests(&mut input);
+        connection.write_ready(&mut stream, &mut out).await?;
+        if connection.closing && connection.owed.is_empty() {
+            return stream.shutdown().await;
+        }
+        let may_read = !connection.closing && connection.owed.len() < PIPELINE_MAX;
+        tokio::select! {
+            read = stream.read_buf(&mut input), if may_read => {
+                if read? == 0 {
+                    connection.closing = true;
+                }
+            }
+            Some(batch) = replies.recv() => {
+                for (id, reply) in batch {
+                    connection.on_reply(id, reply);
+                }
+            }
+        }
+    }
+}
+
+impl Connection {
+    /// Decodes what has arrived and passes it on.
+    fn take_requests(&mut self, input: &mut BytesMut) {
+        let mut asks = Vec::new();
+        while !self.closing && self.owed.len() < PIPELINE_MAX {
+            let Some(decoded) = self.decoder.decode(input) else { break };
+            match decoded {
+                Ok(command) => self.on_command(command, &mut asks),
+                Err(problem) => {
+                    self.closing |= problem.closes();
+                    self.owed.push_back(Owed::Problem(problem));
+                }
+            }
+        }
+        if !asks.is_empty() {
+            // The core's thread ends only with the server.
+            let _gone = self.shared.events.send(Event::Asks(self.outbox.clone(), asks));
+        }
+    }
+
+    fn on_command(&mut self, command: TextCommand, asks: &mut Vec<(u64, Ask)>) {
+        let id = self.first + self.owed.len() as u64;
+        let mut answer = None;
+        match &command.request {
+            TextRequest::Ping { .. } => answer = Some(TextAnswer::Pong),
+            TextRequest::Quit => {
+                answer = Some(TextAnswer::Bye);
+                self.closing = true;
+            }
+            TextRequest::Keyrange | TextRequest::KeyrangeRead => {
+                answer = self.shared.ranges.borrow().answer(&command)
+            }
+            _ if !self.shared.serves() => answer = Some(TextAnswer::Stopped),
+            request => asks.extend(ask_of(request).map(|ask| (id, ask))),
+        }
+        self.owed.push_back(Owed::Command(command, answer));
+    }
+
+    fn on_reply(&mut self, id: u64, reply: Reply) {
+        let Some(index) = id.checked_sub(self.first).and_then(|index| usize::try_from(index).ok()) else {
+            return;
+        };
+        if let Some(Owed::Command(command, answer)) = self.owed.get_mut(index) {
+            *answer = Some(answer_of(command, reply));
+        }
+    }
+
+    /// Writes the answers that are next.
+    async fn write_ready(&mut self, stream: &mut TcpStream, out: &mut Vec<u8>) -> std::io::Result<()> {
+        out.clear();
+        loop {
+            match self.owed.front() {
+                Some(Owed::Problem(problem)) => problem.encode(out),
+                Some(Owed::Command(command, Some(answer))) => {
+                    if let Some(large) = encode_parts(command, answer, out) {
+                        stream.write_all(out).await?;
+                        stream.write_all(&large).await?;
+                        out.clear();
+                        out.extend_from_slice(LINE_END);
+                    }
+                }
+                Some(Owed::Command(_, None)) | None => break,
+            }
+            self.owed.pop_front();
+            self.first += 1;
+        }
+        if out.is_empty() { Ok(()) } else { stream.write_all(out).await }
+    }
+}
+
+/// What a text request asks of the data. Keys and values are copied out of the read buffer, which would stay in
+/// memory with them otherwise.
+fn ask_of(request: &TextRequest) -> Option<Ask> {
+    let copy = |bytes: &Bytes| Bytes::copy_from_slice(bytes);
+    let write = |operation| Ask::Write { origin: None, age_ms: 0, operation };
+    Some(match request {
+        TextRequest::Put { key, value } => write(Operation::put(copy(key), value.clone())),
+        TextRequest::Delete { key } => {
+            write(Operation::Delete { key: copy(key), condition: Condition::Always {} })
+        }
+        TextRequest::Get { key } => Ask::Read(Query::Get { key: copy(key) }),
+        _ => return None,
+    })
+}
+
+fn answer_of(command: &TextCommand, reply: Reply) -> TextAnswer {
+    let is_read = matches!(command.request, TextRequest::Get { .. });
+    match reply {
+        Reply::Outcome { outcome } => match outcome {
+            Outcome::Written { replaced, .. } => TextAnswer::Written { replaced },
+            Outcome::Deleted { .. } => TextAnswer::Deleted,
+            Outcome::NotFound {} => TextAnswer::NotFound,
+            other => TextAnswer::Unknown { reason: format!("unexpected outcome {other:?}; report this") },
+        },
+        Reply::Value { found: Some(found) } => TextAnswer::Found(found.value),
+        Reply::Value { found: None } => TextAnswer::NotFound,
+        Reply::Moved { .. } => TextAnswer::NotResponsible,
+        // Nothing was done, and it passes: clients of this family back off at these words.
+        Reply::Busy { .. } if is_read => TextAnswer::Stopped,
+        Reply::Busy { .. } => TextAnswer::WriteLock,
+        Reply::Unknown { reason } => TextAnswer::Unknown { reason },
+        Reply::Refused { reason } => TextAnswer::Failed { reason },
+        Reply::Page { .. } | Reply::View { .. } | Reply::Status { .. } => {
+            TextAnswer::Failed { reason: "unexpected answer; report this".to_owned() }
+        }
+    }
+}

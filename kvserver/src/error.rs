@@ -1,0 +1,67 @@
+//! What stops a server, named by what the operator should do.
+
+use std::io;
+use std::path::PathBuf;
+
+/// See the module's text.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Choose another port or address, or stop who has it.
+    #[error("cannot listen on {address}: {source}; choose another port with -p, or stop what uses this one")]
+    Listen {
+        /// As asked for.
+        address: String,
+        /// The operating system's word.
+        source: io::Error,
+    },
+    /// Look at the storage directory.
+    #[error("storage directory {dir}: {source}")]
+    Storage {
+        /// The directory.
+        dir: PathBuf,
+        /// What is wrong with it.
+        source: Box<storage::Error>,
+    },
+    /// Something else is in the storage directory.
+    #[error(
+        "{file} is not what this program wrote: {detail}; choose another directory with -d, or restore it"
+    )]
+    Foreign {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        detail: String,
+    },
+    /// The store stopped acknowledging after a failure; it must not count as in sync again.
+    #[error(
+        "the store in {dir} failed ({reason}) and must not be used as it is: what it acknowledged is at its \
+         replicas. Move the directory aside and start again; the server is filled anew under a new store id"
+    )]
+    Failed {
+        /// The directory.
+        dir: PathBuf,
+        /// What failed.
+        reason: String,
+    },
+    /// Going on would have broken a promise: look at the log.
+    #[error("stopped: {reason}")]
+    Stopped {
+        /// What happened.
+        reason: String,
+    },
+    /// The operating system refused.
+    #[error("cannot {action}: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The operating system's word.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    pub(crate) fn storage(dir: impl Into<PathBuf>) -> impl FnOnce(storage::Error) -> Self {
+        let dir = dir.into();
+        move |source| Self::Storage { dir, source: Box::new(source) }
+    }
+}

@@ -1,0 +1,124 @@
+//! Who this server is: kept in the storage directory, made at the first start.
+//!
+//! `identity` holds the server's and the store's ids, `incarnation` counts the starts (on disk before the first
+//! message), `view` the newest view in use, `failed` why the store must not be used again.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use common::ids::{Incarnation, ServerId, StoreId};
+use common::messages::Sender;
+use common::view::View;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::error::Error;
+
+const IDENTITY: &str = "identity";
+const INCARNATION: &str = "incarnation";
+const VIEW: &str = "view";
+const FAILED: &str = "failed";
+
+#[derive(Serialize, Deserialize)]
+struct Identity {
+    format: u32,
+    server: ServerId,
+    store: StoreId,
+}
+
+/// The form of storage directories that this program reads and writes.
+const FORMAT: u32 = 1;
+
+fn read<T: DeserializeOwned>(dir: &Path, name: &str) -> Result<Option<T>, Error> {
+    let Some(bytes) = storage::read_atomic(dir, name).map_err(Error::storage(dir))? else { return Ok(None) };
+    let foreign =
+        |error: serde_json::Error| Error::Foreign { file: dir.join(name), detail: error.to_string() };
+    serde_json::from_slice(&bytes).map(Some).map_err(foreign)
+}
+
+fn write<T: Serialize>(dir: &Path, name: &str, value: &T) -> Result<(), storage::Error> {
+    let bytes = serde_json::to_vec(value).expect("plain values are JSON");
+    storage::write_atomically(dir, name, &bytes)
+}
+
+/// Reads who we are, or decides it, and counts this start.
+///
+/// # Errors
+/// When the directory is another program's, damaged, or its store has failed.
+pub(crate) fn begin(dir: &Path) -> Result<Sender, Error> {
+    if let Some(reason) = read::<String>(dir, FAILED)? {
+        return Err(Error::Failed { dir: dir.to_owned(), reason });
+    }
+    let identity = match read::<Identity>(dir, IDENTITY)? {
+        Some(identity) if identity.format == FORMAT => identity,
+        Some(Identity { format, .. }) => {
+            let detail = format!("its format is {format}, this program's is {FORMAT}");
+            return Err(Error::Foreign { file: dir.join(IDENTITY), detail });
+        }
+        None => {
+            let identity = Identity { format: FORMAT, server: ServerId::random(), store: StoreId::random() };
+            write(dir, IDENTITY, &identity).map_err(Error::storage(dir))?;
+            identity
+        }
+    };
+    let incarnation = Incarnation(read::<Incarnation>(dir, INCARNATION)?.unwrap_or_default().0 + 1);
+    write(dir, INCARNATION, &incarnation).map_err(Error::storage(dir))?;
+    Ok(Sender { server: identity.server, store: identity.store, incarnation })
+}
+
+/// The newest view that was kept.
+///
+/// # Errors
+/// When the file is damaged or contradicts itself.
+pub(crate) fn read_view(dir: &Path) -> Result<Option<Arc<View>>, Error> {
+    let Some(view) = read::<View>(dir, VIEW)? else { return Ok(None) };
+    let foreign =
+        |error: &dyn std::fmt::Display| Error::Foreign { file: dir.join(VIEW), detail: error.to_string() };
+    view.check().map_err(|error| foreign(&error))?;
+    Ok(Some(Arc::new(view)))
+}
+
+/// Keeps a view.
+pub(crate) fn write_view(dir: &Path, view: &View) -> Result<(), storage::Error> {
+    write(dir, VIEW, view)
+}
+
+/// Notes that the store must not count as in sync again. Best effort: the disk may be what failed.
+pub(crate) fn write_failed(dir: &Path, reason: &str) {
+    if let Err(error) = write(dir, FAILED, &reason) {
+        tracing::error!("cannot note the failure in {}: {error}", dir.display());
+    }
+}
+
+/// The server's id, for listings; none if the directory has no identity.
+///
+/// # Errors
+/// When the file is damaged.
+pub(crate) fn peek(dir: &Path) -> Result<Option<(ServerId, StoreId)>, Error> {
+    Ok(read::<Identity>(dir, IDENTITY)?.map(|identity| (identity.server, identity.store)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identity_stays_and_starts_are_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = begin(dir.path()).unwrap();
+        let second = begin(dir.path()).unwrap();
+        assert_eq!((first.server, first.store), (second.server, second.store));
+        assert_eq!((first.incarnation, second.incarnation), (Incarnation(1), Incarnation(2)));
+    }
+
+    #[test]
+    fn a_failed_store_is_not_used_again() {
+        let dir = tempfile::tempdir().unwrap();
+        begin(dir.path()).unwrap();
+        write_failed(dir.path(), "fsync: input/output error");
+        let error = begin(dir.path()).unwrap_err().to_string();
+        assert!(
+            error.contains("input/output error") && error.contains("Move the directory aside"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,43 @@
+//! The shell's limits and defaults, each with its unit and its reason.
+
+use std::time::Duration;
+
+/// Events that the core takes in one batch: bounds the time until a batch's effects leave.
+pub(crate) const BATCH_EVENTS_MAX: usize = 512;
+
+/// Requests of one connection that are not answered; beyond them the connection is not read.
+pub(crate) const PIPELINE_MAX: usize = 4096;
+
+/// Bytes of messages waiting for one peer's link; what comes beyond is dropped and sent again later.
+pub(crate) const PEER_QUEUE_BYTES_MAX: usize = 128 << 20;
+
+/// Bytes of messages that a peer's link puts into one frame, if there are that many.
+pub(crate) const PEER_FRAME_BYTES: usize = 1 << 20;
+
+/// Bytes of one chunk of a state copy.
+pub(crate) const CHUNK_BYTES: usize = 512 << 10;
+
+/// Bytes of one page of a scan.
+pub(crate) const PAGE_BYTES_MAX: usize = 1 << 20;
+
+/// Keys of one page of a scan.
+pub(crate) const PAGE_KEYS_MAX: u32 = 10_000;
+
+/// Bytes of records in one batch of the commit log; a larger write is split (a single record is not).
+pub(crate) const LOG_BATCH_BYTES: usize = 4 << 20;
+
+/// First and last time-out between two tries to connect.
+pub(crate) const CONNECT_AGAIN: (Duration, Duration) =
+    (Duration::from_millis(20), Duration::from_millis(500));
+
+/// A try to connect ends after this.
+pub(crate) const CONNECT_FOR: Duration = Duration::from_secs(2);
+
+/// A new connection must say what it is within this time, if it is a binary link.
+pub(crate) const HELLO_FOR: Duration = Duration::from_secs(5);
+
+/// Between two looks at the room on the disk.
+pub(crate) const ROOM_AGAIN: Duration = Duration::from_secs(1);
+
+/// Bytes that a connection reads at once.
+pub(crate) const READ_BYTES: usize = 64 << 10;

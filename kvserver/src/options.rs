@@ -1,0 +1,136 @@
+//! The flags of `kvserver`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use common::limits::{CONNECTIONS_MAX, Timers, VALUE_BYTES_MAX};
+
+/// Trefoil's server: coordinates its share of the ring and keeps replicas of others' shares.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "kvserver",
+    version,
+    after_help = "Examples:\n  kvserver -p 5001 -b localhost:3000 -d data/1\n  \
+    kvserver inspect -d data/1"
+)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Action>,
+    #[command(flatten)]
+    pub(crate) options: Options,
+}
+
+/// What to do instead of serving.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Action {
+    /// List what a storage directory holds, without a running cluster.
+    Inspect {
+        /// The storage directory.
+        #[arg(short, long, env = "TREFOIL_DIR")]
+        dir: PathBuf,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// The timers of leases and heartbeats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Profile {
+    /// A fail-over takes about one second.
+    Fast,
+    /// For loaded or distant machines: about three seconds.
+    Steady,
+}
+
+impl Profile {
+    /// The profile's times.
+    #[must_use]
+    pub fn timers(self) -> Timers {
+        match self {
+            Self::Fast => Timers::FAST,
+            Self::Steady => Timers::STEADY,
+        }
+    }
+}
+
+/// How a server runs.
+#[derive(Clone, Debug, Parser)]
+pub struct Options {
+    /// Port for clients and servers, every protocol; 0 takes any free one
+    #[arg(short, long, env = "TREFOIL_PORT", default_value_t = 5001)]
+    pub port: u16,
+    /// Address to listen on
+    #[arg(short, long, env = "TREFOIL_ADDRESS", default_value = "127.0.0.1")]
+    pub address: String,
+    /// `host:port` that others reach this server at, if it is not address and port
+    #[arg(long, env = "TREFOIL_ADVERTISE")]
+    pub advertise: Option<String>,
+    /// The ECS, `host:port`
+    #[arg(short = 'b', long, env = "TREFOIL_ECS", default_value = "localhost:3000")]
+    pub ecs: String,
+    /// Storage directory; its server keeps its identity there
+    #[arg(short, long, env = "TREFOIL_DIR", default_value = "trefoil-server")]
+    pub dir: PathBuf,
+    /// Log file; without it the log goes to standard error
+    #[arg(short, long, env = "TREFOIL_LOG")]
+    pub log_file: Option<PathBuf>,
+    /// How much is logged: off, error, warn, info, debug or trace (-ll and ALL, SEVERE, FATAL are taken too)
+    #[arg(long, env = "TREFOIL_LOG_LEVEL", default_value = "info", value_parser = common::logging::parse_level)]
+    pub log_level: tracing::level_filters::LevelFilter,
+    /// Share of the ring relative to other servers
+    #[arg(long, env = "TREFOIL_WEIGHT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub weight: u32,
+    /// Bytes of a value at most
+    #[arg(long, env = "TREFOIL_MAX_VALUE", default_value_t = VALUE_BYTES_MAX, value_parser = value_limit)]
+    pub max_value: usize,
+    /// Connections of clients at most
+    #[arg(long, env = "TREFOIL_MAX_CONNECTIONS", default_value_t = CONNECTIONS_MAX)]
+    pub max_connections: usize,
+    /// Times of leases and heartbeats; the same for all servers and the ECS
+    #[arg(long, env = "TREFOIL_TIMERS", value_enum, default_value_t = Profile::Fast)]
+    pub timers: Profile,
+    /// Milliseconds that a request waits for what will pass (a hand-over) before it is answered so
+    #[arg(long, env = "TREFOIL_PARK_MS", default_value_t = 1000)]
+    pub park_ms: u64,
+    /// Milliseconds that a stop (SIGTERM, Ctrl-C) may take to hand everything over to other servers; 0: none
+    #[arg(long, env = "TREFOIL_DRAIN_MS", default_value_t = 30_000)]
+    pub drain_ms: u64,
+    /// A second port, for text only
+    #[arg(long, env = "TREFOIL_TEXT_PORT")]
+    pub text_port: Option<u16>,
+    /// On the text port, send one line first, as some clients expect
+    #[arg(long, env = "TREFOIL_GREETING", requires = "text_port")]
+    pub greeting: bool,
+    /// Memory for blocks that were read, in MiB
+    #[arg(long, env = "TREFOIL_CACHE_MB", default_value_t = 64)]
+    pub cache_mb: u64,
+    /// Commit log that is kept before the trees are flushed to free it, in MiB
+    #[arg(long, env = "TREFOIL_LOG_MB", default_value_t = 256)]
+    pub log_mb: u64,
+    /// Room that is left free on the disk, in MiB: below it writes are refused, reads go on
+    #[arg(long, env = "TREFOIL_RESERVE_MB", default_value_t = 512)]
+    pub reserve_mb: u64,
+    /// Taken for compatibility: a cache size in keys. The cache is measured in bytes, see --cache-mb
+    #[arg(short = 'c', long, hide = true)]
+    pub cache_size: Option<u64>,
+    /// Taken for compatibility: a cache strategy (FIFO, LRU, LFU). The block cache has one of its own
+    #[arg(short = 's', long, hide = true, value_parser = ["FIFO", "LRU", "LFU", "fifo", "lru", "lfu"])]
+    pub strategy: Option<String>,
+}
+
+impl Options {
+    /// How long a request waits here for what will pass.
+    pub(crate) fn park(&self) -> Duration {
+        Duration::from_millis(self.park_ms)
+    }
+}
+
+fn value_limit(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(bytes @ 1..=VALUE_BYTES_MAX) => Ok(bytes),
+        _ => Err(format!("a number of bytes from 1 to {VALUE_BYTES_MAX} is needed")),
+    }
+}

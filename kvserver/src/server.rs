@@ -1,0 +1,229 @@
+//! A server from start to stop: opens its store, starts its threads and tasks, hands everything over when it leaves.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender as EventSender, channel};
+
+use common::clock;
+use common::ids::{ClientId, ClusterId, Epoch};
+use common::messages::{Sender, ServerReport};
+use common::ring::Partitions;
+use common::view::View;
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::{Semaphore, oneshot, watch};
+
+use crate::clients::{self, Shared};
+use crate::core::{Config, Node};
+use crate::disk;
+use crate::driver::{Driver, Event, Parts};
+use crate::ecs_link::EcsLink;
+use crate::error::Error;
+use crate::identity;
+use crate::machine::Machine;
+use crate::options::Options;
+use crate::peers::Peers;
+use crate::protocol::text::RangeLists;
+
+/// Binds the port that a server is to use.
+///
+/// # Errors
+/// When the address cannot be used.
+pub async fn bind(address: &str, port: u16) -> Result<TcpListener, Error> {
+    let listen = |source| Error::Listen { address: format!("{address}:{port}"), source };
+    TcpListener::bind((address, port)).await.map_err(listen)
+}
+
+/// How a server is asked to stop.
+pub struct Stop<Leave, Now> {
+    /// Hand everything over, then stop.
+    pub leave: Leave,
+    /// Stop at once: nothing that was acknowledged is lost, requests under way are not answered.
+    pub now: Now,
+}
+
+/// Runs a server on a port that was bound before, until it is asked to stop or cannot go on.
+///
+/// # Errors
+/// What stopped it, or why it did not start.
+pub async fn run<Leave, Now>(
+    options: Options,
+    listener: TcpListener,
+    stop: Stop<Leave, Now>,
+) -> Result<(), Error>
+where
+    Leave: Future<Output = ()> + Send,
+    Now: Future<Output = ()> + Send,
+{
+    let local =
+        listener.local_addr().map_err(|source| Error::Io { action: "read the bound address", source })?;
+    let text = match options.text_port {
+        Some(port) => Some(bind(&options.address, port).await?),
+        None => None,
+    };
+    let started = start(&options, local)?;
+    let shared = started.shared.clone();
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(clients::accept(listener, shared.clone(), false, false));
+    if let Some(text) = text {
+        tasks.spawn(clients::accept(text, shared.clone(), options.greeting, true));
+    }
+    tasks.spawn(started.link.run());
+    tasks.spawn(keep_ranges(shared.views.clone(), started.ranges));
+    let mut ended = started.ended;
+    let Stop { leave, now } = stop;
+    tokio::pin!(now);
+    tokio::select! {
+        outcome = &mut ended => return finish(outcome, &options),
+        () = &mut now => {}
+        () = leave => {
+            tokio::select! {
+                outcome = &mut ended => return finish(outcome, &options),
+                () = &mut now => {}
+                () = drain(&options, &started.reports, shared.views.clone(), &started.me) => {}
+            }
+        }
+    }
+    let _gone = started.events.send(Event::Stop);
+    let outcome = ended.await;
+    tasks.shutdown().await;
+    finish(outcome, &options)
+}
+
+type Ended = oneshot::Receiver<Result<(), String>>;
+
+fn finish(
+    outcome: Result<Result<(), String>, oneshot::error::RecvError>,
+    options: &Options,
+) -> Result<(), Error> {
+    let reason = match outcome {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(reason)) => reason,
+        Err(_) => "the core's thread ended without a word; see the log above".to_owned(),
+    };
+    identity::write_failed(&options.dir, &reason);
+    Err(Error::Stopped { reason })
+}
+
+struct Started {
+    shared: Shared,
+    ranges: watch::Sender<Arc<RangeLists>>,
+    link: EcsLink,
+    reports: tokio::sync::mpsc::UnboundedSender<ServerReport>,
+    events: EventSender<Event>,
+    me: Sender,
+    ended: Ended,
+}
+
+fn start(options: &Options, local: SocketAddr) -> Result<Started, Error> {
+    let dir = options.dir.clone();
+    std::fs::create_dir_all(&dir)
+        .map_err(|source| Error::Io { action: "make the storage directory", source })?;
+    let opened = storage::Store::open(&dir, &store_options(options)).map_err(Error::storage(&dir))?;
+    let me = identity::begin(&dir)?;
+    let view = identity::read_view(&dir)?;
+    let malformed = |detail| Error::Foreign { file: dir.clone(), detail };
+    let (machine, copies) = Machine::new(opened.trees, opened.reader, opened.recovered).map_err(malformed)?;
+    tracing::info!(server = %me.server, incarnation = me.incarnation.0, copies = copies.len(), "store opened");
+    let config = Config {
+        timers: options.timers.timers(),
+        park: options.park(),
+        value_bytes_max: options.max_value,
+        session: ClientId::random(),
+        mutation: None,
+    };
+    let node = Node::new(config, me, view.clone(), copies, clock::now());
+    let (events, inbox) = channel();
+    let (jobs, job_queue) = channel();
+    let (reports, report_queue) = unbounded_channel();
+    let (view_sender, views) = watch::channel(view);
+    let address = options.advertise.clone().unwrap_or_else(|| local.to_string());
+    let log = opened.log;
+    let log_events = events.clone();
+    let log_thread = spawn("log", move || disk::run(log, &dir, &job_queue, &log_events))?;
+    let parts = Parts {
+        node,
+        machine,
+        jobs,
+        peers: Peers::new(me, Handle::current(), events.clone()),
+        views: view_sender,
+        reports: reports.clone(),
+        me,
+        address,
+        ecs: options.ecs.clone(),
+        weight: options.weight,
+    };
+    let (end, ended) = oneshot::channel();
+    spawn("core", move || {
+        let outcome = Driver::new(parts).run(&inbox);
+        // The driver's end ends the log thread's jobs; its last write is closed in good order.
+        let _panicked = log_thread.join();
+        let _gone = end.send(outcome);
+    })?;
+    let empty = Arc::new(View::new(ClusterId(0), Epoch::default(), Partitions::default()));
+    let first = views.borrow().clone().unwrap_or(empty);
+    let (ranges, range_lists) = watch::channel(Arc::new(RangeLists::new(first)));
+    let shared = Shared {
+        me,
+        events: events.clone(),
+        views: views.clone(),
+        ranges: range_lists,
+        value_bytes_max: options.max_value,
+        connections: Arc::new(Semaphore::new(options.max_connections)),
+    };
+    let link =
+        EcsLink { address: options.ecs.clone(), me, reports: report_queue, views, events: events.clone() };
+    Ok(Started { shared, ranges, link, reports, events, me, ended })
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<std::thread::JoinHandle<()>, Error> {
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(body);
+    thread.map_err(|source| Error::Io { action: "start a thread", source })
+}
+
+fn store_options(options: &Options) -> storage::Options {
+    storage::Options {
+        log_bytes: options.log_mb << 20,
+        cache_bytes: options.cache_mb << 20,
+        reserve_bytes: options.reserve_mb << 20,
+        ..storage::Options::default()
+    }
+}
+
+/// The range lists follow the view; they are made when somebody asks.
+async fn keep_ranges(mut views: watch::Receiver<Option<Arc<View>>>, ranges: watch::Sender<Arc<RangeLists>>) {
+    while views.changed().await.is_ok() {
+        if let Some(view) = views.borrow_and_update().clone() {
+            ranges.send_replace(Arc::new(RangeLists::new(view)));
+        }
+    }
+}
+
+/// Asks the ECS to move everything away and waits until no view lists this server, for as long as is allowed.
+async fn drain(
+    options: &Options,
+    reports: &tokio::sync::mpsc::UnboundedSender<ServerReport>,
+    mut views: watch::Receiver<Option<Arc<View>>>,
+    me: &Sender,
+) {
+    let others = |view: &Option<Arc<View>>| {
+        view.as_ref().is_some_and(|view| view.servers.contains_key(&me.server) && view.servers.len() > 1)
+    };
+    if options.drain_ms == 0 || !others(&views.borrow()) {
+        return;
+    }
+    tracing::info!("leaving: handing everything over (again to stop at once)");
+    let _gone = reports.send(ServerReport::Leave {});
+    let gone = views.wait_for(|view| !others(view));
+    let limit = std::time::Duration::from_millis(options.drain_ms);
+    match tokio::time::timeout(limit, gone).await {
+        Ok(_) => tracing::info!("everything is handed over"),
+        Err(_) => tracing::warn!(
+            "not everything was handed over within {} ms (--drain-ms): the other servers have not caught up, or the \
+             ECS does not answer. Stopping; what is here is on disk and counts again at the next start",
+            options.drain_ms
+        ),
+    }
+}
