@@ -9,6 +9,7 @@ mod logging;
 mod piped;
 mod session;
 mod show;
+mod table;
 mod words;
 
 use std::ffi::OsString;

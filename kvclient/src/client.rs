@@ -4,21 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::clock;
-use common::ids::{ClientId, Epoch, PartitionId};
+use common::ids::{ClientId, PartitionId};
 use common::limits::{CLIENT_RETRY_FOR, VALUE_BYTES_MAX};
 use common::messages::{Reply, Request};
 use common::operation::{Condition, Found, Operation, Outcome, Version, check_key};
-use common::time::{Time, WallTime};
+use common::time::WallTime;
 use common::view::View;
-use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::error::Error;
-use crate::limits::{LINK_SILENT_FOR, TRY_FOR};
 use crate::numbers::Numbers;
 use crate::options::Options;
-use crate::peer::Peer;
-use crate::retry::{Next, Progress, Refresh, Tried};
+use crate::retry::Progress;
 use crate::router::{Router, Target};
 use crate::scan::{Page, Scan};
 
@@ -238,142 +234,9 @@ impl Client {
         &self.shared.router
     }
 
-    async fn first_view(&self, patience: Duration) -> Result<(), Error> {
-        let started = clock::time();
-        let mut progress = Progress::read();
-        loop {
-            let left = patience.saturating_sub(clock::time().since(started));
-            if left.is_zero() {
-                return Err(progress.give_up());
-            }
-            match timeout(left, self.shared.router.refresh(Epoch::default(), None)).await {
-                Ok(Ok(())) => return Ok(()),
-                Ok(Err(reason)) => {
-                    progress.on_unreachable(self.shared.router.addresses(None), reason);
-                    wait(progress.backoff(fastrand::f64()).min(left)).await;
-                }
-                Err(_) => {
-                    progress
-                        .on_unreachable(self.shared.router.addresses(None), "no answer in time".to_owned());
-                    return Err(progress.give_up());
-                }
-            }
-        }
+    pub(crate) fn timeout(&self) -> Duration {
+        self.shared.timeout
     }
-
-    /// Tries until there is an answer. `request` makes each try's message from the age of the first one.
-    async fn call(
-        &self,
-        target: Target<'_>,
-        mut progress: Progress,
-        request: impl Fn(u64) -> Request,
-    ) -> Result<Reply, Error> {
-        let started = clock::time();
-        loop {
-            let route = self.shared.router.route();
-            let ours = route.view.number;
-            let (server, next) = match route.coordinator(target) {
-                None => (None, progress.on_nobody()),
-                Some(peer) => {
-                    let age = clock::time().since(started);
-                    let message = request(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
-                    let tried = self.try_once(peer, target, message, started).await;
-                    (Some(peer.address()), progress.on_tried(peer.address(), tried, ours))
-                }
-            };
-            match next {
-                Next::Done(reply) => return Ok(reply),
-                Next::Fail(error) => return Err(error),
-                Next::Again { refresh, wait } => {
-                    if !self.pause(started, ours, server, refresh, wait.then_some(&progress)).await {
-                        return Err(progress.give_up());
-                    }
-                }
-            }
-        }
-    }
-
-    /// Between two tries. False when the time is over.
-    async fn pause(
-        &self,
-        started: Time,
-        ours: Epoch,
-        server: Option<&str>,
-        refresh: Refresh,
-        backoff: Option<&Progress>,
-    ) -> bool {
-        let router = &self.shared.router;
-        let refreshing = async {
-            match refresh {
-                Refresh::No => {}
-                Refresh::Maybe => router.refresh_if_due(ours, server).await,
-                // Whether it worked shows in the next try.
-                Refresh::Certainly => drop(router.refresh(ours, server).await),
-            }
-        };
-        if timeout(self.left(started), refreshing).await.is_err() {
-            return false;
-        }
-        if let Some(progress) = backoff
-            && router.route().view.number <= ours
-        {
-            wait(progress.backoff(fastrand::f64()).min(self.left(started))).await;
-        }
-        !self.left(started).is_zero()
-    }
-
-    fn left(&self, started: Time) -> Duration {
-        self.shared.timeout.saturating_sub(clock::time().since(started))
-    }
-
-    /// Sends a request to one server and waits for its answer, as long as that server is the one to ask.
-    async fn try_once(&self, peer: &Arc<Peer>, target: Target<'_>, message: Request, started: Time) -> Tried {
-        let sending = async {
-            let link = peer.link().await?;
-            let answer = link.send(message).await?;
-            Ok((link, answer))
-        };
-        let (link, mut answer) = match timeout(self.left(started), sending).await {
-            Ok(Ok(sent)) => sent,
-            Ok(Err(reason)) => return Tried::NotSent(reason),
-            Err(_) => return Tried::NotSent("the server takes no more requests at the moment".to_owned()),
-        };
-        loop {
-            let left = self.left(started);
-            match timeout(left.min(TRY_FOR), &mut answer).await {
-                Ok(Ok(tried)) => return tried,
-                Ok(Err(_)) => return Tried::Lost("the connection was closed".to_owned()),
-                Err(_) if left <= TRY_FOR => return Tried::Lost("it did not answer in time".to_owned()),
-                Err(_) => {}
-            }
-            if let Some(other) = self.coordinator_changed(peer, target, started).await {
-                return Tried::Lost(format!("it did not answer; {other} coordinates now"));
-            }
-            if link.silent_for() > LINK_SILENT_FOR {
-                link.close();
-            }
-        }
-    }
-
-    /// Asks for a newer view; the address of the server that coordinates now, if it is another one.
-    async fn coordinator_changed(
-        &self,
-        peer: &Arc<Peer>,
-        target: Target<'_>,
-        started: Time,
-    ) -> Option<String> {
-        let router = &self.shared.router;
-        let seen = router.route().view.number;
-        let _ = timeout(self.left(started), router.refresh_if_due(seen, Some(peer.address()))).await;
-        let route = router.route();
-        let now = route.coordinator(target)?.address();
-        (now != peer.address()).then(|| now.to_owned())
-    }
-}
-
-async fn wait(duration: Duration) {
-    // Between tries there is nothing else to wait for: the server may say no sooner that it is ready.
-    sleep_until(Instant::now() + duration).await;
 }
 
 fn strange(answer: &impl std::fmt::Debug) -> Error {

@@ -19,6 +19,7 @@
 //! and reads at coordinators only.
 
 mod bench;
+mod calls;
 pub mod cli;
 mod client;
 mod error;

@@ -31,7 +31,7 @@ type Answer = oneshot::Sender<Tried>;
 
 /// A request in the queue.
 #[derive(Debug)]
-struct Queued {
+pub(crate) struct Queued {
     request: Request,
     answer: Answer,
 }
@@ -84,14 +84,27 @@ impl Link {
         clock::time().since(Time(self.state.heard.load(Ordering::Relaxed)))
     }
 
-    /// Queues a request, waiting for a place if need be. When that fails it was not sent.
-    pub(crate) async fn send(&self, request: Request) -> Result<oneshot::Receiver<Tried>, String> {
+    /// A place in the queue, if there is one at once.
+    pub(crate) fn try_place(&self) -> Option<Place<'_>> {
+        self.queue.try_reserve().ok().map(Place)
+    }
+
+    /// A place in the queue, as soon as there is one. An error: the connection is over.
+    pub(crate) async fn place(&self) -> Result<Place<'_>, String> {
+        self.queue.reserve().await.map(Place).map_err(|_| "the connection was closed".to_owned())
+    }
+}
+
+/// A place in a link's queue.
+#[derive(Debug)]
+pub(crate) struct Place<'a>(mpsc::Permit<'a, Queued>);
+
+impl Place<'_> {
+    /// Queues a request.
+    pub(crate) fn send(self, request: Request) -> oneshot::Receiver<Tried> {
         let (answer, receiver) = oneshot::channel();
-        let queued = Queued { request, answer };
-        match self.queue.send(queued).await {
-            Ok(()) => Ok(receiver),
-            Err(_) => Err("the connection was closed".to_owned()),
-        }
+        self.0.send(Queued { request, answer });
+        receiver
     }
 }
 

@@ -109,11 +109,13 @@ impl Progress {
         Next::Again { refresh: Refresh::Maybe, wait: true }
     }
 
-    /// When no server told a view.
-    pub(crate) fn on_unreachable(&mut self, tried: Vec<String>, reason: String) {
+    /// When no server told a view. That the time is `over` says less than what was said before.
+    pub(crate) fn on_unreachable(&mut self, tried: Vec<String>, reason: String, over: bool) {
         self.tries += 1;
         self.tried = tried;
-        self.reason = reason;
+        if !over || self.reason.is_empty() {
+            self.reason = reason;
+        }
     }
 
     /// The time is over.

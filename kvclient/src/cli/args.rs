@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use super::command::TABLE;
 use super::help;
 use super::logging::Level;
+use super::table::TABLE;
 use crate::bench::BenchArgs;
 use crate::options::Options;
 use crate::transfer::{ExportArgs, ImportArgs};

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::command::{Entry, TABLE};
+use super::table::{Entry, TABLE};
 
 /// One line for each command.
 pub(super) fn overview() -> String {

@@ -13,9 +13,10 @@ use rustyline::history::DefaultHistory;
 use rustyline::validate::Validator;
 use rustyline::{Context, Editor, Helper};
 
-use super::command::{Command, TABLE};
+use super::command::Command;
 use super::failure::{Exit, Failure};
 use super::session::Session;
+use super::table::TABLE;
 use super::words::Line;
 use super::{report, run_command, runtime};
 

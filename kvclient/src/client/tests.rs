@@ -1,6 +1,8 @@
 //! The library against servers that misbehave in every known way.
 
-use common::ids::RequestNumber;
+use std::time::Duration;
+
+use common::ids::{Epoch, RequestNumber};
 use tokio::task::JoinSet;
 
 use super::*;

@@ -1,0 +1,179 @@
+//! Trying a request until it is answered: the shell around what [`retry`](crate::retry) decides.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::clock;
+use common::ids::Epoch;
+use common::messages::{Reply, Request};
+use common::time::Time;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::limits::{LINK_SILENT_FOR, TRY_FOR};
+use crate::link::Link;
+use crate::peer::Peer;
+use crate::retry::{Next, Progress, Refresh, Tried};
+use crate::router::Target;
+
+/// A request on its way: the connection is kept until the answer is here.
+type Sent = (Arc<Link>, oneshot::Receiver<Tried>);
+
+impl Client {
+    /// Asks the seeds until one of them tells a view, or `patience` is over.
+    pub(crate) async fn first_view(&self, patience: Duration) -> Result<(), Error> {
+        let started = clock::time();
+        let mut progress = Progress::read();
+        loop {
+            let left = patience.saturating_sub(clock::time().since(started));
+            let told = timeout(left, self.router().refresh(Epoch::default(), None)).await;
+            let (reason, over) = match told {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(reason)) => (reason, false),
+                Err(_) => ("no answer in time".to_owned(), true),
+            };
+            progress.on_unreachable(self.router().addresses(None), reason, over);
+            if over {
+                return Err(progress.give_up());
+            }
+            wait(progress.backoff(fastrand::f64()).min(left)).await;
+        }
+    }
+
+    /// Tries until there is an answer. `request` makes each try's message from the age of the first one.
+    pub(crate) async fn call(
+        &self,
+        target: Target<'_>,
+        mut progress: Progress,
+        request: impl Fn(u64) -> Request,
+    ) -> Result<Reply, Error> {
+        let started = clock::time();
+        let mut age = Duration::ZERO;
+        loop {
+            let route = self.router().route();
+            let ours = route.view.number;
+            let (server, next) = match route.coordinator(target) {
+                None => (None, progress.on_nobody()),
+                Some(peer) => {
+                    let message = request(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+                    let tried = match self.send(peer, message, started).await {
+                        Ok((link, answer)) => self.answer(peer, target, &link, answer, started).await,
+                        Err(reason) => Tried::NotSent(reason),
+                    };
+                    (Some(peer.address()), progress.on_tried(peer.address(), tried, ours))
+                }
+            };
+            match next {
+                Next::Done(reply) => return Ok(reply),
+                Next::Fail(error) => return Err(error),
+                Next::Again { refresh, wait } => {
+                    if !self.pause(started, ours, server, refresh, wait.then_some(&progress)).await {
+                        return Err(progress.give_up());
+                    }
+                    age = clock::time().since(started);
+                }
+            }
+        }
+    }
+
+    /// Between two tries. False when the time is over.
+    async fn pause(
+        &self,
+        started: Time,
+        ours: Epoch,
+        server: Option<&str>,
+        refresh: Refresh,
+        backoff: Option<&Progress>,
+    ) -> bool {
+        let router = self.router();
+        let refreshing = async {
+            match refresh {
+                Refresh::No => {}
+                Refresh::Maybe => router.refresh_if_due(ours, server).await,
+                // Whether it worked shows in the next try.
+                Refresh::Certainly => drop(router.refresh(ours, server).await),
+            }
+        };
+        if timeout(self.left(started), refreshing).await.is_err() {
+            return false;
+        }
+        if let Some(progress) = backoff
+            && router.route().view.number <= ours
+        {
+            wait(progress.backoff(fastrand::f64()).min(self.left(started))).await;
+        }
+        !self.left(started).is_zero()
+    }
+
+    fn left(&self, started: Time) -> Duration {
+        self.timeout().saturating_sub(clock::time().since(started))
+    }
+
+    /// Hands a request to a server's connection, which is made if there is none.
+    async fn send(&self, peer: &Peer, message: Request, started: Time) -> Result<Sent, String> {
+        let live = peer.live();
+        if let Some(link) = &live
+            && let Some(place) = link.try_place()
+        {
+            return Ok((Arc::clone(link), place.send(message)));
+        }
+        let sending = async {
+            let link = peer.link().await?;
+            let answer = link.place().await?.send(message);
+            Ok((link, answer))
+        };
+        let busy = || Err("the server takes no more requests at the moment".to_owned());
+        timeout(self.left(started), sending).await.unwrap_or_else(|_| busy())
+    }
+
+    /// Waits for an answer, as long as the server is the one to ask.
+    async fn answer(
+        &self,
+        peer: &Arc<Peer>,
+        target: Target<'_>,
+        link: &Link,
+        mut answer: oneshot::Receiver<Tried>,
+        started: Time,
+    ) -> Tried {
+        let mut patience = self.timeout().min(TRY_FOR);
+        loop {
+            match timeout(patience, &mut answer).await {
+                Ok(Ok(tried)) => return tried,
+                Ok(Err(_)) => return Tried::Lost("the connection was closed".to_owned()),
+                Err(_) => {}
+            }
+            if self.left(started).is_zero() {
+                return Tried::Lost("it did not answer in time".to_owned());
+            }
+            if let Some(other) = self.coordinator_changed(peer, target, started).await {
+                return Tried::Lost(format!("it did not answer; {other} coordinates now"));
+            }
+            if link.silent_for() > LINK_SILENT_FOR {
+                link.close();
+            }
+            patience = self.left(started).min(TRY_FOR);
+        }
+    }
+
+    /// Asks for a newer view; the address of the server that coordinates now, if it is another one.
+    async fn coordinator_changed(
+        &self,
+        peer: &Arc<Peer>,
+        target: Target<'_>,
+        started: Time,
+    ) -> Option<String> {
+        let router = self.router();
+        let seen = router.route().view.number;
+        let _ = timeout(self.left(started), router.refresh_if_due(seen, Some(peer.address()))).await;
+        let route = router.route();
+        let now = route.coordinator(target)?.address();
+        (now != peer.address()).then(|| now.to_owned())
+    }
+}
+
+async fn wait(duration: Duration) {
+    // Between tries there is nothing else to wait for: the server may say no sooner that it is ready.
+    sleep_until(Instant::now() + duration).await;
+}

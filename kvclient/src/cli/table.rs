@@ -1,0 +1,152 @@
+//! The names of the commands, and finding one.
+
+use super::failure::Failure;
+
+/// A command as people see it.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// The first is the one that is shown.
+    pub(super) names: &'static [&'static str],
+    /// What stands behind the name.
+    pub(super) words: &'static str,
+    /// One line for the list of commands.
+    pub(super) what: &'static str,
+    /// More, for `help COMMAND`.
+    pub(super) more: &'static str,
+}
+
+/// All commands, in the order in which help lists them.
+pub(super) const TABLE: &[Entry] = &[
+    Entry {
+        names: &["put"],
+        words: "KEY VALUE [--if-absent | --if-present] [--ttl TIME]",
+        what: "set a value",
+        more: "The value is the rest of the line, inner blanks included; quote it to be exact. `put KEY` and `put KEY \
+               null` delete, as in other shells of this family; `put KEY \"null\"` and `put KEY -- null` set the text.",
+    },
+    Entry {
+        names: &["get"],
+        words: "KEY [--version]",
+        what: "print a value",
+        more: "With --version, its version is printed on a line before it.",
+    },
+    Entry { names: &["delete", "del"], words: "KEY", what: "remove a value", more: "" },
+    Entry {
+        names: &["append"],
+        words: "KEY VALUE",
+        what: "add bytes at the end of a value, and print where they begin",
+        more: "A value that is not there counts as empty.",
+    },
+    Entry {
+        names: &["cas"],
+        words: "KEY --version VERSION VALUE | KEY --value OLD NEW",
+        what: "set a value if the one that is there is as expected",
+        more: "`get KEY --version` prints a value's version. Exit code 3 when it is another one.",
+    },
+    Entry {
+        names: &["expire"],
+        words: "KEY TIME | KEY never",
+        what: "let a value end after a time, or stay for ever",
+        more: "A time is written 500ms, 10s, 5m, 2h or 1d.",
+    },
+    Entry {
+        names: &["scan"],
+        words: "[PREFIX] [--limit N]",
+        what: "print keys and values, by partition and then by key",
+        more: "One line each, key and value parted by a tab; tab, newline, return and backslash are written \\t \\n \
+               \\r \\\\.",
+    },
+    Entry { names: &["keyrange"], words: "", what: "print which server coordinates which keys", more: "" },
+    Entry {
+        names: &["keyrange_read"],
+        words: "",
+        what: "print which servers have copies of which keys",
+        more: "",
+    },
+    Entry { names: &["status"], words: "", what: "print how the cluster and its servers do", more: "" },
+    Entry {
+        names: &["connect"],
+        words: "HOST PORT",
+        what: "use the cluster that this server is in",
+        more: "",
+    },
+    Entry { names: &["disconnect"], words: "", what: "close the connections", more: "" },
+    Entry {
+        names: &["logLevel"],
+        words: "LEVEL",
+        what: "set how much is logged",
+        more: "off, error, warn, info, debug, trace, or the family's ALL, SEVERE, FATAL.",
+    },
+    Entry {
+        names: &["import"],
+        words: "FILE [OPTIONS]",
+        what: "write the keys and values of a file",
+        more: "`import --help` lists the options.",
+    },
+    Entry {
+        names: &["export"],
+        words: "[FILE] [OPTIONS]",
+        what: "write all keys and values to a file",
+        more: "`export --help` lists the options.",
+    },
+    Entry {
+        names: &["bench"],
+        words: "[OPTIONS]",
+        what: "measure puts and gets",
+        more: "`bench --help` lists the options.",
+    },
+    Entry { names: &["help"], words: "[COMMAND]", what: "list the commands, or explain one", more: "" },
+    Entry { names: &["quit", "exit"], words: "", what: "leave the shell", more: "" },
+];
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.names == other.names
+    }
+}
+
+/// The command of a name, in any case; the error guesses what was meant.
+pub(super) fn find(name: &str) -> Result<&'static Entry, Failure> {
+    let called = |entry: &&Entry| entry.names.iter().any(|known| known.eq_ignore_ascii_case(name));
+    if let Some(entry) = TABLE.iter().find(called) {
+        return Ok(entry);
+    }
+    let names = TABLE.iter().flat_map(|entry| entry.names);
+    let near = names.map(|known| (distance(name, known), *known)).min();
+    let hint = match near {
+        Some((distance, known)) if distance <= 1 + name.chars().count() / 3 => {
+            format!("did you mean `{known}`?")
+        }
+        _ => "`help` lists the commands".to_owned(),
+    };
+    Err(Failure::usage(format!("unknown command `{name}`; {hint}")))
+}
+
+/// Levenshtein's: how many letters to change, add or take away, whatever their case.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.to_lowercase().chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.to_lowercase().chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, to) in b.iter().enumerate() {
+            let changed = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistyped_command_is_guessed() {
+        let guess = |name: &str| find(name).unwrap_err().message;
+        assert!(guess("gte").contains("did you mean `get`?"));
+        assert!(guess("keyrang").contains("`keyrange`"));
+        assert!(guess("frobnicate").contains("`help` lists"));
+        assert_eq!(find("LOGLEVEL").unwrap().names, ["logLevel"]);
+    }
+}
