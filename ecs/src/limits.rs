@@ -38,3 +38,51 @@ pub const REASON_BYTES_MAX: usize = 200;
 /// Times of `dead` for which a copy that was reported silent, though its server is heard, is not tried again: it
 /// would make writes wait once more.
 pub const BARRED_DEAD_TIMES: u32 = 4;
+
+/// Connections at once: reports of the largest cluster, and as many again and more for people and programs.
+pub const CONNECTIONS_MAX: usize = 4096;
+
+/// Until a new connection has said what it is.
+pub const FIRST_BYTES_WITHIN: Duration = Duration::from_secs(10);
+
+/// Silence after which a report link is taken for dead; servers send heartbeats several times a second.
+pub const REPORT_LINK_IDLE_MAX: Duration = Duration::from_secs(30);
+
+/// Silence after which a client's link is closed.
+pub const CLIENT_LINK_IDLE_MAX: Duration = Duration::from_secs(300);
+
+/// Bytes of the first frame of a link: ids and an address.
+pub const HELLO_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes taken from a socket at once.
+pub const READ_BYTES: usize = 16 << 10;
+
+/// Inputs and questions that wait for the driver; beyond that links are read more slowly.
+pub const COMMANDS_MAX: usize = 4096;
+
+/// Commands taken at once before effects are carried out.
+pub const COMMANDS_PER_TURN_MAX: usize = 256;
+
+/// View changes that are remembered for people.
+pub const EVENTS_MAX: usize = 1000;
+
+/// Until a link to a server is there.
+pub const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+
+/// Until a server has taken a view.
+pub const SEND_WITHIN: Duration = Duration::from_secs(10);
+
+/// Between the first two tries to reach a server; doubled each time.
+pub const RETRY_FIRST: Duration = Duration::from_millis(50);
+
+/// Between two tries to reach a server, at most.
+pub const RETRY_MAX: Duration = Duration::from_secs(2);
+
+/// Tries to tell a server that it has left.
+pub const FAREWELL_TRIES_MAX: u32 = 5;
+
+/// Until the driver answers a question, before the asker is told that it does not.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// Copies of each partition, at most, for `--copies`.
+pub const COPIES_MAX: usize = 7;

@@ -1,0 +1,78 @@
+//! The program `ecs`.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::error::Error;
+use crate::logging;
+use crate::options::Options;
+use crate::shell::Opened;
+
+/// The exit code for wrong arguments.
+const EXIT_USAGE: u8 = 2;
+
+/// Runs the program with the arguments of the process, until SIGTERM or Ctrl-C.
+#[must_use]
+pub fn main() -> ExitCode {
+    let options = match Options::read(std::env::args_os()) {
+        Ok(options) => options,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { EXIT_USAGE.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    match start(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ecs: {error}");
+            // What another option would cure is wrong usage.
+            if matches!(error, Error::Partitions { .. }) { EXIT_USAGE.into() } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn start(options: &Options) -> Result<(), Error> {
+    logging::start(options.log_file.as_deref(), options.log_level)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let opened = Opened::open(options)?;
+        let listener = listen(options).await?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        announce(&listener)?;
+        let shutdown = async move {
+            tokio::select! {
+                _ = terminate.recv() => (),
+                _ = interrupt.recv() => (),
+            }
+        };
+        opened.serve(listener, shutdown).await
+    })
+}
+
+async fn listen(options: &Options) -> Result<TcpListener, Error> {
+    let Options { address, port, .. } = options;
+    TcpListener::bind((*address, *port)).await.map_err(|source| {
+        let hint = match source.kind() {
+            io::ErrorKind::AddrInUse => {
+                "another program listens there: stop it, or choose another port with --port (0 for any free one)"
+            }
+            io::ErrorKind::PermissionDenied => "ports below 1024 need rights: choose another with --port",
+            _ => "choose another address with --address",
+        };
+        let address = std::net::SocketAddr::new(*address, *port).to_string();
+        Error::Listen { address, source, hint }
+    })
+}
+
+/// The one line on standard output: what starts the program reads the port from it.
+fn announce(listener: &TcpListener) -> Result<(), Error> {
+    let mut out = io::stdout().lock();
+    // Nobody may be reading; that is no reason to stop.
+    let _ = writeln!(out, "ecs listening on {}", listener.local_addr()?);
+    let _ = out.flush();
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! What can go wrong with the program around the core, named by what a person should do about it.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why the ECS does not start, or stops.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nothing can listen there.
+    #[error("cannot listen on {address}: {source}; {hint}")]
+    Listen {
+        /// `host:port`.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// The directory cannot be used.
+    #[error("cannot use the directory {}: {source}; choose another with --dir", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another ECS works in the directory.
+    #[error(
+        "the directory {} is in use by another ecs; stop that one, or choose another directory with --dir",
+        path.display()
+    )]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The directory holds something else.
+    #[error(
+        "the directory {} holds `{found}` and no state of an ecs: it was made for something else; choose another \
+         with --dir",
+        path.display()
+    )]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// The first thing in it that is not ours.
+        found: String,
+    },
+    /// The state file is not what was written.
+    #[error(
+        "the state file {} is damaged: {what}; restore it from a backup, or copy {} over it (one view older; if a \
+         server has a newer view the ecs says so and makes none)",
+        path.display(),
+        previous.display()
+    )]
+    Damaged {
+        /// The state file.
+        path: PathBuf,
+        /// The version before it.
+        previous: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The number of partitions is fixed when a cluster is created.
+    #[error(
+        "this cluster has {have} partitions and --partitions says {asked}: their number is fixed when the cluster is \
+         created; leave the option out, or create another cluster with another --dir"
+    )]
+    Partitions {
+        /// Of the cluster.
+        have: u32,
+        /// Of the option.
+        asked: u32,
+    },
+    /// The state cannot be written: no view could be kept.
+    #[error(
+        "cannot write the state file {}: {source}; the ecs stops, since no view may be published that is not on \
+         disk. Reads and writes go on meanwhile. Repair the disk and start it again",
+        path.display()
+    )]
+    Persist {
+        /// The state file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The log cannot be written.
+    #[error("cannot open the log file {}: {source}; choose another with --log-file", path.display())]
+    LogFile {
+        /// The log file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system does not give what every program needs.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+}

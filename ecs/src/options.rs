@@ -1,0 +1,134 @@
+//! The options of the program, each also in the environment.
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+use common::limits::{COPIES, Timers};
+use common::ring::{PARTITIONS_DEFAULT, Partitions};
+
+use crate::core::Config;
+use crate::limits::COPIES_MAX;
+use crate::logging::Level;
+
+/// Which set of timers a cluster runs with. Its servers must be started with the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, ValueEnum)]
+pub enum Profile {
+    /// A fail-over takes about one second.
+    #[default]
+    Fast,
+    /// For loaded or distant machines: about 3.3 seconds.
+    Steady,
+}
+
+/// Trefoil's external configuration service: it knows the servers and makes the views.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "ecs", version, max_term_width = 100)]
+pub struct Options {
+    /// Port for servers, clients and browsers; 0 takes any free one
+    #[arg(short, long, env = "TREFOIL_ECS_PORT", default_value_t = 3000)]
+    pub port: u16,
+
+    /// Address to listen on; 0.0.0.0 for all
+    #[arg(short, long, env = "TREFOIL_ECS_ADDRESS", default_value = "127.0.0.1")]
+    pub address: IpAddr,
+
+    /// Directory for the state, made when it is missing
+    #[arg(short, long, env = "TREFOIL_ECS_DIR", default_value = "trefoil-ecs")]
+    pub dir: PathBuf,
+
+    /// Partitions of a new cluster, a power of two from 1 to 16384 [default: 256]
+    #[arg(long, env = "TREFOIL_ECS_PARTITIONS", value_parser = parse_partitions)]
+    pub partitions: Option<Partitions>,
+
+    /// Copies of each partition, the coordinator's included
+    #[arg(long, env = "TREFOIL_ECS_COPIES", default_value_t = COPIES, value_parser = parse_copies)]
+    pub copies: usize,
+
+    /// Copies below which no in-sync set shrinks: writes wait instead
+    #[arg(long, env = "TREFOIL_ECS_MIN_IN_SYNC", default_value_t = 1, value_parser = parse_copies)]
+    pub min_in_sync: usize,
+
+    /// How soon a silent server is given up; the same as the servers'
+    #[arg(long, env = "TREFOIL_TIMERS", value_enum, default_value_t)]
+    pub timers: Profile,
+
+    /// File to log to, instead of standard error
+    #[arg(short, long, env = "TREFOIL_LOG_FILE")]
+    pub log_file: Option<PathBuf>,
+
+    /// How much is logged: off, error, warn, info, debug or trace (-ll and ALL, SEVERE, FATAL are taken too)
+    #[arg(long, env = "TREFOIL_LOG_LEVEL", default_value = "info")]
+    pub log_level: Level,
+}
+
+impl Options {
+    /// The options of a line of arguments, the program's name first. The family's `-ll LEVEL` is `--log-level LEVEL`.
+    ///
+    /// # Errors
+    /// When an argument is unknown or wrong, or help is asked for.
+    pub fn read(args: impl Iterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let spelled = args.map(|arg| if arg == "-ll" { OsString::from("--log-level") } else { arg });
+        Self::try_parse_from(spelled)
+    }
+
+    /// What the core is to know of them.
+    #[must_use]
+    pub fn config(&self) -> Config {
+        let timers = match self.timers {
+            Profile::Fast => Timers::FAST,
+            Profile::Steady => Timers::STEADY,
+        };
+        Config { timers, copies: self.copies, min_in_sync: self.min_in_sync, ..Config::default() }
+    }
+
+    /// The partitions of a cluster that is to be created.
+    #[must_use]
+    pub fn partitions_of_new(&self) -> Partitions {
+        let default = || Partitions::try_from(PARTITIONS_DEFAULT).expect("the default is a power of two");
+        self.partitions.unwrap_or_else(default)
+    }
+}
+
+fn parse_partitions(text: &str) -> Result<Partitions, String> {
+    let count: u32 = text.parse().map_err(|_| format!("`{text}` is no number"))?;
+    Partitions::try_from(count).map_err(|error| error.to_string())
+}
+
+fn parse_copies(text: &str) -> Result<usize, String> {
+    let count = text.parse().ok().filter(|count| (1..=COPIES_MAX).contains(count));
+    count.ok_or_else(|| format!("`{text}` is no number from 1 to {COPIES_MAX}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn read(words: &[&str]) -> Result<Options, clap::Error> {
+        Options::read(std::iter::once("ecs").chain(words.iter().copied()).map(OsString::from))
+    }
+
+    #[test]
+    fn the_options_are_consistent() {
+        Options::command().debug_assert();
+        assert_eq!(read(&[]).unwrap().port, 3000);
+    }
+
+    #[test]
+    fn the_family_spells_the_log_level_in_its_own_way() {
+        for level in ["ALL", "DEBUG", "INFO", "WARN", "ERROR", "FATAL", "OFF", "SEVERE", "trace"] {
+            assert!(read(&["-ll", level]).is_ok(), "{level}");
+        }
+        assert!(read(&["-ll", "LOUD"]).is_err());
+    }
+
+    #[test]
+    fn wrong_numbers_are_refused_with_the_right_ones() {
+        let error = read(&["--partitions", "100"]).unwrap_err().to_string();
+        assert!(error.contains("power of two"), "{error}");
+        assert!(read(&["--copies", "0"]).is_err());
+    }
+}

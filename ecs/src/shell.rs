@@ -1,0 +1,133 @@
+//! Around the core: sockets, the clock, the disk.
+//!
+//! - [`driver`] is the one task that owns the core. Everybody else asks it over a bounded queue.
+//! - [`inbound`] takes connections: by their first byte binary links (servers' reports, clients) or HTTP ([`http`]).
+//! - [`outbound`] brings views to the servers, on links that it opens.
+//!
+//! Tasks end with [`Opened::serve`]: nothing of it outlives the call.
+
+mod driver;
+mod http;
+mod inbound;
+mod outbound;
+mod wire;
+
+use std::sync::Arc;
+
+use common::clock;
+use common::ids::ClusterId;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+
+use crate::core::{Ecs, State};
+use crate::error::Error;
+use crate::journal::{Directory, Journal};
+use crate::limits::CONNECTIONS_MAX;
+use crate::options::Options;
+use driver::Driver;
+
+pub use driver::EventRecord;
+
+/// An ECS whose directory is open and locked, ready to serve.
+#[derive(Debug)]
+pub struct Opened {
+    options: Options,
+    directory: Directory,
+    state: State,
+}
+
+/// Runs an ECS on a listener until `shutdown` comes to its end: open, then serve.
+///
+/// # Errors
+/// When the directory cannot be used, or, later, the state cannot be written.
+pub async fn run(
+    options: &Options,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    Opened::open(options)?.serve(listener, shutdown).await
+}
+
+impl Opened {
+    /// Opens the directory of the options and reads its state; creates a cluster in a new one.
+    ///
+    /// # Errors
+    /// When the directory cannot be used, the state is damaged, or the cluster has another number of partitions.
+    pub fn open(options: &Options) -> Result<Self, Error> {
+        let directory = Directory::open(&options.dir)?;
+        let state = match directory.load()? {
+            Some(state) => state,
+            None => {
+                let state = State::new(ClusterId::random(), options.partitions_of_new());
+                directory.store(&state)?;
+                state
+            }
+        };
+        let have = state.view.partitions;
+        match options.partitions {
+            Some(asked) if asked != have => Err(Error::Partitions { have: have.into(), asked: asked.into() }),
+            _ => Ok(Self { options: options.clone(), directory, state }),
+        }
+    }
+
+    /// The cluster.
+    #[must_use]
+    pub fn cluster(&self) -> ClusterId {
+        self.state.view.cluster
+    }
+
+    /// Serves on a listener until `shutdown` comes to its end.
+    ///
+    /// # Errors
+    /// When the state cannot be written.
+    pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+        let cluster = self.cluster();
+        info!(%cluster, view = %self.state.view.number, servers = self.state.view.servers.len(), "ecs starts");
+        let ecs = Ecs::new(self.options.config(), self.state, clock::time());
+        let (driver, handle, done) = Driver::new(ecs);
+        let journal = Journal::start(self.directory, done)?;
+        let connections = accept(listener, &handle);
+        let result = tokio::select! {
+            error = driver.run(&journal) => Err(error),
+            () = connections => Ok(()),
+            () = shutdown => Ok(()),
+        };
+        info!("ecs stops");
+        result
+    }
+}
+
+/// Takes connections for ever. Beyond the limit they are closed at once.
+async fn accept(listener: TcpListener, handle: &driver::Handle) {
+    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
+    let mut full = false;
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Too many open files, for one: what is open must be closed before it is of use to go on.
+                warn!(%error, "cannot take a connection");
+                tokio::task::yield_now().await;
+                continue;
+            }
+        };
+        let permit = permits.clone().try_acquire_owned().ok();
+        if permit.is_none() && !full {
+            warn!(max = CONNECTIONS_MAX, "too many connections: new ones are closed until others end");
+        }
+        full = permit.is_none();
+        let Some(permit) = permit else { continue };
+        let handle = handle.clone();
+        connections.spawn(async move {
+            inbound::serve(stream, &handle).await;
+            drop(permit);
+        });
+    }
+}

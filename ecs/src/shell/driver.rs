@@ -1,0 +1,230 @@
+//! The loop that owns the core: takes inputs, gives it the time, carries out its effects.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use common::clock;
+use common::frame::write_frame;
+use common::ids::{Epoch, ServerId};
+use common::messages::Sender;
+use common::status::ClusterStatus;
+use common::time::WallTime;
+use common::view::{ServerState, View};
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
+use tracing::{error, info, warn};
+
+use super::outbound::Outbound;
+use crate::core::{Ecs, Effect, Event, Input, Refusal};
+use crate::error::Error;
+use crate::journal::Journal;
+use crate::limits::{ANSWER_WITHIN, COMMANDS_MAX, COMMANDS_PER_TURN_MAX, EVENTS_MAX};
+
+/// A view change, with the time for people.
+#[derive(Clone, Debug, Serialize)]
+pub struct EventRecord {
+    /// When the view was durable.
+    pub at: WallTime,
+    /// What changed and why.
+    #[serde(flatten)]
+    pub event: Event,
+    /// The causes in words.
+    pub text: String,
+}
+
+/// What becomes of the wish to drain a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Drain {
+    /// Its copies are being moved away.
+    Begun,
+    /// No other server is up that could take them.
+    Last,
+    /// There is no such server.
+    Unknown,
+}
+
+/// What the driver is asked.
+pub(super) enum Command {
+    Input(Input),
+    Status(oneshot::Sender<ClusterStatus>),
+    Events(oneshot::Sender<Vec<EventRecord>>),
+    Target(oneshot::Sender<Vec<Vec<ServerId>>>),
+    Drain(ServerId, oneshot::Sender<Drain>),
+    /// The journal has done its work, or failed.
+    Journal(Result<u64, Error>),
+}
+
+/// The driver does not answer: it is stopping, or far behind.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NoAnswer;
+
+/// How other tasks reach the driver.
+#[derive(Clone, Debug)]
+pub(super) struct Handle {
+    commands: mpsc::Sender<Command>,
+    view: watch::Receiver<Arc<View>>,
+}
+
+impl Handle {
+    /// Passes an input on; waits while the driver is behind.
+    pub(super) async fn input(&self, input: Input) {
+        // The driver goes away only with the process.
+        let _ = self.commands.send(Command::Input(input)).await;
+    }
+
+    /// The newest durable view.
+    pub(super) fn view(&self) -> Arc<View> {
+        self.view.borrow().clone()
+    }
+
+    /// Asks and waits for the answer.
+    pub(super) async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, NoAnswer> {
+        let (answer, answered) = oneshot::channel();
+        let asking = async {
+            self.commands.send(command(answer)).await.map_err(|_| NoAnswer)?;
+            answered.await.map_err(|_| NoAnswer)
+        };
+        timeout(ANSWER_WITHIN, asking).await.unwrap_or(Err(NoAnswer))
+    }
+}
+
+/// See the module's text.
+pub(super) struct Driver {
+    ecs: Ecs,
+    commands: mpsc::Receiver<Command>,
+    view: watch::Sender<Arc<View>>,
+    outbound: Outbound,
+    /// The newest view as the frame that is sent.
+    frame: Option<(Epoch, Arc<Vec<u8>>)>,
+    events: VecDeque<EventRecord>,
+    /// Whose refusal was logged last: a server that tries again and again is logged once.
+    refused: Option<(Sender, Refusal)>,
+}
+
+impl Driver {
+    /// The driver, how to reach it, and what the journal is to call.
+    pub(super) fn new(ecs: Ecs) -> (Self, Handle, impl FnMut(Result<u64, Error>) + Send + 'static) {
+        let (sender, commands) = mpsc::channel(COMMANDS_MAX);
+        let (view, watching) = watch::channel(ecs.view().clone());
+        let outbound = Outbound::new(ecs.view().cluster);
+        let (frame, events, refused) = (None, VecDeque::new(), None);
+        let driver = Self { ecs, commands, view, outbound, frame, events, refused };
+        let handle = Handle { commands: sender.clone(), view: watching };
+        let done = move |result| {
+            let _ = sender.blocking_send(Command::Journal(result));
+        };
+        (driver, handle, done)
+    }
+
+    /// Works until the journal fails.
+    pub(super) async fn run(mut self, journal: &Journal) -> Error {
+        let mut batch = Vec::with_capacity(COMMANDS_PER_TURN_MAX);
+        self.carry_out(journal);
+        loop {
+            let receiving = self.commands.recv_many(&mut batch, COMMANDS_PER_TURN_MAX);
+            let in_time = match self.ecs.deadline() {
+                Some(deadline) => timeout(deadline.since(clock::time()), receiving).await.is_ok(),
+                None => receiving.await > 0,
+            };
+            if !in_time {
+                self.ecs.step(clock::time(), Input::Tick);
+            }
+            for command in batch.drain(..) {
+                match command {
+                    Command::Journal(Err(error)) => {
+                        error!(%error, "the state cannot be written");
+                        return error;
+                    }
+                    Command::Journal(Ok(ticket)) => {
+                        self.ecs.step(clock::time(), Input::Durable { ticket });
+                    }
+                    other => self.take(other),
+                }
+            }
+            self.carry_out(journal);
+        }
+    }
+
+    fn take(&mut self, command: Command) {
+        // Whoever asked may have gone; then the answer is for nobody.
+        match command {
+            Command::Input(input) => self.ecs.step(clock::time(), input),
+            Command::Status(answer) => drop(answer.send(self.ecs.status(clock::time()))),
+            Command::Events(answer) => drop(answer.send(self.events.iter().cloned().collect())),
+            Command::Target(answer) => drop(answer.send(self.ecs.target().clone())),
+            Command::Drain(server, answer) => drop(answer.send(self.drain(server))),
+            Command::Journal(_) => unreachable!("taken by the caller"),
+        }
+    }
+
+    fn drain(&mut self, server: ServerId) -> Drain {
+        let servers = &self.ecs.view().servers;
+        if !servers.contains_key(&server) {
+            return Drain::Unknown;
+        }
+        if !servers.iter().any(|(&other, info)| other != server && info.state == ServerState::Up) {
+            return Drain::Last;
+        }
+        self.ecs.step(clock::time(), Input::Leave { server });
+        Drain::Begun
+    }
+
+    fn carry_out(&mut self, journal: &Journal) {
+        for effect in self.ecs.effects() {
+            match effect {
+                Effect::Persist { ticket, state } => journal.persist(ticket, state),
+                Effect::Publish { to, address, view } => {
+                    let frame = self.frame_of(&view);
+                    self.outbound.publish(to, address, &view, frame);
+                }
+                Effect::Made(event) => self.on_made(event),
+                Effect::Refused { sender, refusal } => self.on_refused(sender, refusal),
+            }
+        }
+        if *self.view.borrow() != *self.ecs.view() {
+            self.view.send_replace(self.ecs.view().clone());
+        }
+    }
+
+    /// A view is encoded once for all servers.
+    fn frame_of(&mut self, view: &View) -> Arc<Vec<u8>> {
+        if let Some((number, frame)) = &self.frame
+            && *number == view.number
+        {
+            return frame.clone();
+        }
+        let mut frame = Vec::new();
+        write_frame(&mut frame, |out| {
+            serde_json::to_writer(out, view).expect("a view is JSON, and a vector takes it");
+        });
+        let frame = Arc::new(frame);
+        self.frame = Some((view.number, frame.clone()));
+        frame
+    }
+
+    fn on_made(&mut self, event: Event) {
+        let text: Vec<String> = event.causes.iter().map(ToString::to_string).collect();
+        let text = text.join("; ");
+        info!(view = %event.view, "{text}");
+        if self.events.len() == EVENTS_MAX {
+            self.events.pop_front();
+        }
+        self.events.push_back(EventRecord { at: clock::wall(), event, text });
+    }
+
+    fn on_refused(&mut self, sender: Sender, refusal: Refusal) {
+        if self.refused.replace((sender, refusal)) == Some((sender, refusal)) {
+            return;
+        }
+        let server = sender.server.short();
+        if let Refusal::Behind { .. } = refusal {
+            error!(server, "{refusal}");
+        } else {
+            warn!(server, "a hello is not accepted: {refusal}");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The HTTP interface for people and programs: JSON under `/api/v1`, described in `docs/ecs-api.md`.
+
+mod answers;
+mod refusal;
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::{get, post};
+use common::ids::ServerId;
+use common::view::View;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use serde_json::json;
+use tokio::net::TcpStream;
+use tracing::debug;
+
+use super::driver::{Command, Drain, Handle};
+use crate::limits::FIRST_BYTES_WITHIN;
+use answers::{PartitionAnswer, ServerAnswer};
+use refusal::Refusal;
+
+/// What the front page says.
+const FRONT_PAGE: &str = "\
+This is a Trefoil ECS: it knows the servers of a cluster and makes the views.
+
+  GET  /healthz                     is it alive
+  GET  /api/v1/status               how the cluster does
+  GET  /api/v1/view                 the newest view
+  GET  /api/v1/servers              the servers
+  GET  /api/v1/servers/ID           one server and its partitions (the first digits of the id suffice)
+  POST /api/v1/servers/ID/drain     move its copies away, then remove it
+  GET  /api/v1/partitions           who holds what, and where it is wanted
+  GET  /api/v1/events               the last changes of the view, and why
+
+Keys and values are at the servers: kvclient -s HOST:PORT
+";
+
+/// Serves HTTP/1.1 on one connection to its end.
+pub(super) async fn serve(stream: TcpStream, handle: Handle) {
+    let service = TowerToHyperService::new(routes(handle));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(FIRST_BYTES_WITHIN)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = connection.await {
+        debug!(%error, "an HTTP connection ended");
+    }
+}
+
+fn routes(handle: Handle) -> Router {
+    let api = Router::new()
+        .route("/status", get(status))
+        .route("/view", get(view))
+        .route("/servers", get(servers))
+        .route("/servers/{id}", get(server))
+        .route("/servers/{id}/drain", post(drain))
+        .route("/partitions", get(partitions))
+        .route("/events", get(events));
+    Router::new()
+        .route("/", get(|| async { FRONT_PAGE }))
+        .route("/healthz", get(health))
+        .nest("/api/v1", api)
+        .fallback(|| async { Refusal::no_such_path() })
+        .method_not_allowed_fallback(|| async { Refusal::wrong_method() })
+        .with_state(handle)
+}
+
+async fn health(State(handle): State<Handle>) -> Result<Response, Refusal> {
+    let status = handle.ask(Command::Status).await?;
+    Ok(Json(json!({ "status": "ok", "cluster": status.cluster, "view": status.view })).into_response())
+}
+
+async fn status(State(handle): State<Handle>) -> Result<Response, Refusal> {
+    Ok(Json(handle.ask(Command::Status).await?).into_response())
+}
+
+async fn view(State(handle): State<Handle>) -> Response {
+    Json(&*handle.view()).into_response()
+}
+
+async fn servers(State(handle): State<Handle>) -> Result<Response, Refusal> {
+    let status = handle.ask(Command::Status).await?;
+    Ok(Json(json!({ "view": status.view, "servers": status.servers })).into_response())
+}
+
+async fn server(State(handle): State<Handle>, Path(id): Path<String>) -> Result<Response, Refusal> {
+    let status = handle.ask(Command::Status).await?;
+    let view = handle.view();
+    let server = find(&view, &id)?;
+    let member = status.servers.into_iter().find(|member| member.server == server);
+    let member = member.ok_or_else(|| Refusal::no_such_server(&id))?;
+    Ok(Json(ServerAnswer::new(member, &view)).into_response())
+}
+
+async fn partitions(State(handle): State<Handle>) -> Result<Response, Refusal> {
+    let target = handle.ask(Command::Target).await?;
+    let view = handle.view();
+    let partitions = PartitionAnswer::all(&view, &target);
+    Ok(Json(json!({ "view": view.number, "partitions": partitions })).into_response())
+}
+
+async fn events(State(handle): State<Handle>) -> Result<Response, Refusal> {
+    Ok(Json(json!({ "events": handle.ask(Command::Events).await? })).into_response())
+}
+
+async fn drain(
+    State(handle): State<Handle>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    // A page of another origin in somebody's browser may not do this; programs send no such header.
+    let site = headers.get("sec-fetch-site").and_then(|site| site.to_str().ok());
+    if site.is_some_and(|site| site != "same-origin" && site != "none") {
+        return Err(Refusal::other_origin());
+    }
+    let server = find(&handle.view(), &id)?;
+    match handle.ask(|answer| Command::Drain(server, answer)).await? {
+        Drain::Begun => {
+            let body = json!({
+                "server": server,
+                "draining": true,
+                "hint": "GET /api/v1/servers shows it until its copies are elsewhere; a restart of the server cancels it",
+            });
+            Ok((StatusCode::ACCEPTED, Json(body)).into_response())
+        }
+        Drain::Last => Err(Refusal::last_server()),
+        Drain::Unknown => Err(Refusal::no_such_server(&id)),
+    }
+}
+
+/// The server of an id or of its first digits.
+fn find(view: &View, id: &str) -> Result<ServerId, Refusal> {
+    let id = id.to_ascii_lowercase();
+    let mut found = view.servers.keys().copied().filter(|server| server.to_string().starts_with(&id));
+    match (found.next(), found.next()) {
+        (Some(server), None) if !id.is_empty() => Ok(server),
+        (Some(_), Some(_)) => Err(Refusal::ambiguous_server(&id)),
+        _ => Err(Refusal::no_such_server(&id)),
+    }
+}

@@ -1,0 +1,111 @@
+//! Connections to the one port. The first byte tells binary links from HTTP.
+//!
+//! Reports are one-way: nothing is ever written to a server's report link.
+
+use bytes::Bytes;
+use common::codec::Wire as _;
+use common::frame::{PREFACE, write_frame};
+use common::ids::ClusterId;
+use common::messages::{ClientMessage, Hello, Reply, Request, Sender, ServerMessage, ServerReport};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tracing::{debug, warn};
+
+use super::driver::{Command, Handle};
+use super::http;
+use super::wire::{LinkError, Wire};
+use crate::core::Input;
+use crate::limits::{CLIENT_LINK_IDLE_MAX, FIRST_BYTES_WITHIN, REASON_BYTES_MAX, REPORT_LINK_IDLE_MAX};
+
+/// Serves one connection to its end.
+pub(super) async fn serve(stream: TcpStream, handle: &Handle) {
+    let peer = stream.peer_addr().map_or_else(|_| "?".to_owned(), |address| address.to_string());
+    let mut first = [0];
+    match timeout(FIRST_BYTES_WITHIN, stream.peek(&mut first)).await {
+        Ok(Ok(1)) => (),
+        _ => return,
+    }
+    if first[0] != PREFACE[0] {
+        http::serve(stream, handle.clone()).await;
+        return;
+    }
+    if let Err(error) = serve_link(Wire::new(stream), handle).await {
+        debug!(peer, %error, "a link ended");
+    }
+}
+
+async fn serve_link(mut wire: Wire, handle: &Handle) -> Result<(), LinkError> {
+    let hello = read_json(&wire.hello(FIRST_BYTES_WITHIN).await?)?;
+    match hello {
+        Hello::Report { cluster, sender } => {
+            let own = handle.view().cluster;
+            if cluster.is_some_and(|cluster| cluster != own) {
+                return Err(refuse_cluster(sender, cluster.unwrap_or_default(), own));
+            }
+            let result = take_reports(&mut wire, sender, handle).await;
+            handle.input(Input::LinkEnded { sender }).await;
+            result
+        }
+        Hello::Client {} => serve_client(&mut wire, handle).await,
+        Hello::Peer { .. } | Hello::Views { .. } => {
+            Err(LinkError::Content("such a link goes to a server, and this is the ECS".to_owned()))
+        }
+    }
+}
+
+fn refuse_cluster(sender: Sender, cluster: ClusterId, own: ClusterId) -> LinkError {
+    let server = sender.server.short();
+    warn!(
+        server,
+        "it belongs to the cluster {cluster}, this ECS to {own}: start the server with the address of its own ECS, \
+         or with an empty directory to join this cluster"
+    );
+    LinkError::Content("it belongs to another cluster".to_owned())
+}
+
+async fn take_reports(wire: &mut Wire, sender: Sender, handle: &Handle) -> Result<(), LinkError> {
+    loop {
+        let report: ServerReport = read_json(&wire.frame(REPORT_LINK_IDLE_MAX).await?)?;
+        if let ServerReport::StoreFailed { reason } = &report {
+            let reason: String = reason.chars().take(REASON_BYTES_MAX).collect();
+            warn!(server = sender.server.short(), reason, "its store failed");
+        }
+        handle.input(Input::Report { sender, report }).await;
+    }
+}
+
+async fn serve_client(wire: &mut Wire, handle: &Handle) -> Result<(), LinkError> {
+    loop {
+        let mut frame = wire.frame(CLIENT_LINK_IDLE_MAX).await?;
+        let mut answers = Vec::new();
+        while !frame.is_empty() {
+            let message = ClientMessage::read(&mut frame);
+            let ClientMessage { id, request } =
+                message.map_err(|error| LinkError::Content(error.to_string()))?;
+            let reply = answer(request, handle).await;
+            write_frame(&mut answers, |out| ServerMessage { id, reply }.write(out));
+        }
+        wire.write(&answers, CLIENT_LINK_IDLE_MAX).await?;
+    }
+}
+
+async fn answer(request: Request, handle: &Handle) -> Reply {
+    match request {
+        Request::Status {} => match handle.ask(Command::Status).await {
+            Ok(status) => Reply::Status { json: json(&status) },
+            Err(_) => Reply::Busy { reason: "the ECS is stopping or far behind".to_owned() },
+        },
+        Request::View {} => Reply::View { json: json(&*handle.view()) },
+        Request::Write { .. } | Request::Get { .. } | Request::Scan { .. } => {
+            Reply::Refused { reason: "this is the ECS, which holds no keys: ask a server".to_owned() }
+        }
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> Bytes {
+    serde_json::to_vec(value).expect("what the ECS says of itself is JSON").into()
+}
+
+fn read_json<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, LinkError> {
+    serde_json::from_slice(bytes).map_err(|error| LinkError::Content(error.to_string()))
+}

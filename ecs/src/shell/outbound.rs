@@ -1,0 +1,140 @@
+//! Views to the servers: one link for each, opened by the ECS to the address that the server announced.
+//!
+//! Only the newest view counts: a slow link skips those in between. Nothing comes back. A link that fails is opened
+//! anew, with growing pauses, while there is something to bring; what was lost with it is noticed by the server's
+//! heartbeats, which name its view.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::frame::{PREFACE, write_frame};
+use common::ids::{ClusterId, ServerId};
+use common::messages::Hello;
+use common::view::View;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing::{debug, info, warn};
+
+use crate::limits::{CONNECT_WITHIN, FAREWELL_TRIES_MAX, RETRY_FIRST, RETRY_MAX, SEND_WITHIN};
+
+/// What is to be brought to a server.
+#[derive(Clone, Debug)]
+struct Parcel {
+    address: String,
+    frame: Arc<Vec<u8>>,
+    /// The view is without the server: after it there is nothing more to say.
+    last: bool,
+}
+
+/// The links, by server.
+#[derive(Debug)]
+pub(super) struct Outbound {
+    cluster: ClusterId,
+    links: BTreeMap<ServerId, watch::Sender<Parcel>>,
+    tasks: JoinSet<()>,
+}
+
+impl Outbound {
+    pub(super) fn new(cluster: ClusterId) -> Self {
+        Self { cluster, links: BTreeMap::new(), tasks: JoinSet::new() }
+    }
+
+    /// Brings a view to a server, instead of an older one that is still under way.
+    pub(super) fn publish(&mut self, to: ServerId, address: String, view: &View, frame: Arc<Vec<u8>>) {
+        let last = !view.servers.contains_key(&to);
+        let parcel = Parcel { address, frame, last };
+        while self.tasks.try_join_next().is_some() {}
+        self.links.retain(|_, link| !link.is_closed());
+        if let Some(link) = self.links.get(&to) {
+            link.send_replace(parcel);
+        } else {
+            let (link, mut parcels) = watch::channel(parcel);
+            parcels.mark_changed();
+            self.links.insert(to, link);
+            self.tasks.spawn(Link { cluster: self.cluster, to, parcels, stream: None, failures: 0 }.run());
+        }
+    }
+}
+
+struct Link {
+    cluster: ClusterId,
+    to: ServerId,
+    parcels: watch::Receiver<Parcel>,
+    /// Open, and the address that it was opened to.
+    stream: Option<(TcpStream, String)>,
+    /// Since the last success.
+    failures: u32,
+}
+
+impl Link {
+    async fn run(mut self) {
+        while self.parcels.changed().await.is_ok() {
+            // A failure is tried again with the newest parcel, at once when there is a newer one.
+            while let Err(error) = self.deliver().await {
+                self.stream = None;
+                self.note_failure(&error);
+                if self.parcels.borrow().last && self.failures >= FAREWELL_TRIES_MAX {
+                    return;
+                }
+                let pause = RETRY_FIRST.saturating_mul(1 << self.failures.min(10)).min(RETRY_MAX);
+                if let Ok(Err(_)) = timeout(pause, self.parcels.changed()).await {
+                    return;
+                }
+            }
+            if self.parcels.borrow().last {
+                return;
+            }
+        }
+    }
+
+    async fn deliver(&mut self) -> io::Result<()> {
+        let parcel = self.parcels.borrow_and_update().clone();
+        if self.stream.as_ref().is_none_or(|(stream, address)| *address != parcel.address || ended(stream)) {
+            let opened = within(CONNECT_WITHIN, open(self.cluster, self.to, &parcel.address)).await?;
+            self.stream = Some((opened, parcel.address.clone()));
+        }
+        let (stream, _) = self.stream.as_mut().expect("opened above");
+        within(SEND_WITHIN, stream.write_all(&parcel.frame)).await?;
+        if self.failures > 0 {
+            info!(server = self.to.short(), address = parcel.address, "reachable again");
+            self.failures = 0;
+        }
+        Ok(())
+    }
+
+    fn note_failure(&mut self, error: &io::Error) {
+        let (server, address) = (self.to.short(), self.parcels.borrow().address.clone());
+        if self.failures == 0 {
+            warn!(server, address, %error, "cannot bring the view; trying on");
+        } else {
+            debug!(server, address, %error, "cannot bring the view");
+        }
+        self.failures = self.failures.saturating_add(1);
+    }
+}
+
+/// The server has closed the link: what is written to it would be lost. A link that says something is of no use either.
+fn ended(stream: &TcpStream) -> bool {
+    let nothing_yet = |error: io::Error| error.kind() == io::ErrorKind::WouldBlock;
+    !stream.try_read(&mut [0]).is_err_and(nothing_yet)
+}
+
+async fn open(cluster: ClusterId, to: ServerId, address: &str) -> io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let mut greeting = PREFACE.to_vec();
+    write_frame(&mut greeting, |out| {
+        serde_json::to_writer(out, &Hello::Views { cluster, to }).expect("a hello is JSON");
+    });
+    stream.write_all(&greeting).await?;
+    Ok(stream)
+}
+
+async fn within<T>(time: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(time, work).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
