@@ -276,7 +276,7 @@ impl Driver {
             }
             Effect::Drop { partition } => machine.drop_partition(partition),
             Effect::Adopted { view } => {
-                tracing::info!(view = %view.number, servers = view.servers.len(), "view adopted");
+                tracing::debug!(view = %view.number, servers = view.servers.len(), "view adopted");
                 self.parts.peers.on_view(&view);
                 self.parts.views.send_replace(Some(view));
             }
