@@ -23,7 +23,7 @@ pub(crate) struct LogShared {
     pub(crate) log_bytes: u64,
     pub(crate) state: RwLock<State>,
     /// The segment after the current one, made ahead; the lock is held while it is made.
-    pub(crate) spare: Mutex<Option<Segment>>,
+    spare: Mutex<Spare>,
     /// Files of trimmed segments that can become segments again.
     pub(crate) free: Mutex<Vec<PathBuf>>,
     /// One trim at a time: segments go oldest first.
@@ -40,6 +40,13 @@ pub(crate) struct LogShared {
     /// Called when the spare has been taken, so that the next one is made in the background.
     pub(crate) on_roll: OnceLock<Box<dyn Fn() + Send + Sync>>,
     pub(crate) _lock: Arc<Lock>,
+}
+
+struct Spare {
+    /// Number of the segment that is taken next. Counted here and not read off the index, which
+    /// learns of a segment only when its catalog is written.
+    number: u64,
+    ready: Option<Segment>,
 }
 
 #[derive(Default)]
@@ -62,13 +69,14 @@ impl LogShared {
         state: State,
         free: Vec<PathBuf>,
     ) -> Self {
+        let number = state.segments.last_key_value().map_or(1, |(number, _)| number + 1);
         Self {
             dir,
             disk: Arc::clone(&options.disk),
             segment_bytes: options.segment_bytes,
             log_bytes: options.log_bytes,
             state: RwLock::new(state),
-            spare: Mutex::new(None),
+            spare: Mutex::new(Spare { number, ready: None }),
             free: Mutex::new(free),
             trimming: Mutex::new(VecDeque::new()),
             synced: AtomicU64::new(0),
@@ -102,22 +110,28 @@ impl LogShared {
     /// Makes the segment after the current one, unless it is there already.
     pub(crate) fn prepare_spare(&self) -> Result<(), Error> {
         let mut spare = hold(&self.spare);
-        if spare.is_none() {
-            *spare = Some(self.make_segment(self.current_number() + 1)?);
+        if spare.ready.is_none() {
+            spare.ready = Some(self.make_segment(spare.number)?);
         }
         Ok(())
     }
 
     pub(crate) fn take_spare(&self) -> Result<Segment, Error> {
         let mut spare = hold(&self.spare);
-        match spare.take() {
-            Some(segment) => Ok(segment),
-            None => self.make_segment(self.current_number() + 1),
-        }
+        let segment = match spare.ready.take() {
+            Some(segment) => segment,
+            None => self.make_segment(spare.number)?,
+        };
+        spare.number += 1;
+        Ok(segment)
     }
 
-    fn current_number(&self) -> u64 {
-        self.read().segments.last_key_value().map_or(0, |(number, _)| *number)
+    /// Gives back what was taken and not written to.
+    pub(crate) fn return_spare(&self, segment: Segment) {
+        let mut spare = hold(&self.spare);
+        spare.number = segment.number;
+        // One made meanwhile has a number too high, and goes at the next start.
+        spare.ready = Some(segment);
     }
 
     fn make_segment(&self, number: u64) -> Result<Segment, Error> {

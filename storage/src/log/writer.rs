@@ -6,7 +6,7 @@ use super::{
         record_bytes,
     },
     segment::Segment,
-    shared::{LogShared, hold},
+    shared::LogShared,
 };
 use crate::{Error, LogId, MARK_BYTES_MAX, Record, disk::write_all_at, error::is_full};
 use std::{
@@ -244,7 +244,7 @@ impl LogWriter {
         }
         let spare = self.shared.take_spare()?;
         if let Err(error) = self.sync() {
-            *hold(&self.shared.spare) = Some(spare);
+            self.shared.return_spare(spare);
             return Err(error);
         }
         let old = std::mem::replace(&mut self.segment, Arc::new(spare));
@@ -253,7 +253,7 @@ impl LogWriter {
             // Only a full disk leaves the log usable: then nothing reached the new segment.
             let spare = std::mem::replace(&mut self.segment, old);
             self.offset = old_offset;
-            *hold(&self.shared.spare) = Arc::into_inner(spare);
+            Arc::into_inner(spare).into_iter().for_each(|s| self.shared.return_spare(s));
             return Err(error);
         }
         self.shared.events.fetch_add(1, Ordering::Release);

@@ -53,6 +53,13 @@ struct Slot {
     changed: Option<u64>,
 }
 
+impl Slot {
+    fn empty(generation: u32) -> Self {
+        let (applied, sealed) = (LogId::default(), LogId::default());
+        Self { generation, tree: None, applied, sealed, changed: None }
+    }
+}
+
 /// The trees' owner: all changes go through it, from one thread.
 pub struct Trees {
     options: Options,
@@ -270,18 +277,12 @@ impl Trees {
     pub fn drop_partition(&mut self, partition: u16) {
         self.staged.remove(&partition);
         self.full.remove(&partition);
-        let Some(slot) = self.slots.get_mut(&partition) else { return };
+        // The log counts generations also of partitions that never had a tree.
+        let slot = self.slots.entry(partition).or_insert_with(|| Slot::empty(0));
         if let Some(tree) = slot.tree.take() {
             tree.doom();
         }
-        let generation = next_grown(slot.generation);
-        *slot = Slot {
-            generation,
-            tree: None,
-            applied: LogId::default(),
-            sealed: LogId::default(),
-            changed: None,
-        };
+        *slot = Slot::empty(next_grown(slot.generation));
         self.reader.set(partition, None);
         self.maintenance.send(Job::Wake);
     }
@@ -334,13 +335,7 @@ impl Trees {
     }
 
     fn slot(&mut self, partition: u16) -> Result<(&mut Slot, Arc<PartitionTree>), Error> {
-        let slot = self.slots.entry(partition).or_insert(Slot {
-            generation: 0,
-            tree: None,
-            applied: LogId::default(),
-            sealed: LogId::default(),
-            changed: None,
-        });
+        let slot = self.slots.entry(partition).or_insert_with(|| Slot::empty(0));
         if let Some(tree) = &slot.tree {
             let tree = Arc::clone(tree);
             return Ok((slot, tree));
