@@ -176,7 +176,7 @@ fn live(
 
 #[test]
 fn every_synced_batch_survives_power_cuts_with_sectors_in_any_order() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = support::directory();
     for seed in seeds(1_500) {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut disk = FakeDisk::default();
@@ -207,7 +207,7 @@ fn every_synced_batch_survives_power_cuts_with_sectors_in_any_order() {
 
 #[test]
 fn the_next_power_cut_may_come_while_the_store_opens() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = support::directory();
     for seed in seeds(300) {
         let mut random = fastrand::Rng::with_seed(seed);
         let disk = FakeDisk::default();
@@ -241,7 +241,7 @@ fn used(disk: &FakeDisk) -> Vec<(std::path::PathBuf, usize)> {
 
 #[test]
 fn cut_at_every_byte_what_lies_before_the_cut_is_there() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = support::directory();
     let disk = FakeDisk::default();
     let (mut writer, _, _) = open(dir.path(), &disk).unwrap();
     let mut ends = Vec::new();
@@ -264,7 +264,7 @@ fn cut_at_every_byte_what_lies_before_the_cut_is_there() {
 
 #[test]
 fn a_flipped_byte_in_what_was_synced_is_refused_with_file_and_offset() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = support::directory();
     let disk = FakeDisk::default();
     let (mut writer, reader, _) = open(dir.path(), &disk).unwrap();
     let mut models = Models::new();
@@ -300,7 +300,7 @@ fn a_flipped_byte_in_what_was_synced_is_refused_with_file_and_offset() {
 
 #[test]
 fn a_missing_or_shortened_segment_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = support::directory();
     let disk = FakeDisk::default();
     let (mut writer, reader, _) = open(dir.path(), &disk).unwrap();
     for seq in 1..=60 {
@@ -325,7 +325,7 @@ fn a_missing_or_shortened_segment_is_refused() {
 
 #[test]
 fn a_failed_fsync_closes_the_log_and_loses_nothing_acknowledged() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = support::directory();
     for fail in 1..40 {
         let disk = FakeDisk::default();
         let (mut writer, reader, _) = open(dir.path(), &disk).unwrap();
@@ -357,7 +357,7 @@ fn a_failed_fsync_closes_the_log_and_loses_nothing_acknowledged() {
 fn a_failed_write_closes_the_log_unless_the_disk_is_full_and_nothing_was_written() {
     const EIO: i32 = 5;
     const ENOSPC: i32 = 28;
-    let dir = tempfile::tempdir().unwrap();
+    let dir = support::directory();
     for (bytes, number) in
         [(0, ENOSPC), (1, ENOSPC), (200, ENOSPC), (0, EIO), (40_000, ENOSPC), (12_345, EIO)]
     {
@@ -394,7 +394,7 @@ fn a_failed_write_closes_the_log_unless_the_disk_is_full_and_nothing_was_written
 #[test]
 fn what_a_value_holds_cannot_pass_for_a_part_of_the_log() {
     // The content of a whole log, headers and all, written into a value of another one.
-    let dir = tempfile::tempdir().unwrap();
+    let dir = support::directory();
     let disk = FakeDisk::default();
     let (mut writer, _, _) = open(dir.path(), &disk).unwrap();
     writer.append(&[entry(1, b"inner")]).unwrap();
@@ -420,7 +420,7 @@ fn what_a_value_holds_cannot_pass_for_a_part_of_the_log() {
 
 #[test]
 fn a_batch_too_large_is_refused_and_leaves_no_trace() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = support::directory();
     let disk = FakeDisk::default();
     let (mut writer, _, _) = open(dir.path(), &disk).unwrap();
     let max = writer.batch_bytes_max() as usize;

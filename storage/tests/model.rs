@@ -287,8 +287,8 @@ fn live(dir: &Path, seed: u64) {
 
 #[test]
 fn a_store_is_what_the_model_says_through_random_lives() {
-    for seed in seeds(40) {
-        let dir = tempfile::tempdir().unwrap();
+    for seed in seeds(30) {
+        let dir = support::directory();
         let path = dir.path().to_path_buf();
         if let Err(panic) = std::panic::catch_unwind(|| live(&path, seed)) {
             eprintln!("replay with SEED={seed}");

@@ -1,5 +1,7 @@
 //! The store as a server uses it: log, trees, seal, trim, install, drop, reopen.
 
+mod support;
+
 use bytes::Bytes;
 use std::path::Path;
 use storage::{Change, Error, LogId, Opened, Options, Read, Record, Store, Tag, inspect};
@@ -40,7 +42,7 @@ fn write(store: &mut Opened, partition: u16, seq: u64, value: &[u8]) {
 
 #[test]
 fn entries_and_values_come_back_after_a_reopen() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = support::directory();
     let mut store = open(dir.path());
     let large = vec![9; 9_000];
     for seq in 1..=10 {
@@ -75,7 +77,7 @@ fn entries_and_values_come_back_after_a_reopen() {
 
 #[test]
 fn sealed_partitions_let_the_log_be_trimmed_and_its_files_be_used_again() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = support::directory();
     let mut store = open(dir.path());
     for seq in 1..=2_000 {
         write(&mut store, 1, seq, &[1; 1_000]);
@@ -101,7 +103,7 @@ fn sealed_partitions_let_the_log_be_trimmed_and_its_files_be_used_again() {
 
 #[test]
 fn a_pin_holds_the_log() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = support::directory();
     let mut store = open(dir.path());
     write(&mut store, 1, 1, b"one");
     store.reader.pin(1, 1);
@@ -119,7 +121,7 @@ fn a_pin_holds_the_log() {
 #[test]
 fn a_staged_tree_replaces_the_old_one_or_not_at_all() {
     for step in 0..4 {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = support::directory();
         let mut store = open(dir.path());
         write(&mut store, 5, 1, b"old");
         let generation = store.trees.stage(5).unwrap();
@@ -159,7 +161,7 @@ fn a_staged_tree_replaces_the_old_one_or_not_at_all() {
 
 #[test]
 fn a_dropped_partition_begins_anew() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = support::directory();
     let mut store = open(dir.path());
     write(&mut store, 7, 1, b"one");
     store.trees.seal(7, b"state").unwrap();
@@ -181,7 +183,7 @@ fn a_dropped_partition_begins_anew() {
 
 #[test]
 fn a_snapshot_stays_while_writes_flushes_and_compactions_go_on() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = support::directory();
     let mut store = open(dir.path());
     for seq in 1..=100 {
         write(&mut store, 1, seq, b"before");

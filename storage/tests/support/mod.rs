@@ -247,3 +247,9 @@ pub(crate) fn seeds(default: u64) -> std::ops::Range<u64> {
     let count = std::env::var("SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(default);
     start.map_or(0..count, |s: u64| s..s + 1)
 }
+
+/// A directory for a store, in memory where there is such a place: the tests sync often, and what a
+/// disk would keep is tested with [`FakeDisk`].
+pub(crate) fn directory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
