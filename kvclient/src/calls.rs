@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::client::Client;
 use crate::error::Error;
-use crate::limits::{LINK_SILENT_FOR, TRY_FOR};
+use crate::limits::{LINK_SILENT_FOR, REFRESH_ANSWERS_SILENCE, TRY_FOR};
 use crate::link::Link;
 use crate::peer::Peer;
 use crate::retry::{Next, Progress, Refresh, Tried};
@@ -28,7 +28,7 @@ impl Client {
         let mut progress = Progress::read();
         loop {
             let left = patience.saturating_sub(clock::time().since(started));
-            let told = timeout(left, self.router().refresh(Epoch::default(), None)).await;
+            let told = timeout(left, self.router().refresh(Epoch::default(), None, 1)).await;
             let (reason, over) = match told {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(reason)) => (reason, false),
@@ -91,9 +91,9 @@ impl Client {
         let refreshing = async {
             match refresh {
                 Refresh::No => {}
-                Refresh::Maybe => router.refresh_if_due(ours, server).await,
+                Refresh::Maybe => router.refresh_if_due(ours, None, 1).await,
                 // Whether it worked shows in the next try.
-                Refresh::Certainly => drop(router.refresh(ours, server).await),
+                Refresh::Certainly => drop(router.refresh(ours, server, 1).await),
             }
         };
         if timeout(self.left(started), refreshing).await.is_err() {
@@ -166,7 +166,11 @@ impl Client {
     ) -> Option<String> {
         let router = self.router();
         let seen = router.route().view.number;
-        let _ = timeout(self.left(started), router.refresh_if_due(seen, Some(peer.address()))).await;
+        let _ = timeout(
+            self.left(started),
+            router.refresh_if_due(seen, Some(peer.address()), REFRESH_ANSWERS_SILENCE),
+        )
+        .await;
         let route = router.route();
         let now = route.coordinator(target)?.address();
         (now != peer.address()).then(|| now.to_owned())

@@ -31,7 +31,13 @@ pub(crate) use show::{bytes_shown, elapsed_shown};
 /// Runs the program with the arguments of the process.
 #[must_use]
 pub fn main() -> ExitCode {
-    let args = match Args::try_parse_from(args::family_spelling(std::env::args_os())) {
+    run(std::env::args_os())
+}
+
+/// Runs the program with the given arguments, its name first, on the calling thread until it ends.
+#[must_use]
+pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let args = match Args::try_parse_from(args::family_spelling(args)) {
         Ok(args) => args,
         Err(error) => {
             let _ = error.print();
@@ -65,8 +71,10 @@ fn report(failure: &Failure) -> ExitCode {
 fn one_shot(session: &mut Session, program: Program) -> Result<(), Failure> {
     let runtime = runtime(false)?;
     let mut out = io::stdout().lock();
-    runtime.block_on(run_program(session, program, &mut out))?;
-    out.flush().map_err(Failure::output)
+    let result = runtime.block_on(run_program(session, program, &mut out));
+    // A thread may still wait for standard input; the end of the process does not wait for it.
+    runtime.shutdown_background();
+    result.and_then(|()| out.flush().map_err(Failure::output))
 }
 
 /// Runs one of the commands that a process or a shell line may name.
@@ -87,6 +95,9 @@ async fn run_command(session: &mut Session, command: Command, out: &mut dyn Writ
     let Command::Program(words) = command else { return session.run(command, out).await };
     let words = std::iter::once(OsString::from("kvclient")).chain(words);
     match Args::try_parse_from(words) {
+        Ok(Args { program: Some(Program::Import(args)), .. }) if args.reads_stdin() => {
+            Err(Failure::usage("standard input holds the commands; name a file"))
+        }
         Ok(Args { program: Some(program), .. }) => Box::pin(run_program(session, program, out)).await,
         Ok(_) => Ok(()),
         Err(error) if error.use_stderr() => Err(Failure::usage(error.to_string())),

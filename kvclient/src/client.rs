@@ -12,6 +12,7 @@ use common::time::WallTime;
 use common::view::View;
 
 use crate::error::Error;
+use crate::limits::REFRESH_ANSWERS_THOROUGH;
 use crate::numbers::Numbers;
 use crate::options::Options;
 use crate::retry::Progress;
@@ -75,7 +76,7 @@ impl Client {
     /// [`Error::Unavailable`] when no server tells its view.
     pub async fn refresh_view(&self) -> Result<Arc<View>, Error> {
         let router = &self.shared.router;
-        let refreshed = router.refresh(self.view().number, None).await;
+        let refreshed = router.refresh(self.view().number, None, REFRESH_ANSWERS_THOROUGH).await;
         refreshed.map_err(|reason| Error::Unavailable { tried: router.addresses(None), reason })?;
         Ok(self.view())
     }

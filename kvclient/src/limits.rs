@@ -34,11 +34,18 @@ pub(crate) const LINK_SILENT_FOR: Duration = Duration::from_secs(5);
 /// A server that has not told its view for this long is not waited for: the next one is asked beside it.
 pub(crate) const REFRESH_STAGGER: Duration = Duration::from_millis(150);
 
-/// Servers that have no newer view, after which a refresh ends.
-pub(crate) const REFRESH_ANSWERS_MAX: usize = 3;
+/// Servers without a newer view after which a refresh ends that was asked for in so many words.
+pub(crate) const REFRESH_ANSWERS_THOROUGH: usize = 3;
 
-/// A refresh that brought nothing new stands for others that would begin within this time.
-pub(crate) const REFRESH_PAUSE: Duration = Duration::from_millis(20);
+/// Servers without a newer view after which a refresh ends when a coordinator is silent: it and another one.
+pub(crate) const REFRESH_ANSWERS_SILENCE: usize = 2;
+
+/// After a refresh between two tries, no other one is begun for this long; twice as long after each that brought
+/// nothing new.
+pub(crate) const REFRESH_PAUSE_FIRST: Duration = Duration::from_millis(20);
+
+/// The longest such time. It is what a client may lose after a fail-over.
+pub(crate) const REFRESH_PAUSE_MAX: Duration = Duration::from_millis(160);
 
 /// The wait before the second try, before jitter; it doubles with each further one.
 pub(crate) const BACKOFF_FIRST: Duration = Duration::from_millis(2);

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use common::clock;
@@ -13,10 +14,11 @@ use common::messages::{Reply, Request};
 use common::ring::Partitions;
 use common::time::Time;
 use common::view::{ServerState, View};
+use serde::Deserialize;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::limits::{REFRESH_ANSWERS_MAX, REFRESH_PAUSE, REFRESH_STAGGER};
+use crate::limits::{REFRESH_PAUSE_FIRST, REFRESH_PAUSE_MAX, REFRESH_STAGGER};
 use crate::peer::Peer;
 
 /// What a request is about.
@@ -62,6 +64,8 @@ pub(crate) struct Router {
 struct LastRefresh {
     count: u64,
     ended: Time,
+    /// Before the next one that need not be.
+    pause: Duration,
     result: Result<(), String>,
 }
 
@@ -79,7 +83,12 @@ impl Router {
             route: RwLock::default(),
             peers: Mutex::default(),
             refreshing: tokio::sync::Mutex::new(()),
-            last: Mutex::new(LastRefresh { count: 0, ended: Time::default(), result: Ok(()) }),
+            last: Mutex::new(LastRefresh {
+                count: 0,
+                ended: Time::default(),
+                pause: REFRESH_PAUSE_FIRST,
+                result: Ok(()),
+            }),
         }
     }
 
@@ -95,9 +104,14 @@ impl Router {
         Arc::clone(peer)
     }
 
-    /// Asks for a view newer than `seen`, at `hint` first. An error when no server could tell a view; that there
-    /// is no newer one is none.
-    pub(crate) async fn refresh(&self, seen: Epoch, hint: Option<&str>) -> Result<(), String> {
+    /// Asks for a view newer than `seen`, at `hint` first, and ends after `answers` servers that have none. An
+    /// error when no server could tell a view; that there is no newer one is none.
+    pub(crate) async fn refresh(
+        &self,
+        seen: Epoch,
+        hint: Option<&str>,
+        answers: usize,
+    ) -> Result<(), String> {
         let before = self.last().count;
         let _turn = self.refreshing.lock().await;
         if self.route().view.number > seen {
@@ -107,19 +121,21 @@ impl Router {
         if last.count != before {
             return last.result;
         }
-        let result = self.ask_for_view(seen, hint).await;
-        let ended = clock::time();
-        let count = before + 1;
+        let result = self.ask_for_view(seen, hint, answers).await;
+        let newer = self.route().view.number > seen;
+        let pause = if newer { REFRESH_PAUSE_FIRST } else { (last.pause * 2).min(REFRESH_PAUSE_MAX) };
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) =
-            LastRefresh { count, ended, result: result.clone() };
+            LastRefresh { count: before + 1, ended: clock::time(), pause, result: result.clone() };
         result
     }
 
-    /// As [`refresh`](Self::refresh), unless that was done a moment ago.
-    pub(crate) async fn refresh_if_due(&self, seen: Epoch, hint: Option<&str>) {
-        if clock::time().since(self.last().ended) >= REFRESH_PAUSE {
+    /// As [`refresh`](Self::refresh), unless that was done a moment ago: a view is large, and while a cluster
+    /// repairs itself many clients look for the next one.
+    pub(crate) async fn refresh_if_due(&self, seen: Epoch, hint: Option<&str>, answers: usize) {
+        let LastRefresh { ended, pause, .. } = self.last();
+        if clock::time().since(ended) >= pause {
             // Whether it brought a newer view shows in the next try.
-            let _ = self.refresh(seen, hint).await;
+            let _ = self.refresh(seen, hint, answers).await;
         }
     }
 
@@ -138,7 +154,7 @@ impl Router {
     }
 
     /// Asks one server after the other, without waiting long for any of them.
-    async fn ask_for_view(&self, seen: Epoch, hint: Option<&str>) -> Result<(), String> {
+    async fn ask_for_view(&self, seen: Epoch, hint: Option<&str>, enough: usize) -> Result<(), String> {
         let mut addresses = self.addresses(hint).into_iter();
         let mut asked = JoinSet::new();
         let mut answers = 0;
@@ -146,14 +162,13 @@ impl Router {
         loop {
             if let Some(address) = addresses.next() {
                 let peer = self.peer(&address);
-                asked.spawn(async move { view_of(&peer).await });
+                asked.spawn(async move { view_of(&peer, seen).await });
             }
             match timeout(REFRESH_STAGGER, asked.join_next()).await {
                 Ok(Some(Ok(Ok(view)))) => {
-                    let newer = view.number > seen;
-                    self.adopt(view);
                     answers += 1;
-                    if newer || answers >= REFRESH_ANSWERS_MAX {
+                    let newer = view.map(|view| self.adopt(view)).is_some();
+                    if newer || answers >= enough {
                         return Ok(());
                     }
                 }
@@ -201,16 +216,30 @@ impl Router {
     }
 }
 
-/// A server's view.
-async fn view_of(peer: &Peer) -> Result<View, String> {
+/// A server's view, if it is newer than `seen`.
+async fn view_of(peer: &Peer, seen: Epoch) -> Result<Option<View>, String> {
     let address = peer.address();
-    let told = match peer.ask(Request::View {}).await {
+    let json = match peer.ask(Request::View {}).await {
         Ok(Reply::View { json }) => json,
         Ok(Reply::Busy { reason } | Reply::Refused { reason }) => return Err(format!("{address}: {reason}")),
         Ok(other) => return Err(format!("{address}: asked for its view, it answered {other:?}")),
         Err(reason) => return Err(format!("{address}: {reason}")),
     };
-    let view: View = serde_json::from_slice(&told).map_err(|error| format!("{address}: {error}"))?;
-    view.check().map_err(|error| format!("{address}: {error}"))?;
-    Ok(view)
+    decoded(&json, seen).map_err(|reason| format!("{address}: its view cannot be used: {reason}"))
+}
+
+/// The number alone: reading a whole view costs much more than passing over it.
+#[derive(Deserialize)]
+struct Numbered {
+    number: Epoch,
+}
+
+fn decoded(json: &[u8], seen: Epoch) -> Result<Option<View>, String> {
+    let Numbered { number } = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+    if number <= seen {
+        return Ok(None);
+    }
+    let view: View = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+    view.check().map_err(|error| error.to_string())?;
+    Ok(Some(view))
 }

@@ -17,7 +17,7 @@ use crate::transfer::{ExportArgs, ImportArgs};
 ///
 /// Without a command it opens a shell; with standard input not a terminal it runs the lines that it reads.
 #[derive(Debug, Parser)]
-#[command(name = "kvclient", version, disable_help_subcommand = true, after_help = help::overview())]
+#[command(name = "kvclient", version, disable_help_subcommand = true, after_help = help::for_process())]
 pub(super) struct Args {
     /// Any servers of the cluster, as a list with commas or repeated
     #[arg(

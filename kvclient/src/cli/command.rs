@@ -75,7 +75,7 @@ impl Command {
             return Ok(Self::Nothing);
         }
         let entry = find(&name.text())?;
-        let program = matches!(entry.names[0], "import" | "export" | "bench");
+        let program = entry.is_program();
         if !program && matches!(words, [only] if only.is("--help")) {
             return Ok(Self::Help { command: Some(entry) });
         }

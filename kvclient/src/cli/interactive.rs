@@ -62,6 +62,10 @@ pub(super) fn run(session: &mut Session) -> Result<(), Failure> {
 /// Runs a command until it is done or Ctrl-C is pressed.
 async fn interruptible(session: &mut Session, command: Command) -> Result<(), Failure> {
     let mut out = io::stdout();
+    // An import looks for Ctrl-C itself, to save how far it came.
+    if matches!(&command, Command::Program(words) if words.first().is_some_and(|name| name == "import")) {
+        return run_command(session, command, &mut out).await;
+    }
     tokio::select! {
         done = run_command(session, command, &mut out) => done?,
         _ = tokio::signal::ctrl_c() => {

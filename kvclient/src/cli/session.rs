@@ -85,7 +85,7 @@ impl Session {
                 self.log.set(level)?;
                 print(out, &format!("log level {level}\n"))
             }
-            Command::Help { command: None } => print(out, &(help::overview() + "\n")),
+            Command::Help { command: None } => print(out, &help::overview()),
             Command::Help { command: Some(entry) } => print(out, &help::explain(entry)),
         }
     }

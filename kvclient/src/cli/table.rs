@@ -99,6 +99,13 @@ pub(super) const TABLE: &[Entry] = &[
     Entry { names: &["quit", "exit"], words: "", what: "leave the shell", more: "" },
 ];
 
+impl Entry {
+    /// It takes arguments like a process: import, export, bench.
+    pub(super) fn is_program(&self) -> bool {
+        matches!(self.names[0], "import" | "export" | "bench")
+    }
+}
+
 impl PartialEq for Entry {
     fn eq(&self, other: &Self) -> bool {
         self.names == other.names

@@ -324,7 +324,7 @@ async fn a_scan_finds_everything_by_partition_and_key() {
 #[tokio::test]
 async fn a_cluster_without_servers_is_connected_to_and_waited_for() {
     let fake = Fake::start(|_| done()).await;
-    let client = fake.client(50).await;
+    let client = fake.client(500).await;
     assert!(matches!(client.put("k", "v").await, Err(Error::Unavailable { .. })));
     assert!(client.scan("").next().await.is_err());
     fake.set_view(view(1, &[&fake.address], 0));

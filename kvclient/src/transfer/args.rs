@@ -1,6 +1,6 @@
 //! The arguments of `import` and `export`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -23,6 +23,13 @@ pub(crate) struct ImportArgs {
     /// Pass over malformed lines instead of stopping; they are told and counted
     #[arg(long)]
     pub(super) skip_bad: bool,
+}
+
+impl ImportArgs {
+    /// It reads standard input.
+    pub(crate) fn reads_stdin(&self) -> bool {
+        self.file == Path::new("-")
+    }
 }
 
 /// `kvclient export`.
