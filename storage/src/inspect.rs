@@ -63,7 +63,7 @@ pub fn inspect(dir: &Path) -> Result<Inspection, Error> {
         let (mut keys, mut bytes) = (0, 0);
         if let Some(tree) = tree {
             (recovered.applied, recovered.state) = tree.sealed_state()?;
-            (keys, bytes) = (tree.count_keys()?, tree.disk_bytes());
+            (keys, bytes) = (tree.count_keys()?, tree.disk_bytes()?);
         }
         check(&common, partition, &logs[&partition], &recovered, tree.is_some())?;
         partitions.push(PartitionInspection {

@@ -60,8 +60,9 @@ impl Store {
             opened.shared.set_applied(*partition, log.generation, recovered.applied.seq);
         }
         remove_unnamed(&common, &folders, &logs)?;
-        let seqno = trees.values().map(|(_, tree)| tree.persisted_seqno()).max().unwrap_or(0);
-        common.seqno.fetch_max(seqno + 1);
+        for (_, tree) in trees.values() {
+            common.seqno.fetch_max(tree.next_seqno()?);
+        }
         let found = found(trees, &logs, &recovered);
         let trees = Trees::new(options, Arc::clone(&opened.shared), common, found)?;
         Ok(Opened { log: opened.writer, reader: opened.reader, trees, recovered })

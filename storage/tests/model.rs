@@ -76,6 +76,13 @@ fn random_change(random: &mut fastrand::Rng) -> Change {
     Change::Put { key, value: Bytes::from(vec![random.u8(..); length]) }
 }
 
+/// Like `assert_eq`, without the values in the message.
+fn same(found: &[(Bytes, Bytes)], expected: &[(Bytes, Bytes)], partition: u16) {
+    let different = found.iter().zip(expected).find(|(f, e)| f != e).map(|(f, e)| (&f.0, &e.0));
+    let lengths = (found.len(), expected.len());
+    assert!(found == expected, "partition {partition}: {lengths:?} found and expected, {different:?}");
+}
+
 impl World {
     fn sync(&mut self) {
         self.store.log.sync().unwrap();
@@ -203,7 +210,7 @@ impl World {
                 break;
             }
         }
-        assert_eq!(found, expected, "partition {partition}");
+        same(&found, &expected, partition);
         for i in 0..60 {
             let key = Bytes::from(format!("k{i}"));
             let value = expected.iter().find(|(k, _)| *k == key).map(|(_, v)| v.clone());
@@ -219,7 +226,7 @@ impl World {
                 break;
             }
         }
-        assert_eq!(pairs, expected);
+        same(&pairs, &expected, partition);
     }
 
     /// What a server does at its start: checks what was found and replays the log.

@@ -27,5 +27,5 @@ pub(crate) use format::{Position, u32_at, u64_at};
 pub(crate) use index::{PartitionLog, next_grown, next_staged};
 pub use reader::LogReader;
 pub(crate) use recovery::{list_segments, open, replay};
-pub(crate) use shared::LogShared;
+pub(crate) use shared::{LogShared, hold};
 pub use writer::LogWriter;

@@ -35,7 +35,7 @@ impl LogReader {
             let (places, segments, base) = {
                 let state = self.shared.read();
                 let Some(log) = state.index.get(partition) else { return Ok(Read::Entries(Vec::new())) };
-                let Some(skip) = from.checked_sub(log.base.seq + 1) else {
+                let Some(skip) = from.max(1).checked_sub(log.base.seq + 1) else {
                     return Ok(Read::Trimmed { base: log.base });
                 };
                 let skip = usize::try_from(skip).unwrap_or(usize::MAX).min(log.places.len());
@@ -48,10 +48,10 @@ impl LogReader {
                 };
                 (places, segments, log.base)
             };
-            match read_places(partition, from, max_bytes, &places, &segments) {
+            match read_places(partition, from.max(1), max_bytes, &places, &segments) {
                 Ok(entries) => return Ok(Read::Entries(entries)),
                 // Cut or trimmed while it was read: look again.
-                Err(Error::Damaged { .. }) if self.changed(partition, from, &places, base) => {}
+                Err(Error::Damaged { .. }) if self.changed(partition, from.max(1), &places, base) => {}
                 Err(error) => return Err(error),
             }
         }

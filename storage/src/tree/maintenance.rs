@@ -1,23 +1,27 @@
 //! What runs beside the server's threads: one thread flushes, trims the log and makes spare
 //! segments, another compacts (a large compaction must not hold flushes up).
 //!
-//! A failed job is told in [`Maintenance::failure`] and, for a full disk, tried again at each tick:
-//! the memtable stays in memory and its entries stay in the log, so nothing is lost meanwhile.
+//! A job that fails is told in [`Maintenance::failure`] until it succeeds; a flush is tried again at
+//! each tick: the memtable stays in memory and its entries in the log, so nothing is lost meanwhile.
 
-use super::partition::{Common, PartitionTree};
+use super::{
+    hold,
+    partition::{Common, PartitionTree},
+};
 use crate::{
     Error,
     log::LogShared,
     options::{FLUSH_QUEUE_LEN_MAX, TICK_SECONDS},
 };
 use std::{
+    collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 pub(crate) enum Job {
@@ -25,6 +29,15 @@ pub(crate) enum Job {
     Spare,
     /// Nothing to do but to look at `stopping`.
     Wake,
+}
+
+/// Kinds of work that can fail.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Task {
+    Flush,
+    Compact,
+    Trim,
+    Spare,
 }
 
 /// Shared by the two threads and the trees' owner.
@@ -37,7 +50,7 @@ pub(crate) struct Maintenance {
     pub(crate) flushes: AtomicU64,
     pub(crate) queued: AtomicU64,
     stopping: AtomicBool,
-    failure: Mutex<Option<String>>,
+    failures: Mutex<BTreeMap<(Task, u16), String>>,
     retry: Mutex<Vec<Arc<PartitionTree>>>,
     jobs: Mutex<Sender<Job>>,
     compactions: Mutex<Sender<Option<Arc<PartitionTree>>>>,
@@ -60,7 +73,7 @@ impl Maintenance {
             flushes: AtomicU64::new(0),
             queued: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
-            failure: Mutex::new(None),
+            failures: Mutex::new(BTreeMap::new()),
             retry: Mutex::new(Vec::new()),
             jobs: Mutex::new(jobs),
             compactions: Mutex::new(compactions),
@@ -101,17 +114,25 @@ impl Maintenance {
         FLUSH_QUEUE_LEN_MAX.saturating_sub(self.queued.load(Ordering::Acquire) as usize)
     }
 
-    /// Why the last job failed, until one of its kind succeeds.
+    /// What failed and has not succeeded since.
     pub(crate) fn failure(&self) -> Option<String> {
-        hold(&self.failure).clone()
+        hold(&self.failures).values().next().cloned()
     }
 
+    #[allow(clippy::disallowed_methods, reason = "a thread of the shell; all others count its ticks")]
     fn run(&self, jobs: &Receiver<Job>) {
+        let tick = Duration::from_secs(TICK_SECONDS);
+        let mut next = Instant::now() + tick;
         while !self.stopping.load(Ordering::Acquire) {
-            match jobs.recv_timeout(Duration::from_secs(TICK_SECONDS)) {
+            match jobs.recv_timeout(next.saturating_duration_since(Instant::now())) {
                 Ok(job) => self.work(job),
-                Err(RecvTimeoutError::Timeout) => self.tick(),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let now = Instant::now();
+            if now >= next {
+                self.tick();
+                next = now + tick;
             }
         }
     }
@@ -146,8 +167,8 @@ impl Maintenance {
     }
 
     fn tidy(&self) {
-        self.report(self.log.prepare_spare());
-        self.report(self.log.trim());
+        self.report(Task::Spare, 0, self.log.prepare_spare());
+        self.report(Task::Trim, 0, self.log.trim());
         for dir in std::mem::take(&mut *hold(&self.common.trash)) {
             match std::fs::remove_dir_all(&dir) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
@@ -165,28 +186,22 @@ impl Maintenance {
             Job::Flush(tree) => {
                 self.queued.fetch_sub(1, Ordering::AcqRel);
                 self.flush(tree);
-                self.report(self.log.trim());
+                self.report(Task::Trim, 0, self.log.trim());
             }
-            Job::Spare => self.report(self.log.prepare_spare()),
+            Job::Spare => self.report(Task::Spare, 0, self.log.prepare_spare()),
             Job::Wake => {}
         }
     }
 
     fn flush(&self, tree: Arc<PartitionTree>) {
-        match self.flush_tree(&tree) {
-            Ok(()) => {
-                self.flushes.fetch_add(1, Ordering::AcqRel);
-                drop(hold(&self.compactions).send(Some(tree)));
-            }
-            Err(error) => {
-                let again = matches!(error, Error::DiskFull { .. });
-                self.report(Err(error));
-                if again {
-                    hold(&self.retry).push(tree);
-                } else {
-                    tree.jobs.fetch_sub(1, Ordering::AcqRel);
-                }
-            }
+        let result = self.flush_tree(&tree);
+        let done = result.is_ok();
+        self.report(Task::Flush, tree.partition, result);
+        if done {
+            self.flushes.fetch_add(1, Ordering::AcqRel);
+            drop(hold(&self.compactions).send(Some(tree)));
+        } else {
+            hold(&self.retry).push(tree);
         }
     }
 
@@ -208,24 +223,22 @@ impl Maintenance {
     }
 
     fn compact(&self, tree: &PartitionTree) {
-        match tree.compact() {
-            Ok(_) => {}
-            Err(error) => self.report(Err(error)),
-        }
+        self.report(Task::Compact, tree.partition, tree.compact());
         tree.jobs.fetch_sub(1, Ordering::AcqRel);
+        // `due` leaves a busy tree out: now it may be named.
+        self.flushes.fetch_add(1, Ordering::AcqRel);
     }
 
-    fn report(&self, result: Result<(), Error>) {
-        let Err(error) = result else { return };
+    fn report(&self, task: Task, partition: u16, result: Result<(), Error>) {
+        let mut failures = hold(&self.failures);
+        let Err(error) = result else {
+            failures.remove(&(task, partition));
+            return;
+        };
         let text = error.to_string();
-        let mut failure = hold(&self.failure);
-        if failure.as_ref() != Some(&text) {
+        if failures.get(&(task, partition)) != Some(&text) {
             tracing::error!("storage maintenance: {text}");
-            *failure = Some(text);
+            failures.insert((task, partition), text);
         }
     }
-}
-
-pub(crate) fn hold<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -17,18 +17,18 @@ mod reader;
 mod snapshot;
 mod stage;
 
+use crate::log::hold;
 use crate::{
     Change, Error, LogId, Options,
     log::{LogShared, Position, next_grown},
 };
 use bytes::Bytes;
 use maintenance::{Job, Maintenance, Queues};
-pub(crate) use partition::{Common, PartitionTree, folder_name, parse_folder};
+pub(crate) use partition::{Common, PartitionTree, folder_name, parse_folder, sync_dir};
 pub use reader::{Page, TreeReader};
 pub use snapshot::{Chunk, Snapshot};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::Path,
     sync::{Arc, atomic::Ordering},
     thread::JoinHandle,
 };
@@ -71,6 +71,8 @@ pub struct Trees {
     reader: TreeReader,
     slots: BTreeMap<u16, Slot>,
     staged: BTreeMap<u16, stage::Stage>,
+    /// The last generation that [`Self::stage`] gave out.
+    last_staged: BTreeMap<u16, u32>,
     /// Partitions whose memtable is over its size.
     full: BTreeSet<u16>,
     /// What `due` has seen of the maintenance's signs of change.
@@ -120,6 +122,7 @@ impl Trees {
             reader,
             slots,
             staged: BTreeMap::new(),
+            last_staged: BTreeMap::new(),
             full: BTreeSet::new(),
             seen: u64::MAX,
         })
@@ -215,7 +218,7 @@ impl Trees {
     pub fn seal(&mut self, partition: u16, state: &[u8]) -> Result<(), Error> {
         let log = Position(self.log.appended.load(Ordering::Acquire));
         let (slot, tree) = self.slot(partition)?;
-        tree.seal(slot.applied, state, log);
+        tree.seal(slot.applied, state, log)?;
         slot.sealed = slot.applied;
         slot.changed = None;
         self.full.remove(&partition);
@@ -287,13 +290,12 @@ impl Trees {
         self.maintenance.send(Job::Wake);
     }
 
-    /// Keys (approximate) and bytes of a partition's tree.
+    /// Keys (approximate) and bytes of a partition's tree; zeros when it is not there or damaged.
     #[must_use]
     pub fn statistics(&self, partition: u16) -> Statistics {
-        self.tree(partition).map_or_else(Statistics::default, |tree| Statistics {
-            keys: tree.approximate_keys(),
-            bytes: tree.disk_bytes(),
-        })
+        let Some(tree) = self.tree(partition) else { return Statistics::default() };
+        let (keys, bytes) = (tree.approximate_keys(), tree.disk_bytes());
+        Statistics { keys: keys.unwrap_or(0), bytes: bytes.unwrap_or(0) }
     }
 
     /// Bytes that the disk has left for this process.
@@ -301,9 +303,7 @@ impl Trees {
     /// # Errors
     /// [`Error::Io`].
     pub fn free_bytes(&self) -> Result<u64, Error> {
-        let stat = rustix::fs::statvfs(&self.common.dir)
-            .map_err(|e| Error::io("ask for the room on", &self.common.dir, e.into()))?;
-        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+        partition::free_bytes(&self.common.dir)
     }
 
     /// Whether the disk has more left than its reserve. Below it the server should refuse writes:
@@ -315,8 +315,8 @@ impl Trees {
         Ok(self.free_bytes()? > self.options.reserve_bytes)
     }
 
-    /// What the maintenance threads could not do last, if anything. A full disk heals by itself
-    /// once there is room; anything else needs a person.
+    /// What the maintenance threads cannot do at present, if anything; they try again each second.
+    /// A full disk heals by itself once there is room; anything else needs a person.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
         self.maintenance.failure()
@@ -357,8 +357,4 @@ impl Drop for Trees {
             drop(thread.join());
         }
     }
-}
-
-pub(crate) fn sync_dir(dir: &Path) -> Result<(), Error> {
-    std::fs::File::open(dir).and_then(|d| d.sync_all()).map_err(|e| Error::io("sync", dir, e))
 }

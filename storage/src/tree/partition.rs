@@ -4,7 +4,7 @@
 //! [`fence`], which turns a panic into an error. A panic may leave the tree's locks poisoned: then
 //! each later call fails the same way, for this tree only.
 
-use super::envelope;
+use super::{envelope, hold};
 use crate::{Error, LogId, SEPARATED_BYTES_MIN, log::Position, options::Options};
 use bytes::Bytes;
 use lsm_tree::{
@@ -54,6 +54,9 @@ pub(crate) struct Sealed {
     pub(crate) log: Position,
 }
 
+/// A flush of this many bytes needs about as many; the rest is for the tree's own small files.
+const FLUSH_EXTRA_BYTES: u64 = 1 << 20;
+
 pub(crate) struct PartitionTree {
     pub(crate) partition: u16,
     pub(crate) generation: u32,
@@ -76,6 +79,9 @@ pub(crate) struct PartitionTree {
 }
 
 pub(crate) type RawIterator = Box<dyn DoubleEndedIterator<Item = lsm_tree::IterGuardImpl> + Send>;
+
+/// Where the LSM tree keeps separated values.
+const BLOBS: &str = "blobs";
 
 pub(crate) fn folder_name(partition: u16, generation: u32) -> String {
     format!("{partition}-{generation}")
@@ -157,7 +163,7 @@ impl PartitionTree {
 
     fn insert(&self, key: &[u8], value: lsm_tree::Slice, kind: ValueType) -> u64 {
         let item = InternalValue::from_components(key, value, self.common.seqno.next(), kind);
-        self.active.lock().unwrap_or_else(PoisonError::into_inner).insert(item).1
+        hold(&self.active).insert(item).1
     }
 
     /// `key` with its first byte.
@@ -220,32 +226,42 @@ impl PartitionTree {
     }
 
     /// Ends the current memtable with the position and the state that belong to it.
-    pub(crate) fn seal(&self, applied: LogId, state: &[u8], log: Position) {
+    pub(crate) fn seal(&self, applied: LogId, state: &[u8], log: Position) -> Result<(), Error> {
         self.put(envelope::APPLIED_KEY, &envelope::encode_applied(applied));
         self.put(envelope::STATE_KEY, state);
-        self.rotate(Sealed { applied: Some(applied), log });
+        self.rotate(Sealed { applied: Some(applied), log })
     }
 
-    pub(crate) fn rotate(&self, sealed: Sealed) {
-        let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.tree.rotate_memtable().is_some() {
-            *active = self.tree.active_memtable();
-            self.sealed.lock().unwrap_or_else(PoisonError::into_inner).push(sealed);
+    pub(crate) fn rotate(&self, sealed: Sealed) -> Result<(), Error> {
+        let mut active = hold(&self.active);
+        let rotated = fence(&self.dir, self.partition, "end the memory table of", || {
+            let rotated = self.tree.rotate_memtable().is_some();
+            Ok(rotated.then(|| self.tree.active_memtable()))
+        })?;
+        if let Some(next) = rotated {
+            *active = next;
+            hold(&self.sealed).push(sealed);
         }
+        Ok(())
     }
 
     /// The memtables that the next flush writes.
     pub(crate) fn waiting(&self) -> Vec<Sealed> {
-        self.sealed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        hold(&self.sealed).clone()
     }
 
     /// Writes the waiting memtables to disk; `count` of [`Self::waiting`] are done with.
     pub(crate) fn flush(&self, count: usize) -> Result<(), Error> {
+        self.check_room(fence(&self.dir, self.partition, "look at", || {
+            Ok(self.tree.version_memtable_size_sum() + FLUSH_EXTRA_BYTES)
+        })?)?;
         fence(&self.dir, self.partition, "flush the tree in", || {
             let lock = self.tree.get_flush_lock();
             self.tree.flush(&lock, self.watermark())
         })?;
-        self.sealed.lock().unwrap_or_else(PoisonError::into_inner).drain(..count);
+        // The tree syncs its value files but not the folder that names them.
+        sync_dir(&self.dir.join(BLOBS))?;
+        hold(&self.sealed).drain(..count);
         // The version before the flush holds the memtables; without this until the next flush.
         fence(&self.dir, self.partition, "tidy the tree in", || {
             let watermark = self.watermark();
@@ -253,21 +269,28 @@ impl PartitionTree {
         })
     }
 
-    /// Merges the first level when it has too many runs; returns whether there was anything to do.
-    pub(crate) fn compact(&self) -> Result<bool, Error> {
-        if self.is_doomed() || self.tree.l0_run_count() < crate::FIRST_LEVEL_RUNS_MAX {
-            return Ok(false);
+    /// Merges the first level when it has too many runs.
+    pub(crate) fn compact(&self) -> Result<(), Error> {
+        if self.is_doomed() {
+            return Ok(());
         }
+        let runs = || Ok((self.tree.l0_run_count(), self.tree.disk_space()));
+        let (runs, bytes) = fence(&self.dir, self.partition, "look at", runs)?;
+        if runs < crate::FIRST_LEVEL_RUNS_MAX {
+            return Ok(());
+        }
+        self.check_room(bytes)?;
         let strategy =
             lsm_tree::compaction::Leveled::default().with_l0_threshold(crate::FIRST_LEVEL_RUNS_MAX as u8);
         fence(&self.dir, self.partition, "compact the tree in", || {
             self.tree.compact(Arc::new(strategy), self.watermark())
         })?;
-        Ok(true)
+        sync_dir(&self.dir.join(BLOBS))
     }
 
-    pub(crate) fn persisted_seqno(&self) -> u64 {
-        self.tree.get_highest_persisted_seqno().unwrap_or(0)
+    /// An attempt on a full disk would leave unfinished files behind and make it fuller.
+    fn check_room(&self, bytes: u64) -> Result<(), Error> {
+        if free_bytes(&self.dir)? < bytes { Err(Error::DiskFull { file: self.dir.clone() }) } else { Ok(()) }
     }
 
     /// Counts the caller's keys; reads the whole tree but for separated values.
@@ -284,12 +307,18 @@ impl PartitionTree {
         })
     }
 
-    pub(crate) fn approximate_keys(&self) -> u64 {
-        self.tree.approximate_len() as u64
+    /// Above every number that the tree's files hold, and 0 for an empty tree.
+    pub(crate) fn next_seqno(&self) -> Result<u64, Error> {
+        let highest = || Ok(self.tree.get_highest_persisted_seqno());
+        Ok(fence(&self.dir, self.partition, "look at", highest)?.map_or(0, |seqno| seqno + 1))
     }
 
-    pub(crate) fn disk_bytes(&self) -> u64 {
-        self.tree.disk_space()
+    pub(crate) fn approximate_keys(&self) -> Result<u64, Error> {
+        fence(&self.dir, self.partition, "look at", || Ok(self.tree.approximate_len() as u64))
+    }
+
+    pub(crate) fn disk_bytes(&self) -> Result<u64, Error> {
+        fence(&self.dir, self.partition, "look at", || Ok(self.tree.disk_space()))
     }
 
     /// The folder is to go when the last handle goes.
@@ -305,8 +334,18 @@ impl PartitionTree {
 impl Drop for PartitionTree {
     fn drop(&mut self) {
         if self.is_doomed() {
-            let mut trash = self.common.trash.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut trash = hold(&self.common.trash);
             trash.push(self.dir.clone());
         }
     }
+}
+
+pub(crate) fn sync_dir(dir: &Path) -> Result<(), Error> {
+    std::fs::File::open(dir).and_then(|d| d.sync_all()).map_err(|e| Error::io("sync", dir, e))
+}
+
+/// Bytes that the disk has left for this process.
+pub(crate) fn free_bytes(dir: &Path) -> Result<u64, Error> {
+    let stat = rustix::fs::statvfs(dir).map_err(|e| Error::io("ask for the room on", dir, e.into()))?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }

@@ -35,9 +35,11 @@ impl Trees {
     /// # Errors
     /// [`Error::Io`], [`Error::DiskFull`].
     pub fn stage(&mut self, partition: u16) -> Result<u32, Error> {
-        let before = self.staged.get(&partition).map(|s| s.tree.generation);
+        // Never a number again that a staging given up had: its folder may still be there.
+        let before = self.last_staged.entry(partition).or_default();
         let current = self.slots.get(&partition).map_or(0, |s| s.generation);
-        let generation = next_staged(current.max(before.unwrap_or(0)));
+        let generation = next_staged(current.max(*before));
+        *before = generation;
         self.staged.remove(&partition);
         let tree = Arc::new(PartitionTree::open(&self.common, partition, generation)?);
         sync_dir(&self.common.dir)?;
@@ -62,7 +64,7 @@ impl Trees {
             bytes = tree.put(&envelope::user_key(key), value);
         }
         if bytes > self.options.memtable_bytes {
-            tree.rotate(Sealed { applied: None, log: Position::default() });
+            tree.rotate(Sealed { applied: None, log: Position::default() })?;
             if tree.waiting().len() > STAGED_MEMTABLES_MAX {
                 self.maintenance.flush_tree(&tree)?;
             } else {
@@ -85,7 +87,7 @@ impl Trees {
         state: &[u8],
     ) -> Result<(), Error> {
         let tree = self.staging(partition, generation)?;
-        tree.seal(base, state, Position::default());
+        tree.seal(base, state, Position::default())?;
         self.maintenance.flush_tree(&tree)?;
         if let Some(stage) = self.staged.get_mut(&partition) {
             stage.base = Some(base);
