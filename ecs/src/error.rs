@@ -46,17 +46,12 @@ pub enum Error {
         found: String,
     },
     /// The state file is not what was written.
-    #[error(
-        "the state file {} is damaged: {what}; restore it from a backup, or copy {} over it (one view older; if a \
-         server has a newer view the ecs says so and makes none)",
-        path.display(),
-        previous.display()
-    )]
+    #[error("the state file {} is damaged: {what}; restore it from a backup{}", path.display(), or_previous(previous))]
     Damaged {
         /// The state file.
         path: PathBuf,
-        /// The version before it.
-        previous: PathBuf,
+        /// The version before it, if it is there.
+        previous: Option<PathBuf>,
         /// What is wrong with it.
         what: String,
     },
@@ -94,4 +89,13 @@ pub enum Error {
     /// The system does not give what every program needs.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
+}
+
+fn or_previous(previous: &Option<PathBuf>) -> String {
+    let Some(previous) = previous else { return String::new() };
+    let previous = previous.display();
+    format!(
+        ", or copy {previous} over it: that is one view older, and if a server has a newer view the ecs says so and \
+         makes none"
+    )
 }

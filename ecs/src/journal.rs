@@ -71,7 +71,10 @@ impl Directory {
     /// When the file is damaged, or missing beside an older version of it.
     pub fn load(&self) -> Result<Option<State>, Error> {
         let (path, previous) = (self.path.join(STATE), self.path.join(PREVIOUS));
-        let damaged = |what: String| Error::Damaged { path: path.clone(), previous: previous.clone(), what };
+        let damaged = |what: String| {
+            let previous = previous.exists().then(|| previous.clone());
+            Error::Damaged { path: path.clone(), previous, what }
+        };
         match fs::read(&path) {
             Ok(bytes) => read(&bytes).map(Some).map_err(damaged),
             Err(error) if error.kind() == io::ErrorKind::NotFound && previous.exists() => {

@@ -23,6 +23,10 @@ pub const PUSH_INTERVAL_MIN: Duration = Duration::from_millis(200);
 /// connects anew is not removed.
 pub const HEARTBEATS_AFTER_LINK_END: u32 = 3;
 
+/// Looks at all servers' silence in one heartbeat time. Each look costs a little for each server, and reports come
+/// from all of them.
+pub const LOOKS_PER_HEARTBEAT: u32 = 10;
+
 /// Stores of one server whose incarnations are remembered, to tell a late message from a disk that came back.
 pub const STORES_REMEMBERED_MAX: usize = 8;
 
@@ -41,6 +45,9 @@ pub const BARRED_DEAD_TIMES: u32 = 4;
 
 /// Connections at once: reports of the largest cluster, and as many again and more for people and programs.
 pub const CONNECTIONS_MAX: usize = 4096;
+
+/// After the system could give no connection, until it is asked for the next.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Until a new connection has said what it is.
 pub const FIRST_BYTES_WITHIN: Duration = Duration::from_secs(10);

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs::OpenOptions;
+use std::io::IsTerminal;
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -43,7 +44,10 @@ pub(crate) fn start(file: Option<&Path>, level: Level) -> Result<(), Error> {
     let log = tracing_subscriber::fmt().with_max_level(level.0).with_target(false);
     // Fails only where a log was begun before: then that one stays.
     let _ = match file {
-        None => log.with_writer(std::io::stderr).try_init(),
+        None => {
+            let colours = std::io::stderr().is_terminal();
+            log.with_writer(std::io::stderr).with_ansi(colours).try_init()
+        }
         Some(path) => {
             let opened = OpenOptions::new().create(true).append(true).open(path);
             let file = opened.map_err(|source| Error::LogFile { path: path.to_owned(), source })?;

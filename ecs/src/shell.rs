@@ -19,12 +19,13 @@ use common::ids::ClusterId;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::core::{Ecs, State};
 use crate::error::Error;
 use crate::journal::{Directory, Journal};
-use crate::limits::CONNECTIONS_MAX;
+use crate::limits::{ACCEPT_PAUSE, CONNECTIONS_MAX};
 use crate::options::Options;
 use driver::Driver;
 
@@ -114,7 +115,7 @@ async fn accept(listener: TcpListener, handle: &driver::Handle) {
             Err(error) => {
                 // Too many open files, for one: what is open must be closed before it is of use to go on.
                 warn!(%error, "cannot take a connection");
-                tokio::task::yield_now().await;
+                let _ = timeout(ACCEPT_PAUSE, std::future::pending::<()>()).await;
                 continue;
             }
         };

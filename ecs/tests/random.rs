@@ -137,7 +137,7 @@ impl World {
     }
 
     fn start(&mut self, server: ServerId) {
-        let new_store = self.random.u32(..20) == 0;
+        let new_store = self.random.u32(..10) == 0 && self.may_lose(server);
         let state = self.servers.get_mut(&server).unwrap();
         if state.running {
             return;
@@ -149,6 +149,18 @@ impl World {
         }
         state.said_hello = true;
         self.hello(server);
+    }
+
+    /// Some other living store has each partition: with all copies lost for good there is nothing left to test.
+    fn may_lose(&self, server: ServerId) -> bool {
+        let intact = |member: &Member| {
+            member.server != server && self.servers[&member.server].sender.store == member.store
+        };
+        self.disk
+            .view
+            .assignments
+            .iter()
+            .all(|now| now.in_sync.iter().filter(|member| intact(member)).count() > 1)
     }
 
     fn hello(&mut self, server: ServerId) {
@@ -204,7 +216,7 @@ impl World {
             6 if running => self.hello(server),
             7 if running => self.coordinate(server, true),
             8 if running && self.random.u32(..4) == 0 => self.report(server, ServerReport::Leave {}),
-            9 if running && self.random.u32(..4) == 0 => {
+            9 if running && self.random.u32(..4) == 0 && self.may_lose(server) => {
                 self.report(server, ServerReport::StoreFailed { reason: String::new() });
                 let state = self.servers.get_mut(&server).unwrap();
                 state.running = false;

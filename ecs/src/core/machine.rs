@@ -29,7 +29,9 @@ use super::peers::{Complaints, Peer};
 use super::planner::Target;
 use super::state::State;
 use super::{rules, summary};
-use crate::limits::{BARRED_DEAD_TIMES, HANDOVERS_PER_VIEW_MAX, JOINING_PER_SERVER_MAX, VIEW_INTERVAL_MIN};
+use crate::limits::{
+    BARRED_DEAD_TIMES, HANDOVERS_PER_VIEW_MAX, JOINING_PER_SERVER_MAX, LOOKS_PER_HEARTBEAT, VIEW_INTERVAL_MIN,
+};
 
 /// What can be set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,6 +181,8 @@ pub struct Ecs {
     quiet_until: Time,
     /// The quiet time has not ended at the last step.
     was_quiet: bool,
+    /// When the servers are looked at next for silence.
+    look_at: Time,
     /// When the last step wanted the next one: much later is a pause of our own.
     expected: Option<Time>,
     /// A server has this newer view.
@@ -215,6 +219,7 @@ impl Ecs {
             handed_over_at: None,
             quiet_until: now + config.timers.quiet,
             was_quiet: true,
+            look_at: now,
             expected: None,
             behind: None,
             effects: Vec::new(),
@@ -326,6 +331,10 @@ impl Ecs {
         let quiet = now < self.quiet_until;
         self.wanted |= self.was_quiet && !quiet;
         self.was_quiet = quiet;
+        if now < self.look_at {
+            return;
+        }
+        self.look_at = now + timers.heartbeat / LOOKS_PER_HEARTBEAT;
         let changed = newest.view.servers.iter().any(|(server, info)| {
             let Some(peer) = self.peers.get(server) else { return false };
             if info.state == ServerState::Down {

@@ -31,7 +31,10 @@ pub(super) fn status(
             |server: &ServerId| view.servers.get(server).is_some_and(|info| info.state != ServerState::Down);
         assignment.in_sync.iter().filter(|member| up(&member.server)).count()
     };
-    let under = view.assignments.iter().filter(|assignment| living(assignment) < config.copies);
+    // As many copies as servers, where there are fewer; one that is down is still missed.
+    let members = view.servers.values().filter(|info| info.state != ServerState::Leaving).count();
+    let wanted = config.copies.min(members);
+    let under = view.assignments.iter().filter(|assignment| living(assignment) < wanted);
     ClusterStatus {
         cluster: view.cluster,
         view: view.number,

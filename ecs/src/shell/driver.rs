@@ -185,7 +185,7 @@ impl Driver {
                 Effect::Refused { sender, refusal } => self.on_refused(sender, refusal),
             }
         }
-        if *self.view.borrow() != *self.ecs.view() {
+        if self.view.borrow().number != self.ecs.view().number {
             self.view.send_replace(self.ecs.view().clone());
         }
     }

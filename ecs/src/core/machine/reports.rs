@@ -27,6 +27,8 @@ impl Ecs {
             return;
         }
         peer.hear(now);
+        let info = self.durable.view.servers.get(&sender.server);
+        self.wanted |= info.is_some_and(|info| info.state == ServerState::Down);
         self.notice_return(now);
         match report {
             ServerReport::Hello { .. } => unreachable!("taken above"),
