@@ -46,7 +46,7 @@ pub struct PartitionInspection {
 /// [`Error::InUse`] when a server has it open, [`Error::Damaged`], [`Error::Io`].
 pub fn inspect(dir: &Path) -> Result<Inspection, Error> {
     std::fs::metadata(dir).map_err(|e| Error::io("inspect", dir, e))?;
-    let _lock = Lock::take(dir)?;
+    let lock = Arc::new(Lock::take(dir)?);
     let options = Options { cache_bytes: 1 << 20, ..Options::default() };
     let (log_dir, trees_dir) = (dir.join("log"), dir.join("trees"));
     let (numbers, _) = log::list_segments(&*options.disk, &log_dir)?;
@@ -54,7 +54,7 @@ pub fn inspect(dir: &Path) -> Result<Inspection, Error> {
         return Ok(Inspection::default());
     };
     let folders = list_folders(&trees_dir)?;
-    let common = Arc::new(Common::new(trees_dir, &options));
+    let common = Arc::new(Common::new(trees_dir, &options, lock));
     let logs = &replayed.index.partitions;
     let trees = open_trees(&common, &folders, logs)?;
     let mut partitions = Vec::new();

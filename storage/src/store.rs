@@ -44,7 +44,7 @@ impl Store {
         if numbers.is_empty() && !folders.is_empty() {
             return Err(Error::damaged(log_dir, 0, "there are trees but no log"));
         }
-        let common = Arc::new(Common::new(trees_dir, options));
+        let common = Arc::new(Common::new(trees_dir, options, Arc::clone(&lock)));
         let opened = log::open(&log_dir, options, lock)?;
         let (mut recovered, logs) = {
             let state = opened.shared.read();

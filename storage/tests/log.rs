@@ -159,6 +159,12 @@ fn live(
             writer.sync().unwrap();
             possible.drain(..possible.len() - 1);
         }
+        if random.u8(0..10) == 0 {
+            // Trimming may come at any time, also when what allows it is not synced.
+            let partition = random.u16(0..4);
+            let applied = possible.last().and_then(|m| m.get(&partition)).map_or(0, |m| m.applied);
+            reader.forget(partition, applied).unwrap();
+        }
         if random.u8(0..20) == 0 {
             // As trees do: only what is committed, and so synced, is applied.
             writer.sync().unwrap();
@@ -214,7 +220,7 @@ fn the_next_power_cut_may_come_while_the_store_opens() {
         let (mut writer, reader, _) = open(dir.path(), &disk).unwrap();
         let possible = live(&mut random, &mut writer, &reader, Models::new());
         drop((writer, reader));
-        let mut disk = disk.crash(&mut random);
+        let mut disk = if random.bool() { disk.kill() } else { disk.crash(&mut random) };
         for _ in 0..4 {
             // Opening ends at a random sync.
             let cut = disk.files(|f| f.syncs) + random.usize(1..5);
@@ -389,6 +395,75 @@ fn a_failed_write_closes_the_log_unless_the_disk_is_full_and_nothing_was_written
         let (_, _, recovered) = open(dir.path(), &disk.crash(&mut fastrand::Rng::with_seed(1))).unwrap();
         assert!(recovered[&0].last >= last);
     }
+}
+
+#[test]
+fn a_torn_tail_never_comes_back_behind_a_later_batch() {
+    const RECORD: usize = 32;
+    const HEADER: usize = 32;
+    let dir = support::directory();
+    let disk = FakeDisk::default();
+    let (mut writer, _, _) = open(dir.path(), &disk).unwrap();
+    for seq in 1..=3 {
+        writer.append(&[entry(seq, &[seq as u8; 200])]).unwrap();
+    }
+    drop(writer);
+    let (disk, path) = (disk.settled(), disk.paths()[0].clone());
+    // Of three un-synced batches the first is torn, the others are whole.
+    disk.edit(&path, |bytes| {
+        let at = bytes.windows(200).position(|w| w == [1; 200]).unwrap();
+        bytes[at] ^= 1;
+    });
+    let (mut writer, _, recovered) = open(dir.path(), &disk).unwrap();
+    assert!(recovered.is_empty());
+    // The start wrote an empty batch; one more up to where the third began, which has the number
+    // that comes next.
+    let body = vec![9; 2 * (HEADER + RECORD + 200) - HEADER - HEADER - RECORD];
+    writer.append(&[entry(1, &body)]).unwrap();
+    writer.append(&[entry(2, b"mine")]).unwrap();
+    writer.sync().unwrap();
+    drop(writer);
+    let disk = disk.settled();
+    disk.edit(&path, |bytes| {
+        let mine = bytes.windows(4).position(|w| w == b"mine").unwrap();
+        // Without the last batch, as if it had never been written.
+        bytes[mine - HEADER - RECORD..mine + 8].copy_from_slice(&[0; HEADER + RECORD + 8]);
+    });
+    let (_, _, recovered) = open(dir.path(), &disk).unwrap();
+    assert_eq!(recovered[&0].last, 1);
+}
+
+#[test]
+fn a_torn_batch_is_not_completed_by_what_an_older_one_left_behind() {
+    let dir = support::directory();
+    let disk = FakeDisk::default();
+    let (mut writer, _, _) = open(dir.path(), &disk).unwrap();
+    let start = used(&disk)[0].1;
+    writer.append(&[entry(1, &[1; 600]), entry(2, b"of a life before, never synced")]).unwrap();
+    drop(writer);
+    let path = disk.paths()[0].clone();
+    let disk = disk.settled();
+    // Its header and first record did not reach the disk.
+    let second = |bytes: &[u8]| bytes.windows(3).position(|w| w == b"of ").unwrap() - 32;
+    disk.edit(&path, |bytes| {
+        let end = second(bytes);
+        bytes[start.next_multiple_of(8)..end].fill(0);
+    });
+    let before = disk.content(&path);
+    let (mut writer, _, recovered) = open(dir.path(), &disk).unwrap();
+    assert!(recovered.is_empty());
+    // The same place for the second record: 32 bytes less, which the batch of the start took.
+    writer.append(&[entry(1, &[2; 568]), entry(2, b"of this life, and not written!")]).unwrap();
+    drop(writer);
+    let disk = disk.settled();
+    let at = second(&disk.content(&path));
+    assert_eq!(at, second(&before));
+    let (_, _, recovered) = open(dir.path(), &disk.settled()).unwrap();
+    assert_eq!(recovered[&0].last, 2, "whole");
+    // The sector with the second record keeps what was there before.
+    disk.edit(&path, |bytes| bytes[at..at + 64].copy_from_slice(&before[at..at + 64]));
+    let (_, _, recovered) = open(dir.path(), &disk).unwrap();
+    assert!(recovered.is_empty(), "{recovered:?}");
 }
 
 #[test]

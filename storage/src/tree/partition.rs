@@ -5,7 +5,7 @@
 //! each later call fails the same way, for this tree only.
 
 use super::{envelope, hold};
-use crate::{Error, LogId, SEPARATED_BYTES_MIN, log::Position, options::Options};
+use crate::{Error, LogId, SEPARATED_BYTES_MIN, lock::Lock, log::Position, options::Options};
 use bytes::Bytes;
 use lsm_tree::{
     AbstractTree, AnyTree, Cache, Config, DescriptorTable, Guard, InternalValue, KvSeparationOptions,
@@ -30,10 +30,12 @@ pub(crate) struct Common {
     pub(crate) seqno: SequenceNumberCounter,
     /// Folders of trees that nobody uses any more, for the maintenance thread to remove.
     pub(crate) trash: Mutex<Vec<PathBuf>>,
+    /// Also a snapshot keeps the store in use: files that it is the last to read go with it.
+    _lock: Arc<Lock>,
 }
 
 impl Common {
-    pub(crate) fn new(dir: PathBuf, options: &Options) -> Self {
+    pub(crate) fn new(dir: PathBuf, options: &Options, lock: Arc<Lock>) -> Self {
         Self {
             dir,
             cache: Arc::new(Cache::with_capacity_bytes(options.cache_bytes)),
@@ -41,6 +43,7 @@ impl Common {
             // Zero would be the number of a version that no snapshot can see.
             seqno: SequenceNumberCounter::new(1),
             trash: Mutex::new(Vec::new()),
+            _lock: lock,
         }
     }
 }
