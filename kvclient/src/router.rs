@@ -200,13 +200,10 @@ impl Router {
         self.forget_strangers(&peers);
     }
 
-    /// Lets go of connections to servers that are neither members nor seeds. Requests under way keep theirs.
+    /// Lets go of connections to all but the members. A seed is mostly a member by another name; its connection
+    /// is made again when it is asked. Requests under way keep theirs.
     fn forget_strangers(&self, members: &BTreeMap<ServerId, Arc<Peer>>) {
-        let known: BTreeSet<&str> = members
-            .values()
-            .map(|peer| peer.address())
-            .chain(self.seeds.iter().map(String::as_str))
-            .collect();
+        let known: BTreeSet<&str> = members.values().map(|peer| peer.address()).collect();
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         peers.retain(|address, _| known.contains(address.as_str()));
     }

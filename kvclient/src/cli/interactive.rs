@@ -35,13 +35,21 @@ pub(super) fn run(session: &mut Session) -> Result<(), Failure> {
         let _ = editor.load_history(path);
     }
     println!("kvclient for {}; `help` lists the commands, `quit` leaves", session.servers().join(", "));
+    let mut interrupted = false;
     loop {
         let text = match editor.readline(PROMPT) {
             Ok(text) => text,
-            Err(ReadlineError::Interrupted) => continue,
+            // The first one drops the line being typed; the second in a row leaves.
+            Err(ReadlineError::Interrupted) if interrupted => break,
+            Err(ReadlineError::Interrupted) => {
+                interrupted = true;
+                eprintln!("(Ctrl-C again or `quit` leaves)");
+                continue;
+            }
             Err(ReadlineError::Eof) => break,
             Err(error) => return Err(Failure::usage(format!("cannot read from the terminal: {error}"))),
         };
+        interrupted = false;
         if !text.trim().is_empty() {
             let _ = editor.add_history_entry(&text);
             let _ = history.as_ref().map(|path| editor.append_history(path));
