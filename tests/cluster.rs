@@ -1,0 +1,11 @@
+//! Clusters of real processes: what they do for clients, and what clients notice when servers come and go, as planned
+//! or not. The one answer to the last is: nothing but a wait.
+
+mod support;
+
+mod cluster {
+    mod basics;
+    mod changes;
+    mod ecs;
+    mod failures;
+}

@@ -1,0 +1,336 @@
+//! An ECS and servers in one temporary directory.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Output, Stdio};
+
+use common::status::ClusterStatus;
+use common::view::ServerState;
+use tempfile::TempDir;
+
+use super::db::Db;
+use super::http;
+use super::process::{Process, Program, free_port};
+use super::wait::{SOON, wait_for};
+
+/// Disk that servers leave free: the default is for machines, not for tests.
+const RESERVE_MB: &str = "16";
+
+/// Partitions of a test's cluster: enough that every server coordinates several and keeps copies of several.
+const PARTITIONS: &str = "64";
+
+/// How a cluster is started.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// More arguments of the ECS.
+    pub(crate) ecs_args: Vec<String>,
+    /// More arguments of each server.
+    pub(crate) server_args: Vec<String>,
+    /// More environment of each server.
+    pub(crate) server_env: Vec<(String, String)>,
+    /// Servers keep their ports over restarts.
+    pub(crate) same_ports: bool,
+    /// `fast` or `steady`.
+    pub(crate) timers: &'static str,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            ecs_args: vec!["--partitions".into(), PARTITIONS.into()],
+            server_args: Vec::new(),
+            server_env: Vec::new(),
+            same_ports: false,
+            timers: "fast",
+        }
+    }
+}
+
+impl Settings {
+    /// Adds arguments for each server.
+    pub(crate) fn server_args(mut self, args: &[&str]) -> Self {
+        self.server_args.extend(args.iter().map(|&arg| arg.to_owned()));
+        self
+    }
+
+    /// Starts a cluster and waits until all of its servers have their share.
+    pub(crate) fn start(self, servers: usize) -> Cluster {
+        let mut cluster = self.start_ecs();
+        for _ in 0..servers {
+            cluster.add_server();
+        }
+        cluster.wait_settled();
+        cluster
+    }
+
+    /// Starts an ECS alone.
+    pub(crate) fn start_ecs(self) -> Cluster {
+        let dir = tempfile::Builder::new().prefix("trefoil-e2e-").tempdir().expect("a temporary directory");
+        let mut cluster =
+            Cluster { settings: self, ecs_port: free_port(), ecs: None, servers: Vec::new(), dir: Some(dir) };
+        cluster.start_ecs();
+        cluster
+    }
+}
+
+/// One server's place: it stays, processes come and go.
+#[derive(Debug)]
+struct Slot {
+    dir: PathBuf,
+    port: u16,
+    process: Option<Process>,
+    /// It was started with arguments of its own.
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+}
+
+/// A cluster. Servers are numbered in the order of their first start.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    settings: Settings,
+    ecs_port: u16,
+    ecs: Option<Process>,
+    servers: Vec<Slot>,
+    /// Taken when it is removed.
+    dir: Option<TempDir>,
+}
+
+impl Cluster {
+    /// A cluster with default settings, all servers settled.
+    pub(crate) fn start(servers: usize) -> Self {
+        Settings::default().start(servers)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.as_ref().expect("it is there until the end").path()
+    }
+
+    // The ECS.
+
+    pub(crate) fn ecs(&self) -> &Process {
+        self.ecs.as_ref().expect("the ECS runs")
+    }
+
+    pub(crate) fn ecs_address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.ecs_port))
+    }
+
+    /// Starts the ECS, at its port of before.
+    pub(crate) fn start_ecs(&mut self) {
+        let mut command = Program::Ecs.command();
+        command.args(["-p", &self.ecs_port.to_string(), "--timers", self.settings.timers]);
+        command.arg("-d").arg(self.path().join("ecs")).args(&self.settings.ecs_args);
+        let ecs = Process::start(command, "ecs", self.path());
+        self.ecs = Some(ecs.unwrap_or_else(|refused| panic!("the ECS did not start: {refused:?}")));
+    }
+
+    /// The ECS, to be stopped by the caller.
+    pub(crate) fn take_ecs(&mut self) -> Process {
+        self.ecs.take().expect("the ECS runs")
+    }
+
+    pub(crate) fn kill_ecs(&mut self) {
+        self.take_ecs().kill();
+    }
+
+    /// # Errors
+    /// When the ECS does not answer.
+    pub(crate) fn status(&self) -> Result<ClusterStatus, String> {
+        http::status(self.ecs_address())
+    }
+
+    // Servers.
+
+    /// Starts a new server with an empty directory; it need not have joined yet.
+    pub(crate) fn add_server(&mut self) -> usize {
+        self.add_server_with(None, &[], &[])
+    }
+
+    /// Starts a new server with a directory, arguments and an environment of its own.
+    pub(crate) fn add_server_with(
+        &mut self,
+        dir: Option<PathBuf>,
+        args: &[&str],
+        env: &[(&str, &str)],
+    ) -> usize {
+        let index = self.servers.len();
+        let dir = dir.unwrap_or_else(|| self.path().join(format!("server-{index}")));
+        let port = if self.settings.same_ports { free_port() } else { 0 };
+        let args = args.iter().map(|&arg| arg.to_owned()).collect();
+        let env = env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+        self.servers.push(Slot { dir, port, process: None, args, env });
+        self.start_server(index);
+        index
+    }
+
+    /// Starts a server again that has stopped.
+    pub(crate) fn start_server(&mut self, index: usize) {
+        let slot = &self.servers[index];
+        assert!(slot.process.is_none(), "server {index} runs");
+        let mut command = Program::Server.command();
+        command.args(["-p", &slot.port.to_string(), "-b", &self.ecs_address().to_string()]);
+        command.arg("-d").arg(&slot.dir);
+        command.args(["--reserve-mb", RESERVE_MB, "--timers", self.settings.timers]);
+        command.args(&self.settings.server_args).args(&slot.args);
+        command.envs(self.settings.server_env.iter().chain(&slot.env).cloned());
+        let process = Process::start(command, &format!("server-{index}"), self.path());
+        let process = process.unwrap_or_else(|refused| panic!("server {index} did not start: {refused:?}"));
+        self.servers[index].process = Some(process);
+    }
+
+    pub(crate) fn server(&self, index: usize) -> &Process {
+        self.servers[index].process.as_ref().unwrap_or_else(|| panic!("server {index} does not run"))
+    }
+
+    pub(crate) fn server_mut(&mut self, index: usize) -> &mut Process {
+        self.servers[index].process.as_mut().unwrap_or_else(|| panic!("server {index} does not run"))
+    }
+
+    pub(crate) fn server_dir(&self, index: usize) -> &Path {
+        &self.servers[index].dir
+    }
+
+    /// Where a running server listens.
+    pub(crate) fn address(&self, index: usize) -> SocketAddr {
+        self.server(index).address
+    }
+
+    /// Where the running servers listen.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        self.running().map(|process| process.address).collect()
+    }
+
+    fn running(&self) -> impl Iterator<Item = &Process> {
+        self.servers.iter().filter_map(|slot| slot.process.as_ref())
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill_server(&mut self, index: usize) {
+        self.servers[index].process.take().unwrap_or_else(|| panic!("server {index} runs")).kill();
+    }
+
+    /// `kill -9` to all servers, before any of them can notice that another one has gone.
+    pub(crate) fn kill_servers(&mut self) {
+        self.running().for_each(|process| process.signal(rustix::process::Signal::KILL));
+        for index in 0..self.servers.len() {
+            if self.servers[index].process.is_some() {
+                self.kill_server(index);
+            }
+        }
+    }
+
+    /// SIGTERM, and the exit status.
+    #[track_caller]
+    pub(crate) fn terminate_server(&mut self, index: usize) -> ExitStatus {
+        let status = self.server_mut(index).terminate();
+        self.servers[index].process = None;
+        status
+    }
+
+    // What the cluster is asked.
+
+    /// Waits until the ECS counts all running servers and no others as up, every copy is in sync, and coordinators
+    /// and copies are spread evenly.
+    #[track_caller]
+    pub(crate) fn wait_settled(&self) -> ClusterStatus {
+        let servers = self.addresses();
+        wait_for("the cluster settles", 2 * SOON, || {
+            let status = self.status()?;
+            unsettled(&status, &servers).map_or(Ok(status), Err)
+        })
+    }
+
+    /// A client that knows all running servers.
+    pub(crate) fn client(&self) -> Db {
+        Db::connect(&self.seeds())
+    }
+
+    /// The addresses as the client library wants them.
+    pub(crate) fn seeds(&self) -> Vec<String> {
+        self.addresses().iter().map(SocketAddr::to_string).collect()
+    }
+
+    /// Runs `kvclient` at one server.
+    pub(crate) fn kvclient(&self, server: usize, args: &[&str]) -> Output {
+        kvclient(self.address(server), args)
+    }
+
+    /// `kvserver inspect --json` of a server that has stopped.
+    pub(crate) fn inspect(&self, index: usize) -> serde_json::Value {
+        let mut command = Program::Server.command();
+        let output = command.args(["inspect", "--json", "-d"]).arg(self.server_dir(index)).output();
+        let output = output.expect("kvserver runs");
+        assert!(output.status.success(), "inspect: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).expect("a listing in JSON")
+    }
+}
+
+/// Runs `kvclient` with a server's address.
+pub(crate) fn kvclient(server: SocketAddr, args: &[&str]) -> Output {
+    let mut command = Program::Client.command();
+    command.args(["-s", &server.to_string()]).args(args).stdin(Stdio::null());
+    command.output().expect("kvclient runs")
+}
+
+/// Why a cluster is not settled.
+fn unsettled(status: &ClusterStatus, running: &[SocketAddr]) -> Option<String> {
+    let mut text = String::new();
+    let up = |address: &SocketAddr| {
+        let address = address.to_string();
+        status.servers.iter().any(|server| server.address == address && server.state == ServerState::Up)
+    };
+    for address in running.iter().filter(|address| !up(address)) {
+        let _ = write!(text, "{address} is not up; ");
+    }
+    let spread = |counts: &dyn Fn(&common::status::MemberStatus) -> u32| {
+        let counts = status.servers.iter().map(counts);
+        counts.clone().max().unwrap_or(0) - counts.min().unwrap_or(0)
+    };
+    let (coordinators, copies) =
+        (spread(&|server| server.coordinator), spread(&|server| server.coordinator + server.replica));
+    if status.servers.len() != running.len() || status.under_replicated > 0 || status.joining > 0 {
+        let _ = write!(text, "servers, copies; ");
+    }
+    if coordinators > 1 || copies > 1 {
+        let _ = write!(text, "uneven by {coordinators} coordinators, {copies} copies; ");
+    }
+    (!text.is_empty()).then(|| format!("{text}{status:?}"))
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let failed = std::thread::panicking();
+        for process in self.ecs.iter().chain(self.running()) {
+            process.signal(rustix::process::Signal::KILL);
+        }
+        if failed {
+            for process in self.ecs.iter().chain(self.running()) {
+                process.print_log();
+            }
+            self.print_stopped_logs();
+        }
+        // The processes are gone before their files are.
+        self.ecs = None;
+        self.servers.clear();
+        let left = self.dir.take().map(TempDir::close);
+        if let Some(Err(error)) = left
+            && !failed
+        {
+            panic!("the temporary directory stays behind: {error}");
+        }
+    }
+}
+
+impl Cluster {
+    /// The logs of servers that do not run any more.
+    fn print_stopped_logs(&self) {
+        for (index, _) in self.servers.iter().enumerate().filter(|(_, slot)| slot.process.is_none()) {
+            let log = self.path().join(format!("server-{index}.log"));
+            let log = std::fs::read_to_string(log).unwrap_or_default();
+            let tail: Vec<&str> = log.lines().rev().take(20).collect();
+            eprintln!("--- server-{index}, stopped, the end of its log:");
+            tail.iter().rev().for_each(|line| eprintln!("{line}"));
+        }
+    }
+}

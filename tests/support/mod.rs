@@ -1,0 +1,26 @@
+//! The harness of the end-to-end tests: real processes, real sockets, real disks.
+//!
+//! A [`Cluster`] is one ECS and some servers, each a process of its own with a directory and a log file below one
+//! temporary directory. They stop and their files go when it is dropped; the ends of their logs are printed when the
+//! test has failed. Ports are free ones. Tests wait for conditions, with a limit, never for a time.
+//!
+//! - [`process`] starts one program and stops it in every way there is; [`cluster`] keeps a cluster of them.
+//! - [`db`] is the client library for tests, which are not async; [`load`] uses it in a thread and keeps record.
+//! - [`text`] speaks lines on a plain socket, [`http`] asks the ECS.
+
+#![allow(dead_code, reason = "each test program uses its own part of the harness")]
+
+pub(crate) mod cluster;
+pub(crate) mod db;
+pub(crate) mod http;
+pub(crate) mod load;
+pub(crate) mod process;
+pub(crate) mod text;
+pub(crate) mod wait;
+
+pub(crate) use cluster::{Cluster, Settings};
+pub(crate) use db::Db;
+pub(crate) use load::Load;
+pub(crate) use process::{Process, Program};
+pub(crate) use text::TextClient;
+pub(crate) use wait::{Stopwatch, wait_for, wait_until};
