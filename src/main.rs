@@ -1,2 +1,103 @@
-//! A cluster in a box.
-fn main() {}
+//! A cluster in a box: one ECS and three servers in one process, and a shell. For trying Trefoil and for developing
+//! against it; the same parts run as programs of their own (`ecs`, `kvserver`, `kvclient`) where machines may fail.
+
+mod boxed;
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+use boxed::Box;
+
+/// Start an ECS and a few servers under one directory, and open a shell. Lines that are piped in are run, and the
+/// cluster stops at their end. The data is found again at the next start.
+#[derive(Debug, Parser)]
+#[command(
+    name = "trefoil",
+    version,
+    after_help = "Examples:\n  trefoil\n  printf 'put k v\\nget k\\n' | trefoil"
+)]
+struct Options {
+    /// Where everything is kept
+    #[arg(short, long, env = "TREFOIL_BOX_DIR", default_value = "trefoil-data")]
+    dir: PathBuf,
+    /// Servers; copies of each value are kept on three of them
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=16))]
+    servers: u16,
+    /// Port of the ECS; 0 takes any free one
+    #[arg(long, default_value_t = 0)]
+    ecs_port: u16,
+    /// Port of the first server, the others use the next ones; 0 takes any free ones
+    #[arg(short, long, default_value_t = 0)]
+    port: u16,
+    /// Room that is left free on the disk, in MiB: below it writes are refused, reads go on
+    #[arg(long, default_value_t = 512)]
+    reserve_mb: u64,
+    /// How much is logged, to the file `log` in the directory
+    #[arg(long, default_value = "info", value_parser = common::logging::parse_level)]
+    log_level: tracing::level_filters::LevelFilter,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse_from(common::logging::with_family_flags(std::env::args_os()));
+    match run(&options) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("trefoil: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<ExitCode, String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("cannot start: {error}"))?;
+    runtime
+        .block_on(async {
+            let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+            let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
+            let mut started = Box::start(options).await?;
+            tokio::select! {
+                ready = started.wait_until_ready() => ready?,
+                _ = terminate.recv() => return Ok(started.stop().await),
+                _ = interrupt.recv() => return Ok(started.stop().await),
+            }
+            eprintln!("{}", started.welcome());
+            let ended = shell(started.addresses());
+            // On a terminal Ctrl-C belongs to the shell: it ends the command that runs, or the shell.
+            let on_terminal = std::io::stdin().is_terminal();
+            let code = tokio::select! {
+                code = ended => code.unwrap_or(ExitCode::FAILURE),
+                _ = terminate.recv() => ExitCode::SUCCESS,
+                _ = interrupt.recv(), if !on_terminal => ExitCode::SUCCESS,
+                error = started.failed() => {
+                    eprintln!("trefoil: {error}");
+                    ExitCode::FAILURE
+                }
+            };
+            let stopped = started.stop().await;
+            Ok(if code == ExitCode::SUCCESS { stopped } else { code })
+        })
+        .inspect(|code| {
+            // The shell's thread may still wait for a line that nobody needs.
+            runtime.shutdown_background();
+            let _ = code;
+        })
+}
+
+/// Runs the shell on a thread of its own, as it would run as a program.
+fn shell(servers: &[String]) -> oneshot::Receiver<ExitCode> {
+    let args = ["kvclient".to_owned(), "--server".to_owned(), servers.join(",")];
+    let (end, ended) = oneshot::channel();
+    std::thread::spawn(move || {
+        let code = kvclient::cli::run(args.into_iter().map(Into::into));
+        let _gone = end.send(code);
+    });
+    ended
+}

@@ -177,6 +177,7 @@ impl Driver {
         self.next_tick = now + TICK;
         self.step(Input::Tick);
         self.parts.machine.seal_due()?;
+        self.parts.machine.make_tree()?;
         if now >= self.next_room {
             self.next_room = now + ROOM_AGAIN;
             let (free, has_room) = self.parts.machine.room();
@@ -278,6 +279,7 @@ impl Driver {
             Effect::Adopted { view } => {
                 tracing::debug!(view = %view.number, servers = view.servers.len(), "view adopted");
                 self.parts.peers.on_view(&view);
+                self.parts.machine.on_view(&view, self.parts.me.server);
                 self.parts.views.send_replace(Some(view));
             }
             Effect::Report { report } => self.report(report),

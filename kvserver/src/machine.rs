@@ -2,12 +2,13 @@
 //!
 //! Decisions are `core::state`'s; here are only the trees. Used by the core's thread alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use common::ids::{LogId, PartitionId, Seq};
+use common::ids::{LogId, PartitionId, Seq, ServerId};
 use common::messages::{Entry, Run};
 use common::operation::{Outcome, Pair};
+use common::view::View;
 use storage::{Change, LogReader, Read, RecoveredPartition, Snapshot, Trees};
 
 use crate::core::{Answer, Mark, Query, Records, RecoveredCopy, State, StoredPairs};
@@ -25,6 +26,8 @@ pub(crate) struct Machine {
     snapshots: BTreeMap<(PartitionId, u64), Snapshot>,
     /// By partition: the copy that is being staged, and its tree.
     staged: BTreeMap<PartitionId, (u64, u32)>,
+    /// Partitions that this server has a part in and perhaps no tree of yet.
+    unmade: BTreeSet<PartitionId>,
 }
 
 /// A tree as the state machine sees it: reads go through, changes are collected for one entry.
@@ -80,7 +83,23 @@ impl Machine {
             copies.insert(partition, copy);
         }
         let (snapshots, staged) = (BTreeMap::new(), BTreeMap::new());
-        Ok((Self { trees, reader, states, snapshots, staged }, copies))
+        Ok((Self { trees, reader, states, snapshots, staged, unmade: BTreeSet::new() }, copies))
+    }
+
+    /// A view is in use: trees of partitions that are new here are made in quiet moments, not when the first write
+    /// comes (making one costs a few fsyncs).
+    pub(crate) fn on_view(&mut self, view: &View, me: ServerId) {
+        let mine = view.iter().filter(|(_, assignment)| {
+            assignment.in_sync_member(me).or_else(|| assignment.joining_member(me)).is_some()
+        });
+        self.unmade = mine.map(|(partition, _)| partition).filter(|p| !self.states.contains_key(p)).collect();
+    }
+
+    /// Makes one tree, if there is one to make.
+    pub(crate) fn make_tree(&mut self) -> Result<(), Failure> {
+        let Some(partition) = self.unmade.pop_first() else { return Ok(()) };
+        self.states.entry(partition).or_default();
+        self.trees.create(partition.0).map_err(failure)
     }
 
     /// Applies entries in order; what each did.

@@ -1,0 +1,170 @@
+//! Every command block of the README is run, with the programs of this build and free ports in place of the README's.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+const README: &str = include_str!("../README.md");
+
+/// A fenced block.
+struct Block {
+    language: String,
+    text: String,
+}
+
+fn blocks() -> Vec<Block> {
+    let mut blocks = Vec::new();
+    let mut lines = README.lines();
+    while let Some(line) = lines.next() {
+        let Some(language) = line.strip_prefix("```") else { continue };
+        let text: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
+        blocks.push(Block { language: language.to_owned(), text: text.join("\n") });
+    }
+    blocks
+}
+
+fn block(beginning: &str) -> String {
+    let mut found = blocks().into_iter().filter(|block| block.text.starts_with(beginning));
+    found.next().unwrap_or_else(|| panic!("README.md has no block that begins with {beginning:?}")).text
+}
+
+/// The block that a program types into the box's shell, by its prompt.
+const PROMPT: &str = "kvclient> ";
+
+/// Versions and times differ from run to run.
+fn without_figures(text: &str) -> String {
+    text.split_inclusive(char::is_whitespace)
+        .filter(|word| !word.starts_with(|c: char| c.is_ascii_digit()))
+        .collect::<String>()
+        .trim()
+        .to_owned()
+}
+
+fn run_box(dir: &Path, input: &str) -> String {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_trefoil"))
+        .args(["--reserve-mb", "1"])
+        .current_dir(dir)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let log = || fs::read_to_string(dir.join("trefoil-data/log")).unwrap_or_default();
+    assert!(output.status.success(), "{}\n{}", output.status, log());
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn every_block_is_known_to_a_test() {
+    let known = [
+        "cargo run --release",
+        PROMPT,
+        "printf 'put greeting hello",
+        "cargo test --workspace",
+        "cargo build --release",
+        "$ nc localhost 5001",
+    ];
+    for block in blocks() {
+        let known = known.iter().any(|known| block.text.starts_with(known));
+        assert!(known, "no test runs this `{}` block:\n{}", block.language, block.text);
+    }
+    assert_eq!(block("cargo test"), "cargo test --workspace");
+}
+
+#[test]
+fn the_box_answers_as_shown_and_finds_its_data_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let session = block(PROMPT);
+    let input: String = session
+        .lines()
+        .filter_map(|line| line.strip_prefix(PROMPT))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let expected: Vec<&str> = session.lines().filter(|line| !line.starts_with(PROMPT)).collect();
+    let printed = run_box(dir.path(), &input);
+    let printed: Vec<&str> = printed.lines().collect();
+    for (index, expected) in expected.iter().enumerate() {
+        assert_eq!(without_figures(printed[index]), without_figures(expected), "{printed:#?}");
+    }
+
+    let again = run_box(dir.path(), "get greeting\n");
+    assert_eq!(again, "hello\n");
+
+    let piped = block("printf").replace("cargo run --release --quiet", env!("CARGO_BIN_EXE_trefoil"));
+    let output = Command::new("bash").arg("-c").arg(piped).current_dir(dir.path()).output().unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && stdout.ends_with("hello\n"), "{stdout}{:?}", output.stderr);
+}
+
+/// A script and all that it started; killed together.
+struct Group(Child);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let group = rustix::process::Pid::from_child(&self.0);
+        let _gone = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        let _reaped = self.0.wait();
+    }
+}
+
+fn free_ports<const N: usize>() -> [u16; N] {
+    // All are held until all are known, so that they differ.
+    let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap().port())
+}
+
+/// Requests and replies by turns. False if this server is not the one to ask, as the README says it may be.
+fn telnet(port: u16, session: &[&str]) -> bool {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let mut replies = BufReader::new(stream.try_clone().unwrap());
+    for exchange in session.chunks(2) {
+        writeln!(stream, "{}", exchange[0]).unwrap();
+        let mut reply = String::new();
+        replies.read_line(&mut reply).unwrap();
+        if reply.trim_end() == "server_not_responsible" {
+            return false;
+        }
+        assert_eq!(reply.trim_end(), exchange[1]);
+    }
+    true
+}
+
+#[test]
+fn by_hand_and_by_telnet() {
+    let dir = tempfile::tempdir().unwrap();
+    let bin = Path::new(env!("CARGO_BIN_EXE_kvserver")).parent().unwrap();
+    let ports: [u16; 4] = free_ports();
+    let mut script = block("cargo build --release")
+        .replace("cargo build --release\n", "")
+        .replace("$PWD/target/release", bin.to_str().unwrap());
+    for (readme, port) in ["3000", "5001", "5002", "5003"].iter().zip(ports) {
+        script = script.replace(readme, &port.to_string());
+    }
+    // The end of the script must not end what it started; the test does.
+    script.push_str("\necho done\nwait\n");
+    let mut child = Command::new("bash")
+        .args(["-e", "-c", &script])
+        .env("TREFOIL_RESERVE_MB", "1")
+        .env("TREFOIL_LOG", dir.path().join("servers.log"))
+        .current_dir(dir.path())
+        .process_group(0)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stdout = BufReader::new(child.stdout.take().unwrap());
+    let group = Group(child);
+    let printed: Vec<String> = stdout.lines().map(Result::unwrap).take_while(|line| line != "done").collect();
+    assert!(printed.iter().any(|line| line.starts_with("OK  version ")), "{printed:#?}");
+    assert!(printed.iter().any(|line| line == "hello"), "{printed:#?}");
+    assert!(printed.iter().any(|line| line.contains("3 servers up")), "{printed:#?}");
+
+    let session = block("$ nc");
+    let session: Vec<&str> = session.lines().skip(1).collect();
+    let answered = ports[1..].iter().any(|&port| telnet(port, &session));
+    assert!(answered, "one of the three servers coordinates the key");
+    drop(group);
+}
