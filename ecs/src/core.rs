@@ -2,9 +2,9 @@
 //!
 //! - [`planner`] says where the copies should be, given the servers and where the copies are.
 //! - [`machine`] is the state machine: reports and ticks go in, views to persist and to publish come out.
-//! - [`next`] makes the next view of the last one and what became known since.
+//! - `next` makes the next view of the last one and what became known since.
 //! - [`rules`] are the rules between two consecutive views (V2 to V4 of the protocol), checked on each of them.
-//! - [`peers`] holds what is known of the servers' processes and forgotten at a restart: who was heard when.
+//! - `peers` holds what is known of the servers' processes and forgotten at a restart: who was heard when.
 //! - [`state`] is all that must survive a restart.
 //! - [`cause`] says for people why a view was made.
 

@@ -1,8 +1,8 @@
 //! Around the core: sockets, the clock, the disk.
 //!
-//! - [`driver`] is the one task that owns the core. Everybody else asks it over a bounded queue.
-//! - [`inbound`] takes connections: by their first byte binary links (servers' reports, clients) or HTTP ([`http`]).
-//! - [`outbound`] brings views to the servers, on links that it opens.
+//! - `driver` is the one task that owns the core. Everybody else asks it over a bounded queue.
+//! - `inbound` takes connections: by their first byte binary links (servers' reports, clients) or HTTP (`http`).
+//! - `outbound` brings views to the servers, on links that it opens.
 //!
 //! Tasks end with [`Opened::serve`]: nothing of it outlives the call.
 

@@ -1,14 +1,14 @@
 //! The state machine of the ECS.
 //!
 //! What it hears becomes facts; whenever no view is on its way to the disk, and there is reason to, the next view is
-//! made of the last one and the facts ([`next`](super::next)), given out to be persisted, and published when it is
+//! made of the last one and the facts (`next`), given out to be persisted, and published when it is
 //! durable (V1). So one persist is under way at a time, and what becomes known meanwhile goes into the next view.
 //!
 //! States: *quiet* after its own start, after a pause of its own, and when the first server of a cluster that was
 //! wholly down comes back: nobody is removed for silence. *Behind* when a server has a newer view than the ECS: its
 //! disk is an old one, and making views would use numbers twice; it makes none.
 //!
-//! Invariants: the published view is durable; consecutive views keep the [`rules`](super::rules).
+//! Invariants: the published view is durable; consecutive views keep the [`rules`].
 
 mod reports;
 

@@ -3,18 +3,18 @@
 //! The wanted placement gives every server its share by weight, of copies and of coordinators, both within one of
 //! even, three distinct servers for each partition, and moves little. It is made in four steps:
 //!
-//! 1. **Shares** ([`shares`]). A server's share of all copies by weight, but never more than one copy of each
+//! 1. **Shares** (`shares`). A server's share of all copies by weight, but never more than one copy of each
 //!    partition, is rounded down or up. Who already holds most is rounded up, so that a placement that is even
 //!    stays as it is. From here each server has an exact number of copies that it is to hold.
 //! 2. **Keep**. Copies stay where they are. Partitions with more copies than wanted (in the middle of an earlier
 //!    move) lose those on the servers that are furthest above their share.
-//! 3. **Walk** ([`copies`]). Places that are missing, and then copies of servers above their share, go to the
+//! 3. **Walk** (`copies`). Places that are missing, and then copies of servers above their share, go to the
 //!    first server met clockwise from the partition's end over the tokens, where a server that holds its share is
 //!    passed over: consistent hashing with bounded loads (Mirrokni, Thorup, Zadimoghaddam: "Consistent Hashing
 //!    with Bounded Loads", 2016). With exact shares the last partitions can meet only servers that hold them
 //!    already; then the shortest chain of exchanges frees a place (an augmenting path, as in the flow algorithm of
 //!    Ford and Fulkerson; Azar, Broder, Karlin, Upfal bound its length for such placements).
-//! 4. **Coordinators** ([`coordinators`]). Chosen among the copies, the present coordinator first, then balanced
+//! 4. **Coordinators** (`coordinators`). Chosen among the copies, the present coordinator first, then balanced
 //!    by the shortest chains of hand-overs. A hand-over moves no data.
 //!
 //! Every copy that moves in step 3 without a chain goes straight from a server above its share (or gone) to one
