@@ -15,7 +15,7 @@ use common::operation::{Command, Found, Operation};
 use common::time::Time;
 use common::view::{Assignment, Member};
 
-use super::copy::{Parked, PartitionCopy, Pending, Role};
+use super::copy::{PartitionCopy, Pending, Role};
 use super::env::{After, Env, PendingRead, ReplyTo, Stray};
 use super::io::{Answer, Ask, Effect, Query, ReadId, Reader};
 use super::limits::{
@@ -45,6 +45,8 @@ pub(crate) enum Stage {
         reading: bool,
         /// The commit that it was last told.
         told: Seq,
+        /// It has acknowledged nothing since it was probed: an acknowledgement is asked for, even of nothing new.
+        fresh: bool,
     },
     /// It gets a copy of the state.
     Snapshot(Box<Sending>),
@@ -109,7 +111,7 @@ impl Progress {
     /// Something was sent that is not answered.
     fn waits(&self, last: Seq) -> bool {
         match &self.stage {
-            Stage::Stream { .. } => self.acked.is_none_or(|acked| acked < last),
+            Stage::Stream { fresh, .. } => *fresh || self.acked.is_none_or(|acked| acked < last),
             Stage::Probe { .. } | Stage::Snapshot(_) => true,
         }
     }
@@ -240,15 +242,18 @@ impl Coordinator {
     }
 
     /// L1, L2: leases of all that count.
-    fn may_read(&self, env: &Env, epoch: Epoch) -> bool {
-        self.may_read_at(env, epoch, env.now.time)
+    fn may_read(&self, env: &Env, epoch: Epoch, applied: Seq) -> bool {
+        self.may_read_at(env, epoch, applied, env.now.time)
     }
 
-    pub(crate) fn may_read_at(&self, env: &Env, epoch: Epoch, time: Time) -> bool {
+    /// `applied`: a former coordinator may have acknowledged anything of the log that this one began with, so the
+    /// records must hold all of it before they are read. What was acknowledged since is applied anyway.
+    pub(crate) fn may_read_at(&self, env: &Env, epoch: Epoch, applied: Seq, time: Time) -> bool {
         if env.mutated(Mutation::ReadWithoutLease) {
-            return self.active;
+            return self.active && applied >= self.adopted_last;
         }
         self.active
+            && applied >= self.adopted_last
             && self.needed().all(|server| {
                 self.peers.get(&server).is_some_and(|peer| peer.acked.is_some())
                     && env.leases.holds(server, self.ping_floor, epoch, time)
@@ -271,24 +276,26 @@ impl PartitionCopy {
     }
 
     /// A request for this partition, at its coordinator.
-    pub(crate) fn on_ask(&mut self, env: &mut Env, to: ReplyTo, ask: Ask, since: Time) {
+    pub(crate) fn on_ask(&mut self, env: &mut Env, asked: Stray) {
         env.touched.insert(self.id);
         if !matches!(self.role, Role::Coordinator(_)) {
-            return self.park(env, to, ask, since);
+            return self.park(env, asked);
         }
-        match ask {
-            Ask::Read(query) => {
-                let (partition, epoch) = (self.id, self.epoch);
-                let read = PendingRead { to, partition, query, since, indexed: false, epoch, commit: Seq(0) };
+        match asked {
+            Stray { to, ask: Ask::Read(query), since, .. } => {
+                let (partition, epoch, commit) = (self.id, self.epoch, self.commit);
+                let read = PendingRead { to, partition, query, since, indexed: false, epoch, commit };
                 let id = env.note_read(read);
                 self.start_read(env, id);
             }
-            ask @ Ask::Write { .. } => self.on_write(env, to, ask, since),
+            asked => self.on_write(env, asked),
         }
     }
 
-    fn on_write(&mut self, env: &mut Env, to: ReplyTo, ask: Ask, since: Time) {
-        let Ask::Write { age_ms, operation, .. } = &ask else { return };
+    fn on_write(&mut self, env: &mut Env, asked: Stray) {
+        let Stray { to, ask, since, .. } = &asked;
+        let (to, since) = (*to, *since);
+        let Ask::Write { age_ms, operation, .. } = ask else { return };
         if let Err(error) = operation.check(env.config.value_bytes_max) {
             return env.reply(to, Reply::Refused { reason: error.to_string() });
         }
@@ -299,17 +306,19 @@ impl PartitionCopy {
         }
         let full = self.pending.len() >= PENDING_MAX;
         match &self.role {
-            Role::Coordinator(coordinator) if coordinator.active && !full => self.order(env, to, ask, since),
-            _ => self.park(env, to, ask, since),
+            Role::Coordinator(coordinator) if coordinator.active && !full => {
+                self.order(env, to, asked.ask, since);
+            }
+            _ => self.park(env, asked),
         }
     }
 
-    fn park(&mut self, env: &mut Env, to: ReplyTo, ask: Ask, since: Time) {
+    fn park(&mut self, env: &mut Env, asked: Stray) {
         if self.parked.len() < PARKED_MAX {
-            self.parked.push_back(Parked { to, ask, since });
+            self.parked.push_back(asked);
         } else {
             let reason = format!("partition {} has {PARKED_MAX} requests waiting, retry", self.id);
-            env.reply(to, Reply::Busy { reason });
+            asked.put_off(env, reason);
         }
     }
 
@@ -329,11 +338,13 @@ impl PartitionCopy {
         self.pending.push_back(Pending { seq: id.seq, to, since });
     }
 
-    /// L2: reads the applied state if leases allow it; the clock is looked at again afterwards.
+    /// L2: reads the applied state if leases allow it; the clock is looked at again afterwards. What was committed when
+    /// the read came must be applied: replicas that were told the commit may have shown it to somebody already.
     pub(crate) fn start_read(&mut self, env: &mut Env, id: ReadId) {
-        let epoch = self.epoch;
+        let (epoch, applied) = (self.epoch, self.applied);
+        let is_behind = env.reads.get(&id).is_some_and(|read| applied < read.commit);
         let Some(coordinator) = self.coordinator() else { return self.stray_read(env, id) };
-        if coordinator.may_read(env, epoch) {
+        if coordinator.may_read(env, epoch, applied) && !is_behind {
             if let Some(read) = env.reads.get_mut(&id) {
                 read.epoch = epoch;
             }
@@ -353,11 +364,11 @@ impl PartitionCopy {
     pub(crate) fn on_answered(&mut self, env: &mut Env, id: ReadId, answer: Answer) {
         let Some(read) = env.reads.get(&id) else { return };
         let (to, epoch, commit) = (read.to, read.epoch, read.commit);
-        let mine = self.epoch;
+        let (mine, applied) = (self.epoch, self.applied);
         env.touched.insert(self.id);
         let unchecked = env.mutated(Mutation::LeaseNotRechecked);
         let Some(coordinator) = self.coordinator() else { return self.stray_read(env, id) };
-        if !unchecked && (epoch != mine || !coordinator.may_read(env, mine)) {
+        if !unchecked && (epoch != mine || !coordinator.may_read(env, mine, applied)) {
             if matches!(answer, Answer::Nothing) {
                 // The replica asks again.
                 env.reads.remove(&id);
@@ -387,10 +398,10 @@ impl PartitionCopy {
 
     /// A replica asks up to where it must have applied.
     pub(crate) fn on_read_index(&mut self, env: &mut Env, from: ServerId, n: u64) {
-        let epoch = self.epoch;
+        let (epoch, applied) = (self.epoch, self.applied);
         let (partition, commit, since) = (self.id, self.commit, env.now.time);
         let Some(coordinator) = self.coordinator() else { return };
-        if !coordinator.may_read(env, epoch) {
+        if !coordinator.may_read(env, epoch, applied) {
             return;
         }
         let to = ReplyTo::Peer { server: from, n };
@@ -424,6 +435,7 @@ impl PartitionCopy {
                 in_flight: VecDeque::new(),
                 reading: false,
                 told: Seq::default(),
+                fresh: true,
             },
             _ => Stage::Snapshot(Box::new(Sending::new())),
         };
@@ -437,7 +449,8 @@ impl PartitionCopy {
         if peer.member.store != from.store || peer.incarnation != from.incarnation || seq > last {
             return;
         }
-        let Stage::Stream { next, in_flight, .. } = &mut peer.stage else { return };
+        let Stage::Stream { next, in_flight, fresh, .. } = &mut peer.stage else { return };
+        *fresh = false;
         while in_flight.front().is_some_and(|(sent, _)| *sent <= seq) {
             in_flight.pop_front();
         }
@@ -488,7 +501,7 @@ impl PartitionCopy {
         let log = &self.log;
         let Role::Coordinator(coordinator) = &mut self.role else { return };
         let Some(peer) = coordinator.peers.get_mut(&server) else { return };
-        let Stage::Stream { next, in_flight, reading, told, .. } = &mut peer.stage else { return };
+        let Stage::Stream { next, in_flight, reading, told, fresh, .. } = &mut peer.stage else { return };
         if !std::mem::take(reading) {
             return;
         }
@@ -505,7 +518,7 @@ impl PartitionCopy {
             return;
         }
         let Some(prev) = log.id_at(Seq(next.0 - 1)) else { return };
-        let sync = peer.acked.is_none();
+        let sync = peer.acked.is_none() || *fresh;
         send_append(env, server, id, epoch, sync, prev, commit, entries, next, in_flight);
         *told = commit;
     }
@@ -515,8 +528,8 @@ impl PartitionCopy {
         self.try_activate(env);
         if self.coordinator().is_some_and(|coordinator| coordinator.active) {
             while self.pending.len() < PENDING_MAX {
-                let Some(Parked { to, ask, since }) = self.parked.pop_front() else { break };
-                self.on_ask(env, to, ask, since);
+                let Some(asked) = self.parked.pop_front() else { break };
+                self.on_ask(env, asked);
             }
         }
         self.stream(env, false);
@@ -592,15 +605,19 @@ impl PartitionCopy {
                     sending.advance(env, server, id, epoch, base);
                     may_open &= !sending.is_open();
                 }
-                Stage::Stream { next, in_flight, reading, told, .. } => {
-                    let sync = peer.acked.is_none();
+                Stage::Stream { next, in_flight, reading, told, fresh, .. } => {
+                    let sync = peer.acked.is_none() || *fresh;
+                    let mut is_trimmed = false;
                     loop {
                         let window: usize = in_flight.iter().map(|(_, bytes)| *bytes).sum();
                         // The first append of an epoch travels alone: only it may shorten the member's log.
                         if *reading || window >= STREAM_WINDOW_BYTES || (sync && !in_flight.is_empty()) {
                             break;
                         }
-                        let Some(prev) = log.id_at(Seq(next.0 - 1)) else { break };
+                        let Some(prev) = log.id_at(Seq(next.0 - 1)) else {
+                            is_trimmed = true;
+                            break;
+                        };
                         if *next > log.last() {
                             if sync || (notice && *told < commit) {
                                 let entries = Vec::new();
@@ -623,6 +640,11 @@ impl PartitionCopy {
                                 bytes_max: APPEND_BYTES_MAX,
                             });
                         }
+                    }
+                    if is_trimmed {
+                        // While it did not answer, the log was trimmed beyond what it has.
+                        peer.stage = Stage::Probe { asked: None };
+                        peer.moved = now;
                     }
                 }
             }
@@ -685,9 +707,9 @@ impl PartitionCopy {
 
     /// Reads that waited for leases.
     fn retry_reads(&mut self, env: &mut Env) {
-        let epoch = self.epoch;
+        let (epoch, applied) = (self.epoch, self.applied);
         let Some(coordinator) = self.coordinator() else { return };
-        if coordinator.reads.is_empty() || !coordinator.may_read(env, epoch) {
+        if coordinator.reads.is_empty() || !coordinator.may_read(env, epoch, applied) {
             return;
         }
         for id in coordinator.take_reads() {
@@ -710,6 +732,12 @@ impl PartitionCopy {
             }
             if now.since(peer.moved) >= peer.patience {
                 peer.patience = (peer.patience * 2).min(RESEND_MAX);
+                if let Stage::Snapshot(sending) = &peer.stage
+                    && sending.is_lost()
+                {
+                    sending.close(env, id);
+                    peer.stage = Stage::Probe { asked: None };
+                }
                 peer.rewind(now);
             }
             let awaited = *peer.awaited.get_or_insert(now);

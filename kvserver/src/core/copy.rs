@@ -17,7 +17,7 @@ use common::wire_struct;
 
 use super::coordinator::Coordinator;
 use super::env::{After, Env, ReplyTo, Stray};
-use super::io::{Ask, Effect, LogRecord, Reader};
+use super::io::{Ask, Effect, LogRecord, ReadId, Reader};
 use super::limits::{APPEND_BYTES_MAX, TAIL_BYTES_MAX, UNLISTED_KEPT};
 use super::log::Log;
 use super::member::Replica;
@@ -101,14 +101,6 @@ pub(crate) struct Pending {
     pub(crate) since: Time,
 }
 
-/// A request that waits for its coordinator to become active.
-#[derive(Debug)]
-pub(crate) struct Parked {
-    pub(crate) to: ReplyTo,
-    pub(crate) ask: Ask,
-    pub(crate) since: Time,
-}
-
 /// The part that this server has in a partition.
 #[derive(Debug)]
 pub(crate) enum Role {
@@ -133,6 +125,8 @@ pub(crate) struct PartitionCopy {
     pub(crate) applied: Seq,
     /// Entries that the shell is applying.
     applying: usize,
+    /// Batches that the shell is applying to records which are to be replaced: their outcomes mean nothing.
+    applying_in_vain: usize,
     /// The shell is reading entries back for the state machine.
     reading_back: bool,
     pub(crate) mark: Mark,
@@ -142,11 +136,15 @@ pub(crate) struct PartitionCopy {
     pub(crate) promises: BTreeMap<ServerId, Time>,
     pub(crate) role: Role,
     pub(crate) pending: VecDeque<Pending>,
-    pub(crate) parked: VecDeque<Parked>,
+    /// Requests that wait for this coordinator to become active.
+    pub(crate) parked: VecDeque<Stray>,
     /// The log was written to in this batch.
     pub(crate) written: bool,
     unlisted_since: Option<Time>,
     pub(crate) dropping: bool,
+    /// The install record of a copy of the state is being written: nothing else may touch the log, whatever role a
+    /// new view gives.
+    pub(crate) installing: bool,
     /// The last state copy that was put in place: its sender and number.
     pub(crate) installed: Option<(ServerId, u64)>,
 }
@@ -161,6 +159,7 @@ impl PartitionCopy {
             commit: found.applied,
             applied: found.applied,
             applying: 0,
+            applying_in_vain: 0,
             reading_back: false,
             synced_durable: found.mark.synced,
             mark: found.mark,
@@ -171,6 +170,7 @@ impl PartitionCopy {
             written: false,
             unlisted_since: None,
             dropping: false,
+            installing: false,
             installed: None,
         }
     }
@@ -192,7 +192,11 @@ impl PartitionCopy {
             }
             let former = match before {
                 Role::Coordinator(former) => Some(*former),
-                _ => None,
+                Role::Replica(mut replica) => {
+                    stray_reads(env, replica.take_reads());
+                    None
+                }
+                Role::Unlisted | Role::Resting => None,
             };
             let coordinator = Coordinator::new(env, self.id, assignment, former, self.log.last());
             self.role = Role::Coordinator(Box::new(coordinator));
@@ -229,29 +233,21 @@ impl PartitionCopy {
         for pending in pending {
             self.stray(env, pending);
         }
-        for Parked { to, ask, since } in std::mem::take(&mut self.parked) {
-            env.strays.push(Stray { to, ask, since, maybe_done: false });
-        }
-        for id in reads {
-            if let Some(read) = env.reads.remove(&id) {
-                let ask = Ask::Read(read.query);
-                env.strays.push(Stray { to: read.to, ask, since: read.since, maybe_done: false });
-            }
-        }
+        env.strays.extend(std::mem::take(&mut self.parked));
+        stray_reads(env, reads);
     }
 
     /// The view lists other joining members; the epoch is the same.
     pub(crate) fn relist(&mut self, env: &mut Env, assignment: &Assignment) {
         let me = env.my_member();
         let listed = assignment.in_sync.contains(&me) || assignment.joining.contains(&me);
-        let installing = self.is_installing();
         match &mut self.role {
             Role::Coordinator(coordinator) => coordinator.relist(env, self.id, assignment),
             Role::Unlisted if listed => {
                 self.role = Role::Replica(Box::new(Replica::new(assignment.coordinator, None)));
                 self.unlisted_since = None;
             }
-            Role::Replica(_) if !listed && !installing => {
+            Role::Replica(_) if !listed => {
                 let before = std::mem::replace(&mut self.role, Role::Unlisted);
                 self.leave_coordination(env, before, assignment);
                 self.unlisted_since = Some(env.now.time);
@@ -339,7 +335,7 @@ impl PartitionCopy {
     /// Hands the next committed entries to the state machine.
     fn advance_apply(&mut self, env: &mut Env) {
         let target = self.commit.min(self.log.durable());
-        let held = self.dropping || self.is_installing();
+        let held = self.dropping || self.installing;
         if self.applying > 0 || self.reading_back || self.applied >= target || held {
             return;
         }
@@ -373,11 +369,15 @@ impl PartitionCopy {
             return;
         }
         match entries {
-            Some(entries) if entries.first().is_some_and(|entry| entry.id.seq == self.applied.next()) => {
-                self.apply(env, entries);
+            Some(mut entries) => {
+                // Entries that were cut since they were read are not what the log says now, and after a snapshot the
+                // first one is not the next.
+                let cut = entries.iter().position(|entry| !self.log.contains(entry.id));
+                entries.truncate(cut.unwrap_or(entries.len()));
+                if entries.first().is_some_and(|entry| entry.id.seq == self.applied.next()) {
+                    self.apply(env, entries);
+                }
             }
-            // A snapshot came in between.
-            Some(_) => {}
             None if self.log.base().seq > self.applied => env.fatal(format!(
                 "partition {}: the commit log begins after entry {}, the records end at {}",
                 self.id,
@@ -390,8 +390,9 @@ impl PartitionCopy {
 
     /// Entries were applied: answer who asked for them.
     pub(crate) fn on_applied(&mut self, env: &mut Env, outcomes: Vec<Outcome>) {
-        if self.applying == 0 {
+        if self.applying_in_vain > 0 {
             // A copy of the state has taken the place of what these entries were applied to.
+            self.applying_in_vain -= 1;
             return;
         }
         assert_eq!(outcomes.len(), self.applying, "an outcome for each entry");
@@ -421,7 +422,7 @@ impl PartitionCopy {
         self.log.install(base);
         self.commit = self.commit.max(base.seq);
         self.applied = base.seq;
-        self.applying = 0;
+        self.applying_in_vain += usize::from(std::mem::take(&mut self.applying) > 0);
         self.reading_back = false;
     }
 
@@ -446,9 +447,9 @@ impl PartitionCopy {
     pub(crate) fn on_tick(&mut self, env: &mut Env) {
         let now = env.now.time;
         while self.parked.front().is_some_and(|parked| now.since(parked.since) > env.config.park) {
-            let Parked { to, .. } = self.parked.pop_front().expect("there is one");
+            let parked = self.parked.pop_front().expect("there is one");
             let reason = format!("partition {} waits for its coordinator to become active, retry", self.id);
-            env.reply(to, Reply::Busy { reason });
+            parked.put_off(env, reason);
         }
         match &mut self.role {
             Role::Coordinator(_) => self.coordinator_tick(env),
@@ -464,7 +465,12 @@ impl PartitionCopy {
         let Some(assignment) = env.view.assignment(self.id) else { return };
         let wanted = env.view.servers.len().min(common::limits::COPIES);
         let enough = assignment.in_sync.len() >= wanted;
-        if self.dropping || self.log.is_empty() || !enough || env.now.time.since(since) < UNLISTED_KEPT {
+        if self.dropping
+            || self.installing
+            || self.log.is_empty()
+            || !enough
+            || env.now.time.since(since) < UNLISTED_KEPT
+        {
             return;
         }
         self.dropping = true;
@@ -477,7 +483,9 @@ impl PartitionCopy {
         env.out.effect(Effect::Drop { partition: self.id });
         let (epoch, role) = (self.epoch, std::mem::replace(&mut self.role, Role::Unlisted));
         let promises = std::mem::take(&mut self.promises);
-        *self = Self { epoch, role, promises, ..Self::new(self.id, RecoveredCopy::default()) };
+        let applying_in_vain = self.applying_in_vain + usize::from(self.applying > 0);
+        let new = Self::new(self.id, RecoveredCopy::default());
+        *self = Self { epoch, role, promises, applying_in_vain, ..new };
     }
 
     /// For people.
@@ -517,10 +525,10 @@ impl PartitionCopy {
         }
     }
 
-    /// Sends a message about this partition.
+    /// What the log holds, for its coordinator.
     pub(crate) fn sync_reply(&self) -> PeerMessage {
         // Only what is on disk may be counted.
-        let last = self.log.id_at(self.log.durable()).expect("within the log");
+        let last = self.log.durable_id();
         let runs = self.log.runs().iter().copied().filter(|run| run.first <= last.seq).collect();
         PeerMessage::SyncReply {
             partition: self.id,
@@ -529,6 +537,16 @@ impl PartitionCopy {
             last,
             commit: self.commit,
             runs,
+        }
+    }
+}
+
+/// Reads that lost their role here look for the coordinator.
+fn stray_reads(env: &mut Env, reads: Vec<ReadId>) {
+    for id in reads {
+        if let Some(read) = env.reads.remove(&id) {
+            let ask = Ask::Read(read.query);
+            env.strays.push(Stray { to: read.to, ask, since: read.since, maybe_done: false });
         }
     }
 }

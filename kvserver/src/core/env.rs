@@ -66,6 +66,7 @@ pub(crate) struct Out {
     effects: Vec<Effect>,
     records: Vec<LogRecord>,
     after: Vec<After>,
+    views: Vec<Arc<View>>,
     waiting: BTreeMap<Ticket, Vec<After>>,
     last_ticket: u64,
 }
@@ -100,9 +101,9 @@ impl Out {
         ticket
     }
 
+    /// Writes a view behind this batch's records.
     pub(crate) fn persist_view(&mut self, view: Arc<View>) {
-        let ticket = self.ticket(vec![After::View(Arc::clone(&view))]);
-        self.effects.push(Effect::PersistView { ticket, view });
+        self.views.push(view);
     }
 
     /// What the writes up to `ticket` make true.
@@ -111,17 +112,29 @@ impl Out {
         std::mem::replace(&mut self.waiting, later).into_values().flatten().collect()
     }
 
-    /// Ends the batch: its write goes first, so that the disk works while the rest is carried out.
+    /// Ends the batch: its writes go first, so that the disk works while the rest is carried out. Tickets ascend in
+    /// the order of the writes: one that is durable says so of all before it.
     pub(crate) fn take(&mut self) -> Vec<Effect> {
-        let mut effects = std::mem::take(&mut self.effects);
+        let mut effects = Vec::new();
         if !self.records.is_empty() || !self.after.is_empty() {
             let after = std::mem::take(&mut self.after);
             let ticket = self.ticket(after);
             let records = std::mem::take(&mut self.records);
-            effects.insert(0, Effect::Persist { ticket, records });
+            effects.push(Effect::Persist { ticket, records });
         }
+        for view in std::mem::take(&mut self.views) {
+            let ticket = self.ticket(vec![After::View(Arc::clone(&view))]);
+            effects.push(Effect::PersistView { ticket, view });
+        }
+        effects.append(&mut self.effects);
         effects
     }
+}
+
+/// Numbers in messages begin after this one: an answer to a former process of this server, which may come late, is
+/// never taken for an answer to this one. No process makes 2^32 of them.
+pub(crate) fn first_number(me: Sender) -> u64 {
+    me.incarnation.0 << 32
 }
 
 /// Numbers for writes of clients that have none.
@@ -143,7 +156,8 @@ pub(crate) struct PendingRead {
     pub(crate) indexed: bool,
     /// The epoch in which the coordinator read.
     pub(crate) epoch: Epoch,
-    /// What a question by index notes: the commit before the look at the clock.
+    /// The commit when the coordinator was asked: what the answer must contain, and what a question by index is told
+    /// after the look at the clock.
     pub(crate) commit: Seq,
 }
 
@@ -155,6 +169,17 @@ pub(crate) struct Stray {
     pub(crate) since: Time,
     /// It may be in some log: it must not be answered as not done.
     pub(crate) maybe_done: bool,
+}
+
+impl Stray {
+    /// Answers that it cannot be done now, without a word that may be untrue (W2).
+    pub(crate) fn put_off(self, env: &mut Env, reason: String) {
+        let reply = match self.ask {
+            Ask::Write { .. } if self.maybe_done => Reply::Unknown { reason },
+            _ => Reply::Busy { reason },
+        };
+        env.reply(self.to, reply);
+    }
 }
 
 /// See the module's text.
@@ -175,6 +200,8 @@ pub(crate) struct Env {
     pub(crate) strays: Vec<Stray>,
     /// Numbers copies of partitions' states.
     pub(crate) last_transfer: u64,
+    /// Numbers questions for the coordinator's commit, over all partitions and roles.
+    pub(crate) last_question: u64,
     /// Copies that are being sent, over all partitions.
     pub(crate) transfers_open: usize,
     /// Copies that were touched in this batch.
@@ -183,7 +210,7 @@ pub(crate) struct Env {
 
 impl Env {
     pub(crate) fn new(config: Config, me: Sender, view: Arc<View>, now: Now) -> Self {
-        let mut leases = Leases::new(config.timers);
+        let mut leases = Leases::new(config.timers, first_number(me) + 1);
         #[cfg(feature = "mutations")]
         {
             leases.count_from_receipt = config.mutation == Some(Mutation::LeaseFromReceipt);
@@ -205,7 +232,8 @@ impl Env {
             reads: BTreeMap::new(),
             last_read: 0,
             strays: Vec::new(),
-            last_transfer: 0,
+            last_transfer: first_number(me),
+            last_question: first_number(me),
             transfers_open: 0,
             touched: BTreeSet::new(),
         }

@@ -46,10 +46,10 @@ pub(crate) struct Leases {
 }
 
 impl Leases {
-    pub(crate) fn new(timers: Timers) -> Self {
+    pub(crate) fn new(timers: Timers, next_ping: u64) -> Self {
         Self {
             timers,
-            next_ping: 1,
+            next_ping,
             held: BTreeMap::new(),
             given: BTreeMap::new(),
             #[cfg(feature = "mutations")]
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_lease_counts_from_the_ping_not_from_its_answer() {
-        let mut leases = Leases::new(Timers::FAST);
+        let mut leases = Leases::new(Timers::FAST, 1);
         let sent = Time(1_000_000);
         let n = leases.on_ping_sent(PEER, sent);
         leases.on_pong(PEER, n, epoch(1), sent + Duration::from_millis(300));
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn pings_from_before_an_epoch_give_no_lease_in_it() {
-        let mut leases = Leases::new(Timers::FAST);
+        let mut leases = Leases::new(Timers::FAST, 1);
         let before = leases.on_ping_sent(PEER, Time(0));
         let floor = leases.next_ping();
         leases.on_pong(PEER, before, epoch(9), Time(1));
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn an_old_answer_does_not_replace_a_newer_one() {
-        let mut leases = Leases::new(Timers::FAST);
+        let mut leases = Leases::new(Timers::FAST, 1);
         let first = leases.on_ping_sent(PEER, Time(0));
         let second = leases.on_ping_sent(PEER, Time(100_000));
         leases.on_pong(PEER, second, epoch(1), Time(100_001));

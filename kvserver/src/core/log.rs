@@ -55,7 +55,13 @@ impl Log {
         &self.runs
     }
 
+    /// The last entry on disk.
+    pub(crate) fn durable_id(&self) -> LogId {
+        self.id_at(self.durable).expect("what is on disk has a tag")
+    }
+
     /// The last entry.
+    #[cfg(test)]
     pub(crate) fn last_id(&self) -> LogId {
         self.id_at(self.last).expect("the last entry has a tag")
     }

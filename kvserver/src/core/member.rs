@@ -23,7 +23,6 @@ struct IndexReads {
     queued: Vec<ReadId>,
     /// The question under way: its number, when it was last asked, and whose it is.
     asked: Option<(u64, Time, Vec<ReadId>)>,
-    last_question: u64,
     /// Answered: wait until this much is applied.
     ready: Vec<(Seq, ReadId)>,
 }
@@ -43,9 +42,9 @@ impl Replica {
         Self { coordinator, ack_due: false, receiving, index: IndexReads::default() }
     }
 
-    /// A copy under way goes on in a new epoch of the same coordinator; one that is being put in place always does.
+    /// A copy under way goes on in a new epoch of the same coordinator.
     pub(crate) fn keep_receiving(self, coordinator: ServerId) -> Option<Receiving> {
-        self.receiving.filter(|receiving| receiving.coordinator == coordinator || receiving.installing)
+        self.receiving.filter(|receiving| receiving.coordinator == coordinator)
     }
 
     pub(crate) fn take_reads(&mut self) -> Vec<ReadId> {
@@ -83,7 +82,7 @@ impl PartitionCopy {
 
     /// P2: the coordinator asks what the log holds.
     pub(crate) fn on_sync_request(&mut self, env: &mut Env, from: ServerId) {
-        if self.replica().is_some() && !self.is_installing() && !self.dropping {
+        if self.replica().is_some() && !self.installing && !self.dropping {
             env.out.send(from, self.sync_reply());
         }
     }
@@ -91,7 +90,7 @@ impl PartitionCopy {
     /// Entries of the coordinator. The first append of an epoch may shorten the log, once; no other ever does.
     pub(crate) fn on_append(&mut self, env: &mut Env, from: Sender, append: Append) {
         let Append { sync, prev, commit, mut entries } = append;
-        if self.replica().is_none() || self.is_installing() || self.dropping {
+        if self.replica().is_none() || self.installing || self.dropping {
             return;
         }
         env.touched.insert(self.id);
@@ -197,8 +196,8 @@ impl PartitionCopy {
         let (partition, epoch, now) = (self.id, self.epoch, env.now.time);
         let Some(replica) = self.replica() else { return };
         if replica.index.asked.is_none() && !replica.index.queued.is_empty() {
-            replica.index.last_question += 1;
-            let n = replica.index.last_question;
+            env.last_question += 1;
+            let n = env.last_question;
             let reads = std::mem::take(&mut replica.index.queued);
             replica.index.asked = Some((n, now, reads));
             env.out.send(replica.coordinator, PeerMessage::ReadIndex { partition, epoch, n });

@@ -7,15 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use common::ids::{ClusterId, Epoch, Incarnation, PartitionId, ServerId};
+use common::ids::{ClusterId, Epoch, Incarnation, PartitionId, ServerId, StoreId};
 use common::messages::{CopyState, LogTail, PeerMessage, Reply, Request, Sender, ServerReport};
 use common::ring::Partitions;
 use common::status::CopyStatus;
 use common::time::{Now, Time};
 use common::view::View;
 
-use super::copy::{PartitionCopy, RecoveredCopy, Role};
-use super::env::{After, Config, Env, ReplyTo, Stray};
+use super::copy::{Mark, PartitionCopy, RecoveredCopy, Role};
+use super::env::{After, Config, Env, ReplyTo, Stray, first_number};
 use super::io::{Answer, Ask, Effect, Input, Query, ReadId, Reader, Ticket, Token};
 use super::limits::{FORWARD_AGAIN, STRAY_FOR, WANT_VIEW_AGAIN};
 use super::member::Append;
@@ -36,8 +36,8 @@ pub struct Node {
     copies: Vec<PartitionCopy>,
     /// Copies found on disk, before a view has told how many partitions there are.
     recovered: BTreeMap<PartitionId, RecoveredCopy>,
-    /// The newest process of each server that was heard of.
-    incarnations: BTreeMap<ServerId, Incarnation>,
+    /// The newest process of each server's store that was heard of.
+    incarnations: BTreeMap<(ServerId, StoreId), Incarnation>,
     /// The number of the newest view that is known, though perhaps not on disk yet.
     newest: Epoch,
     forwards: BTreeMap<u64, Forward>,
@@ -90,7 +90,7 @@ impl Node {
             incarnations: BTreeMap::new(),
             newest: Epoch::default(),
             forwards: BTreeMap::new(),
-            last_forward: 0,
+            last_forward: first_number(me),
             wanted: BTreeMap::new(),
             next_ping: now.time,
             next_heartbeat: now.time,
@@ -171,14 +171,14 @@ impl Node {
     /// What to say to the ECS when a link to it is new.
     #[must_use]
     pub fn hello(&self, address: String, weight: u32) -> ServerReport {
-        let tail = |partition: PartitionId, last, mark: &super::copy::Mark| LogTail {
+        let tail = |partition: PartitionId, last, mark: &Mark| LogTail {
             partition,
             last,
             proposed: mark.proposed.clone(),
             epoch: mark.proposed_in,
         };
-        let held = self.copies.iter().filter(|copy| !copy.log.is_empty());
-        let tails = held.map(|copy| tail(copy.id, copy.log.last_id(), &copy.mark)).collect();
+        let held = self.copies.iter().filter(|copy| !copy.log.is_empty() || copy.mark != Mark::default());
+        let tails = held.map(|copy| tail(copy.id, copy.log.durable_id(), &copy.mark)).collect();
         ServerReport::Hello { address, weight, view: self.env.view.number, tails }
     }
 
@@ -195,7 +195,7 @@ impl Node {
         let copy = self.copies.get(usize::from(partition.0))?;
         let (active, may_read) = match &copy.role {
             Role::Coordinator(coordinator) => {
-                (coordinator.active, coordinator.may_read_at(&self.env, copy.epoch, time))
+                (coordinator.active, coordinator.may_read_at(&self.env, copy.epoch, copy.applied, time))
             }
             _ => (false, false),
         };
@@ -334,7 +334,7 @@ impl Node {
         let now = self.env.now.time;
         let copy = &mut self.copies[usize::from(partition.0)];
         if self.env.view.assignment(partition).is_some_and(|a| self.env.is_me(a.coordinator)) {
-            return copy.on_ask(&mut self.env, to, ask, now);
+            return copy.on_ask(&mut self.env, Stray { to, ask, since: now, maybe_done: false });
         }
         if let Ask::Read(query) = &ask
             && copy.on_replica_read(&mut self.env, to, query, now)
@@ -371,8 +371,7 @@ impl Node {
         }
         if self.env.is_me(coordinator) {
             let partition = partition_of(&self.env.view, &stray.ask).expect("it has a coordinator");
-            let Stray { to, ask, since, .. } = stray;
-            return self.with(partition, |copy, env| copy.on_ask(env, to, ask, since));
+            return self.with(partition, |copy, env| copy.on_ask(env, stray));
         }
         let elapsed = u64::try_from(now.since(stray.since).as_millis()).unwrap_or(u64::MAX);
         if let (Ask::Write { origin: origin @ None, .. }, ReplyTo::Client { session, .. }) =
@@ -389,14 +388,26 @@ impl Node {
         self.env.out.send(coordinator, PeerMessage::Forward { n, request });
     }
 
-    fn give_up(&mut self, stray: Stray) {
-        let reply = match stray.ask {
-            Ask::Write { .. } if stray.maybe_done => {
-                Reply::Unknown { reason: "no coordinator has told the outcome in time".to_owned() }
+    /// Sends a request that was passed on again, under its number: an answer to any of the tries is good.
+    fn forward_again(&mut self, n: u64) {
+        let now = self.env.now.time;
+        let Some(forward) = self.forwards.get_mut(&n) else { return };
+        let elapsed = now.since(forward.stray.since);
+        let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        match request_of(&forward.stray.ask, elapsed_ms).filter(|_| elapsed <= STRAY_FOR) {
+            Some(request) => {
+                forward.sent = now;
+                self.env.out.send(forward.to, PeerMessage::Forward { n, request });
             }
-            _ => Reply::Busy { reason: "no coordinator has answered in time, retry".to_owned() },
-        };
-        self.env.reply(stray.to, reply);
+            None => {
+                let stray = self.forwards.remove(&n).expect("looked up above").stray;
+                self.give_up(stray);
+            }
+        }
+    }
+
+    fn give_up(&mut self, stray: Stray) {
+        stray.put_off(&mut self.env, "no coordinator has answered in time, retry".to_owned());
     }
 
     fn on_forward_reply(&mut self, from: ServerId, n: u64, reply: Reply) {
@@ -431,7 +442,7 @@ impl Node {
     }
 
     fn on_peer(&mut self, from: Sender, message: PeerMessage) {
-        let known = self.incarnations.entry(from.server).or_insert(from.incarnation);
+        let known = self.incarnations.entry((from.server, from.store)).or_insert(from.incarnation);
         // Of a former process.
         if from.incarnation < *known {
             return;
@@ -492,7 +503,8 @@ impl Node {
         let now = self.env.now.time;
         match (coordinator_of(&self.env.view, &ask), partition_of(&self.env.view, &ask)) {
             (Some(coordinator), Some(partition)) if self.env.is_me(coordinator) => {
-                self.with(partition, |copy, env| copy.on_ask(env, to, ask, now));
+                let stray = Stray { to, ask, since: now, maybe_done: false };
+                self.with(partition, |copy, env| copy.on_ask(env, stray));
             }
             _ => {
                 let view = self.env.view.number;
@@ -574,9 +586,7 @@ impl Node {
         let due: Vec<u64> =
             self.forwards.iter().filter(|(_, forward)| due(forward)).map(|(n, _)| *n).collect();
         for n in due {
-            if let Some(forward) = self.forwards.remove(&n) {
-                self.env.strays.push(forward.stray);
-            }
+            self.forward_again(n);
         }
     }
 

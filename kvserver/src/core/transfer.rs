@@ -38,6 +38,8 @@ pub(crate) struct Sending {
     /// Chunks that are read and not taken, and whether they were sent.
     chunks: BTreeMap<u64, Chunk>,
     whole: bool,
+    /// The member last asked for a chunk that it had taken before: it has begun anew.
+    lost: bool,
 }
 
 #[derive(Debug)]
@@ -59,6 +61,7 @@ impl Sending {
             taken: 0,
             chunks: BTreeMap::new(),
             whole: false,
+            lost: false,
         }
     }
 
@@ -66,6 +69,11 @@ impl Sending {
     pub(crate) fn rewind(&mut self) {
         self.announced = false;
         self.chunks.values_mut().for_each(|chunk| chunk.sent = false);
+    }
+
+    /// The member waits for a chunk that is no longer here.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -137,8 +145,6 @@ pub(crate) struct Receiving {
     /// The chunk that is awaited, and the one that is not staged yet.
     next: u64,
     staged: u64,
-    /// The install record is being written: nothing else may touch the log.
-    pub(crate) installing: bool,
 }
 
 impl PartitionCopy {
@@ -193,6 +199,7 @@ impl PartitionCopy {
         }
         env.touched.insert(id);
         let moved = next > sending.taken;
+        sending.lost = next < sending.taken;
         sending.taken = sending.taken.max(next);
         let taken = sending.taken;
         sending.chunks.retain(|&index, _| index >= taken);
@@ -220,29 +227,30 @@ impl PartitionCopy {
         base: LogId,
         state: Bytes,
     ) {
-        let (id, epoch, reaching) = (self.id, self.epoch, self.reaching());
-        let synced = self.mark.synced == epoch;
+        let (partition, epoch, unneeded) = (self.id, self.epoch, self.needs_no_copy(base));
         let last_installed = self.installed;
         let Role::Replica(replica) = &mut self.role else { return };
-        if last_installed == Some((from, transfer)) {
+        if self.installing || self.dropping {
+            return;
+        }
+        if unneeded || last_installed == Some((from, transfer)) {
+            // The coordinator asks again what the log holds.
+            replica.receiving = None;
             let ack =
-                PeerMessage::SnapshotAck { partition: id, epoch, transfer, next: u64::MAX, installed: true };
+                PeerMessage::SnapshotAck { partition, epoch, transfer, next: u64::MAX, installed: true };
             return env.out.send(from, ack);
         }
-        match &replica.receiving {
-            Some(receiving) if receiving.installing => return,
-            Some(receiving) if receiving.transfer == transfer && receiving.coordinator == from => {
-                let next = receiving.staged;
-                let ack = PeerMessage::SnapshotAck { partition: id, epoch, transfer, next, installed: false };
-                return env.out.send(from, ack);
-            }
-            // What is applied is never undone, and what is in step needs no copy.
-            _ if synced || base.seq < reaching => return,
-            _ => {}
-        }
         let coordinator = from;
-        replica.receiving =
-            Some(Receiving { coordinator, transfer, base, state, next: 0, staged: 0, installing: false });
+        let new = Receiving { coordinator, transfer, base, state, next: 0, staged: 0 };
+        let same = replica.receiving.take().filter(|now| now.transfer == transfer && now.coordinator == from);
+        let next = replica.receiving.insert(same.unwrap_or(new)).staged;
+        env.out.send(from, PeerMessage::SnapshotAck { partition, epoch, transfer, next, installed: false });
+    }
+
+    /// What is applied is never undone, and what is in step and as long needs no copy.
+    fn needs_no_copy(&self, base: LogId) -> bool {
+        let in_step = self.mark.synced == self.epoch;
+        base.seq < self.reaching() || (in_step && self.log.last() >= base.seq)
     }
 
     /// The next pairs of it.
@@ -256,7 +264,7 @@ impl PartitionCopy {
         let (id, epoch) = (self.id, self.epoch);
         let Role::Replica(replica) = &mut self.role else { return };
         let Some(receiving) = &mut replica.receiving else { return };
-        if receiving.transfer != transfer || receiving.coordinator != from || receiving.installing {
+        if receiving.transfer != transfer || receiving.coordinator != from {
             return;
         }
         if index == receiving.next {
@@ -272,10 +280,11 @@ impl PartitionCopy {
 
     /// A chunk is staged; with the last one the copy is whole and on disk, and takes its place.
     pub(crate) fn on_staged(&mut self, env: &mut Env, transfer: u64, index: u64, generation: Option<u32>) {
-        let (id, epoch, reaching) = (self.id, self.epoch, self.reaching());
+        let (id, epoch) = (self.id, self.epoch);
+        let busy = self.installing || self.dropping;
         let Role::Replica(replica) = &mut self.role else { return };
         let Some(receiving) = &mut replica.receiving else { return };
-        if receiving.transfer != transfer || receiving.staged != index {
+        if receiving.transfer != transfer || receiving.staged != index || busy {
             return;
         }
         receiving.staged = index + 1;
@@ -287,12 +296,24 @@ impl PartitionCopy {
                 env.out.send(from, ack);
             }
             // The log caught up meanwhile by itself: what is applied stays.
-            Some(_) if base.seq < reaching || self.mark.synced == epoch => replica.receiving = None,
+            Some(_) if self.needs_no_copy(base) => {
+                let next = u64::MAX;
+                let ack = PeerMessage::SnapshotAck { partition: id, epoch, transfer, next, installed: true };
+                env.out.send(from, ack);
+                self.end_receiving();
+            }
             Some(generation) => {
-                receiving.installing = true;
+                self.installing = true;
                 env.out.persist(LogRecord::Install { partition: id, generation, base });
                 env.out.after(After::Installed { partition: id, transfer, generation, base, state });
             }
+        }
+    }
+
+    fn end_receiving(&mut self) -> Option<Receiving> {
+        match &mut self.role {
+            Role::Replica(replica) => replica.receiving.take(),
+            _ => None,
         }
     }
 
@@ -307,19 +328,13 @@ impl PartitionCopy {
     ) {
         env.out.effect(Effect::Install { partition: self.id, generation, state });
         self.replace(base);
+        self.installing = false;
         env.touched.insert(self.id);
-        let Role::Replica(replica) = &mut self.role else { return };
-        let Some(receiving) = replica.receiving.take() else { return };
+        let Some(receiving) = self.end_receiving().filter(|now| now.transfer == transfer) else { return };
         let from = receiving.coordinator;
         self.installed = Some((from, transfer));
         let (partition, epoch) = (self.id, self.epoch);
         let ack = PeerMessage::SnapshotAck { partition, epoch, transfer, next: u64::MAX, installed: true };
         env.out.send(from, ack);
-    }
-
-    /// The log of a member whose copy is being put in place must not be touched.
-    pub(crate) fn is_installing(&self) -> bool {
-        matches!(&self.role, Role::Replica(replica)
-            if replica.receiving.as_ref().is_some_and(|receiving| receiving.installing))
     }
 }

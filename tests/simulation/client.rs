@@ -1,0 +1,269 @@
+//! Clients: they ask for a few keys, so that they get in each other's way; ask again by the rules of the client
+//! library (the same write under the same number, at any server); and give up after a while.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use common::ids::{ClientId, LogId, RequestNumber};
+use common::messages::Reply;
+use common::operation::{Condition, Operation, Origin, Outcome};
+use common::view::View;
+use kvserver::core::{Ask, Query};
+
+use super::history::{Asked, Operated, Told};
+use super::net::Place;
+use super::timeline::{Event, MS, Micros, Timeline};
+
+/// Bytes of a value from which on a client puts instead of appending.
+const APPENDED_MAX: usize = 120;
+
+/// An operation that is not answered yet.
+#[derive(Debug)]
+struct Active {
+    /// Its place in the history.
+    record: usize,
+    asked: Asked,
+    first_unanswered: RequestNumber,
+    since: Micros,
+    /// The newest try.
+    call: u64,
+    /// Tries that were not answered as not done.
+    open: BTreeSet<u64>,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(crate) struct Client {
+    index: usize,
+    id: ClientId,
+    keys: Vec<Bytes>,
+    /// Operations that it has under way at most.
+    slots: usize,
+    gives_up_after: Micros,
+    /// Longest pause between two operations.
+    thinks: Micros,
+    last_number: u64,
+    last_call: u64,
+    active: BTreeMap<u64, Active>,
+    /// By call: the operation.
+    calls: BTreeMap<u64, u64>,
+    pub(crate) view: Option<Arc<View>>,
+    /// The last value seen of each key.
+    seen: BTreeMap<Bytes, (LogId, Bytes)>,
+    pub(crate) history: Vec<Operated>,
+    /// It asks for nothing new.
+    pub(crate) stopped: bool,
+    /// What it has to do all the same.
+    script: VecDeque<(Bytes, bool)>,
+}
+
+impl Client {
+    pub(crate) fn new(index: usize, keys: Vec<Bytes>, thinks: Micros, line: &mut Timeline) -> Self {
+        Self {
+            index,
+            id: ClientId(0xC11E_0000 + index as u128),
+            keys,
+            slots: line.rng.usize(1..=3),
+            gives_up_after: line.between(1, 8) * 1_000 * MS,
+            thinks,
+            last_number: 0,
+            last_call: 0,
+            active: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            view: None,
+            seen: BTreeMap::new(),
+            history: Vec::new(),
+            stopped: false,
+            script: VecDeque::new(),
+        }
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.active.is_empty() && self.script.is_empty()
+    }
+
+    /// Puts and gets each key once, with patience: everything must work again.
+    pub(crate) fn probe(&mut self, line: &mut Timeline) {
+        self.gives_up_after = Micros::MAX;
+        self.script = self.keys.iter().flat_map(|key| [(key.clone(), true), (key.clone(), false)]).collect();
+        line.after(0, Event::Wake { client: self.index });
+    }
+
+    /// Asks for something, if it has nothing better to do.
+    pub(crate) fn on_wake(&mut self, line: &mut Timeline, servers: usize) {
+        if !self.stopped {
+            let pause = line.between(0, self.thinks);
+            line.after(pause, Event::Wake { client: self.index });
+        }
+        if self.active.len() >= self.slots {
+            return;
+        }
+        if self.stopped {
+            let Some((key, puts)) = self.script.pop_front() else { return };
+            let asked =
+                if puts { self.write(Operation::put(key.clone(), self.token()), true) } else { Asked::Get };
+            return self.begin(line, servers, key, asked);
+        }
+        let key = self.keys[line.rng.usize(0..self.keys.len())].clone();
+        let asked = self.choose(line, &key);
+        self.begin(line, servers, key, asked);
+    }
+
+    fn token(&self) -> Bytes {
+        format!("c{}n{};", self.index, self.history.len()).into()
+    }
+
+    fn choose(&mut self, line: &mut Timeline, key: &Bytes) -> Asked {
+        let (key, value) = (key.clone(), self.token());
+        let seen = self.seen.get(&key).cloned();
+        let condition = match (line.between(0, 9), &seen) {
+            (0..=2, Some((version, _))) => Condition::Version { version: *version },
+            (3..=4, Some((_, value))) => Condition::Value { value: value.clone() },
+            (5, _) => Condition::Absent {},
+            (6, _) => Condition::Present {},
+            _ => Condition::Always {},
+        };
+        let long = seen.is_some_and(|(_, value)| value.len() > APPENDED_MAX);
+        let operation = match line.between(0, 99) {
+            0..=39 => return Asked::Get,
+            40..=54 if !long => Operation::Append { key, value },
+            55..=64 => Operation::Delete { key, condition },
+            _ => Operation::Put { key, value, expires: None, condition },
+        };
+        let with_origin = line.chance(0.9);
+        self.write(operation, with_origin)
+    }
+
+    fn write(&mut self, operation: Operation, with_origin: bool) -> Asked {
+        let origin = with_origin.then(|| {
+            self.last_number += 1;
+            (self.id, RequestNumber(self.last_number))
+        });
+        Asked::Write { origin, operation }
+    }
+
+    fn begin(&mut self, line: &mut Timeline, servers: usize, key: Bytes, asked: Asked) {
+        let unanswered = self.active.values().filter_map(|active| number_of(&active.asked));
+        let own = number_of(&asked).unwrap_or_default();
+        let first_unanswered = unanswered.chain([own]).min().unwrap_or_default();
+        let record = self.history.len();
+        self.history.push(Operated {
+            key,
+            asked: asked.clone(),
+            invoked: line.now,
+            returned: None,
+            told: Told::Nothing,
+        });
+        let active =
+            Active { record, asked, first_unanswered, since: line.now, call: 0, open: BTreeSet::new() };
+        self.active.insert(record as u64, active);
+        self.call(line, servers, record as u64);
+    }
+
+    /// Sends a try to the coordinator as this client knows it, or anywhere.
+    fn call(&mut self, line: &mut Timeline, servers: usize, operation: u64) {
+        let Some(active) = self.active.get_mut(&operation) else { return };
+        let key = &self.history[active.record].key;
+        let coordinator = self.view.as_ref().and_then(|view| {
+            let assignment = view.assignment(view.partitions.of_key(key))?;
+            Some((assignment.coordinator.0 & u128::from(u64::MAX)) as usize - 1)
+        });
+        let anywhere = line.rng.usize(0..servers);
+        let is_read = matches!(active.asked, Asked::Get);
+        let to = if line.chance(if is_read { 0.5 } else { 0.15 }) {
+            anywhere
+        } else {
+            coordinator.unwrap_or(anywhere)
+        };
+        self.last_call += 1;
+        let call = self.last_call;
+        self.calls.insert(call, operation);
+        active.call = call;
+        active.open.insert(call);
+        let ask = match &active.asked {
+            Asked::Get => Ask::Read(Query::Get { key: key.clone() }),
+            Asked::Write { origin, operation } => {
+                let first_unanswered = active.first_unanswered;
+                let origin = origin.map(|(client, number)| Origin { client, number, first_unanswered });
+                let age_ms = (line.now - active.since) / MS;
+                Ask::Write { origin, age_ms, operation: operation.clone() }
+            }
+        };
+        let client = self.index;
+        if line.net.passes(Place::Clients, Place::Server(to)) {
+            let delay = line.net.delay(&mut line.rng);
+            line.after(delay, Event::Request { to, client, call, ask });
+        }
+        let patience = line.between(150, 900) * MS;
+        line.after(patience, Event::Timeout { client, call });
+    }
+
+    /// A try was not answered in time, or it is time for the next one.
+    pub(crate) fn on_timeout(&mut self, line: &mut Timeline, servers: usize, call: u64) {
+        let Some(&operation) = self.calls.get(&call) else { return };
+        let Some(active) = self.active.get(&operation).filter(|active| active.call == call) else { return };
+        let once_only = matches!(active.asked, Asked::Write { origin: None, .. }) && !active.open.is_empty();
+        if once_only || line.now - active.since >= self.gives_up_after {
+            return self.give_up(line, operation);
+        }
+        self.call(line, servers, operation);
+    }
+
+    fn give_up(&mut self, line: &mut Timeline, operation: u64) {
+        let not_done = self.active.get(&operation).is_some_and(|active| active.open.is_empty());
+        let (told, returned) = if not_done { (Told::NotDone, Some(line.now)) } else { (Told::Nothing, None) };
+        self.end(line, operation, told, returned);
+    }
+
+    fn end(&mut self, line: &mut Timeline, operation: u64, told: Told, returned: Option<Micros>) {
+        let Some(active) = self.active.remove(&operation) else { return };
+        let record = &mut self.history[active.record];
+        (record.told, record.returned) = (told, returned);
+        line.note(|| format!("    client {}: {record:?}", self.index));
+        if self.stopped {
+            line.after(0, Event::Wake { client: self.index });
+        }
+    }
+
+    /// A try was answered. `true`: the view should be fetched anew.
+    pub(crate) fn on_response(&mut self, line: &mut Timeline, call: u64, reply: Option<Reply>) -> bool {
+        let Some(&operation) = self.calls.get(&call) else { return false };
+        let Some(active) = self.active.get_mut(&operation) else { return false };
+        let told = match reply {
+            Some(Reply::Outcome { outcome }) => {
+                assert!(
+                    outcome != Outcome::Superseded {},
+                    "I7: a write that is not answered yet was taken for an answered one: {active:?}"
+                );
+                Told::Outcome(outcome)
+            }
+            Some(Reply::Value { found }) => Told::Value(found),
+            Some(Reply::Unknown { .. }) => {
+                // It may be done: asked again when the try is over.
+                return false;
+            }
+            Some(Reply::Refused { reason }) => panic!("a sound request was refused: {reason}"),
+            None | Some(_) => {
+                active.open.remove(&call);
+                let pause = line.between(2, 60) * MS;
+                line.after(pause, Event::Timeout { client: self.index, call });
+                return true;
+            }
+        };
+        let key = self.history[active.record].key.clone();
+        if let Told::Value(Some(found)) = &told {
+            self.seen.insert(key, (found.version, found.value.clone()));
+        }
+        let now = line.now;
+        self.end(line, operation, told, Some(now));
+        line.chance(0.01)
+    }
+}
+
+fn number_of(asked: &Asked) -> Option<RequestNumber> {
+    match asked {
+        Asked::Write { origin: Some((_, number)), .. } => Some(*number),
+        _ => None,
+    }
+}

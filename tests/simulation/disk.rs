@@ -1,0 +1,230 @@
+//! A server's disk: writes in order, each of them whole or not at all. A crash keeps what was synced and, by chance, some
+//! of the writes behind it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use common::ids::{LogId, PartitionId, Seq};
+use common::messages::{Entry, Run};
+use common::view::View;
+use fastrand::Rng;
+use kvserver::core::{LogRecord, Mark, RecoveredCopy, Ticket};
+
+use super::tree::Tree;
+
+/// One write.
+#[derive(Clone, Debug)]
+enum Write {
+    Records(Vec<LogRecord>),
+    View(Arc<View>),
+    Trim(PartitionId, LogId),
+}
+
+/// The log of one partition as the writes up to some place make it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PartitionLog {
+    /// The entry before the first one.
+    pub(crate) base: LogId,
+    pub(crate) entries: BTreeMap<Seq, Entry>,
+    mark: Bytes,
+    /// How often the records were replaced or dropped: each time another tree begins.
+    pub(crate) life: u64,
+    /// The staged copy that the present life began with.
+    begun_with: Option<u32>,
+}
+
+impl PartitionLog {
+    pub(crate) fn last(&self) -> LogId {
+        self.entries.last_key_value().map_or(self.base, |(_, entry)| entry.id)
+    }
+
+    /// The entry is in the log, or in the records below it.
+    pub(crate) fn holds(&self, id: LogId) -> bool {
+        id.seq < self.base.seq
+            || id == self.base
+            || self.entries.get(&id.seq).is_some_and(|entry| entry.id == id)
+    }
+
+    fn id_at(&self, seq: Seq) -> Option<LogId> {
+        if seq == self.base.seq { Some(self.base) } else { self.entries.get(&seq).map(|entry| entry.id) }
+    }
+
+    fn runs(&self) -> Vec<Run> {
+        let mut runs: Vec<Run> = Vec::new();
+        for (&first, entry) in &self.entries {
+            if runs.last().is_none_or(|run| run.tag != entry.id.tag) {
+                runs.push(Run { tag: entry.id.tag, first });
+            }
+        }
+        runs
+    }
+}
+
+/// All that the writes up to some place make.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Content {
+    pub(crate) logs: BTreeMap<PartitionId, PartitionLog>,
+    pub(crate) view: Option<Arc<View>>,
+}
+
+impl Content {
+    /// Carries out a write; returns the partitions that lost entries by it.
+    fn take(&mut self, write: &Write, lost: &mut BTreeSet<PartitionId>) {
+        match write {
+            Write::View(view) => self.view = Some(Arc::clone(view)),
+            Write::Trim(partition, base) => {
+                let log = self.logs.entry(*partition).or_default();
+                log.entries = log.entries.split_off(&base.seq.next());
+                log.base = *base;
+            }
+            Write::Records(records) => records.iter().for_each(|record| self.take_record(record, lost)),
+        }
+    }
+
+    fn take_record(&mut self, record: &LogRecord, lost: &mut BTreeSet<PartitionId>) {
+        match record {
+            LogRecord::Entry { partition, entry } => {
+                let log = self.logs.entry(*partition).or_default();
+                assert_eq!(
+                    entry.id.seq,
+                    log.last().seq.next(),
+                    "partition {partition}: a gap in the log on disk"
+                );
+                log.entries.insert(entry.id.seq, entry.clone());
+            }
+            LogRecord::Cut { partition, after } => {
+                let log = self.logs.entry(*partition).or_default();
+                assert!(*after >= log.base.seq, "partition {partition}: cut below what the log holds");
+                log.entries.split_off(&after.next());
+                lost.insert(*partition);
+            }
+            LogRecord::Mark { partition, mark } => {
+                self.logs.entry(*partition).or_default().mark = mark.clone()
+            }
+            LogRecord::Install { partition, generation, base } => {
+                let log = self.logs.entry(*partition).or_default();
+                let (mark, life) = (log.mark.clone(), log.life + 1);
+                let begun_with = Some(*generation);
+                *log = PartitionLog { base: *base, mark, life, begun_with, ..PartitionLog::default() };
+                lost.insert(*partition);
+            }
+            LogRecord::Drop { partition } => {
+                let log = self.logs.entry(*partition).or_default();
+                *log = PartitionLog { life: log.life + 1, ..PartitionLog::default() };
+                lost.insert(*partition);
+            }
+        }
+    }
+}
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub(crate) struct Disk {
+    /// With all that was written.
+    pub(crate) written: Content,
+    /// What a crash leaves at least.
+    pub(crate) durable: Content,
+    /// Behind what is durable: number, ticket, write.
+    waiting: VecDeque<(u64, Option<Ticket>, Write)>,
+    writes: u64,
+    /// Flushed trees by life.
+    images: BTreeMap<(PartitionId, u64), Tree>,
+    /// Staged copies that are whole.
+    staged: BTreeMap<u32, Tree>,
+    generations: u32,
+    /// Partitions whose durable log has lost entries since this was last looked at.
+    pub(crate) lost: BTreeSet<PartitionId>,
+}
+
+impl Disk {
+    pub(crate) fn write_records(&mut self, ticket: Ticket, records: Vec<LogRecord>) {
+        self.write(Some(ticket), Write::Records(records));
+    }
+
+    pub(crate) fn write_view(&mut self, ticket: Ticket, view: Arc<View>) {
+        self.write(Some(ticket), Write::View(view));
+    }
+
+    fn write(&mut self, ticket: Option<Ticket>, write: Write) {
+        self.written.take(&write, &mut BTreeSet::new());
+        self.writes += 1;
+        self.waiting.push_back((self.writes, ticket, write));
+    }
+
+    /// Drops the log up to a place that a flushed tree holds; false if it has not got there.
+    pub(crate) fn trim(&mut self, partition: PartitionId, seq: Seq) -> bool {
+        let Some(log) = self.written.logs.get(&partition) else { return false };
+        let flushed = self.images.get(&(partition, log.life)).map(|image| image.applied);
+        let Some(base) = log.id_at(seq).filter(|base| base.seq > log.base.seq) else { return false };
+        if flushed.is_none_or(|flushed| flushed.seq < seq) {
+            return false;
+        }
+        self.write(None, Write::Trim(partition, base));
+        true
+    }
+
+    /// Numbers of the writes that wait for a sync.
+    pub(crate) fn unsynced(&self) -> Vec<u64> {
+        self.waiting.iter().map(|(number, _, _)| *number).collect()
+    }
+
+    /// The writes up to a number are on disk: their tickets.
+    pub(crate) fn sync(&mut self, upto: u64) -> Vec<Ticket> {
+        let mut tickets = Vec::new();
+        while self.waiting.front().is_some_and(|(number, _, _)| *number <= upto) {
+            let (_, ticket, write) = self.waiting.pop_front().expect("there is one");
+            self.durable.take(&write, &mut self.lost);
+            tickets.extend(ticket);
+        }
+        tickets
+    }
+
+    /// Power goes: some of the writes that were not synced may be there all the same, the first ones of them.
+    pub(crate) fn crash(&mut self, rng: &mut Rng) {
+        let kept = rng.usize(0..=self.waiting.len());
+        if let Some(&(upto, _, _)) = kept.checked_sub(1).and_then(|index| self.waiting.get(index)) {
+            self.sync(upto);
+        }
+        self.waiting.clear();
+        self.written = self.durable.clone();
+    }
+
+    /// A tree is flushed.
+    pub(crate) fn flush(&mut self, partition: PartitionId, image: Tree) {
+        self.images.insert((partition, image.life), image);
+    }
+
+    /// A staged copy is whole and on disk.
+    pub(crate) fn stage(&mut self, tree: Tree) -> u32 {
+        self.generations += 1;
+        self.staged.insert(self.generations, tree);
+        self.generations
+    }
+
+    pub(crate) fn staged(&self, generation: u32) -> Tree {
+        self.staged.get(&generation).expect("a copy is installed after it was staged").clone()
+    }
+
+    /// What a start finds: copies and their trees.
+    pub(crate) fn recover(&self) -> (BTreeMap<PartitionId, RecoveredCopy>, BTreeMap<PartitionId, Tree>) {
+        let (mut copies, mut trees) = (BTreeMap::new(), BTreeMap::new());
+        for (&partition, log) in &self.durable.logs {
+            let begun = log.begun_with.map(|generation| self.staged(generation));
+            let image = self.images.get(&(partition, log.life)).cloned().or(begun).unwrap_or_default();
+            let tree = image.in_life(log.life);
+            assert!(tree.applied.seq >= log.base.seq, "trimmed beyond the flushed records");
+            assert!(tree.applied.seq <= log.last().seq, "records of entries that are not in the log");
+            let copy = RecoveredCopy {
+                base: log.base,
+                runs: log.runs(),
+                last: log.last().seq,
+                applied: tree.applied.seq,
+                mark: Mark::decode(log.mark.clone()).expect("a mark as it was written"),
+            };
+            copies.insert(partition, copy);
+            trees.insert(partition, tree);
+        }
+        (copies, trees)
+    }
+}

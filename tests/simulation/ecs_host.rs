@@ -1,0 +1,120 @@
+//! The configuration service around its core: one disk, one clock, links to all servers.
+
+use std::sync::Arc;
+
+use common::ids::{ClusterId, ServerId};
+use common::limits::Timers;
+use common::ring::Partitions;
+use common::time::Time;
+use ecs::core::{Config, Ecs, Effect, Input, State};
+
+use super::net::Place;
+use super::timeline::{Event, MS, Micros, Timeline};
+use super::truth::Truth;
+
+/// See the module's text.
+pub(crate) struct EcsHost {
+    config: Config,
+    pub(crate) core: Option<Ecs>,
+    durable: State,
+    /// On its way to the disk.
+    writing: Option<(u64, State)>,
+    pub(crate) life: u64,
+    ticks: u64,
+    clock_offset: Micros,
+    /// Share of syncs that are slow.
+    slow: f64,
+}
+
+impl EcsHost {
+    pub(crate) fn new(timers: Timers, partitions: u32, slow: f64, line: &mut Timeline) -> Self {
+        let partitions = Partitions::try_from(partitions).expect("a power of two");
+        Self {
+            config: Config { timers, ..Config::default() },
+            core: None,
+            durable: State::new(ClusterId(77), partitions),
+            writing: None,
+            life: 0,
+            ticks: 0,
+            clock_offset: line.between(0, 1_000_000 * MS),
+            slow,
+        }
+    }
+
+    fn time(&self, now: Micros) -> Time {
+        Time(self.clock_offset + now)
+    }
+
+    pub(crate) fn start(&mut self, line: &mut Timeline, truth: &mut Truth) {
+        self.life += 1;
+        self.core = Some(Ecs::new(self.config, self.durable.clone(), self.time(line.now)));
+        line.note(|| "  ecs starts".to_owned());
+        self.settle(line, truth);
+    }
+
+    /// The process dies; a state on its way to the disk may have got there.
+    pub(crate) fn crash(&mut self, line: &mut Timeline, truth: &mut Truth) {
+        self.core = None;
+        self.life += 1;
+        let writing = self.writing.take().filter(|_| line.chance(0.5));
+        if let Some((_, state)) = writing {
+            truth.on_view(&state.view);
+            self.durable = state;
+        }
+    }
+
+    pub(crate) fn step(&mut self, line: &mut Timeline, truth: &mut Truth, input: Input) {
+        let now = self.time(line.now);
+        let Some(core) = &mut self.core else { return };
+        core.step(now, input);
+        self.settle(line, truth);
+    }
+
+    pub(crate) fn on_synced(&mut self, line: &mut Timeline, truth: &mut Truth, ticket: u64) {
+        let (_, state) = self.writing.take_if(|(writing, _)| *writing == ticket).expect("one at a time");
+        truth.on_view(&state.view);
+        self.durable = state;
+        self.step(line, truth, Input::Durable { ticket });
+    }
+
+    pub(crate) fn leave(&mut self, line: &mut Timeline, truth: &mut Truth, server: ServerId) {
+        self.step(line, truth, Input::Leave { server });
+    }
+
+    fn settle(&mut self, line: &mut Timeline, truth: &mut Truth) {
+        let life = self.life;
+        let Some(core) = &mut self.core else { return };
+        core.invariants();
+        for effect in core.effects() {
+            line.note(|| format!("    ecs: {effect:?}"));
+            match effect {
+                Effect::Persist { ticket, state } => {
+                    self.writing = Some((ticket, state));
+                    let slow = line.chance(self.slow);
+                    let delay = if slow { line.between(1, 300) * MS } else { line.between(100, 1_500) };
+                    line.after(delay, Event::EcsSynced { life, ticket });
+                }
+                Effect::Publish { to, view, .. } => {
+                    truth.on_view(&view);
+                    assert!(view.number <= self.durable.view.number, "V1: published before it was durable");
+                    let to = (to.0 & u128::from(u64::MAX)) as usize - 1;
+                    line.send(Place::Ecs, Place::Server(to), Event::View { to, view: Arc::clone(&view) });
+                }
+                Effect::Made(_) | Effect::Refused { .. } => {}
+            }
+        }
+        let now = Time(self.clock_offset + line.now);
+        if let Some(deadline) = core.deadline() {
+            self.ticks += 1;
+            let wait = u64::try_from(deadline.since(now).as_micros()).expect("soon");
+            line.after(wait, Event::EcsTick { life, tick: self.ticks });
+        }
+    }
+
+    /// A timer: only the newest one counts.
+    pub(crate) fn on_tick(&mut self, line: &mut Timeline, truth: &mut Truth, tick: u64) {
+        if tick == self.ticks {
+            self.step(line, truth, Input::Tick);
+        }
+    }
+}

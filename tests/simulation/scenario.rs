@@ -1,0 +1,161 @@
+//! What kinds of clusters and faults a run has. The seed chooses within them.
+
+use common::limits::Timers;
+use kvserver::core::Mutation;
+
+use super::net::Weather;
+use super::timeline::{MS, Micros, SECOND};
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// A server dies and comes back at once: before it is missed.
+    CrashShort,
+    /// A server dies and comes back late.
+    CrashLong,
+    /// All servers die and come back.
+    CrashAll,
+    /// A coordinator dies and comes back at once.
+    CrashCoordinator,
+    /// A process stops for a while and goes on without knowing.
+    Pause,
+    /// Two servers do not reach each other, in one or both directions.
+    CutPair,
+    /// A server reaches no other server.
+    Isolate,
+    /// A server and the ECS do not reach each other, in one or both directions; all other links are well.
+    CutEcs,
+    /// Clients do not reach a server.
+    CutClients,
+    /// Messages are lost, doubled and late.
+    Storm,
+    /// The ECS dies and comes back.
+    EcsCrash,
+    /// A server that is not a member starts.
+    Join,
+    /// A server leaves as planned.
+    Leave,
+    /// A server is cut off from the ECS; when it is given up, another one that has promised it dies and comes back.
+    CutEcsThenCrash,
+}
+
+/// See the module's text.
+#[derive(Clone, Debug)]
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    /// Servers at the beginning, at least and at most.
+    pub(crate) servers: (usize, usize),
+    /// Servers that may join.
+    pub(crate) spares: usize,
+    pub(crate) partitions: u32,
+    pub(crate) clients: usize,
+    pub(crate) keys: usize,
+    /// Longest pause of a client between two operations.
+    pub(crate) thinks: Micros,
+    pub(crate) faults: &'static [Fault],
+    /// Shortest and longest time between two faults.
+    pub(crate) fault_every: (Micros, Micros),
+    /// When all faults end.
+    pub(crate) heal_at: Micros,
+    pub(crate) weather: Weather,
+    /// Share of disk syncs and store works that are slow.
+    pub(crate) slow: f64,
+    /// Logs are trimmed as soon as they may be: members that come back need copies of the state.
+    pub(crate) trims: bool,
+    pub(crate) timers: Timers,
+    pub(crate) mutation: Option<Mutation>,
+}
+
+impl Scenario {
+    const BASE: Self = Self {
+        name: "base",
+        servers: (3, 4),
+        spares: 1,
+        partitions: 4,
+        clients: 4,
+        keys: 6,
+        thinks: 40 * MS,
+        faults: &[],
+        fault_every: (200 * MS, 1_500 * MS),
+        heal_at: 7 * SECOND,
+        weather: Weather::CALM,
+        slow: 0.02,
+        trims: true,
+        timers: Timers::FAST,
+        mutation: None,
+    };
+
+    /// Nothing fails; servers come and go as planned.
+    pub(crate) const CALM: Self = Self {
+        name: "calm",
+        servers: (1, 4),
+        spares: 2,
+        faults: &[Fault::Join, Fault::Leave, Fault::Join],
+        ..Self::BASE
+    };
+
+    /// Servers, and the ECS, die and come back.
+    pub(crate) const CRASHES: Self = Self {
+        name: "crashes",
+        faults: &[
+            Fault::CrashShort,
+            Fault::CrashShort,
+            Fault::CrashLong,
+            Fault::CrashCoordinator,
+            Fault::CrashAll,
+            Fault::EcsCrash,
+            Fault::Join,
+        ],
+        ..Self::BASE
+    };
+
+    /// The network fails.
+    pub(crate) const NETWORK: Self = Self {
+        name: "network",
+        faults: &[
+            Fault::CutPair,
+            Fault::Isolate,
+            Fault::CutEcs,
+            Fault::CutEcs,
+            Fault::Pause,
+            Fault::Storm,
+            Fault::CutClients,
+            Fault::Join,
+        ],
+        weather: Weather::ROUGH,
+        ..Self::BASE
+    };
+
+    /// Everything at once.
+    pub(crate) const EVERYTHING: Self = Self {
+        name: "everything",
+        servers: (3, 5),
+        faults: &[
+            Fault::CrashShort,
+            Fault::CrashLong,
+            Fault::CrashCoordinator,
+            Fault::CrashAll,
+            Fault::Pause,
+            Fault::CutPair,
+            Fault::Isolate,
+            Fault::CutEcs,
+            Fault::CutEcsThenCrash,
+            Fault::Storm,
+            Fault::EcsCrash,
+            Fault::Join,
+            Fault::Leave,
+        ],
+        fault_every: (50 * MS, 900 * MS),
+        weather: Weather::ROUGH,
+        slow: 0.05,
+        ..Self::BASE
+    };
+
+    /// All kinds of runs.
+    pub(crate) const ALL: [Self; 4] = [Self::CALM, Self::CRASHES, Self::NETWORK, Self::EVERYTHING];
+
+    /// The kind of run that a seed has when none is named.
+    pub(crate) fn of_seed(seed: u64) -> Self {
+        Self::ALL[(seed % Self::ALL.len() as u64) as usize].clone()
+    }
+}

@@ -1,0 +1,542 @@
+//! A server around its core: the inbox, the disk, the store and the clock, as the real shell has them, but by events.
+//!
+//! Inputs are taken in batches. What the core wants of the store is done in order, one thing after the other, each
+//! after a delay. A crash forgets all but the disk; a pause delays all that happens here.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use common::ids::{ClientId, Epoch, Incarnation, LogId, PartitionId, Seq, ServerId, StoreId};
+use common::messages::{Entry, Reply, Sender, ServerReport};
+use common::operation::Outcome;
+use common::time::{Now, Time, WallTime};
+use common::view::View;
+use kvserver::core::{
+    Answer, Ask, Config, CopyFacts, Effect, Input, LogRecord, Node, Query, TICK, Ticket, Token,
+};
+
+use super::disk::Disk;
+use super::net::Place;
+use super::timeline::{Event, MS, Micros, SECOND, Timeline};
+use super::tree::Tree;
+use super::truth::Truth;
+
+/// Pairs in a chunk of a copy: few, so that copies take several chunks.
+const CHUNK_PAIRS: usize = 2;
+
+/// The wall clock at the beginning.
+const WALL_BEGIN_MS: u64 = 1_700_000_000_000;
+
+/// A running process.
+pub(crate) struct Process {
+    pub(crate) node: Node,
+    inbox: Vec<Input>,
+    running: bool,
+    work: VecDeque<Effect>,
+    working: bool,
+    syncing: bool,
+    trees: BTreeMap<PartitionId, Tree>,
+    pictures: BTreeMap<(PartitionId, u64), Tree>,
+    staging: BTreeMap<PartitionId, BTreeMap<Bytes, Bytes>>,
+    pins: BTreeMap<PartitionId, Seq>,
+    waiting: BTreeMap<Token, Waiting>,
+    last_token: u64,
+    /// Commit and applied of each partition when it was last looked at.
+    seen: BTreeMap<PartitionId, (u64, u64)>,
+    /// The start of the ECS that it said hello to.
+    pub(crate) linked: Option<u64>,
+}
+
+/// A request of a client.
+struct Waiting {
+    client: usize,
+    call: u64,
+    partition: Option<PartitionId>,
+}
+
+/// See the module's text.
+pub(crate) struct Server {
+    pub(crate) index: usize,
+    pub(crate) id: ServerId,
+    pub(crate) store: StoreId,
+    incarnation: Incarnation,
+    config: Config,
+    clock_offset: Micros,
+    /// Parts per million that its clock is fast.
+    clock_drift: i64,
+    wall_offset_ms: u64,
+    /// Share of syncs and of the store's works that are slow.
+    slow: f64,
+    trims: bool,
+    /// Counts starts and stops: events of a former process are dropped.
+    pub(crate) life: u64,
+    pub(crate) process: Option<Process>,
+    pub(crate) disk: Disk,
+    pub(crate) paused: bool,
+    /// What happened to it during a pause.
+    held: Vec<Event>,
+    /// It has left as planned, or is to.
+    pub(crate) gone: bool,
+    pub(crate) leaving: bool,
+    /// The number of the newest view that it used, over restarts.
+    used: Epoch,
+    /// By partition, over restarts.
+    epochs: BTreeMap<PartitionId, Epoch>,
+}
+
+impl Server {
+    pub(crate) fn new(index: usize, config: Config, slow: f64, trims: bool, line: &mut Timeline) -> Self {
+        /// Clocks differ by less than this; PROTOCOL.md allows twice as much.
+        const DRIFT_MAX: u64 = 40_000;
+        let drift = i64::try_from(line.between(0, 2 * DRIFT_MAX)).expect("small");
+        let random = u128::from(line.rng.u64(..));
+        Self {
+            index,
+            id: ServerId((random << 64) | (index as u128 + 1)),
+            store: StoreId(index as u128 + 1),
+            incarnation: Incarnation(0),
+            config,
+            clock_offset: line.between(0, 1_000 * SECOND),
+            clock_drift: drift - DRIFT_MAX as i64,
+            wall_offset_ms: line.between(0, 400),
+            slow,
+            trims,
+            life: 0,
+            process: None,
+            disk: Disk::default(),
+            paused: false,
+            held: Vec::new(),
+            gone: false,
+            leaving: false,
+            used: Epoch::default(),
+            epochs: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn address(&self) -> String {
+        format!("s{}:1", self.index)
+    }
+
+    pub(crate) fn sender(&self) -> Sender {
+        Sender { server: self.id, store: self.store, incarnation: self.incarnation }
+    }
+
+    pub(crate) fn time(&self, now: Micros) -> Time {
+        let skew = now as i64 / 1_000 * self.clock_drift / 1_000;
+        Time(self.clock_offset + now.saturating_add_signed(skew))
+    }
+
+    fn now(&self, now: Micros) -> Now {
+        Now { time: self.time(now), wall: WallTime(WALL_BEGIN_MS + self.wall_offset_ms + now / MS) }
+    }
+
+    pub(crate) fn facts(&self, partition: PartitionId, now: Micros) -> Option<CopyFacts> {
+        self.process.as_ref().and_then(|process| process.node.facts(partition, self.time(now)))
+    }
+
+    /// A new process finds what is on disk.
+    pub(crate) fn start(&mut self, line: &mut Timeline) {
+        assert!(self.process.is_none(), "started twice");
+        self.life += 1;
+        self.incarnation = Incarnation(self.incarnation.0 + 1);
+        let (copies, trees) = self.disk.recover();
+        let view = self.disk.durable.view.clone();
+        let known = view.as_ref().map_or(Epoch::default(), |view| view.number);
+        assert!(known >= self.used, "I1: the view in use was not on disk before its use");
+        let session = u128::from(line.rng.u64(..)) << 8 | self.index as u128;
+        let config = Config { session: ClientId(session), ..self.config.clone() };
+        let node = Node::new(config, self.sender(), view, copies, self.now(line.now));
+        self.process = Some(Process {
+            node,
+            inbox: Vec::new(),
+            running: false,
+            work: VecDeque::new(),
+            working: false,
+            syncing: false,
+            trees,
+            pictures: BTreeMap::new(),
+            staging: BTreeMap::new(),
+            pins: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            last_token: 0,
+            seen: BTreeMap::new(),
+            linked: None,
+        });
+        line.note(|| format!("  s{} starts, view {known}", self.index));
+        let (server, life) = (self.index, self.life);
+        self.wake(line);
+        let first = line.between(0, 10 * MS);
+        line.after(first, Event::Tick { server, life });
+        let first = line.between(10 * MS, 300 * MS);
+        line.after(first, Event::Housekeeping { server, life });
+    }
+
+    /// The process dies; what was not synced may be gone.
+    pub(crate) fn crash(&mut self, line: &mut Timeline) {
+        self.process = None;
+        self.life += 1;
+        self.paused = false;
+        self.held.clear();
+        self.disk.crash(&mut line.rng);
+    }
+
+    /// Keeps an event for the end of a pause.
+    pub(crate) fn hold(&mut self, event: Event) {
+        self.held.push(event);
+    }
+
+    pub(crate) fn resume(&mut self, line: &mut Timeline) {
+        self.paused = false;
+        for event in std::mem::take(&mut self.held) {
+            line.after(0, event);
+        }
+    }
+
+    /// Something came in.
+    pub(crate) fn take(&mut self, line: &mut Timeline, input: Input) {
+        if let Some(process) = &mut self.process {
+            process.inbox.push(input);
+            self.wake(line);
+        }
+    }
+
+    /// A client asks; nobody answers while there is no process.
+    pub(crate) fn take_request(&mut self, line: &mut Timeline, client: usize, call: u64, ask: Ask) {
+        let Some(process) = &mut self.process else {
+            let delay = line.net.delay(&mut line.rng);
+            return line.after(delay, Event::Response { client, call, reply: None });
+        };
+        process.last_token += 1;
+        let token = Token(process.last_token);
+        let key = match &ask {
+            Ask::Write { operation, .. } => operation.key(),
+            Ask::Read(Query::Get { key }) => Some(key),
+            Ask::Read(_) => None,
+        };
+        let view = process.node.view();
+        let partition = key.map(|key| view.partitions.of_key(key)).filter(|_| !view.assignments.is_empty());
+        process.waiting.insert(token, Waiting { client, call, partition });
+        process.inbox.push(Input::Client { token, ask });
+        self.wake(line);
+    }
+
+    fn wake(&mut self, line: &mut Timeline) {
+        let (server, life) = (self.index, self.life);
+        if let Some(process) = &mut self.process
+            && !std::mem::replace(&mut process.running, true)
+        {
+            let delay = if line.chance(0.3) { line.between(0, 150) } else { 0 };
+            line.after(delay, Event::Run { server, life });
+        }
+    }
+
+    /// One batch.
+    pub(crate) fn run(&mut self, line: &mut Timeline, truth: &mut Truth) {
+        let now = self.now(line.now);
+        let Some(process) = &mut self.process else { return };
+        process.running = false;
+        for input in std::mem::take(&mut process.inbox) {
+            process.node.step(now, input);
+        }
+        let effects = process.node.effects();
+        process.node.invariants();
+        for effect in effects {
+            self.carry_out(line, truth, effect);
+        }
+        self.check_progress(line.now);
+    }
+
+    /// I1 and I4 at this server: nothing goes back.
+    fn check_progress(&mut self, now: Micros) {
+        let time = self.time(now);
+        let Some(process) = &mut self.process else { return };
+        for partition in process.node.view().partitions.all().take(process.node.view().assignments.len()) {
+            let Some(facts) = process.node.facts(partition, time) else { continue };
+            let epoch = self.epochs.entry(partition).or_default();
+            assert!(facts.epoch >= *epoch, "I1: the epoch of partition {partition} went back");
+            *epoch = facts.epoch;
+            assert!(facts.applied <= facts.commit, "I4: applied and not committed");
+            let seen = process.seen.entry(partition).or_default();
+            let back = facts.commit < seen.0 || facts.applied < seen.1;
+            // A dropped copy begins anew.
+            assert!(!back || facts.last == 0, "I4: commit or applied of partition {partition} went back");
+            *seen = (facts.commit, facts.applied);
+        }
+    }
+
+    fn carry_out(&mut self, line: &mut Timeline, truth: &mut Truth, effect: Effect) {
+        line.note(|| format!("    s{}: {effect:?}", self.index));
+        match effect {
+            Effect::Persist { ticket, records } => self.persist(line, truth, ticket, records),
+            Effect::PersistView { ticket, view } => {
+                self.disk.write_view(ticket, view);
+                self.sync(line);
+            }
+            Effect::Adopted { view } => self.on_adopted(truth, &view),
+            Effect::Send { to, message } => {
+                // Indices are in the lower half of the ids.
+                let to = (to.0 & u128::from(u64::MAX)) as usize - 1;
+                let event = Event::Peer { to, from: self.sender(), message };
+                line.send(Place::Server(self.index), Place::Server(to), event);
+            }
+            Effect::Report { report } => self.report(line, report),
+            Effect::Reply { token, reply } => self.reply(line, truth, token, reply),
+            Effect::PinLog { partition, from } => {
+                let Some(process) = &mut self.process else { return };
+                match from {
+                    Some(from) => process.pins.insert(partition, from),
+                    None => process.pins.remove(&partition),
+                };
+            }
+            Effect::Fatal { reason } => panic!("server {} stops: {reason}", self.index),
+            work => self.enqueue(line, work),
+        }
+    }
+
+    fn on_adopted(&mut self, truth: &mut Truth, view: &Arc<View>) {
+        truth.on_view(view);
+        assert!(view.number > self.used || self.used == view.number, "I1: the view went back");
+        let durable = self.disk.durable.view.as_ref().map(|view| view.number);
+        assert!(durable >= Some(view.number), "I1: a view is used before it is on disk");
+        self.used = view.number;
+    }
+
+    fn persist(&mut self, line: &mut Timeline, truth: &mut Truth, ticket: Ticket, records: Vec<LogRecord>) {
+        for (index, record) in records.iter().enumerate() {
+            if let LogRecord::Entry { partition, entry } = record {
+                let previous = previous_of(&self.disk, *partition, &records[..index], entry.id.seq);
+                truth.on_written(*partition, previous, entry);
+            }
+        }
+        self.disk.write_records(ticket, records);
+        self.sync(line);
+    }
+
+    /// Asks the disk to sync what is written, if it does not yet.
+    fn sync(&mut self, line: &mut Timeline) {
+        let (server, life) = (self.index, self.life);
+        let waiting = self.disk.unsynced();
+        let Some(process) = &mut self.process else { return };
+        let Some(&last) = waiting.last() else { return };
+        if std::mem::replace(&mut process.syncing, true) {
+            return;
+        }
+        // Two writes of one batch may be synced one after the other.
+        let upto = if line.chance(0.2) { waiting[line.rng.usize(0..waiting.len())] } else { last };
+        let delay = if line.chance(self.slow) { line.between(1, 60) * MS } else { line.between(80, 900) };
+        line.after(delay, Event::Synced { server, life, upto });
+    }
+
+    pub(crate) fn on_synced(&mut self, line: &mut Timeline, upto: u64) {
+        let tickets = self.disk.sync(upto);
+        let Some(process) = &mut self.process else { return };
+        process.syncing = false;
+        process.inbox.extend(tickets.into_iter().map(|ticket| Input::Durable { ticket }));
+        self.wake(line);
+        self.sync(line);
+    }
+
+    pub(crate) fn on_tick(&mut self, line: &mut Timeline) {
+        let (server, life) = (self.index, self.life);
+        let tick = u64::try_from(TICK.as_micros()).expect("short");
+        line.after(tick, Event::Tick { server, life });
+        self.take(line, Input::Tick);
+    }
+
+    /// Says hello to the ECS over a new link.
+    pub(crate) fn link(&mut self, line: &mut Timeline, ecs_life: u64) {
+        let address = self.address();
+        let Some(process) = &mut self.process else { return };
+        process.linked = Some(ecs_life);
+        let hello = process.node.hello(address, 1);
+        self.report(line, hello);
+    }
+
+    fn report(&mut self, line: &mut Timeline, report: ServerReport) {
+        if self.process.as_ref().is_some_and(|process| process.linked.is_some()) {
+            let event = Event::Report { sender: self.sender(), report };
+            line.send_in_order(Place::Server(self.index), Place::Ecs, event);
+        }
+    }
+
+    fn reply(&mut self, line: &mut Timeline, truth: &mut Truth, token: Token, reply: Reply) {
+        let Some(process) = &mut self.process else { return };
+        let Some(Waiting { client, call, partition }) = process.waiting.remove(&token) else {
+            panic!("server {}: a second answer to {token:?}", self.index)
+        };
+        if let (Reply::Outcome { outcome }, Some(partition)) = (&reply, partition)
+            && let Some(version) = version_of(outcome)
+        {
+            truth.on_acknowledged(partition, version);
+        }
+        let event = Event::Response { client, call, reply: Some(reply) };
+        if line.net.passes(Place::Server(self.index), Place::Clients) {
+            let delay = line.net.delay(&mut line.rng);
+            line.after(delay, event);
+        }
+    }
+
+    fn enqueue(&mut self, line: &mut Timeline, work: Effect) {
+        let Some(process) = &mut self.process else { return };
+        process.work.push_back(work);
+        self.work_on(line);
+    }
+
+    fn work_on(&mut self, line: &mut Timeline) {
+        let (server, life) = (self.index, self.life);
+        let Some(process) = &mut self.process else { return };
+        if process.work.is_empty() || std::mem::replace(&mut process.working, true) {
+            return;
+        }
+        let delay = if line.chance(self.slow) { line.between(1, 80) * MS } else { line.between(0, 60) };
+        line.after(delay, Event::Work { server, life });
+    }
+
+    /// The store does the next thing.
+    pub(crate) fn on_work(&mut self, line: &mut Timeline, truth: &mut Truth) {
+        let Some(process) = &mut self.process else { return };
+        process.working = false;
+        let Some(work) = process.work.pop_front() else { return };
+        if let Some(input) = process.execute(&mut self.disk, truth, work) {
+            process.inbox.push(input);
+            self.wake(line);
+        }
+        self.work_on(line);
+    }
+
+    /// Flushes a tree, and drops the log below it, at random.
+    pub(crate) fn on_housekeeping(&mut self, line: &mut Timeline) {
+        let (server, life) = (self.index, self.life);
+        let next = line.between(20 * MS, 400 * MS);
+        line.after(next, Event::Housekeeping { server, life });
+        let Some(process) = &mut self.process else { return };
+        if process.trees.is_empty() {
+            return;
+        }
+        let nth = line.rng.usize(0..process.trees.len());
+        let (&partition, tree) = process.trees.iter().nth(nth).expect("within the map");
+        self.disk.flush(partition, tree.clone());
+        if !self.trims || line.chance(0.3) {
+            return;
+        }
+        let mut seq = tree.applied.seq;
+        if let Some(pin) = process.pins.get(&partition) {
+            seq = seq.min(Seq(pin.0.saturating_sub(1)));
+        }
+        if self.disk.trim(partition, seq) {
+            process.inbox.push(Input::Trimmed { partition, seq });
+            self.wake(line);
+        }
+        self.sync(line);
+    }
+}
+
+/// The entry before place `seq`, when the records `before` it in its batch are written.
+fn previous_of(disk: &Disk, partition: PartitionId, before: &[LogRecord], seq: Seq) -> LogId {
+    let in_batch = before.iter().rev().find_map(|record| match record {
+        LogRecord::Entry { partition: other, entry } if *other == partition && entry.id.seq.next() == seq => {
+            Some(entry.id)
+        }
+        _ => None,
+    });
+    let log = disk.written.logs.get(&partition);
+    in_batch.unwrap_or_else(|| {
+        let before = Seq(seq.0 - 1);
+        let known = log.and_then(|log| log.entries.get(&before).map(|entry| entry.id));
+        known.unwrap_or_else(|| log.map(|log| log.base).unwrap_or_default())
+    })
+}
+
+/// The entry that an outcome names as its own.
+pub(crate) fn version_of(outcome: &Outcome) -> Option<LogId> {
+    match outcome {
+        Outcome::Written { version, .. }
+        | Outcome::Appended { version, .. }
+        | Outcome::Deleted { version } => Some(*version),
+        _ => None,
+    }
+}
+
+impl Process {
+    /// Does what the core wants of the store.
+    fn execute(&mut self, disk: &mut Disk, truth: &mut Truth, work: Effect) -> Option<Input> {
+        match work {
+            Effect::Apply { partition, entries } => {
+                let tree = self.trees.entry(partition).or_default();
+                let outcomes = entries.into_iter().map(|entry| {
+                    let outcome = tree.apply(entry.id, entry.body.clone());
+                    truth.on_applied(partition, entry.id, &entry.body, &outcome, tree.digest());
+                    outcome
+                });
+                Some(Input::Applied { partition, outcomes: outcomes.collect() })
+            }
+            Effect::Read { read, partition, query } => {
+                let answer = match query {
+                    Query::Get { key } => {
+                        Answer::Value(self.trees.get(&partition).and_then(|tree| tree.get(&key)))
+                    }
+                    Query::Scan { .. } => Answer::Page { pairs: Vec::new(), more: false },
+                    Query::Nothing => Answer::Nothing,
+                };
+                Some(Input::Answered { read, answer })
+            }
+            Effect::ReadLog { partition, reader, from, .. } => {
+                Some(Input::LogRead { partition, reader, entries: read_log(disk, partition, from) })
+            }
+            Effect::OpenSnapshot { partition, transfer } => {
+                let tree = self.trees.entry(partition).or_default().clone();
+                let state = tree.encoded_state();
+                self.pictures.insert((partition, transfer), tree);
+                Some(Input::SnapshotOpened { partition, transfer, state })
+            }
+            Effect::ReadSnapshot { partition, transfer, index } => {
+                let pairs = self.pictures.get(&(partition, transfer))?.pairs();
+                let first = usize::try_from(index).expect("few chunks") * CHUNK_PAIRS;
+                let done = first + CHUNK_PAIRS >= pairs.len();
+                let pairs = pairs.into_iter().skip(first).take(CHUNK_PAIRS).collect();
+                Some(Input::SnapshotRead { partition, transfer, index, pairs, done })
+            }
+            Effect::CloseSnapshot { partition, transfer } => {
+                self.pictures.remove(&(partition, transfer));
+                None
+            }
+            Effect::Stage { partition, transfer, index, pairs, done } => {
+                if index == 0 {
+                    self.staging.remove(&partition);
+                }
+                let staged = self.staging.entry(partition).or_default();
+                staged.extend(pairs);
+                let generation =
+                    done.map(|(base, state)| disk.stage(Tree::staged(staged.clone(), state, base)));
+                Some(Input::Staged { partition, transfer, index, generation })
+            }
+            Effect::Install { partition, generation, .. } => {
+                let life = self.trees.get(&partition).map_or(0, |tree| tree.life) + 1;
+                let tree = disk.staged(generation).in_life(life);
+                truth.on_installed(partition, tree.applied, tree.digest());
+                self.trees.insert(partition, tree);
+                None
+            }
+            Effect::Drop { partition } => {
+                let life = self.trees.get(&partition).map_or(0, |tree| tree.life) + 1;
+                self.trees.insert(partition, Tree::default().in_life(life));
+                None
+            }
+            other => unreachable!("{other:?} is nothing for the store"),
+        }
+    }
+}
+
+/// Entries of the log from a place on, a few of them.
+fn read_log(disk: &Disk, partition: PartitionId, from: Seq) -> Option<Vec<Entry>> {
+    /// Entries that one read gives: few, so that a longer log takes several.
+    const ENTRIES_MAX: usize = 7;
+    let log = disk.written.logs.get(&partition)?;
+    if from <= log.base.seq {
+        return None;
+    }
+    let entries: Vec<_> =
+        log.entries.range(from..).take(ENTRIES_MAX).map(|(_, entry)| entry.clone()).collect();
+    (!entries.is_empty()).then_some(entries)
+}

@@ -1,0 +1,265 @@
+//! What must hold at every moment, whatever fails (PROTOCOL.md, section 8): the invariants I1 to I5 and I7, looked at
+//! from outside, with everything that every server ever did at hand.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use common::codec::Wire;
+use common::ids::{Epoch, LogId, PartitionId, Seq};
+use common::messages::Entry;
+use common::operation::{Command, Outcome};
+use common::view::View;
+
+use super::disk::PartitionLog;
+use super::model::Model;
+
+/// An entry that some server has applied: so it is committed.
+#[derive(Debug)]
+struct Committed {
+    id: LogId,
+    body: Bytes,
+    outcome: Outcome,
+    /// Of the records after it.
+    digest: u64,
+}
+
+/// The history of one partition.
+#[derive(Debug, Default)]
+pub(crate) struct Partition {
+    committed: Vec<Committed>,
+    /// The last entry that some client was told of.
+    acknowledged: Seq,
+    /// By entry that was ever in some log: the one before it, and its body.
+    entries: BTreeMap<LogId, (LogId, Bytes)>,
+    pub(crate) model: Model,
+}
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub(crate) struct Truth {
+    partitions: BTreeMap<PartitionId, Partition>,
+    views: BTreeMap<Epoch, Arc<View>>,
+    newest: Option<Arc<View>>,
+    /// Committed and not yet looked for at all members.
+    pub(crate) fresh: Vec<(PartitionId, LogId)>,
+    /// Partitions whose members have changed since this was last looked at.
+    pub(crate) changed: BTreeSet<PartitionId>,
+}
+
+impl Truth {
+    pub(crate) fn partition(&self, partition: PartitionId) -> Option<&Partition> {
+        self.partitions.get(&partition)
+    }
+
+    /// The newest view that is on the disk of the ECS.
+    pub(crate) fn newest(&self) -> Option<&Arc<View>> {
+        self.newest.as_ref()
+    }
+
+    /// I1: a view is on the disk of the ECS, or in use somewhere.
+    pub(crate) fn on_view(&mut self, view: &Arc<View>) {
+        let known = self.views.entry(view.number).or_insert_with(|| Arc::clone(view));
+        assert_eq!(known, view, "I1: two views have the number {}", view.number);
+        if let Some(newest) = &self.newest
+            && newest.number >= view.number
+        {
+            return;
+        }
+        let before = self.newest.replace(Arc::clone(view));
+        for (partition, assignment) in view.iter() {
+            let old = before.as_ref().and_then(|before| before.assignment(partition));
+            if old.is_none_or(|old| old.in_sync != assignment.in_sync) {
+                self.changed.insert(partition);
+            }
+        }
+    }
+
+    /// I3: an entry is written to some log, behind `previous`.
+    pub(crate) fn on_written(&mut self, partition: PartitionId, previous: LogId, entry: &Entry) {
+        let entries = &mut self.partitions.entry(partition).or_default().entries;
+        let (first_previous, first_body) =
+            entries.entry(entry.id).or_insert_with(|| (previous, entry.body.clone()));
+        assert_eq!(*first_body, entry.body, "I3: partition {partition} has two entries {}", entry.id);
+        assert_eq!(*first_previous, previous, "I3: partition {partition}: two entries before {}", entry.id);
+    }
+
+    /// I4, I7: a server has applied an entry.
+    pub(crate) fn on_applied(
+        &mut self,
+        partition: PartitionId,
+        id: LogId,
+        body: &Bytes,
+        outcome: &Outcome,
+        digest: u64,
+    ) {
+        let history = self.partitions.entry(partition).or_default();
+        let index = usize::try_from(id.seq.0 - 1).expect("few entries");
+        assert!(index <= history.committed.len(), "partition {partition}: {id} was applied before its time");
+        if let Some(first) = history.committed.get(index) {
+            assert_eq!(first.id, id, "I4: partition {partition} has two committed entries at one place");
+            assert_eq!(first.body, *body, "I4: partition {partition}, entry {id}: another body");
+            assert_eq!(first.outcome, *outcome, "I7: partition {partition}, entry {id}: another outcome");
+            assert_eq!(first.digest, digest, "I4: partition {partition}: other records after entry {id}");
+            return;
+        }
+        let command = Command::from_wire(body.clone()).expect("an entry as it was ordered");
+        let expected = history.model.apply(id, &command);
+        assert_eq!(*outcome, expected, "I7: partition {partition}, entry {id}: {command:?}");
+        let committed = Committed { id, body: body.clone(), outcome: outcome.clone(), digest };
+        history.committed.push(committed);
+        self.fresh.push((partition, id));
+    }
+
+    /// The records of a server are as a copy made them.
+    pub(crate) fn on_installed(&self, partition: PartitionId, applied: LogId, digest: u64) {
+        let Some(index) = applied.seq.0.checked_sub(1) else { return };
+        let history = self.partitions.get(&partition).expect("somebody has applied what is copied");
+        let index = usize::try_from(index).expect("few entries");
+        let committed = history.committed.get(index).expect("a copy holds what is committed");
+        assert_eq!(committed.id, applied, "I4: partition {partition}: a copy of something else");
+        assert_eq!(
+            committed.digest, digest,
+            "I4: partition {partition}: a copy at {applied} is not the original"
+        );
+    }
+
+    /// A client is told that an entry is done.
+    pub(crate) fn on_acknowledged(&mut self, partition: PartitionId, version: LogId) {
+        let history = self.partitions.entry(partition).or_default();
+        let index = usize::try_from(version.seq.0 - 1).expect("few entries");
+        let committed = history.committed.get(index).map(|committed| committed.id);
+        assert_eq!(committed, Some(version), "partition {partition}: acknowledged and not committed");
+        history.acknowledged = history.acknowledged.max(version.seq);
+    }
+
+    /// I5: this server may read as the coordinator now, and `other` may or may not.
+    pub(crate) fn on_reader(&self, partition: PartitionId, applied: u64, other: Option<(usize, usize)>) {
+        if let Some((one, two)) = other {
+            panic!("I5: servers {one} and {two} may both read partition {partition} as its coordinator");
+        }
+        let acknowledged = self.partitions.get(&partition).map_or(0, |history| history.acknowledged.0);
+        assert!(
+            applied >= acknowledged,
+            "I5: a coordinator may read partition {partition} at {applied}, {acknowledged} is acknowledged"
+        );
+    }
+
+    /// I2: a member of the newest view's in-sync set has this committed entry on disk.
+    pub(crate) fn check_held(
+        &self,
+        partition: PartitionId,
+        id: LogId,
+        server: usize,
+        log: Option<&PartitionLog>,
+    ) {
+        let holds = log.is_some_and(|log| log.holds(id));
+        assert!(
+            holds,
+            "I2: partition {partition}: in-sync server {server} lacks the committed entry {id} on disk"
+        );
+    }
+
+    /// I2 for all entries.
+    pub(crate) fn check_held_all(&self, partition: PartitionId, server: usize, log: Option<&PartitionLog>) {
+        let Some(history) = self.partitions.get(&partition) else { return };
+        for committed in &history.committed {
+            self.check_held(partition, committed.id, server, log);
+        }
+    }
+
+    /// Entries that are committed, over all partitions.
+    pub(crate) fn committed(&self) -> usize {
+        self.partitions.values().map(|history| history.committed.len()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use common::ids::ClusterId;
+    use common::operation::Operation;
+    use common::ring::Partitions;
+
+    const P: PartitionId = PartitionId(0);
+
+    fn at(tag: u64, seq: u64) -> LogId {
+        LogId { tag: Epoch { generation: 0, version: tag }, seq: Seq(seq) }
+    }
+
+    fn entry(id: LogId, value: &'static str) -> Entry {
+        let operation = Operation::put("k", value);
+        Entry { id, body: Command { origin: None, stamp: Default::default(), operation }.to_wire() }
+    }
+
+    fn written(id: LogId, replaced: bool) -> Outcome {
+        Outcome::Written { version: id, replaced }
+    }
+
+    #[test]
+    #[should_panic(expected = "I1")]
+    fn two_views_with_one_number_are_found() {
+        let number = Epoch { generation: 0, version: 3 };
+        let mut truth = Truth::default();
+        truth.on_view(&Arc::new(View::new(ClusterId(1), number, Partitions::default())));
+        truth.on_view(&Arc::new(View::new(ClusterId(2), number, Partitions::default())));
+    }
+
+    #[test]
+    #[should_panic(expected = "I2")]
+    fn a_missing_committed_entry_is_found() {
+        let mut truth = Truth::default();
+        let one = entry(at(1, 1), "a");
+        truth.on_applied(P, one.id, &one.body, &written(one.id, false), 7);
+        truth.check_held_all(P, 0, Some(&PartitionLog::default()));
+    }
+
+    #[test]
+    #[should_panic(expected = "I3")]
+    fn two_entries_with_one_name_are_found() {
+        let mut truth = Truth::default();
+        truth.on_written(P, LogId::default(), &entry(at(1, 1), "a"));
+        truth.on_written(P, LogId::default(), &entry(at(1, 1), "b"));
+    }
+
+    #[test]
+    #[should_panic(expected = "I3")]
+    fn two_ways_to_one_entry_are_found() {
+        let mut truth = Truth::default();
+        truth.on_written(P, at(1, 1), &entry(at(3, 2), "a"));
+        truth.on_written(P, at(2, 1), &entry(at(3, 2), "a"));
+    }
+
+    #[test]
+    #[should_panic(expected = "I4")]
+    fn an_applied_entry_that_changes_is_found() {
+        let mut truth = Truth::default();
+        for tag in [1, 2] {
+            let one = entry(at(tag, 1), "a");
+            truth.on_applied(P, one.id, &one.body, &written(one.id, false), 7);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "I5")]
+    fn two_readers_are_found() {
+        Truth::default().on_reader(P, 0, Some((1, 2)));
+    }
+
+    #[test]
+    #[should_panic(expected = "I5")]
+    fn a_reader_that_is_behind_is_found() {
+        let mut truth = Truth::default();
+        let one = entry(at(1, 1), "a");
+        truth.on_applied(P, one.id, &one.body, &written(one.id, false), 7);
+        truth.on_acknowledged(P, one.id);
+        truth.on_reader(P, 0, None);
+    }
+
+    #[test]
+    #[should_panic(expected = "I7")]
+    fn a_wrong_outcome_is_found() {
+        let one = entry(at(1, 1), "a");
+        Truth::default().on_applied(P, one.id, &one.body, &written(one.id, true), 7);
+    }
+}

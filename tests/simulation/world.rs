@@ -1,0 +1,439 @@
+//! One cluster from one seed: the ECS, the servers, the clients, the faults, and the checks after every step.
+//!
+//! First faults come and go, and only what is safe is looked at. Then all of them end, and the cluster must recover
+//! within a bound of virtual time (I8): every partition active, with all its copies, and every operation answered.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use bytes::Bytes;
+use common::ids::{ClientId, PartitionId, ServerId};
+use common::limits::COPIES;
+use common::view::ServerState;
+use ecs::core::Input as EcsInput;
+use kvserver::core::{Config, Input};
+
+use super::client::Client;
+use super::ecs_host::EcsHost;
+use super::history::{self, Operated};
+use super::net::Place;
+use super::scenario::Scenario;
+use super::search::{self, Verdict};
+use super::server::Server;
+use super::timeline::{Event, MS, Micros, SECOND, Timeline};
+use super::truth::Truth;
+
+/// After the faults have ended, the cluster is whole again within this time.
+const RECOVERY_MAX: Micros = 40 * SECOND;
+
+/// And then all operations are answered within this time.
+const ANSWERS_MAX: Micros = 15 * SECOND;
+
+/// Between two looks at the recovery.
+const LOOK_EVERY: Micros = 100 * MS;
+
+/// How far a run has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Faults,
+    /// All faults ended at this time.
+    Recovery(Micros),
+    /// All is well since this time; the last operations are to be answered.
+    Answers(Micros),
+    Over,
+}
+
+/// What a run was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Summary {
+    /// Of all that happened.
+    pub(crate) hash: u64,
+    pub(crate) events: u64,
+    pub(crate) operations: usize,
+    pub(crate) committed: usize,
+    /// Keys whose search was given up as too large.
+    pub(crate) unsearched: usize,
+}
+
+/// See the module's text.
+pub(crate) struct World {
+    pub(crate) scenario: Scenario,
+    pub(crate) line: Timeline,
+    pub(crate) truth: Truth,
+    pub(crate) ecs: EcsHost,
+    pub(crate) servers: Vec<Server>,
+    clients: Vec<Client>,
+    phase: Phase,
+}
+
+/// The run of a seed. A violation panics.
+pub(crate) fn run(scenario: Scenario, seed: u64, printing: bool) -> Summary {
+    let mut world = World::new(scenario, seed, printing);
+    let outcome = catch_unwind(AssertUnwindSafe(|| world.run()));
+    if let Err(panic) = outcome {
+        world.line.note(|| "stopped here".to_owned());
+        resume_unwind(panic);
+    }
+    world.finish()
+}
+
+impl World {
+    fn new(scenario: Scenario, seed: u64, printing: bool) -> Self {
+        let mut line = Timeline::new(seed, printing);
+        line.net.weather = scenario.weather;
+        let config = Config {
+            timers: scenario.timers,
+            park: std::time::Duration::from_secs(3),
+            value_bytes_max: 1 << 20,
+            session: ClientId(0),
+            mutation: scenario.mutation,
+        };
+        let first = line.rng.usize(scenario.servers.0..=scenario.servers.1);
+        let all = first + scenario.spares;
+        let servers: Vec<Server> = (0..all)
+            .map(|index| Server::new(index, config.clone(), scenario.slow, scenario.trims, &mut line))
+            .collect();
+        let ecs = EcsHost::new(scenario.timers, scenario.partitions, scenario.slow, &mut line);
+        let keys: Vec<Bytes> = (0..scenario.keys).map(|key| format!("key{key}").into()).collect();
+        let clients: Vec<Client> = (0..scenario.clients)
+            .map(|index| Client::new(index, keys.clone(), scenario.thinks, &mut line))
+            .collect();
+        line.after(0, Event::EcsStart);
+        for server in 0..first {
+            let at = line.between(0, 300 * MS);
+            line.after(at, Event::Start { server });
+        }
+        for client in 0..clients.len() {
+            let at = line.between(100 * MS, SECOND);
+            line.after(at, Event::Wake { client });
+        }
+        let at = line.between(SECOND, 3 * SECOND);
+        line.after(at, Event::Fault);
+        line.after(scenario.heal_at, Event::Heal);
+        Self { scenario, line, truth: Truth::default(), ecs, servers, clients, phase: Phase::Faults }
+    }
+
+    fn run(&mut self) {
+        while self.phase != Phase::Over {
+            let event = self.line.next().expect("timers never end");
+            let acted = self.server_of(&event);
+            self.handle(event);
+            self.check_copies();
+            if let Some(server) = acted {
+                self.check_readers(server);
+            }
+        }
+    }
+
+    /// The server that an event may make act.
+    fn server_of(&self, event: &Event) -> Option<usize> {
+        match event {
+            Event::Run { server, .. } | Event::Work { server, .. } => Some(*server),
+            _ => None,
+        }
+    }
+
+    /// Whom a pause keeps from an event.
+    fn concerns(&self, event: &Event) -> Option<usize> {
+        match event {
+            Event::Peer { to, .. }
+            | Event::Linked { to, .. }
+            | Event::View { to, .. }
+            | Event::Request { to, .. } => Some(*to),
+            Event::Run { server, .. }
+            | Event::Work { server, .. }
+            | Event::Synced { server, .. }
+            | Event::Tick { server, .. }
+            | Event::Housekeeping { server, .. } => Some(*server),
+            _ => None,
+        }
+    }
+
+    /// It is about a process that is gone.
+    fn is_stale(&self, event: &Event) -> bool {
+        match event {
+            Event::Run { server, life }
+            | Event::Work { server, life }
+            | Event::Synced { server, life, .. }
+            | Event::Tick { server, life }
+            | Event::Housekeeping { server, life } => self.servers[*server].life != *life,
+            Event::EcsTick { life, .. } | Event::EcsSynced { life, .. } => self.ecs.life != *life,
+            _ => false,
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        if let Some(server) = self.concerns(&event)
+            && self.servers[server].paused
+        {
+            return self.servers[server].hold(event);
+        }
+        if self.is_stale(&event) {
+            return;
+        }
+        let Self { line, truth, servers, .. } = self;
+        match event {
+            Event::Peer { to, from, message } => servers[to].take(line, Input::Peer { from, message }),
+            Event::Linked { to, other } => {
+                let server = servers[other].id;
+                servers[to].take(line, Input::PeerLinked { server });
+            }
+            Event::View { to, view } => servers[to].take(line, Input::View(view)),
+            Event::Request { to, client, call, ask } => servers[to].take_request(line, client, call, ask),
+            Event::Run { server, .. } => {
+                self.servers[server].run(&mut self.line, &mut self.truth);
+            }
+            Event::Work { server, .. } => {
+                self.servers[server].on_work(&mut self.line, &mut self.truth);
+            }
+            Event::Synced { server, upto, .. } => {
+                self.servers[server].on_synced(&mut self.line, upto);
+            }
+            Event::Tick { server, .. } => self.on_tick(server),
+            Event::Housekeeping { server, .. } => {
+                self.servers[server].on_housekeeping(&mut self.line);
+            }
+            Event::Report { sender, report } => {
+                self.ecs.step(line, truth, EcsInput::Report { sender, report });
+            }
+            Event::LinkEnded { sender } => self.ecs.step(line, truth, EcsInput::LinkEnded { sender }),
+            Event::EcsTick { tick, .. } => self.ecs.on_tick(line, truth, tick),
+            Event::EcsSynced { ticket, .. } => {
+                self.ecs.on_synced(line, truth, ticket);
+                self.stop_those_that_left();
+            }
+            Event::EcsStart => {
+                if self.ecs.core.is_none() {
+                    self.ecs.start(line, truth);
+                }
+            }
+            Event::Response { client, call, reply } => {
+                if self.clients[client].on_response(&mut self.line, call, reply) {
+                    self.fetch_view(client);
+                }
+            }
+            Event::Timeout { client, call } => {
+                self.fetch_view(client);
+                let servers = self.servers.len();
+                self.clients[client].on_timeout(&mut self.line, servers, call);
+            }
+            Event::Wake { client } => {
+                let servers = self.servers.len();
+                self.clients[client].on_wake(&mut self.line, servers);
+            }
+            Event::Start { server } => {
+                if self.servers[server].process.is_none() && !self.servers[server].gone {
+                    self.servers[server].start(&mut self.line);
+                }
+            }
+            Event::Resume { server } => self.servers[server].resume(&mut self.line),
+            Event::CrashAt { server } => self.crash_at(server),
+            Event::Fault => self.on_fault(),
+            Event::Mend { cuts } => self.mend(&cuts),
+            Event::Calm => self.line.net.weather = self.scenario.weather,
+            Event::Heal => self.heal(),
+            Event::Look => self.look(),
+        }
+    }
+
+    fn on_tick(&mut self, server: usize) {
+        let place = Place::Server(server);
+        let net = &self.line.net;
+        let reaches = net.passes(place, Place::Ecs) && net.passes(Place::Ecs, place);
+        let linked = self.servers[server].process.as_ref().and_then(|process| process.linked);
+        if self.ecs.core.is_some() && reaches && linked != Some(self.ecs.life) && self.line.chance(0.3) {
+            let life = self.ecs.life;
+            self.servers[server].link(&mut self.line, life);
+        }
+        self.servers[server].on_tick(&mut self.line);
+    }
+
+    /// A client asks some server for its view.
+    fn fetch_view(&mut self, client: usize) {
+        let server = self.line.rng.usize(0..self.servers.len());
+        if let Some(process) = self.servers[server].process.as_ref().filter(|_| !self.servers[server].paused)
+            && !process.node.view().assignments.is_empty()
+        {
+            self.clients[client].view = Some(process.node.view().clone());
+        }
+    }
+
+    /// Servers that have left as planned stop.
+    fn stop_those_that_left(&mut self) {
+        let Some(view) = self.truth.newest().cloned() else { return };
+        for index in 0..self.servers.len() {
+            let server = &self.servers[index];
+            if server.leaving && !view.servers.contains_key(&server.id) && server.process.is_some() {
+                self.stop(index);
+                self.servers[index].gone = true;
+            }
+        }
+    }
+
+    /// A server's process ends.
+    pub(crate) fn stop(&mut self, index: usize) {
+        let server = &mut self.servers[index];
+        let sender = server.sender();
+        server.crash(&mut self.line);
+        self.line.note(|| format!("  s{index} stops"));
+        self.line.send_in_order(Place::Server(index), Place::Ecs, Event::LinkEnded { sender });
+    }
+
+    pub(crate) fn index_of(&self, server: ServerId) -> usize {
+        self.servers.iter().position(|other| other.id == server).expect("all servers are here")
+    }
+
+    /// I2: looked at whenever an entry is committed, members change, or a disk loses entries.
+    fn check_copies(&mut self) {
+        let Some(view) = self.truth.newest().cloned() else { return };
+        for (partition, id) in std::mem::take(&mut self.truth.fresh) {
+            for index in self.in_sync(partition) {
+                let log = self.servers[index].disk.durable.logs.get(&partition);
+                self.truth.check_held(partition, id, index, log);
+            }
+        }
+        let changed = std::mem::take(&mut self.truth.changed);
+        for partition in view.partitions.all().take(view.assignments.len()) {
+            for index in self.in_sync(partition) {
+                let lost = self.servers[index].disk.lost.contains(&partition);
+                if lost || changed.contains(&partition) {
+                    let log = self.servers[index].disk.durable.logs.get(&partition);
+                    self.truth.check_held_all(partition, index, log);
+                }
+            }
+        }
+        self.servers.iter_mut().for_each(|server| server.disk.lost.clear());
+    }
+
+    /// The servers of the in-sync set in the newest view.
+    fn in_sync(&self, partition: PartitionId) -> Vec<usize> {
+        let assignment = self.truth.newest().and_then(|view| view.assignment(partition));
+        let members = assignment.map(|assignment| assignment.in_sync.as_slice()).unwrap_or_default();
+        members.iter().map(|member| self.index_of(member.server)).collect()
+    }
+
+    /// I5: at most one reader, and it has all that was acknowledged.
+    fn check_readers(&mut self, acted: usize) {
+        let Some(view) = self.truth.newest() else { return };
+        let now = self.line.now;
+        for partition in view.partitions.all().take(view.assignments.len()) {
+            let Some(facts) = self.servers[acted].facts(partition, now) else { continue };
+            if !facts.may_read {
+                continue;
+            }
+            let reads = |server: &&Server| {
+                server.index != acted && server.facts(partition, now).is_some_and(|facts| facts.may_read)
+            };
+            let other = self.servers.iter().find(reads).map(|server| (acted, server.index));
+            self.truth.on_reader(partition, facts.applied, other);
+        }
+    }
+
+    /// All faults end.
+    fn heal(&mut self) {
+        self.phase = Phase::Recovery(self.line.now);
+        self.line.net.mend_all();
+        self.line.net.weather = super::net::Weather::CALM;
+        if self.ecs.core.is_none() {
+            self.ecs.start(&mut self.line, &mut self.truth);
+        }
+        for index in 0..self.servers.len() {
+            let server = &mut self.servers[index];
+            if server.paused {
+                server.resume(&mut self.line);
+            }
+            if server.process.is_none() && server.life > 0 && !server.gone {
+                server.start(&mut self.line);
+            }
+        }
+        self.line.after(LOOK_EVERY, Event::Look);
+    }
+
+    /// I8: how far is it?
+    fn look(&mut self) {
+        self.line.after(LOOK_EVERY, Event::Look);
+        let now = self.line.now;
+        match self.phase {
+            Phase::Recovery(since) => match self.missing() {
+                None => {
+                    self.phase = Phase::Answers(now);
+                    self.clients.iter_mut().for_each(|client| client.stopped = true);
+                    self.clients[0].probe(&mut self.line);
+                }
+                Some(missing) => {
+                    assert!(now - since < RECOVERY_MAX, "I8: the cluster has not recovered: {missing}");
+                }
+            },
+            Phase::Answers(since) => {
+                if self.clients.iter().all(Client::is_idle) {
+                    self.phase = Phase::Over;
+                }
+                assert!(now - since < ANSWERS_MAX, "I8: operations are not answered: {:?}", self.clients[0]);
+            }
+            Phase::Faults | Phase::Over => {}
+        }
+    }
+
+    /// What is not yet as it should be.
+    fn missing(&self) -> Option<String> {
+        let Some(view) = self.truth.newest() else { return Some("a view".to_owned()) };
+        if view.assignments.is_empty() {
+            return Some("a server".to_owned());
+        }
+        let up = view.servers.values().filter(|info| info.state == ServerState::Up).count();
+        if up < view.servers.len() {
+            return Some(format!("servers that are up, in view {}: {:?}", view.number, view.servers));
+        }
+        for server in self.servers.iter().filter(|server| view.servers.contains_key(&server.id)) {
+            let used = server.process.as_ref().map(|process| process.node.view().number);
+            if used != Some(view.number) {
+                return Some(format!("view {} at server {}, it has {used:?}", view.number, server.index));
+            }
+        }
+        for (partition, assignment) in view.iter() {
+            if assignment.in_sync.len() != up.min(COPIES) || !assignment.joining.is_empty() {
+                return Some(format!("copies of partition {partition}: {assignment:?}"));
+            }
+            let coordinator = self.index_of(assignment.coordinator);
+            let facts = self.servers[coordinator].facts(partition, self.line.now);
+            if facts.is_none_or(|facts| !facts.active) {
+                return Some(format!("activity of partition {partition} at server {coordinator}: {facts:?}"));
+            }
+        }
+        None
+    }
+
+    /// The checks of what the clients saw.
+    fn finish(self) -> Summary {
+        let all: Vec<&Operated> = self.clients.iter().flat_map(|client| &client.history).collect();
+        let partitions = self.truth.newest().expect("it has recovered").partitions;
+        let none = super::truth::Partition::default();
+        let mut by_partition: BTreeMap<PartitionId, Vec<&Operated>> = BTreeMap::new();
+        let mut by_key: BTreeMap<&Bytes, Vec<&Operated>> = BTreeMap::new();
+        for &operated in &all {
+            by_partition.entry(partitions.of_key(&operated.key)).or_default().push(operated);
+            by_key.entry(&operated.key).or_default().push(operated);
+        }
+        for (partition, operations) in by_partition {
+            let history = self.truth.partition(partition).unwrap_or(&none);
+            if let Err(violation) = history::check_partition(&operations, &history.model) {
+                panic!("partition {partition} is not linearizable: {violation}");
+            }
+        }
+        let mut unsearched = 0;
+        for (key, operations) in by_key {
+            match search::check_key(&operations) {
+                Verdict::Linearizable => {}
+                Verdict::Impossible => panic!("no order explains what clients saw of {key:?}"),
+                Verdict::TooLarge => unsearched += 1,
+            }
+        }
+        Summary {
+            hash: self.line.hash(),
+            events: self.line.happened,
+            operations: all.len(),
+            committed: self.truth.committed(),
+            unsearched,
+        }
+    }
+}
