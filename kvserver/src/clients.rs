@@ -2,6 +2,7 @@
 //! is no ASCII, everything else is text.
 
 mod binary;
+mod order;
 mod text;
 
 use std::net::SocketAddr;

@@ -1,4 +1,5 @@
-//! A connection that speaks the text protocol. Requests may be pipelined; replies leave in their order.
+//! A connection that speaks the text protocol. Requests may be pipelined; those of one key are carried out in their
+//! order, and replies leave in the order of the requests.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -11,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::Shared;
+use super::order::KeyOrder;
 use crate::core::{Ask, Query};
 use crate::driver::{Event, Outbox};
 use crate::limits::{PIPELINE_MAX, READ_BYTES};
@@ -40,7 +42,10 @@ struct Connection {
     /// The number of the first one owed.
     first: u64,
     outbox: Outbox,
-    /// Nothing more is read: the client has quit, or said something after which nothing can be understood.
+    order: KeyOrder,
+    /// The next request, which waits for earlier ones of its key.
+    held: Option<TextCommand>,
+    /// Nothing more is taken: the client has quit, or said something after which nothing can be understood.
     closing: bool,
 }
 
@@ -52,26 +57,37 @@ pub(super) async fn serve(
     let (outbox, mut replies) = unbounded_channel();
     let value_bytes_max = shared.value_bytes_max;
     let decoder = TextDecoder::new(line_bytes_max(value_bytes_max), value_bytes_max);
-    let mut connection =
-        Connection { shared, decoder, owed: VecDeque::new(), first: 0, outbox, closing: false };
+    let mut connection = Connection {
+        shared,
+        decoder,
+        owed: VecDeque::new(),
+        first: 0,
+        outbox,
+        order: KeyOrder::default(),
+        held: None,
+        closing: false,
+    };
     let mut out = Vec::new();
     if let Some(local) = greet_at {
         greeting(local, &mut out);
         stream.write_all(&out).await?;
     }
     let mut input = BytesMut::with_capacity(READ_BYTES);
+    let mut at_end = false;
     loop {
-        connection.take_requests(&mut input);
+        let took_all = connection.take_requests(&mut input);
         connection.write_ready(&mut stream, &mut out).await?;
-        if connection.closing && connection.owed.is_empty() {
-            return stream.shutdown().await;
+        if connection.owed.is_empty() {
+            if took_all && (at_end || connection.closing) {
+                return stream.shutdown().await;
+            }
+            if !took_all {
+                continue;
+            }
         }
-        let may_read = !connection.closing && connection.owed.len() < PIPELINE_MAX;
         tokio::select! {
-            read = stream.read_buf(&mut input), if may_read => {
-                if read? == 0 {
-                    connection.closing = true;
-                }
+            read = stream.read_buf(&mut input), if took_all && !at_end && !connection.closing => {
+                at_end = read? == 0;
             }
             Some(batch) = replies.recv() => {
                 for (id, reply) in batch {
@@ -83,23 +99,37 @@ pub(super) async fn serve(
 }
 
 impl Connection {
-    /// Decodes what has arrived and passes it on.
-    fn take_requests(&mut self, input: &mut BytesMut) {
+    /// Decodes what has arrived and passes it on; false when some of it has to wait.
+    fn take_requests(&mut self, input: &mut BytesMut) -> bool {
         let mut asks = Vec::new();
-        while !self.closing && self.owed.len() < PIPELINE_MAX {
-            let Some(decoded) = self.decoder.decode(input) else { break };
-            match decoded {
-                Ok(command) => self.on_command(command, &mut asks),
-                Err(problem) => {
+        let took_all = loop {
+            if self.owed.len() == PIPELINE_MAX {
+                break false;
+            }
+            let next = self.held.take().map(Ok);
+            let next = next.or_else(|| if self.closing { None } else { self.decoder.decode(input) });
+            match next {
+                None => break true,
+                Some(Ok(command)) => {
+                    if let Some((key, write)) = key_of(&command.request)
+                        && !self.order.admits(key, write)
+                    {
+                        self.held = Some(command);
+                        break false;
+                    }
+                    self.on_command(command, &mut asks);
+                }
+                Some(Err(problem)) => {
                     self.closing |= problem.closes();
                     self.owed.push_back(Owed::Problem(problem));
                 }
             }
-        }
+        };
         if !asks.is_empty() {
             // The core's thread ends only with the server.
             let _gone = self.shared.events.send(Event::Asks(self.outbox.clone(), asks));
         }
+        took_all
     }
 
     fn on_command(&mut self, command: TextCommand, asks: &mut Vec<(u64, Ask)>) {
@@ -115,7 +145,12 @@ impl Connection {
                 answer = self.shared.ranges.borrow().answer(&command)
             }
             _ if !self.shared.serves() => answer = Some(TextAnswer::Stopped),
-            request => asks.extend(ask_of(request).map(|ask| (id, ask))),
+            request => {
+                if let Some((key, write)) = key_of(request) {
+                    self.order.begin(key, write);
+                }
+                asks.extend(ask_of(request).map(|ask| (id, ask)));
+            }
         }
         self.owed.push_back(Owed::Command(command, answer));
     }
@@ -125,6 +160,9 @@ impl Connection {
             return;
         };
         if let Some(Owed::Command(command, answer)) = self.owed.get_mut(index) {
+            if let Some((key, write)) = key_of(&command.request) {
+                self.order.end(key, write);
+            }
             *answer = Some(answer_of(command, reply));
         }
     }
@@ -149,6 +187,15 @@ impl Connection {
             self.first += 1;
         }
         if out.is_empty() { Ok(()) } else { stream.write_all(out).await }
+    }
+}
+
+/// The key of a request of the data, and whether it is a write.
+fn key_of(request: &TextRequest) -> Option<(&Bytes, bool)> {
+    match request {
+        TextRequest::Put { key, .. } | TextRequest::Delete { key } => Some((key, true)),
+        TextRequest::Get { key } => Some((key, false)),
+        _ => None,
     }
 }
 
