@@ -9,7 +9,7 @@ use common::clock;
 use common::ids::{ClientId, ClusterId, Epoch};
 use common::messages::{Sender, ServerReport};
 use common::ring::Partitions;
-use common::view::View;
+use common::view::{ServerState, View};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::unbounded_channel;
@@ -201,24 +201,32 @@ async fn keep_ranges(mut views: watch::Receiver<Option<Arc<View>>>, ranges: watc
     }
 }
 
-/// Asks the ECS to move everything away and waits until no view lists this server, for as long as is allowed.
+/// Asks the ECS to move everything away and waits until no view lists this server, for as long as is allowed. Where
+/// no other server is up, there is nobody to wait for: a whole cluster that is stopped at once stops at once.
 async fn drain(
     options: &Options,
     reports: &tokio::sync::mpsc::UnboundedSender<ServerReport>,
     mut views: watch::Receiver<Option<Arc<View>>>,
     me: &Sender,
 ) {
-    let others = |view: &Option<Arc<View>>| {
-        view.as_ref().is_some_and(|view| view.servers.contains_key(&me.server) && view.servers.len() > 1)
+    let is_member = |view: &View| view.servers.contains_key(&me.server);
+    let has_heir = |view: &View| {
+        view.servers.iter().any(|(server, info)| *server != me.server && info.state == ServerState::Up)
     };
-    if options.drain_ms == 0 || !others(&views.borrow()) {
+    let waits =
+        |view: &Option<Arc<View>>| view.as_ref().is_some_and(|view| is_member(view) && has_heir(view));
+    if options.drain_ms == 0 || !waits(&views.borrow()) {
         return;
     }
     tracing::info!("leaving: handing everything over (again to stop at once)");
     let _gone = reports.send(ServerReport::Leave {});
-    let gone = views.wait_for(|view| !others(view));
     let limit = std::time::Duration::from_millis(options.drain_ms);
-    match tokio::time::timeout(limit, gone).await {
+    match tokio::time::timeout(limit, views.wait_for(|view| !waits(view))).await {
+        Ok(Ok(view)) if view.as_ref().is_some_and(|view| is_member(view)) => {
+            tracing::info!(
+                "no other server stays: stopping. What is here is on disk and counts again at the next start"
+            );
+        }
         Ok(_) => tracing::info!("everything is handed over"),
         Err(_) => tracing::warn!(
             "not everything was handed over within {} ms (--drain-ms): the other servers have not caught up, or the \
