@@ -26,7 +26,13 @@ use crate::peers::Peers;
 pub(crate) type Replies = Vec<(u64, Reply)>;
 
 /// Where a connection's replies go. What waits there is bounded by the requests that the connection may have open.
-pub(crate) type Outbox = tokio::sync::mpsc::UnboundedSender<Replies>;
+pub(crate) trait Deliver: Send + Sync {
+    /// Takes replies, without waiting. Those of a connection that is gone are dropped.
+    fn deliver(&self, replies: Replies);
+}
+
+/// A connection's, shared.
+pub(crate) type Outbox = Arc<dyn Deliver>;
 
 /// What comes to the core's thread.
 pub(crate) enum Event {
@@ -227,12 +233,11 @@ impl Driver {
                 self.parts.node.step(now, answer);
             }
             for (outbox, replies) in self.replies.drain(..) {
-                // A connection that is gone has no use for its replies.
-                let _gone = outbox.send(replies);
+                outbox.deliver(replies);
             }
         }
         for (outbox, replies) in self.replies.drain(..) {
-            let _gone = outbox.send(replies);
+            outbox.deliver(replies);
         }
         Ok(())
     }
@@ -346,7 +351,7 @@ impl Driver {
 
 /// Adds a reply to those that its connection gets with this batch.
 fn push_reply(replies: &mut Vec<(Outbox, Replies)>, outbox: &Outbox, id: u64, reply: Reply) {
-    match replies.iter_mut().rev().find(|(other, _)| other.same_channel(outbox)) {
+    match replies.iter_mut().rev().find(|(other, _)| Arc::ptr_eq(other, outbox)) {
         Some((_, replies)) => replies.push((id, reply)),
         None => replies.push((outbox.clone(), vec![(id, reply)])),
     }

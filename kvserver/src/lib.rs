@@ -17,6 +17,7 @@ mod inspect;
 mod limits;
 mod machine;
 mod options;
+mod outlet;
 mod peers;
 pub mod protocol;
 mod server;

@@ -11,6 +11,12 @@ pub(crate) const PIPELINE_MAX: usize = 4096;
 /// Bytes of messages waiting for one peer's link; what comes beyond is dropped and sent again later.
 pub(crate) const PEER_QUEUE_BYTES_MAX: usize = 128 << 20;
 
+/// Bytes of replies waiting for a client's socket; beyond them the client's requests are not read.
+pub(crate) const CLIENT_QUEUE_BYTES_MAX: usize = 16 << 20;
+
+/// Between two looks at whether a client's socket takes replies again.
+pub(crate) const ROOM_LOOK: Duration = Duration::from_millis(5);
+
 /// Bytes of messages that a peer's link puts into one frame, if there are that many.
 pub(crate) const PEER_FRAME_BYTES: usize = 1 << 20;
 

@@ -1,6 +1,7 @@
 //! A connection that is a binary link: of a client library, of another server, or of the ECS with its views.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use common::codec::Wire;
@@ -8,14 +9,17 @@ use common::frame::{take_frame, take_preface, write_frame};
 use common::ids::ServerId;
 use common::messages::{ClientMessage, Hello, PeerMessage, Reply, Request, Sender, ServerMessage};
 use common::view::View;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::Notify;
 
 use super::Shared;
 use crate::core::{Input, ask_of};
-use crate::driver::{Event, Outbox};
-use crate::limits::{HELLO_FOR, PIPELINE_MAX, READ_BYTES};
+use crate::driver::{Deliver, Event, Outbox, Replies};
+use crate::limits::{
+    CLIENT_QUEUE_BYTES_MAX, HELLO_FOR, PEER_FRAME_BYTES, PIPELINE_MAX, READ_BYTES, ROOM_LOOK,
+};
+use crate::outlet::Outlet;
 
 fn invalid(what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> std::io::Error {
     std::io::Error::new(std::io::ErrorKind::InvalidData, what)
@@ -104,52 +108,87 @@ async fn peer(
     Ok(())
 }
 
-async fn clients(mut stream: TcpStream, mut input: BytesMut, shared: Shared) -> std::io::Result<()> {
-    let (outbox, mut replies) = unbounded_channel();
-    let mut open = 0;
-    let mut out = Vec::new();
-    loop {
-        while open < PIPELINE_MAX
-            && let Some(frame) = take_frame(&mut input).map_err(invalid)?
-        {
-            open += requests(frame, &shared, &outbox).await?;
-        }
-        input.reserve(READ_BYTES);
-        let may_read = open < PIPELINE_MAX;
-        let mut batch = tokio::select! {
-            read = stream.read_buf(&mut input), if may_read => {
-                if read? == 0 {
-                    return Ok(());
-                }
-                continue;
-            }
-            Some(batch) = replies.recv() => batch,
-        };
-        while let Ok(more) = replies.try_recv() {
-            batch.extend(more);
-        }
-        open -= batch.len();
-        out.clear();
-        let mut batch = batch.into_iter().peekable();
-        while batch.peek().is_some() {
-            write_frame(&mut out, |payload| {
-                let start = payload.len();
-                while payload.len() - start < crate::limits::PEER_FRAME_BYTES
-                    && let Some((id, reply)) = batch.next()
-                {
-                    ServerMessage { id, reply }.write(payload);
-                }
-            });
-        }
-        stream.write_all(&out).await?;
-        if out.capacity() > 4 * crate::limits::PEER_FRAME_BYTES {
-            out = Vec::new();
+/// A client's link as the core's thread sees it.
+struct ClientOutbox {
+    outlet: Outlet,
+    /// Requests that are not answered.
+    open: AtomicUsize,
+    /// There is room for requests again.
+    room: Notify,
+}
+
+impl ClientOutbox {
+    fn has_room(&self) -> bool {
+        self.open.load(Ordering::Acquire) < PIPELINE_MAX && self.outlet.waiting() < CLIENT_QUEUE_BYTES_MAX
+    }
+}
+
+impl Deliver for ClientOutbox {
+    fn deliver(&self, replies: Replies) {
+        let count = replies.len();
+        // A link that broke has no use for its replies; its task ends.
+        let _sent = self.outlet.send(usize::MAX, |out| encode(replies, out));
+        if self.open.fetch_sub(count, Ordering::AcqRel) >= PIPELINE_MAX {
+            self.room.notify_one();
         }
     }
 }
 
-/// Passes a frame's requests on; how many replies are owed.
-async fn requests(mut frame: Bytes, shared: &Shared, outbox: &Outbox) -> std::io::Result<usize> {
+/// Frames of replies, none much larger than [`PEER_FRAME_BYTES`] unless one reply is.
+fn encode(replies: Replies, out: &mut Vec<u8>) {
+    let mut replies = replies.into_iter().peekable();
+    while replies.peek().is_some() {
+        write_frame(out, |payload| {
+            let start = payload.len();
+            while payload.len() - start < PEER_FRAME_BYTES
+                && let Some((id, reply)) = replies.next()
+            {
+                ServerMessage { id, reply }.write(payload);
+            }
+        });
+    }
+}
+
+async fn clients(stream: TcpStream, input: BytesMut, shared: Shared) -> std::io::Result<()> {
+    let stream = Arc::new(stream);
+    let outlet = Outlet::open(Arc::clone(&stream));
+    let outbox = Arc::new(ClientOutbox { outlet, open: AtomicUsize::new(0), room: Notify::new() });
+    tokio::select! {
+        error = outbox.outlet.drain(&stream) => Err(error),
+        ended = read_requests(&stream, input, &shared, &outbox) => ended,
+    }
+}
+
+async fn read_requests(
+    stream: &TcpStream,
+    mut input: BytesMut,
+    shared: &Shared,
+    outbox: &Arc<ClientOutbox>,
+) -> std::io::Result<()> {
+    loop {
+        while outbox.has_room()
+            && let Some(frame) = take_frame(&mut input).map_err(invalid)?
+        {
+            requests(frame, shared, outbox).await?;
+        }
+        if !outbox.has_room() {
+            // Told when requests are answered; a socket that takes nothing is looked at again after a moment.
+            let _waited = tokio::time::timeout(ROOM_LOOK, outbox.room.notified()).await;
+            continue;
+        }
+        input.reserve(READ_BYTES);
+        stream.readable().await?;
+        match stream.try_read_buf(&mut input) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Passes a frame's requests on.
+async fn requests(mut frame: Bytes, shared: &Shared, outbox: &Arc<ClientOutbox>) -> std::io::Result<()> {
     let mut asks = Vec::new();
     let mut answered = Vec::new();
     while !frame.is_empty() {
@@ -163,14 +202,15 @@ async fn requests(mut frame: Bytes, shared: &Shared, outbox: &Outbox) -> std::io
             request => asks.extend(ask_of(request).map(|ask| (id, ask))),
         }
     }
-    let owed = asks.len() + answered.len();
+    outbox.open.fetch_add(asks.len() + answered.len(), Ordering::AcqRel);
     if !answered.is_empty() {
-        let _gone = outbox.send(answered);
+        outbox.deliver(answered);
     }
     if !asks.is_empty() {
-        let _gone = shared.events.send(Event::Asks(outbox.clone(), asks));
+        let outbox: Outbox = Arc::clone(outbox) as Outbox;
+        let _gone = shared.events.send(Event::Asks(outbox, asks));
     }
-    Ok(owed)
+    Ok(())
 }
 
 fn view_reply(shared: &Shared) -> Reply {

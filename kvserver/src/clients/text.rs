@@ -3,18 +3,19 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use common::messages::Reply;
 use common::operation::{Condition, Operation, Outcome};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::Shared;
 use super::order::KeyOrder;
 use crate::core::{Ask, Query};
-use crate::driver::{Event, Outbox};
+use crate::driver::{Deliver, Event, Outbox, Replies};
 use crate::limits::{PIPELINE_MAX, READ_BYTES};
 use crate::protocol::text::{
     LINE_END, TextAnswer, TextCommand, TextDecoder, TextProblem, TextRequest, encode_parts, greeting,
@@ -33,6 +34,16 @@ pub(super) async fn refuse(mut stream: TcpStream) {
 enum Owed {
     Command(TextCommand, Option<TextAnswer>),
     Problem(TextProblem),
+}
+
+/// Replies go to the connection's task: it puts them into the order of the requests.
+struct TextOutbox(UnboundedSender<Replies>);
+
+impl Deliver for TextOutbox {
+    fn deliver(&self, replies: Replies) {
+        // A connection that is gone has no use for its replies.
+        let _gone = self.0.send(replies);
+    }
 }
 
 struct Connection {
@@ -54,7 +65,7 @@ pub(super) async fn serve(
     shared: Shared,
     greet_at: Option<SocketAddr>,
 ) -> std::io::Result<()> {
-    let (outbox, mut replies) = unbounded_channel();
+    let (sender, mut replies) = unbounded_channel();
     let value_bytes_max = shared.value_bytes_max;
     let decoder = TextDecoder::new(line_bytes_max(value_bytes_max), value_bytes_max);
     let mut connection = Connection {
@@ -62,7 +73,7 @@ pub(super) async fn serve(
         decoder,
         owed: VecDeque::new(),
         first: 0,
-        outbox,
+        outbox: Arc::new(TextOutbox(sender)),
         order: KeyOrder::default(),
         held: None,
         closing: false,

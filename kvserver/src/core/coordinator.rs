@@ -19,7 +19,7 @@ use super::copy::{PartitionCopy, Pending, Role};
 use super::env::{After, Env, PendingRead, ReplyTo, Stray};
 use super::io::{Answer, Ask, Effect, Query, ReadId, Reader};
 use super::limits::{
-    APPEND_BYTES_MAX, JOIN_LAG_MAX, PARKED_MAX, PENDING_MAX, REPORT_AGAIN, RESEND, RESEND_MAX,
+    APPEND_BYTES_MAX, COMMIT_NOTICE, JOIN_LAG_MAX, PARKED_MAX, PENDING_MAX, REPORT_AGAIN, RESEND, RESEND_MAX,
     STREAM_WINDOW_BYTES,
 };
 use super::mutation::Mutation;
@@ -142,6 +142,8 @@ pub(crate) struct Coordinator {
     extra: Option<Extra>,
     /// Reads that wait for leases.
     reads: VecDeque<ReadId>,
+    /// When members were last told of commits alone, without entries.
+    noticed: Time,
 }
 
 impl Coordinator {
@@ -160,6 +162,7 @@ impl Coordinator {
             peers: BTreeMap::new(),
             extra: None,
             reads: VecDeque::new(),
+            noticed: env.now.time,
         };
         coordinator.relist(env, partition, assignment);
         if let Some(former) = former {
@@ -720,8 +723,15 @@ impl PartitionCopy {
     /// Sends again what was not answered, reports who is silent, gives up reads that waited too long.
     pub(crate) fn coordinator_tick(&mut self, env: &mut Env) {
         env.touched.insert(self.id);
-        self.stream(env, true);
         let (id, epoch, last, now) = (self.id, self.epoch, self.log.last(), env.now.time);
+        let notice = self.coordinator().is_some_and(|coordinator| {
+            let due = now.since(coordinator.noticed) >= COMMIT_NOTICE;
+            if due {
+                coordinator.noticed = now;
+            }
+            due
+        });
+        self.stream(env, notice);
         let mut late = Vec::new();
         let Role::Coordinator(coordinator) = &mut self.role else { return };
         let needed: Vec<ServerId> = coordinator.needed().collect();

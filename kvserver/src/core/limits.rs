@@ -14,6 +14,10 @@ pub(crate) const STREAM_WINDOW_BYTES: usize = 8 << 20;
 /// Bytes of applied entries that a copy keeps in memory for members that are behind; older ones are read back.
 pub(crate) const TAIL_BYTES_MAX: usize = 1 << 20;
 
+/// Between two notices of the commit alone to a member that gets no entries: its reads ask for the commit anyway, so
+/// only how far it has applied depends on it.
+pub(crate) const COMMIT_NOTICE: Duration = Duration::from_millis(100);
+
 /// Requests that wait for their coordinator to become active, for one partition.
 pub(crate) const PARKED_MAX: usize = 4096;
 
