@@ -38,8 +38,8 @@ struct Options {
     #[arg(long, default_value_t = 512)]
     reserve_mb: u64,
     /// How much is logged, to the file `log` in the directory
-    #[arg(long, default_value = "info", value_parser = common::logging::parse_level)]
-    log_level: tracing::level_filters::LevelFilter,
+    #[arg(long, default_value = "info")]
+    log_level: common::logging::Level,
 }
 
 fn main() -> ExitCode {

@@ -1,32 +1,41 @@
 //! Logging as all programs set it up, and the level names that they take.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::fs::OpenOptions;
 use std::io;
 use std::path::Path;
+use std::str::FromStr;
 use std::sync::Mutex;
 
 use tracing::level_filters::LevelFilter;
 
-/// Reads a level: ours, or one of the family's (`ALL`, `SEVERE`, `FATAL`, `WARNING`, `OFF`), in any case.
-///
-/// # Errors
-/// A text that says which levels there are.
-pub fn parse_level(text: &str) -> Result<LevelFilter, String> {
-    Ok(match text.to_ascii_lowercase().as_str() {
-        "off" => LevelFilter::OFF,
-        "error" | "severe" | "fatal" => LevelFilter::ERROR,
-        "warn" | "warning" => LevelFilter::WARN,
-        "info" | "config" => LevelFilter::INFO,
-        "debug" | "fine" => LevelFilter::DEBUG,
-        "trace" | "all" | "finer" | "finest" => LevelFilter::TRACE,
-        _ => {
-            return Err(
-                "off, error, warn, info, debug or trace is needed (ALL, SEVERE and FATAL are taken too)"
-                    .into(),
-            );
-        }
-    })
+/// How much is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Level(pub LevelFilter);
+
+impl FromStr for Level {
+    type Err = String;
+
+    /// Reads a level: ours, or one of the family's (`ALL`, `SEVERE`, `FATAL`, `WARNING`, `OFF`), in any case.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let level = match text.to_ascii_lowercase().as_str() {
+            "off" => LevelFilter::OFF,
+            "error" | "fatal" | "severe" => LevelFilter::ERROR,
+            "warn" | "warning" => LevelFilter::WARN,
+            "info" | "config" => LevelFilter::INFO,
+            "debug" | "fine" => LevelFilter::DEBUG,
+            "trace" | "all" | "finer" | "finest" => LevelFilter::TRACE,
+            _ => return Err(format!("`{text}` is no log level: off, error, warn, info, debug or trace")),
+        };
+        Ok(Self(level))
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 /// The family's `-ll LEVEL` as `--log-level LEVEL`: clap would read it as `-l l`.
@@ -38,8 +47,8 @@ pub fn with_family_flags(args: impl IntoIterator<Item = OsString>) -> Vec<OsStri
 ///
 /// # Errors
 /// When the file cannot be opened.
-pub fn start(level: LevelFilter, file: Option<&Path>) -> io::Result<()> {
-    let builder = tracing_subscriber::fmt().with_max_level(level).with_target(false);
+pub fn start(level: Level, file: Option<&Path>) -> io::Result<()> {
+    let builder = tracing_subscriber::fmt().with_max_level(level.0).with_target(false);
     // A second start in one process (a cluster in a box) keeps the first one's log.
     let _second = match file {
         Some(path) => {
@@ -61,10 +70,10 @@ mod tests {
 
     #[test]
     fn levels_of_both_families_are_read() {
-        assert_eq!(parse_level("ALL"), Ok(LevelFilter::TRACE));
-        assert_eq!(parse_level("Severe"), Ok(LevelFilter::ERROR));
-        assert_eq!(parse_level("info"), Ok(LevelFilter::INFO));
-        assert!(parse_level("loud").unwrap_err().contains("off, error"));
+        assert_eq!("ALL".parse(), Ok(Level(LevelFilter::TRACE)));
+        assert_eq!("Severe".parse(), Ok(Level(LevelFilter::ERROR)));
+        assert_eq!("info".parse(), Ok(Level(LevelFilter::INFO)));
+        assert!("loud".parse::<Level>().unwrap_err().contains("off, error"));
     }
 
     #[test]

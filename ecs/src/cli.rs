@@ -1,13 +1,13 @@
 //! The program `ecs`.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::error::Error;
-use crate::logging;
 use crate::options::Options;
 use crate::shell::Opened;
 
@@ -35,7 +35,9 @@ pub fn main() -> ExitCode {
 }
 
 fn start(options: &Options) -> Result<(), Error> {
-    logging::start(options.log_file.as_deref(), options.log_level)?;
+    let log_file = options.log_file.as_deref();
+    common::logging::start(options.log_level, log_file)
+        .map_err(|source| Error::LogFile { path: log_file.unwrap_or(Path::new("")).to_owned(), source })?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let opened = Opened::open(options)?;

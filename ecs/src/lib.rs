@@ -14,7 +14,6 @@ pub mod core;
 pub mod error;
 pub mod journal;
 pub mod limits;
-pub mod logging;
 pub mod options;
 pub mod shell;
 

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 use common::limits::{COPIES, Timers};
+use common::logging::{Level, with_family_flags};
 use common::ring::{PARTITIONS_DEFAULT, Partitions};
 
 use crate::core::Config;
 use crate::limits::COPIES_MAX;
-use crate::logging::Level;
 
 /// Which set of timers a cluster runs with. Its servers must be started with the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, ValueEnum)]
@@ -69,8 +69,7 @@ impl Options {
     /// # Errors
     /// When an argument is unknown or wrong, or help is asked for.
     pub fn read(args: impl Iterator<Item = OsString>) -> Result<Self, clap::Error> {
-        let spelled = args.map(|arg| if arg == "-ll" { OsString::from("--log-level") } else { arg });
-        Self::try_parse_from(spelled)
+        Self::try_parse_from(with_family_flags(args))
     }
 
     /// What the core is to know of them.

@@ -66,10 +66,10 @@ pub struct Options {
     #[arg(short, long, env = "TREFOIL_ADDRESS", default_value = "127.0.0.1")]
     pub address: String,
     /// `host:port` that others reach this server at, if it is not address and port
-    #[arg(long, env = "TREFOIL_ADVERTISE")]
+    #[arg(long, env = "TREFOIL_ADVERTISE", value_parser = host_and_port)]
     pub advertise: Option<String>,
     /// The ECS, `host:port`
-    #[arg(short = 'b', long, env = "TREFOIL_ECS", default_value = "localhost:3000")]
+    #[arg(short = 'b', long, env = "TREFOIL_ECS", default_value = "localhost:3000", value_parser = host_and_port)]
     pub ecs: String,
     /// Storage directory; its server keeps its identity there
     #[arg(short, long, env = "TREFOIL_DIR", default_value = "trefoil-server")]
@@ -78,8 +78,8 @@ pub struct Options {
     #[arg(short, long, env = "TREFOIL_LOG")]
     pub log_file: Option<PathBuf>,
     /// How much is logged: off, error, warn, info, debug or trace (-ll and ALL, SEVERE, FATAL are taken too)
-    #[arg(long, env = "TREFOIL_LOG_LEVEL", default_value = "info", value_parser = common::logging::parse_level)]
-    pub log_level: tracing::level_filters::LevelFilter,
+    #[arg(long, env = "TREFOIL_LOG_LEVEL", default_value = "info")]
+    pub log_level: common::logging::Level,
     /// Share of the ring relative to other servers
     #[arg(long, env = "TREFOIL_WEIGHT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub weight: u32,
@@ -105,13 +105,13 @@ pub struct Options {
     #[arg(long, env = "TREFOIL_GREETING", requires = "text_port")]
     pub greeting: bool,
     /// Memory for blocks that were read, in MiB
-    #[arg(long, env = "TREFOIL_CACHE_MB", default_value_t = 64)]
+    #[arg(long, env = "TREFOIL_CACHE_MB", default_value_t = 64, value_parser = mebibytes(1))]
     pub cache_mb: u64,
     /// Commit log that is kept before the trees are flushed to free it, in MiB
-    #[arg(long, env = "TREFOIL_LOG_MB", default_value_t = 256)]
+    #[arg(long, env = "TREFOIL_LOG_MB", default_value_t = 256, value_parser = mebibytes(LOG_MB_MIN))]
     pub log_mb: u64,
     /// Room that is left free on the disk, in MiB: below it writes are refused, reads go on
-    #[arg(long, env = "TREFOIL_RESERVE_MB", default_value_t = 512)]
+    #[arg(long, env = "TREFOIL_RESERVE_MB", default_value_t = 512, value_parser = mebibytes(0))]
     pub reserve_mb: u64,
     /// Taken for compatibility: a cache size in keys. The cache is measured in bytes, see --cache-mb
     #[arg(short = 'c', long, hide = true)]
@@ -125,6 +125,23 @@ impl Options {
     /// How long a request waits here for what will pass.
     pub(crate) fn park(&self) -> Duration {
         Duration::from_millis(self.park_ms)
+    }
+}
+
+/// Two segments: the store needs them to free one.
+const LOG_MB_MIN: u64 = 64;
+
+/// An exbibyte, so that bytes are counted in 64 bits.
+const MB_MAX: u64 = 1 << 40;
+
+fn mebibytes(least: u64) -> clap::builder::RangedU64ValueParser<u64> {
+    clap::value_parser!(u64).range(least..=MB_MAX)
+}
+
+fn host_and_port(text: &str) -> Result<String, String> {
+    match text.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(text.to_owned()),
+        _ => Err("host:port is needed, such as localhost:3000".to_owned()),
     }
 }
 

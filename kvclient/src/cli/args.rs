@@ -7,11 +7,11 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use super::help;
-use super::logging::Level;
 use super::table::TABLE;
 use crate::bench::BenchArgs;
 use crate::options::Options;
 use crate::transfer::{ExportArgs, ImportArgs};
+use common::logging::Level;
 
 /// Trefoil's client: a shell, or one command.
 ///

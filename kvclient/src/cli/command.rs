@@ -9,9 +9,9 @@ use common::operation::{Condition, Version};
 
 use super::args::parse_duration;
 use super::failure::Failure;
-use super::logging::Level;
 use super::table::{Entry, find};
 use super::words::{Line, Word};
+use common::logging::Level;
 
 /// What a line asks for.
 #[derive(Clone, Debug, PartialEq)]

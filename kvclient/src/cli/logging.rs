@@ -1,45 +1,16 @@
 //! The log: to standard error or a file, at a level that the shell can change.
 
-use std::fmt;
 use std::fs::OpenOptions;
 use std::path::Path;
-use std::str::FromStr;
 use std::sync::Arc;
 
+use common::logging::Level;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, fmt as output, reload};
 
 use super::failure::Failure;
-
-/// How much is logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Level(LevelFilter);
-
-impl FromStr for Level {
-    type Err = String;
-
-    /// Reads our names and those of the family, in any case.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let level = match text.to_ascii_lowercase().as_str() {
-            "off" => LevelFilter::OFF,
-            "error" | "fatal" | "severe" => LevelFilter::ERROR,
-            "warn" | "warning" => LevelFilter::WARN,
-            "info" | "config" => LevelFilter::INFO,
-            "debug" | "fine" => LevelFilter::DEBUG,
-            "trace" | "all" | "finer" | "finest" => LevelFilter::TRACE,
-            _ => return Err(format!("`{text}` is no log level: off, error, warn, info, debug or trace")),
-        };
-        Ok(Self(level))
-    }
-}
-
-impl fmt::Display for Level {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 /// Changes the level.
 #[derive(Clone, Debug, Default)]
