@@ -39,6 +39,26 @@ fn servers_come_and_go_as_planned() {
 }
 
 #[test]
+fn late() {
+    check(Scenario::LATE);
+}
+
+#[test]
+fn ecs_away() {
+    check(Scenario::ECS_AWAY);
+}
+
+#[test]
+fn ecs_cut() {
+    check(Scenario::ECS_CUT);
+}
+
+#[test]
+fn joins() {
+    check(Scenario::JOINS);
+}
+
+#[test]
 fn servers_crash() {
     check(Scenario::CRASHES);
 }
@@ -66,5 +86,37 @@ fn replay() {
     let Ok(name) = std::env::var("SCENARIO") else { return };
     let scenario =
         Scenario::ALL.into_iter().find(|scenario| scenario.name == name).expect("a known scenario");
-    println!("{:?}", world::run(scenario, number("SEED", 0), true));
+    let mutation = std::env::var("MUTATION").ok().and_then(|name| ALLM.into_iter().find(|m| format!("{m:?}") == name));
+    println!("{:?}", world::run(Scenario { mutation, ..scenario }, number("SEED", 0), true));
 }
+
+#[test]
+fn explore() {
+    use kvserver::core::Mutation::*;
+    let Ok(which) = std::env::var("EXPLORE") else { return };
+    let _all = [
+        AckBeforeFsync, OwnCopyBeforeFsync, AckWithoutOneReplica, ReadWithoutLease, LeaseFromReceipt, LeaseNotRechecked,
+        OldEpochAccepted, PromiseToOldView, PromiseNotAwaited, RestartForgetsPromises, ServesBeforeSync,
+        NewCoordinatorCutsToCommit, MemberCutsToCommit, LateAppendCuts, RestartResumesRole, ProposedBeforeCaughtUp,
+        JoinerNotAwaited, ProposalDropped, ResultsMissingFromSnapshot, SyncMarkNotDurable,
+    ];
+    for mutation in ALLM {
+        for scenario in Scenario::ALL {
+            if which != "all" && !which.contains(scenario.name) { continue; }
+            let scenario = Scenario { mutation: Some(mutation), ..scenario };
+            let (_, failure) = simulation::runner::search(0..number("SEEDS", 300), |_| scenario.clone());
+            match failure {
+                Some(f) => println!("found: {mutation:?} {} seed {}: {}", scenario.name, f.seed, f.what.chars().take(110).collect::<String>()),
+                None => println!("found: {mutation:?} {} NOT", scenario.name),
+            }
+        }
+    }
+}
+
+use kvserver::core::Mutation::*;
+const ALLM: [kvserver::core::Mutation; 20] = [
+        AckBeforeFsync, OwnCopyBeforeFsync, AckWithoutOneReplica, ReadWithoutLease, LeaseFromReceipt, LeaseNotRechecked,
+        OldEpochAccepted, PromiseToOldView, PromiseNotAwaited, RestartForgetsPromises, ServesBeforeSync,
+        NewCoordinatorCutsToCommit, MemberCutsToCommit, LateAppendCuts, RestartResumesRole, ProposedBeforeCaughtUp,
+        JoinerNotAwaited, ProposalDropped, ResultsMissingFromSnapshot, SyncMarkNotDurable,
+    ];

@@ -73,6 +73,16 @@ impl World {
             Fault::Join => self.join(),
             Fault::Leave => self.leave(),
             Fault::CutEcsThenCrash => self.cut_ecs_then_crash(),
+            Fault::CutEcsAndSlow => self.cut_ecs_and_slow(),
+            Fault::EcsCrashThenCrash => {
+                self.ecs.crash(&mut self.line, &mut self.truth);
+                let away = self.line.between(800 * MS, 2_500 * MS);
+                self.line.after(away, Event::EcsStart);
+                if let Some(server) = self.some_coordinator() {
+                    let before = self.line.between(0, 300 * MS);
+                    self.line.after(before, Event::CrashAt { server });
+                }
+            }
         }
     }
 
@@ -183,6 +193,17 @@ impl World {
             let before = self.line.between(0, 150 * MS);
             self.line.after(dead - before, Event::CrashAt { server });
         }
+    }
+
+    /// Answers of other servers are older than they seem.
+    fn cut_ecs_and_slow(&mut self) {
+        let Some(server) = self.some_coordinator() else { return };
+        let place = Place::Server(server);
+        let lasts = self.line.between(1_200 * MS, 3 * SECOND);
+        self.cut(vec![(place, Place::Ecs), (Place::Ecs, place)], lasts);
+        let by = self.line.between(100 * MS, 900 * MS);
+        self.line.net.slow_down(place, by);
+        self.line.after(lasts, Event::Hasten { server });
     }
 
     /// A server dies now and is back at once.

@@ -47,13 +47,15 @@ pub(crate) struct Network {
     pub(crate) weather: Weather,
     /// By direction: how many cuts lie over it.
     cuts: BTreeMap<(Place, Place), u32>,
+    /// By server: how much later everything from other servers arrives.
+    slow_to: BTreeMap<Place, Micros>,
     /// By direction: when the last message in order arrives.
     last: BTreeMap<(Place, Place), Micros>,
 }
 
 impl Default for Network {
     fn default() -> Self {
-        Self { weather: Weather::CALM, cuts: BTreeMap::new(), last: BTreeMap::new() }
+        Self { weather: Weather::CALM, cuts: BTreeMap::new(), slow_to: BTreeMap::new(), last: BTreeMap::new() }
     }
 }
 
@@ -82,6 +84,17 @@ impl Network {
 
     pub(crate) fn mend_all(&mut self) {
         self.cuts.clear();
+        self.slow_to.clear();
+    }
+
+    /// Everything that servers send to this one comes so much later, until this is set to 0.
+    pub(crate) fn slow_down(&mut self, to: Place, by: Micros) {
+        self.slow_to.insert(to, by);
+    }
+
+    pub(crate) fn slowness(&self, from: Place, to: Place) -> Micros {
+        let between_servers = matches!((from, to), (Place::Server(_), Place::Server(_)));
+        self.slow_to.get(&to).copied().filter(|_| between_servers).unwrap_or_default()
     }
 
     pub(crate) fn delay(&self, rng: &mut Rng) -> Micros {

@@ -37,6 +37,10 @@ pub(crate) enum Fault {
     Leave,
     /// A server is cut off from the ECS; when it is given up, another one that has promised it dies and comes back.
     CutEcsThenCrash,
+    /// A coordinator is cut off from the ECS, and all that servers say to it comes late; it still reaches them.
+    CutEcsAndSlow,
+    /// The ECS dies for a while, and in that time a coordinator dies and comes back.
+    EcsCrashThenCrash,
 }
 
 /// See the module's text.
@@ -140,6 +144,8 @@ impl Scenario {
             Fault::Isolate,
             Fault::CutEcs,
             Fault::CutEcsThenCrash,
+            Fault::CutEcsAndSlow,
+            Fault::EcsCrashThenCrash,
             Fault::Storm,
             Fault::EcsCrash,
             Fault::Join,
@@ -151,11 +157,62 @@ impl Scenario {
         ..Self::BASE
     };
 
-    /// All kinds of runs.
-    pub(crate) const ALL: [Self; 4] = [Self::CALM, Self::CRASHES, Self::NETWORK, Self::EVERYTHING];
+    /// Messages come late and twice, servers die and are back before they are missed.
+    pub(crate) const LATE: Self = Self {
+        name: "late",
+        servers: (3, 3),
+        spares: 0,
+        partitions: 8,
+        faults: &[Fault::CrashShort, Fault::CrashShort, Fault::CrashCoordinator],
+        fault_every: (50 * MS, 500 * MS),
+        weather: Weather { loss: 0.05, duplicates: 0.5, late: 0.4, late_max: 2 * SECOND, in_order: false },
+        trims: false,
+        ..Self::BASE
+    };
 
-    /// The kind of run that a seed has when none is named.
-    pub(crate) fn of_seed(seed: u64) -> Self {
-        Self::ALL[(seed % Self::ALL.len() as u64) as usize].clone()
-    }
+    /// The ECS is away when coordinators die.
+    pub(crate) const ECS_AWAY: Self = Self {
+        name: "ecs_away",
+        spares: 0,
+        thinks: 10 * MS,
+        faults: &[Fault::EcsCrashThenCrash],
+        fault_every: (1_500 * MS, 3_000 * MS),
+        heal_at: 12 * SECOND,
+        slow: 0.3,
+        ..Self::BASE
+    };
+
+    /// Coordinators are cut off from the ECS, and from no one else.
+    pub(crate) const ECS_CUT: Self = Self {
+        name: "ecs_cut",
+        spares: 0,
+        faults: &[Fault::CutEcs, Fault::CutEcsAndSlow, Fault::CutEcsThenCrash],
+        fault_every: (1_000 * MS, 3_000 * MS),
+        heal_at: 10 * SECOND,
+        ..Self::BASE
+    };
+
+    /// Servers join and leave while disks are slow, that of the ECS too.
+    pub(crate) const JOINS: Self = Self {
+        name: "joins",
+        servers: (2, 3),
+        spares: 3,
+        thinks: 10 * MS,
+        faults: &[Fault::Join, Fault::Leave, Fault::CrashLong, Fault::Pause],
+        fault_every: (100 * MS, 600 * MS),
+        slow: 0.4,
+        ..Self::BASE
+    };
+
+    /// All kinds of runs.
+    pub(crate) const ALL: [Self; 8] = [
+        Self::CALM,
+        Self::CRASHES,
+        Self::NETWORK,
+        Self::EVERYTHING,
+        Self::LATE,
+        Self::ECS_AWAY,
+        Self::ECS_CUT,
+        Self::JOINS,
+    ];
 }

@@ -139,6 +139,8 @@ impl Server {
     pub(crate) fn start(&mut self, line: &mut Timeline) {
         assert!(self.process.is_none(), "started twice");
         self.life += 1;
+        // A new process takes a wish to leave back.
+        self.leaving = false;
         self.incarnation = Incarnation(self.incarnation.0 + 1);
         let (copies, trees) = self.disk.recover();
         let view = self.disk.durable.view.clone();

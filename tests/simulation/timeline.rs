@@ -69,6 +69,8 @@ pub(crate) enum Event {
     Fault,
     /// A cut ends.
     Mend { cuts: Vec<(Place, Place)> },
+    /// A server's links are as fast as before.
+    Hasten { server: usize },
     /// A storm ends.
     Calm,
     /// All faults end.
@@ -169,7 +171,7 @@ impl Timeline {
     }
 
     fn delay_between(&mut self, from: Place, to: Place) -> Micros {
-        let delay = self.net.delay(&mut self.rng);
+        let delay = self.net.delay(&mut self.rng) + self.net.slowness(from, to);
         if self.net.weather.in_order {
             self.net.in_order(from, to, self.now + delay) - self.now
         } else {

@@ -426,7 +426,13 @@ impl PartitionCopy {
         let own_base = self.log.base().seq;
         let now = env.now.time;
         let Some(peer) = self.coordinator().and_then(|c| c.peers.get_mut(&from.server)) else { return };
-        if peer.member.store != from.store || !matches!(peer.stage, Stage::Probe { .. }) {
+        // A member that is not in step may tell it again: its log was not what it had told.
+        let asked = match peer.stage {
+            Stage::Probe { .. } => true,
+            Stage::Stream { .. } => peer.acked.is_none(),
+            Stage::Snapshot(_) => false,
+        };
+        if peer.member.store != from.store || !asked {
             return;
         }
         peer.incarnation = from.incarnation;

@@ -95,7 +95,8 @@ impl PartitionCopy {
         }
         env.touched.insert(self.id);
         let in_step = self.mark.synced == self.epoch;
-        let known = self.log.contains(prev) || (in_step && prev.seq < self.log.base().seq);
+        // What comes before the base is applied, so committed, so in every coordinator's log.
+        let known = self.log.contains(prev) || prev.seq < self.log.base().seq;
         if !in_step {
             if !sync {
                 return;
@@ -104,8 +105,7 @@ impl PartitionCopy {
                 // The log is not what it was when the coordinator asked: it is told again.
                 return env.out.send(from.server, self.sync_reply());
             }
-            self.cut(env, prev.seq);
-            if self.log.last() > prev.seq {
+            if !self.cut_to_common(env, prev.seq, &entries) {
                 return;
             }
             self.get_in_step(env);
@@ -133,6 +133,26 @@ impl PartitionCopy {
             let (partition, epoch, seq) = (self.id, self.epoch, self.log.last());
             env.out.send(from.server, PeerMessage::Ack { partition, epoch, seq, clean: true });
         }
+    }
+
+    /// P2: cuts the log after the common point, which is `prev` or later: what is committed here is in the coordinator's
+    /// log too, though it may not have been on disk, and so not told, when the coordinator asked. False if that is not
+    /// so; then the process stops.
+    fn cut_to_common(&mut self, env: &mut Env, prev: Seq, entries: &[Entry]) -> bool {
+        let after = prev.max(self.commit.min(self.log.last()));
+        let base = self.log.base().seq;
+        let differs =
+            |entry: &&Entry| entry.id.seq > base && entry.id.seq <= after && !self.log.contains(entry.id);
+        if let Some(entry) = entries.iter().find(differs) {
+            let (partition, id, commit) = (self.id, entry.id, self.commit);
+            env.fatal(format!(
+                "partition {partition}: the coordinator's entry {id} is another one here, where all is committed up to \
+                 {commit}: this copy is not a prefix of its coordinator's. Keep the storage directory and report this"
+            ));
+            return false;
+        }
+        self.cut(env, after);
+        self.log.last() <= after
     }
 
     /// The log is a prefix of the coordinator's from here on in this epoch: noted with the cut that made it so.
