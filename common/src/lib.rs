@@ -1,9 +1,11 @@
 //! What Trefoil's programs share: ids, the hash ring, views, messages and their codec, limits.
 //!
-//! Values and arithmetic only, but for [`clock`], the one place that reads the machine's clocks.
+//! Values and arithmetic only, but for [`clock`], the one place that reads the machine's clocks, and what programs do
+//! with their process when they start ([`files`], [`logging`]).
 
 pub mod clock;
 pub mod codec;
+pub mod files;
 pub mod frame;
 pub mod ids;
 pub mod limits;

@@ -46,6 +46,10 @@ pub const BARRED_DEAD_TIMES: u32 = 4;
 /// Connections at once: reports of the largest cluster, and as many again and more for people and programs.
 pub const CONNECTIONS_MAX: usize = 4096;
 
+/// Files that connections leave to the rest where the system allows few: without a file for its state the ECS
+/// stops. As many links to servers are open as there are servers.
+pub const FILES_OF_ITS_OWN: usize = 128;
+
 /// After the system could give no connection, until it is asked for the next.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 

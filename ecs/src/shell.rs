@@ -25,7 +25,7 @@ use tracing::{info, warn};
 use crate::core::{Ecs, State};
 use crate::error::Error;
 use crate::journal::{Directory, Journal};
-use crate::limits::{ACCEPT_PAUSE, CONNECTIONS_MAX};
+use crate::limits::{ACCEPT_PAUSE, CONNECTIONS_MAX, FILES_OF_ITS_OWN};
 use crate::options::Options;
 use driver::Driver;
 
@@ -102,7 +102,8 @@ impl Opened {
 
 /// Takes connections for ever. Beyond the limit they are closed at once.
 async fn accept(listener: TcpListener, handle: &driver::Handle) {
-    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let max = CONNECTIONS_MAX.min(common::files::raise_limit().saturating_sub(FILES_OF_ITS_OWN)).max(1);
+    let permits = Arc::new(Semaphore::new(max));
     let mut connections = JoinSet::new();
     let mut full = false;
     loop {
@@ -121,7 +122,7 @@ async fn accept(listener: TcpListener, handle: &driver::Handle) {
         };
         let permit = permits.clone().try_acquire_owned().ok();
         if permit.is_none() && !full {
-            warn!(max = CONNECTIONS_MAX, "too many connections: new ones are closed until others end");
+            warn!(max, "too many connections: new ones are closed until others end");
         }
         full = permit.is_none();
         let Some(permit) = permit else { continue };

@@ -1,5 +1,7 @@
 //! The program: flags, log, signals, exit code.
 
+use std::io::Write as _;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -28,7 +30,7 @@ pub fn main() -> ExitCode {
 
 fn serve(options: Options) -> Result<(), Error> {
     common::logging::start(options.log_level, options.log_file.as_deref())
-        .map_err(|source| Error::Io { action: "open the log file", source })?;
+        .map_err(|source| Error::LogFile { file: options.log_file.clone().unwrap_or_default(), source })?;
     if options.cache_size.is_some() || options.strategy.is_some() {
         tracing::info!("-c and -s are taken for compatibility and change nothing; see --cache-mb");
     }
@@ -43,7 +45,8 @@ fn serve(options: Options) -> Result<(), Error> {
         let listener = server::bind(&options.address, options.port).await?;
         let address =
             listener.local_addr().map_err(|source| Error::Io { action: "read the address", source })?;
-        println!("kvserver listening on {address}");
+        let opened = server::open(options, listener).await?;
+        announce(address);
         let (first, asked) = tokio::sync::oneshot::channel();
         let (second, again) = tokio::sync::oneshot::channel();
         tokio::spawn(watch_signals(interrupt, terminate, first, second));
@@ -55,8 +58,15 @@ fn serve(options: Options) -> Result<(), Error> {
                 let _closed = again.await;
             },
         };
-        server::run(options, listener, stop).await
+        opened.serve(stop).await
     })
+}
+
+/// The one line on standard output: what starts the program reads the port from it.
+fn announce(address: SocketAddr) {
+    let mut out = std::io::stdout().lock();
+    // Nobody may be reading; that is no reason to stop.
+    let _gone = writeln!(out, "kvserver listening on {address}").and_then(|()| out.flush());
 }
 
 /// The first signal asks to leave, the second to stop at once.

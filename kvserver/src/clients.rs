@@ -8,15 +8,20 @@ mod text;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::Sender as EventSender;
+use std::time::Duration;
 
 use common::frame::PREFACE;
 use common::messages::Sender;
 use common::view::View;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::time::timeout;
 
 use crate::driver::Event;
 use crate::protocol::text::RangeLists;
+
+/// After the system could give no connection, until it is asked for the next.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// What connections share.
 #[derive(Clone)]
@@ -45,16 +50,20 @@ impl Shared {
 
 /// Accepts connections for ever. `greeting`: a text-only port that sends one line first.
 pub(crate) async fn accept(listener: TcpListener, shared: Shared, greeting: bool, text_only: bool) {
+    let mut failing = false;
     loop {
         let (stream, from) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Out of file descriptors, or a connection that ended at once: others go on.
-                tracing::warn!("a connection could not be accepted: {error}");
-                tokio::task::yield_now().await;
+                // Out of memory or files, which may pass, or a connection that ended at once.
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!("a connection could not be accepted: {error}; trying again");
+                }
+                let _over = timeout(ACCEPT_PAUSE, std::future::pending::<()>()).await;
                 continue;
             }
         };
+        failing = false;
         let Ok(permit) = Arc::clone(&shared.connections).try_acquire_owned() else {
             tracing::debug!(%from, "refused: --max-connections are open");
             text::refuse(stream).await;

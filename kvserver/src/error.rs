@@ -14,6 +14,31 @@ pub enum Error {
         /// The operating system's word.
         source: io::Error,
     },
+    /// Stop the other process, or choose another directory.
+    #[error(
+        "storage directory {} is in use by another process; stop that one, or choose another directory with -d",
+        dir.display()
+    )]
+    InUse {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// Choose another directory, or make room for this one.
+    #[error("cannot use the storage directory {}: {source}; choose another with -d", dir.display())]
+    Directory {
+        /// The directory.
+        dir: PathBuf,
+        /// The operating system's word.
+        source: io::Error,
+    },
+    /// Choose another log file.
+    #[error("cannot open the log file {}: {source}; choose another with -l", file.display())]
+    LogFile {
+        /// The file.
+        file: PathBuf,
+        /// The operating system's word.
+        source: io::Error,
+    },
     /// Look at the storage directory.
     #[error("storage directory {dir}: {source}")]
     Storage {
@@ -62,6 +87,9 @@ pub enum Error {
 impl Error {
     pub(crate) fn storage(dir: impl Into<PathBuf>) -> impl FnOnce(storage::Error) -> Self {
         let dir = dir.into();
-        move |source| Self::Storage { dir, source: Box::new(source) }
+        move |source| match source {
+            storage::Error::InUse { dir } => Self::InUse { dir },
+            source => Self::Storage { dir, source: Box::new(source) },
+        }
     }
 }

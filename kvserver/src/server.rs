@@ -44,7 +44,7 @@ pub struct Stop<Leave, Now> {
     pub now: Now,
 }
 
-/// Runs a server on a port that was bound before, until it is asked to stop or cannot go on.
+/// Runs a server on a port that was bound before, until it is asked to stop or cannot go on: open, then serve.
 ///
 /// # Errors
 /// What stopped it, or why it did not start.
@@ -57,6 +57,22 @@ where
     Leave: Future<Output = ()> + Send,
     Now: Future<Output = ()> + Send,
 {
+    open(options, listener).await?.serve(stop).await
+}
+
+/// A server whose store is open: it can serve.
+pub(crate) struct Opened {
+    options: Options,
+    listener: TcpListener,
+    text: Option<TcpListener>,
+    started: Started,
+}
+
+/// Opens the store and starts what works on it.
+///
+/// # Errors
+/// Why it cannot start.
+pub(crate) async fn open(options: Options, listener: TcpListener) -> Result<Opened, Error> {
     let local =
         listener.local_addr().map_err(|source| Error::Io { action: "read the bound address", source })?;
     let text = match options.text_port {
@@ -64,32 +80,47 @@ where
         None => None,
     };
     let started = start(&options, local)?;
-    let shared = started.shared.clone();
-    let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(clients::accept(listener, shared.clone(), false, false));
-    if let Some(text) = text {
-        tasks.spawn(clients::accept(text, shared.clone(), options.greeting, true));
-    }
-    tasks.spawn(started.link.run());
-    tasks.spawn(keep_ranges(shared.views.clone(), started.ranges));
-    let mut ended = started.ended;
-    let Stop { leave, now } = stop;
-    tokio::pin!(now);
-    tokio::select! {
-        outcome = &mut ended => return finish(outcome, &options),
-        () = &mut now => {}
-        () = leave => {
-            tokio::select! {
-                outcome = &mut ended => return finish(outcome, &options),
-                () = &mut now => {}
-                () = drain(&options, &started.reports, shared.views.clone(), &started.me) => {}
+    Ok(Opened { options, listener, text, started })
+}
+
+impl Opened {
+    /// Serves until it is asked to stop or cannot go on.
+    ///
+    /// # Errors
+    /// What stopped it.
+    pub(crate) async fn serve<Leave, Now>(self, stop: Stop<Leave, Now>) -> Result<(), Error>
+    where
+        Leave: Future<Output = ()> + Send,
+        Now: Future<Output = ()> + Send,
+    {
+        let Self { options, listener, text, started } = self;
+        let shared = started.shared.clone();
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(clients::accept(listener, shared.clone(), false, false));
+        if let Some(text) = text {
+            tasks.spawn(clients::accept(text, shared.clone(), options.greeting, true));
+        }
+        tasks.spawn(started.link.run());
+        tasks.spawn(keep_ranges(shared.views.clone(), started.ranges));
+        let mut ended = started.ended;
+        let Stop { leave, now } = stop;
+        tokio::pin!(now);
+        tokio::select! {
+            outcome = &mut ended => return finish(outcome, &options),
+            () = &mut now => {}
+            () = leave => {
+                tokio::select! {
+                    outcome = &mut ended => return finish(outcome, &options),
+                    () = &mut now => {}
+                    () = drain(&options, &started.reports, shared.views.clone(), &started.me) => {}
+                }
             }
         }
+        let _gone = started.events.send(Event::Stop);
+        let outcome = ended.await;
+        tasks.shutdown().await;
+        finish(outcome, &options)
     }
-    let _gone = started.events.send(Event::Stop);
-    let outcome = ended.await;
-    tasks.shutdown().await;
-    finish(outcome, &options)
 }
 
 type Ended = oneshot::Receiver<Result<(), String>>;
@@ -119,9 +150,9 @@ struct Started {
 
 fn start(options: &Options, local: SocketAddr) -> Result<Started, Error> {
     let dir = options.dir.clone();
-    std::fs::create_dir_all(&dir)
-        .map_err(|source| Error::Io { action: "make the storage directory", source })?;
-    let opened = storage::Store::open(&dir, &store_options(options)).map_err(Error::storage(&dir))?;
+    std::fs::create_dir_all(&dir).map_err(|source| Error::Directory { dir: dir.clone(), source })?;
+    let files = Files::share(common::files::raise_limit(), options.max_connections);
+    let opened = storage::Store::open(&dir, &store_options(options, files)).map_err(Error::storage(&dir))?;
     let me = identity::begin(&dir)?;
     let view = identity::read_view(&dir)?;
     let malformed = |detail| Error::Foreign { file: dir.clone(), detail };
@@ -171,7 +202,7 @@ fn start(options: &Options, local: SocketAddr) -> Result<Started, Error> {
         views: views.clone(),
         ranges: range_lists,
         value_bytes_max: options.max_value,
-        connections: Arc::new(Semaphore::new(options.max_connections)),
+        connections: Arc::new(Semaphore::new(files.connections)),
     };
     let link =
         EcsLink { address: options.ecs.clone(), me, reports: report_queue, views, events: events.clone() };
@@ -183,12 +214,39 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<std::thread
     thread.map_err(|source| Error::Io { action: "start a thread", source })
 }
 
-fn store_options(options: &Options) -> storage::Options {
+fn store_options(options: &Options, files: Files) -> storage::Options {
     storage::Options {
+        open_files: files.trees,
         log_bytes: options.log_mb << 20,
         cache_bytes: options.cache_mb << 20,
         reserve_bytes: options.reserve_mb << 20,
         ..storage::Options::default()
+    }
+}
+
+/// Files that are open besides clients' connections and what the trees keep: the log, trees that are written, links to
+/// other servers.
+const FILES_OF_ITS_OWN: usize = 256;
+
+/// Who may have how many of the files that the process may open. A store that cannot open one stops, so connections
+/// get what is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Files {
+    trees: usize,
+    connections: usize,
+}
+
+impl Files {
+    fn share(limit: usize, connections_wanted: usize) -> Self {
+        let trees = storage::Options::default().open_files.min(limit / 4);
+        let connections = connections_wanted.min(limit.saturating_sub(trees + FILES_OF_ITS_OWN)).max(1);
+        if connections < connections_wanted {
+            tracing::warn!(
+                "this process may open {limit} files: {connections} connections are taken instead of \
+                 {connections_wanted} (--max-connections); raise the limit (ulimit -Hn) to take more"
+            );
+        }
+        Self { trees, connections }
     }
 }
 
@@ -233,5 +291,19 @@ async fn drain(
              ECS does not answer. Stopping; what is here is on disk and counts again at the next start",
             options.drain_ms
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_files_to_the_store() {
+        let trees = storage::Options::default().open_files;
+        assert_eq!(Files::share(1 << 20, 10_000), Files { trees, connections: 10_000 });
+        assert_eq!(Files::share(4096, 10_000), Files { trees, connections: 4096 - trees - FILES_OF_ITS_OWN });
+        assert_eq!(Files::share(400, 10_000), Files { trees: 100, connections: 44 });
+        assert_eq!(Files::share(100, 10).connections, 1);
     }
 }
