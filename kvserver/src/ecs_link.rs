@@ -2,17 +2,24 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender as EventSender;
+use std::time::Duration;
 
-use common::frame::{PREFACE, write_frame};
-use common::messages::{Hello, Sender, ServerReport};
+use bytes::BytesMut;
+use common::clock;
+use common::codec::Wire as _;
+use common::frame::{PREFACE, take_frame, write_frame};
+use common::ids::ClusterId;
+use common::messages::{ClientMessage, Hello, Reply, Request, Sender, ServerMessage, ServerReport};
 use common::view::View;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
 
 use crate::backoff::{Backoff, connect};
 use crate::driver::Event;
+use crate::limits::CONNECT_FOR;
 
 /// What the link needs.
 pub(crate) struct EcsLink {
@@ -23,17 +30,28 @@ pub(crate) struct EcsLink {
     pub(crate) events: EventSender<Event>,
 }
 
+/// A link that ends sooner was not wanted, or it is no ECS that listens there.
+const LINK_STANDS_AFTER: Duration = Duration::from_secs(1);
+
+/// Between two tries while the ECS is another cluster's: only a person can change that.
+const FOREIGN_AGAIN: Duration = Duration::from_secs(5);
+
+/// For the ECS to say which cluster is its own.
+const ASK_FOR: Duration = Duration::from_secs(2);
+
 impl EcsLink {
     /// Runs as long as the server does.
     pub(crate) async fn run(mut self) {
         let mut backoff = Backoff::default();
-        let mut told = false;
+        // What was told last, so that it is told once.
+        let mut told = String::new();
         loop {
+            let started = clock::time();
             let error = match connect(&self.address).await {
                 Ok(stream) => {
-                    tracing::info!(ecs = %self.address, "linked to the ECS");
-                    told = false;
-                    backoff.reset();
+                    if told.is_empty() {
+                        tracing::info!(ecs = %self.address, "linked to the ECS");
+                    }
                     match self.serve(stream).await {
                         Ok(()) => return,
                         Err(error) => error,
@@ -41,16 +59,39 @@ impl EcsLink {
                 }
                 Err(error) => error,
             };
-            if !std::mem::replace(&mut told, true) {
-                tracing::warn!(
-                    ecs = %self.address,
-                    "the ECS cannot be reached ({error}); trying again. Reads and writes go on as far as the last \
-                     view allows; check the address given with -b, and that the ECS runs"
-                );
+            if clock::time().since(started) > LINK_STANDS_AFTER + CONNECT_FOR {
+                backoff.reset();
+                told.clear();
+            }
+            let foreign = self.foreign_cluster().await;
+            let trouble = match foreign {
+                Some((own, other)) => format!(
+                    "this storage directory belongs to cluster {own}, but the ECS is that of cluster {other}: start with \
+                     another directory (-d) or another ECS (-b)"
+                ),
+                None => "the ECS cannot be reached; trying again. Reads and writes go on as far as the last view allows; \
+                         check the address given with -b, and that the ECS runs"
+                    .to_owned(),
+            };
+            if told != trouble {
+                tracing::warn!(ecs = %self.address, %error, "{trouble}");
+                told = trouble;
             }
             while self.reports.try_recv().is_ok() {}
-            backoff.wait().await;
+            if foreign.is_some() {
+                let _over = timeout(FOREIGN_AGAIN, std::future::pending::<()>()).await;
+            } else {
+                backoff.wait().await;
+            }
         }
+    }
+
+    /// Our cluster and the one that the ECS makes views of, if they are two: such an ECS closes the link, and as
+    /// it answers no reports it cannot say why.
+    async fn foreign_cluster(&self) -> Option<(ClusterId, ClusterId)> {
+        let own = self.views.borrow().as_ref().map(|view| view.cluster)?;
+        let other = timeout(ASK_FOR, ask_cluster(&self.address)).await.ok()?.ok()?;
+        (own != other).then_some((own, other))
     }
 
     async fn serve(&mut self, mut stream: TcpStream) -> std::io::Result<()> {
@@ -87,4 +128,26 @@ impl EcsLink {
 fn push(out: &mut Vec<u8>, report: &ServerReport) {
     let json = serde_json::to_vec(report).expect("a report is JSON");
     write_frame(out, |payload| payload.extend_from_slice(&json));
+}
+
+/// The cluster of an ECS.
+async fn ask_cluster(address: &str) -> std::io::Result<ClusterId> {
+    let mut stream = connect(address).await?;
+    let mut out = PREFACE.to_vec();
+    let hello = serde_json::to_vec(&Hello::Client {}).expect("a hello is JSON");
+    write_frame(&mut out, |payload| payload.extend_from_slice(&hello));
+    write_frame(&mut out, |payload| ClientMessage { id: 1, request: Request::View {} }.write(payload));
+    stream.write_all(&out).await?;
+    let mut input = BytesMut::new();
+    let invalid = |what: String| std::io::Error::new(std::io::ErrorKind::InvalidData, what);
+    loop {
+        if let Some(mut frame) = take_frame(&mut input).map_err(|error| invalid(error.to_string()))? {
+            let message = ServerMessage::read(&mut frame).map_err(|error| invalid(error.to_string()))?;
+            let Reply::View { json } = message.reply else { return Err(invalid(format!("{message:?}"))) };
+            return Ok(serde_json::from_slice::<View>(&json)?.cluster);
+        }
+        if stream.read_buf(&mut input).await? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+    }
 }
