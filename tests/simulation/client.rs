@@ -13,6 +13,7 @@ use kvserver::core::{Ask, Query};
 
 use super::history::{Asked, Operated, Told};
 use super::net::Place;
+use super::scenario::Scenario;
 use super::timeline::{Event, MS, Micros, Timeline};
 
 /// Bytes of a value from which on a client puts instead of appending.
@@ -43,6 +44,8 @@ pub(crate) struct Client {
     gives_up_after: Micros,
     /// Longest pause between two operations.
     thinks: Micros,
+    /// Values get this long by chance.
+    value_bytes_max: usize,
     last_number: u64,
     last_call: u64,
     active: BTreeMap<u64, Active>,
@@ -59,14 +62,15 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(index: usize, keys: Vec<Bytes>, thinks: Micros, line: &mut Timeline) -> Self {
+    pub(crate) fn new(index: usize, keys: Vec<Bytes>, scenario: &Scenario, line: &mut Timeline) -> Self {
         Self {
             index,
             id: ClientId(0xC11E_0000 + index as u128),
             keys,
             slots: line.rng.usize(1..=3),
             gives_up_after: line.between(1, 8) * 1_000 * MS,
-            thinks,
+            thinks: scenario.thinks,
+            value_bytes_max: scenario.value_bytes_max,
             last_number: 0,
             last_call: 0,
             active: BTreeMap::new(),
@@ -101,8 +105,12 @@ impl Client {
         }
         if self.stopped {
             let Some((key, puts)) = self.script.pop_front() else { return };
-            let asked =
-                if puts { self.write(Operation::put(key.clone(), self.token()), true) } else { Asked::Get };
+            let asked = if puts {
+                let value = self.token(line);
+                self.write(Operation::put(key.clone(), value), true)
+            } else {
+                Asked::Get
+            };
             return self.begin(line, servers, key, asked);
         }
         let key = self.keys[line.rng.usize(0..self.keys.len())].clone();
@@ -110,12 +118,15 @@ impl Client {
         self.begin(line, servers, key, asked);
     }
 
-    fn token(&self) -> Bytes {
-        format!("c{}n{};", self.index, self.history.len()).into()
+    /// A value that nobody else writes.
+    fn token(&self, line: &mut Timeline) -> Bytes {
+        let token = format!("c{}n{};", self.index, self.history.len());
+        let padding = if self.value_bytes_max > 0 { line.rng.usize(0..self.value_bytes_max) } else { 0 };
+        Bytes::from([token.as_bytes(), &vec![b'.'; padding]].concat())
     }
 
     fn choose(&mut self, line: &mut Timeline, key: &Bytes) -> Asked {
-        let (key, value) = (key.clone(), self.token());
+        let (key, value) = (key.clone(), self.token(line));
         let seen = self.seen.get(&key).cloned();
         let condition = match (line.between(0, 9), &seen) {
             (0..=2, Some((version, _))) => Condition::Version { version: *version },

@@ -55,7 +55,12 @@ pub(crate) struct Network {
 
 impl Default for Network {
     fn default() -> Self {
-        Self { weather: Weather::CALM, cuts: BTreeMap::new(), slow_to: BTreeMap::new(), last: BTreeMap::new() }
+        Self {
+            weather: Weather::CALM,
+            cuts: BTreeMap::new(),
+            slow_to: BTreeMap::new(),
+            last: BTreeMap::new(),
+        }
     }
 }
 

@@ -13,9 +13,9 @@ use super::world::{self, Summary};
 /// A seed that failed, and what was found.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    pub(crate) seed: u64,
-    pub(crate) scenario: &'static str,
-    pub(crate) what: String,
+    seed: u64,
+    scenario: &'static str,
+    what: String,
 }
 
 /// A number from the environment.
@@ -33,11 +33,8 @@ pub(crate) fn try_seed(scenario: &Scenario, seed: u64) -> Result<Summary, Failur
     })
 }
 
-/// Runs seeds from `first` on, each with its scenario, until one fails: the smallest of those that failed.
-pub(crate) fn search(
-    seeds: std::ops::Range<u64>,
-    scenario_of: impl Fn(u64) -> Scenario + Sync,
-) -> (Vec<Summary>, Option<Failure>) {
+/// Runs seeds of a scenario until one fails: the smallest of those that failed.
+fn search(seeds: std::ops::Range<u64>, scenario: &Scenario) -> (Vec<Summary>, Option<Failure>) {
     /// Two cores are what everybody has.
     const THREADS: usize = 2;
     quiet();
@@ -53,7 +50,7 @@ pub(crate) fn search(
                     if seed >= end.load(Ordering::Relaxed) {
                         break;
                     }
-                    let outcome = try_seed(&scenario_of(seed), seed);
+                    let outcome = try_seed(scenario, seed);
                     let mut found = found.lock().expect("no thread panics while it holds this");
                     match outcome {
                         Ok(summary) => found.0.push(summary),
@@ -71,9 +68,9 @@ pub(crate) fn search(
     found.into_inner().expect("all threads have ended")
 }
 
-/// Runs `count` seeds of a scenario; panics with the command that replays a failure.
-pub(crate) fn all_pass(seeds: std::ops::Range<u64>, scenario_of: impl Fn(u64) -> Scenario + Sync) {
-    let (summaries, failure) = search(seeds, scenario_of);
+/// Runs seeds of a scenario; panics with the command that replays a failure.
+pub(crate) fn all_pass(seeds: std::ops::Range<u64>, scenario: &Scenario) {
+    let (summaries, failure) = search(seeds, scenario);
     if let Some(Failure { seed, scenario, what }) = failure {
         panic!(
             "seed {seed}, scenario {scenario}: {what}\nreplay: SEED={seed} SCENARIO={scenario} cargo test --test \
@@ -92,9 +89,9 @@ pub(crate) fn all_pass(seeds: std::ops::Range<u64>, scenario_of: impl Fn(u64) ->
 }
 
 /// Searches seeds until a planted bug is found; how many it took.
-pub(crate) fn must_find(mutation: Mutation, scenario: Scenario, within: u64) -> u64 {
-    let scenario = Scenario { mutation: Some(mutation), ..scenario };
-    let (_, failure) = search(0..within, |_| scenario.clone());
+pub(crate) fn must_find(mutation: Mutation, scenario: &Scenario, within: u64) -> u64 {
+    let scenario = Scenario { mutation: Some(mutation), ..scenario.clone() };
+    let (_, failure) = search(0..within, &scenario);
     let Some(Failure { seed, what, .. }) = failure else {
         panic!("{mutation:?} was not found within {within} seeds");
     };

@@ -54,6 +54,8 @@ pub(crate) struct Scenario {
     pub(crate) partitions: u32,
     pub(crate) clients: usize,
     pub(crate) keys: usize,
+    /// Bytes of a value at most, or 0 for short ones.
+    pub(crate) value_bytes_max: usize,
     /// Longest pause of a client between two operations.
     pub(crate) thinks: Micros,
     pub(crate) faults: &'static [Fault],
@@ -78,6 +80,7 @@ impl Scenario {
         partitions: 4,
         clients: 4,
         keys: 6,
+        value_bytes_max: 0,
         thinks: 40 * MS,
         faults: &[],
         fault_every: (200 * MS, 1_500 * MS),
@@ -204,8 +207,34 @@ impl Scenario {
         ..Self::BASE
     };
 
+    /// Values so large that appends, windows and memory reach their limits.
+    pub(crate) const LARGE: Self = Self {
+        name: "large",
+        clients: 3,
+        keys: 3,
+        value_bytes_max: 600_000,
+        thinks: 300 * MS,
+        faults: &[Fault::CrashShort, Fault::CrashLong, Fault::CutPair, Fault::Storm, Fault::Join],
+        weather: Weather::ROUGH,
+        trims: false,
+        ..Self::BASE
+    };
+
+    /// Servers are away so long that their copies are taken over, and dropped when they come back.
+    pub(crate) const DROPS: Self = Self {
+        name: "drops",
+        servers: (4, 5),
+        spares: 1,
+        clients: 2,
+        thinks: SECOND,
+        faults: &[Fault::CrashLong, Fault::Join, Fault::Isolate],
+        fault_every: (2 * SECOND, 30 * SECOND),
+        heal_at: 200 * SECOND,
+        ..Self::BASE
+    };
+
     /// All kinds of runs.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::CALM,
         Self::CRASHES,
         Self::NETWORK,
@@ -214,5 +243,7 @@ impl Scenario {
         Self::ECS_AWAY,
         Self::ECS_CUT,
         Self::JOINS,
+        Self::LARGE,
+        Self::DROPS,
     ];
 }

@@ -3,57 +3,24 @@
 //! Inputs are taken in batches. What the core wants of the store is done in order, one thing after the other, each
 //! after a delay. A crash forgets all but the disk; a pause delays all that happens here.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use common::ids::{ClientId, Epoch, Incarnation, LogId, PartitionId, Seq, ServerId, StoreId};
-use common::messages::{Entry, Reply, Sender, ServerReport};
+use common::messages::{Reply, Sender, ServerReport};
 use common::operation::Outcome;
 use common::time::{Now, Time, WallTime};
 use common::view::View;
-use kvserver::core::{
-    Answer, Ask, Config, CopyFacts, Effect, Input, LogRecord, Node, Query, TICK, Ticket, Token,
-};
+use kvserver::core::{Ask, Config, CopyFacts, Effect, Input, LogRecord, Node, Query, TICK, Ticket, Token};
 
 use super::disk::Disk;
 use super::net::Place;
+use super::process::{Process, Waiting};
 use super::timeline::{Event, MS, Micros, SECOND, Timeline};
-use super::tree::Tree;
 use super::truth::Truth;
-
-/// Pairs in a chunk of a copy: few, so that copies take several chunks.
-const CHUNK_PAIRS: usize = 2;
 
 /// The wall clock at the beginning.
 const WALL_BEGIN_MS: u64 = 1_700_000_000_000;
-
-/// A running process.
-pub(crate) struct Process {
-    pub(crate) node: Node,
-    inbox: Vec<Input>,
-    running: bool,
-    work: VecDeque<Effect>,
-    working: bool,
-    syncing: bool,
-    trees: BTreeMap<PartitionId, Tree>,
-    pictures: BTreeMap<(PartitionId, u64), Tree>,
-    staging: BTreeMap<PartitionId, BTreeMap<Bytes, Bytes>>,
-    pins: BTreeMap<PartitionId, Seq>,
-    waiting: BTreeMap<Token, Waiting>,
-    last_token: u64,
-    /// Commit and applied of each partition when it was last looked at.
-    seen: BTreeMap<PartitionId, (u64, u64)>,
-    /// The start of the ECS that it said hello to.
-    pub(crate) linked: Option<u64>,
-}
-
-/// A request of a client.
-struct Waiting {
-    client: usize,
-    call: u64,
-    partition: Option<PartitionId>,
-}
 
 /// See the module's text.
 pub(crate) struct Server {
@@ -149,22 +116,7 @@ impl Server {
         let session = u128::from(line.rng.u64(..)) << 8 | self.index as u128;
         let config = Config { session: ClientId(session), ..self.config.clone() };
         let node = Node::new(config, self.sender(), view, copies, self.now(line.now));
-        self.process = Some(Process {
-            node,
-            inbox: Vec::new(),
-            running: false,
-            work: VecDeque::new(),
-            working: false,
-            syncing: false,
-            trees,
-            pictures: BTreeMap::new(),
-            staging: BTreeMap::new(),
-            pins: BTreeMap::new(),
-            waiting: BTreeMap::new(),
-            last_token: 0,
-            seen: BTreeMap::new(),
-            linked: None,
-        });
+        self.process = Some(Process::new(node, trees));
         line.note(|| format!("  s{} starts, view {known}", self.index));
         let (server, life) = (self.index, self.life);
         self.wake(line);
@@ -458,87 +410,4 @@ pub(crate) fn version_of(outcome: &Outcome) -> Option<LogId> {
         | Outcome::Deleted { version } => Some(*version),
         _ => None,
     }
-}
-
-impl Process {
-    /// Does what the core wants of the store.
-    fn execute(&mut self, disk: &mut Disk, truth: &mut Truth, work: Effect) -> Option<Input> {
-        match work {
-            Effect::Apply { partition, entries } => {
-                let tree = self.trees.entry(partition).or_default();
-                let outcomes = entries.into_iter().map(|entry| {
-                    let outcome = tree.apply(entry.id, entry.body.clone());
-                    truth.on_applied(partition, entry.id, &entry.body, &outcome, tree.digest());
-                    outcome
-                });
-                Some(Input::Applied { partition, outcomes: outcomes.collect() })
-            }
-            Effect::Read { read, partition, query } => {
-                let answer = match query {
-                    Query::Get { key } => {
-                        Answer::Value(self.trees.get(&partition).and_then(|tree| tree.get(&key)))
-                    }
-                    Query::Scan { .. } => Answer::Page { pairs: Vec::new(), more: false },
-                    Query::Nothing => Answer::Nothing,
-                };
-                Some(Input::Answered { read, answer })
-            }
-            Effect::ReadLog { partition, reader, from, .. } => {
-                Some(Input::LogRead { partition, reader, entries: read_log(disk, partition, from) })
-            }
-            Effect::OpenSnapshot { partition, transfer } => {
-                let tree = self.trees.entry(partition).or_default().clone();
-                let state = tree.encoded_state();
-                self.pictures.insert((partition, transfer), tree);
-                Some(Input::SnapshotOpened { partition, transfer, state })
-            }
-            Effect::ReadSnapshot { partition, transfer, index } => {
-                let pairs = self.pictures.get(&(partition, transfer))?.pairs();
-                let first = usize::try_from(index).expect("few chunks") * CHUNK_PAIRS;
-                let done = first + CHUNK_PAIRS >= pairs.len();
-                let pairs = pairs.into_iter().skip(first).take(CHUNK_PAIRS).collect();
-                Some(Input::SnapshotRead { partition, transfer, index, pairs, done })
-            }
-            Effect::CloseSnapshot { partition, transfer } => {
-                self.pictures.remove(&(partition, transfer));
-                None
-            }
-            Effect::Stage { partition, transfer, index, pairs, done } => {
-                if index == 0 {
-                    self.staging.remove(&partition);
-                }
-                let staged = self.staging.entry(partition).or_default();
-                staged.extend(pairs);
-                let generation =
-                    done.map(|(base, state)| disk.stage(Tree::staged(staged.clone(), state, base)));
-                Some(Input::Staged { partition, transfer, index, generation })
-            }
-            Effect::Install { partition, generation, .. } => {
-                let life = self.trees.get(&partition).map_or(0, |tree| tree.life) + 1;
-                let tree = disk.staged(generation).in_life(life);
-                truth.on_installed(partition, tree.applied, tree.digest());
-                self.trees.insert(partition, tree);
-                None
-            }
-            Effect::Drop { partition } => {
-                let life = self.trees.get(&partition).map_or(0, |tree| tree.life) + 1;
-                self.trees.insert(partition, Tree::default().in_life(life));
-                None
-            }
-            other => unreachable!("{other:?} is nothing for the store"),
-        }
-    }
-}
-
-/// Entries of the log from a place on, a few of them.
-fn read_log(disk: &Disk, partition: PartitionId, from: Seq) -> Option<Vec<Entry>> {
-    /// Entries that one read gives: few, so that a longer log takes several.
-    const ENTRIES_MAX: usize = 7;
-    let log = disk.written.logs.get(&partition)?;
-    if from <= log.base.seq {
-        return None;
-    }
-    let entries: Vec<_> =
-        log.entries.range(from..).take(ENTRIES_MAX).map(|(_, entry)| entry.clone()).collect();
-    (!entries.is_empty()).then_some(entries)
 }
