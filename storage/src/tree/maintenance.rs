@@ -160,7 +160,9 @@ impl Maintenance {
 
     pub(crate) fn tick(&self) {
         self.ticks.fetch_add(TICK_SECONDS, Ordering::AcqRel);
-        for tree in std::mem::take(&mut *hold(&self.retry)) {
+        // Not in the loop's head: there the list would stay locked, and a flush that fails adds to it.
+        let retry = std::mem::take(&mut *hold(&self.retry));
+        for tree in retry {
             self.flush(tree);
         }
         self.tidy();
@@ -169,11 +171,12 @@ impl Maintenance {
     fn tidy(&self) {
         self.report(Task::Spare, 0, self.log.prepare_spare());
         self.report(Task::Trim, 0, self.log.trim());
-        for dir in std::mem::take(&mut *hold(&self.common.trash)) {
+        let mut trash = std::mem::take(&mut *hold(&self.common.trash)).into_iter();
+        while let Some(dir) = trash.next() {
             match std::fs::remove_dir_all(&dir) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                     tracing::warn!("cannot remove {} yet: {e}", dir.display());
-                    hold(&self.common.trash).push(dir);
+                    hold(&self.common.trash).extend(std::iter::once(dir).chain(trash));
                     return;
                 }
                 _ => {}
