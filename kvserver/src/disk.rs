@@ -12,6 +12,7 @@ use storage::{LogWriter, Record};
 
 use crate::core::{Input, LogRecord, Ticket};
 use crate::driver::Event;
+use crate::error::Failure;
 use crate::identity;
 use crate::limits::LOG_BATCH_BYTES;
 
@@ -29,7 +30,10 @@ pub(crate) fn run(mut log: LogWriter, dir: &Path, jobs: &Receiver<Job>, events: 
         let result = write(&mut log, dir, first, jobs);
         let event = match result {
             Ok(ticket) => Event::Core(Input::Durable { ticket }),
-            Err(error) => Event::Failed(format!("the commit log: {error}")),
+            Err(error) => Event::Failed(match error.into() {
+                Failure::DiskFull(reason) => Failure::DiskFull(format!("the commit log: {reason}")),
+                Failure::Broken(reason) => Failure::Broken(format!("the commit log: {reason}")),
+            }),
         };
         let failed = matches!(event, Event::Failed(_));
         if events.send(event).is_err() || failed {

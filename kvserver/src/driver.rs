@@ -18,8 +18,9 @@ use tokio::sync::{oneshot, watch};
 
 use crate::core::{Ask, Effect, Input, Node, Reader, TICK, Token};
 use crate::disk::Job;
+use crate::error::Failure;
 use crate::limits::{BATCH_EVENTS_MAX, ROOM_AGAIN};
-use crate::machine::{Failure, Machine};
+use crate::machine::Machine;
 use crate::peers::Peers;
 
 /// Replies of one batch to one connection, with the connection's own numbers of the requests.
@@ -47,7 +48,7 @@ pub(crate) enum Event {
     /// Somebody wants to know how the server does.
     Status(oneshot::Sender<ServerStatus>),
     /// The disk or the store failed.
-    Failed(String),
+    Failed(Failure),
     /// The server stops.
     Stop,
 }
@@ -243,7 +244,7 @@ impl Driver {
     }
 
     fn job(&self, job: Job) -> Result<(), Failure> {
-        self.parts.jobs.send(job).map_err(|_| "the log thread has ended".to_owned())
+        self.parts.jobs.send(job).map_err(|_| Failure::Broken("the log thread has ended".to_owned()))
     }
 
     fn carry_out_one(&mut self, effect: Effect) -> Result<(), Failure> {
@@ -288,7 +289,7 @@ impl Driver {
                 self.parts.views.send_replace(Some(view));
             }
             Effect::Report { report } => self.report(report),
-            Effect::Fatal { reason } => return Err(reason),
+            Effect::Fatal { reason } => return Err(Failure::Broken(reason)),
             Effect::Persist { .. }
             | Effect::PersistView { .. }
             | Effect::Send { .. }

@@ -74,6 +74,15 @@ pub enum Error {
         /// What happened.
         reason: String,
     },
+    /// Make room and start again.
+    #[error(
+        "stopped, the disk is full: {reason}. Nothing that was acknowledged is lost. Make room and start again; the other \
+         servers go on meanwhile"
+    )]
+    NoRoom {
+        /// What did not fit.
+        reason: String,
+    },
     /// The operating system refused.
     #[error("cannot {action}: {source}")]
     Io {
@@ -90,6 +99,24 @@ impl Error {
         move |source| match source {
             storage::Error::InUse { dir } => Self::InUse { dir },
             source => Self::Storage { dir, source: Box::new(source) },
+        }
+    }
+}
+
+/// Why the core's thread or the log's cannot go on.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Something did not fit on the disk. The store is as it was before, so it may be used again.
+    DiskFull(String),
+    /// What is on disk is not known any more, or going on would break a promise.
+    Broken(String),
+}
+
+impl From<storage::Error> for Failure {
+    fn from(error: storage::Error) -> Self {
+        match error {
+            storage::Error::DiskFull { .. } => Self::DiskFull(error.to_string()),
+            error => Self::Broken(error.to_string()),
         }
     }
 }

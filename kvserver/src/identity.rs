@@ -82,10 +82,13 @@ pub(crate) fn write_view(dir: &Path, view: &View) -> Result<(), storage::Error> 
     write(dir, VIEW, view)
 }
 
-/// Notes that the store must not count as in sync again. Best effort: the disk may be what failed.
+/// Notes that the store must not count as in sync again. Where the disk refuses to sync the note, it is left unsynced:
+/// what must not be read again is what the system still holds in memory and never wrote, and that goes with the note.
 pub(crate) fn write_failed(dir: &Path, reason: &str) {
-    if let Err(error) = write(dir, FAILED, &reason) {
-        tracing::error!("cannot note the failure in {}: {error}", dir.display());
+    if let Err(error) = write(dir, FAILED, &reason)
+        && let Err(again) = std::fs::rename(dir.join(format!("{FAILED}.tmp")), dir.join(FAILED))
+    {
+        tracing::error!("cannot note the failure in {}: {error}; {again}", dir.display());
     }
 }
 

@@ -42,8 +42,8 @@ pub(crate) const CONNECT_FOR: Duration = Duration::from_secs(2);
 /// A new connection must say what it is within this time, if it is a binary link.
 pub(crate) const HELLO_FOR: Duration = Duration::from_secs(5);
 
-/// Between two looks at the room on the disk.
-pub(crate) const ROOM_AGAIN: Duration = Duration::from_secs(1);
+/// Between two looks at the room on the disk: what is written meanwhile must be little beside the reserve.
+pub(crate) const ROOM_AGAIN: Duration = Duration::from_millis(100);
 
 /// Bytes that a connection reads at once.
 pub(crate) const READ_BYTES: usize = 64 << 10;

@@ -13,10 +13,8 @@ use storage::{Change, LogReader, Read, RecoveredPartition, Snapshot, Trees};
 
 use crate::core::{Answer, Mark, Query, Records, RecoveredCopy, State, StoredPairs};
 use crate::disk::{from_log_id, from_tag, log_id};
+use crate::error::Failure;
 use crate::limits::{CHUNK_BYTES, PAGE_BYTES_MAX, PAGE_KEYS_MAX};
-
-/// What a failing store or a damaged record is told as.
-pub(crate) type Failure = String;
 
 /// See the module's text.
 pub(crate) struct Machine {
@@ -55,8 +53,9 @@ impl Records for TreeRecords<'_> {
     }
 }
 
-fn failure(error: impl std::fmt::Display) -> Failure {
-    error.to_string()
+/// What was read is not what was written.
+fn malformed(error: impl std::fmt::Display) -> Failure {
+    Failure::Broken(error.to_string())
 }
 
 impl Machine {
@@ -65,7 +64,7 @@ impl Machine {
         trees: Trees,
         reader: LogReader,
         recovered: BTreeMap<u16, RecoveredPartition>,
-    ) -> Result<(Self, BTreeMap<PartitionId, RecoveredCopy>), Failure> {
+    ) -> Result<(Self, BTreeMap<PartitionId, RecoveredCopy>), String> {
         let mut states = BTreeMap::new();
         let mut copies = BTreeMap::new();
         for (partition, found) in recovered {
@@ -99,7 +98,7 @@ impl Machine {
     pub(crate) fn make_tree(&mut self) -> Result<(), Failure> {
         let Some(partition) = self.unmade.pop_first() else { return Ok(()) };
         self.states.entry(partition).or_default();
-        self.trees.create(partition.0).map_err(failure)
+        self.trees.create(partition.0).map_err(Failure::from)
     }
 
     /// Applies entries in order; what each did.
@@ -112,9 +111,9 @@ impl Machine {
         let mut outcomes = Vec::with_capacity(entries.len());
         for entry in entries {
             let mut records = TreeRecords { trees: &self.trees, partition, changes: Vec::new() };
-            let outcome = state.apply(&mut records, entry.id, entry.body).map_err(failure)?;
+            let outcome = state.apply(&mut records, entry.id, entry.body).map_err(malformed)?;
             let changes = records.changes;
-            self.trees.apply(partition.0, &changes, log_id(entry.id)).map_err(failure)?;
+            self.trees.apply(partition.0, &changes, log_id(entry.id))?;
             outcomes.push(outcome);
         }
         Ok(outcomes)
@@ -127,19 +126,16 @@ impl Machine {
         match query {
             Query::Get { key } => {
                 let records = TreeRecords { trees: &self.trees, partition, changes: Vec::new() };
-                state.read(&records, key).map(Answer::Value).map_err(failure)
+                state.read(&records, key).map(Answer::Value).map_err(malformed)
             }
             Query::Scan { after, prefix, limit, .. } => {
                 let limit = (*limit).min(PAGE_KEYS_MAX) as usize;
-                let page = self
-                    .trees
-                    .scan(partition.0, after.as_deref(), prefix, limit, PAGE_BYTES_MAX)
-                    .map_err(failure)?;
+                let page = self.trees.scan(partition.0, after.as_deref(), prefix, limit, PAGE_BYTES_MAX)?;
                 let mut pairs = Vec::with_capacity(page.pairs.len());
                 let mut last = None;
                 for (key, record) in page.pairs {
                     last = Some(key.clone());
-                    if let Some(found) = state.visible(record).map_err(failure)? {
+                    if let Some(found) = state.visible(record).map_err(malformed)? {
                         pairs.push(Pair { key, found });
                     }
                 }
@@ -166,7 +162,7 @@ impl Machine {
         from: Seq,
         bytes_max: usize,
     ) -> Result<Result<Vec<Entry>, Seq>, Failure> {
-        match self.reader.read(partition.0, from.0, bytes_max).map_err(failure)? {
+        match self.reader.read(partition.0, from.0, bytes_max)? {
             Read::Entries(entries) => {
                 let entry = |(id, body)| Entry { id: from_log_id(id), body };
                 Ok(Ok(entries.into_iter().map(entry).collect()))
@@ -184,7 +180,7 @@ impl Machine {
 
     /// Opens a picture of the applied state; the state besides the records.
     pub(crate) fn open_snapshot(&mut self, partition: PartitionId, transfer: u64) -> Result<Bytes, Failure> {
-        let snapshot = self.trees.snapshot(partition.0).map_err(failure)?;
+        let snapshot = self.trees.snapshot(partition.0)?;
         self.snapshots.insert((partition, transfer), snapshot);
         Ok(self.states.entry(partition).or_default().encode())
     }
@@ -196,7 +192,7 @@ impl Machine {
         transfer: u64,
     ) -> Result<Option<(StoredPairs, bool)>, Failure> {
         let Some(snapshot) = self.snapshots.get_mut(&(partition, transfer)) else { return Ok(None) };
-        let chunk = snapshot.chunk(CHUNK_BYTES).map_err(failure)?;
+        let chunk = snapshot.chunk(CHUNK_BYTES)?;
         Ok(Some((chunk.pairs, chunk.done)))
     }
 
@@ -214,16 +210,16 @@ impl Machine {
         done: Option<(LogId, Bytes)>,
     ) -> Result<Option<u32>, Failure> {
         if index == 0 {
-            let generation = self.trees.stage(partition.0).map_err(failure)?;
+            let generation = self.trees.stage(partition.0)?;
             self.staged.insert(partition, (transfer, generation));
         }
         let Some(&(staged, generation)) = self.staged.get(&partition) else { return Ok(None) };
         if staged != transfer {
             return Ok(None);
         }
-        self.trees.stage_put(partition.0, generation, pairs).map_err(failure)?;
+        self.trees.stage_put(partition.0, generation, pairs)?;
         let Some((base, state)) = done else { return Ok(None) };
-        self.trees.stage_finish(partition.0, generation, log_id(base), &state).map_err(failure)?;
+        self.trees.stage_finish(partition.0, generation, log_id(base), &state)?;
         Ok(Some(generation))
     }
 
@@ -236,7 +232,7 @@ impl Machine {
     ) -> Result<(), Failure> {
         self.trees.install(partition.0, generation);
         self.staged.remove(&partition);
-        self.states.insert(partition, State::decode(state).map_err(failure)?);
+        self.states.insert(partition, State::decode(state).map_err(malformed)?);
         Ok(())
     }
 
@@ -250,7 +246,7 @@ impl Machine {
     pub(crate) fn seal_due(&mut self) -> Result<(), Failure> {
         for partition in self.trees.due() {
             let state = self.states.entry(PartitionId(partition)).or_default().encode();
-            self.trees.seal(partition, &state).map_err(failure)?;
+            self.trees.seal(partition, &state)?;
         }
         Ok(())
     }

@@ -20,7 +20,7 @@ use crate::core::{Config, Node};
 use crate::disk;
 use crate::driver::{Driver, Event, Parts};
 use crate::ecs_link::EcsLink;
-use crate::error::Error;
+use crate::error::{Error, Failure};
 use crate::identity;
 use crate::machine::Machine;
 use crate::options::Options;
@@ -123,15 +123,16 @@ impl Opened {
     }
 }
 
-type Ended = oneshot::Receiver<Result<(), String>>;
+type Ended = oneshot::Receiver<Result<(), Failure>>;
 
 fn finish(
-    outcome: Result<Result<(), String>, oneshot::error::RecvError>,
+    outcome: Result<Result<(), Failure>, oneshot::error::RecvError>,
     options: &Options,
 ) -> Result<(), Error> {
     let reason = match outcome {
         Ok(Ok(())) => return Ok(()),
-        Ok(Err(reason)) => reason,
+        Ok(Err(Failure::DiskFull(reason))) => return Err(Error::NoRoom { reason }),
+        Ok(Err(Failure::Broken(reason))) => reason,
         Err(_) => "the core's thread ended without a word; see the log above".to_owned(),
     };
     identity::write_failed(&options.dir, &reason);
