@@ -9,6 +9,9 @@ use std::str::FromStr;
 use std::sync::Mutex;
 
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// How much is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,19 +52,27 @@ pub fn with_family_flags(args: impl IntoIterator<Item = OsString>) -> Vec<OsStri
 /// When the file cannot be opened.
 pub fn start(level: Level, file: Option<&Path>) -> io::Result<()> {
     let builder = tracing_subscriber::fmt().with_max_level(level.0).with_target(false);
+    let targets = targets(level.0);
     // A second start in one process (a cluster in a box) keeps the first one's log.
     let _second = match file {
         Some(path) => {
             let file = OpenOptions::new().create(true).append(true).open(path)?;
-            builder.with_ansi(false).with_writer(Mutex::new(file)).try_init()
+            builder.with_ansi(false).with_writer(Mutex::new(file)).finish().with(targets).try_init()
         }
         None => {
             let colours =
                 io::IsTerminal::is_terminal(&io::stderr()) && std::env::var_os("NO_COLOR").is_none();
-            builder.with_ansi(colours).with_writer(io::stderr).try_init()
+            builder.with_ansi(colours).with_writer(io::stderr).finish().with(targets).try_init()
         }
     };
     Ok(())
+}
+
+/// What is logged of whom. The trees tell several lines for each partition whenever a server starts: for who looks for
+/// faults in them.
+fn targets(level: LevelFilter) -> Targets {
+    let trees = if level >= LevelFilter::DEBUG { level } else { level.min(LevelFilter::WARN) };
+    Targets::new().with_default(level).with_target("lsm_tree", trees)
 }
 
 #[cfg(test)]
