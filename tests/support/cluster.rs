@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output, Stdio};
 
-use common::status::ClusterStatus;
+use common::status::{ClusterStatus, MemberStatus};
 use common::view::ServerState;
 use tempfile::TempDir;
 
 use super::db::Db;
 use super::http;
-use super::process::{Process, Program, free_port};
+use super::process::{Process, Program, Refused, free_port};
 use super::wait::{SOON, wait_for};
 
 /// Disk that servers leave free: the default is for machines, not for tests.
@@ -29,6 +29,8 @@ pub(crate) struct Settings {
     pub(crate) server_args: Vec<String>,
     /// More environment of each server.
     pub(crate) server_env: Vec<(String, String)>,
+    /// What runs the ECS and the servers, with its arguments; nothing: they run by themselves.
+    pub(crate) under: Vec<String>,
     /// Servers keep their ports over restarts.
     pub(crate) same_ports: bool,
     /// `fast` or `steady`.
@@ -41,6 +43,7 @@ impl Default for Settings {
             ecs_args: vec!["--partitions".into(), PARTITIONS.into()],
             server_args: Vec::new(),
             server_env: Vec::new(),
+            under: Vec::new(),
             same_ports: false,
             timers: "fast",
         }
@@ -118,7 +121,7 @@ impl Cluster {
 
     /// Starts the ECS, at its port of before.
     pub(crate) fn start_ecs(&mut self) {
-        let mut command = Program::Ecs.command();
+        let mut command = Program::Ecs.command_under(&self.settings.under);
         command.args(["-p", &self.ecs_port.to_string(), "--timers", self.settings.timers]);
         command.arg("-d").arg(self.path().join("ecs")).args(&self.settings.ecs_args);
         let ecs = Process::start(command, "ecs", self.path());
@@ -166,17 +169,33 @@ impl Cluster {
 
     /// Starts a server again that has stopped.
     pub(crate) fn start_server(&mut self, index: usize) {
+        if let Err(refused) = self.try_start_server(index) {
+            panic!("server {index} did not start: {refused:?}");
+        }
+    }
+
+    /// # Errors
+    /// When it ends before it listens.
+    pub(crate) fn try_start_server(&mut self, index: usize) -> Result<(), Refused> {
         let slot = &self.servers[index];
         assert!(slot.process.is_none(), "server {index} runs");
-        let mut command = Program::Server.command();
+        let mut command = Program::Server.command_under(&self.settings.under);
         command.args(["-p", &slot.port.to_string(), "-b", &self.ecs_address().to_string()]);
         command.arg("-d").arg(&slot.dir);
-        command.args(["--reserve-mb", RESERVE_MB, "--timers", self.settings.timers]);
-        command.args(&self.settings.server_args).args(&slot.args);
+        command.args(["--timers", self.settings.timers]).args(&self.settings.server_args).args(&slot.args);
+        if !slot.args.iter().any(|arg| arg == "--reserve-mb") {
+            command.args(["--reserve-mb", RESERVE_MB]);
+        }
         command.envs(self.settings.server_env.iter().chain(&slot.env).cloned());
-        let process = Process::start(command, &format!("server-{index}"), self.path());
-        let process = process.unwrap_or_else(|refused| panic!("server {index} did not start: {refused:?}"));
+        let process = Process::start(command, &format!("server-{index}"), self.path())?;
         self.servers[index].process = Some(process);
+        Ok(())
+    }
+
+    /// A server has ended by itself; it may be started again.
+    pub(crate) fn forget_process(&mut self, index: usize) {
+        let ended = self.servers[index].process.take().is_some_and(|mut process| process.ended().is_some());
+        assert!(ended, "server {index} runs");
     }
 
     pub(crate) fn server(&self, index: usize) -> &Process {
@@ -230,8 +249,8 @@ impl Cluster {
 
     // What the cluster is asked.
 
-    /// Waits until the ECS counts all running servers and no others as up, every copy is in sync, and coordinators
-    /// and copies are spread evenly.
+    /// Waits until the ECS counts all running servers and no others as up and in its newest view, and every copy is
+    /// in sync and spread evenly over them.
     #[track_caller]
     pub(crate) fn wait_settled(&self) -> ClusterStatus {
         let servers = self.addresses();
@@ -275,25 +294,34 @@ pub(crate) fn kvclient(server: SocketAddr, args: &[&str]) -> Output {
 
 /// Why a cluster is not settled.
 fn unsettled(status: &ClusterStatus, running: &[SocketAddr]) -> Option<String> {
+    let (up, others): (Vec<_>, Vec<_>) =
+        status.servers.iter().partition(|server| server.state == ServerState::Up);
     let mut text = String::new();
-    let up = |address: &SocketAddr| {
-        let address = address.to_string();
-        status.servers.iter().any(|server| server.address == address && server.state == ServerState::Up)
-    };
-    for address in running.iter().filter(|address| !up(address)) {
-        let _ = write!(text, "{address} is not up; ");
+    for address in running.iter().map(SocketAddr::to_string) {
+        if !up.iter().any(|server| server.address == address) {
+            let _ = write!(text, "{address} is not up; ");
+        }
     }
-    let spread = |counts: &dyn Fn(&common::status::MemberStatus) -> u32| {
-        let counts = status.servers.iter().map(counts);
+    for server in others {
+        let copies = server.coordinator + server.replica;
+        if server.state == ServerState::Leaving || copies > 0 {
+            let _ = write!(text, "{} is {:?} with {copies} copies; ", server.address, server.state);
+        }
+    }
+    for server in up.iter().filter(|server| server.view != status.view) {
+        let _ = write!(text, "{} uses view {}; ", server.address, server.view);
+    }
+    let spread = |counts: &dyn Fn(&MemberStatus) -> u32| {
+        let counts = up.iter().map(|server| counts(server));
         counts.clone().max().unwrap_or(0) - counts.min().unwrap_or(0)
     };
-    let (coordinators, copies) =
-        (spread(&|server| server.coordinator), spread(&|server| server.coordinator + server.replica));
-    if status.servers.len() != running.len() || status.under_replicated > 0 || status.joining > 0 {
-        let _ = write!(text, "servers, copies; ");
-    }
+    let coordinators = spread(&|server| server.coordinator);
+    let copies = spread(&|server| server.coordinator + server.replica);
     if coordinators > 1 || copies > 1 {
         let _ = write!(text, "uneven by {coordinators} coordinators, {copies} copies; ");
+    }
+    if up.len() != running.len() || status.under_replicated > 0 || status.joining > 0 {
+        text.push_str("servers or copies are missing; ");
     }
     (!text.is_empty()).then(|| format!("{text}{status:?}"))
 }

@@ -107,6 +107,6 @@ fn expect<T>(answer: Result<T, Error>) -> T {
 
 /// `count` pairs whose values differ in length.
 pub(crate) fn pairs(prefix: &str, count: usize) -> BTreeMap<String, String> {
-    let pair = |i: usize| (format!("{prefix}{i}"), format!("{i} {}", "v".repeat(i * 37 % 400)));
+    let pair = |i: usize| (format!("{prefix}{i}"), format!("{i} {}", "v".repeat(1 + i * 37 % 400)));
     (0..count).map(pair).collect()
 }

@@ -227,7 +227,7 @@ impl Keys {
 }
 
 fn put_value(i: u64) -> String {
-    format!("{i} {}", "x".repeat(usize::try_from(i * 31 % 300).expect("small")))
+    format!("{i} {}", "x".repeat(usize::try_from(1 + i * 31 % 300).expect("small")))
 }
 
 fn appended(i: u64) -> String {

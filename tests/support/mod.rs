@@ -8,7 +8,7 @@
 //! - [`db`] is the client library for tests, which are not async; [`load`] uses it in a thread and keeps record.
 //! - [`text`] speaks lines on a plain socket, [`http`] asks the ECS.
 
-#![allow(dead_code, reason = "each test program uses its own part of the harness")]
+#![allow(dead_code, unused_imports, reason = "each test program uses its own part of the harness")]
 
 pub(crate) mod cluster;
 pub(crate) mod db;
@@ -19,8 +19,7 @@ pub(crate) mod text;
 pub(crate) mod wait;
 
 pub(crate) use cluster::{Cluster, Settings};
-pub(crate) use db::Db;
 pub(crate) use load::Load;
-pub(crate) use process::{Process, Program};
+pub(crate) use process::Program;
 pub(crate) use text::TextClient;
 pub(crate) use wait::{Stopwatch, wait_for, wait_until};

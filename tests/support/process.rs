@@ -31,7 +31,14 @@ impl Program {
 
     /// A command that takes nothing from this process's environment and has nothing to read.
     pub(crate) fn command(self) -> Command {
-        let mut command = Command::new(self.path());
+        self.command_under(&[])
+    }
+
+    /// The same, run by a program that takes ours with its arguments as its last ones and becomes it.
+    pub(crate) fn command_under(self, under: &[String]) -> Command {
+        let mut words = under.iter().map(String::as_str).chain([self.path()]);
+        let mut command = Command::new(words.next().expect("ours at least"));
+        command.args(words);
         command.stdin(Stdio::null());
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("TREFOIL_") {

@@ -89,11 +89,16 @@ fn bytes_arrive_in_any_portions() {
         }
     });
 
+    client.send("ping\n".repeat(PIPELINED));
+    (0..PIPELINED).for_each(|_| assert_eq!(client.line(), "+PONG"));
+
     // Who has said all may close its half and still read the replies.
-    client.send("put last words\r\nget last\r\nget without an end");
+    let puts: String = (0..PIPELINED).map(|i| format!("put last {i}\n")).collect();
+    client.send(puts + "get last\nget without an end");
     client.stream.shutdown(std::net::Shutdown::Write).expect("a half can be closed");
     assert_eq!(client.line(), "put_success last");
-    assert_eq!(client.line(), "get_success last words");
+    (1..PIPELINED).for_each(|_| assert_eq!(client.line(), "put_update last"));
+    assert_eq!(client.line(), format!("get_success last {}", PIPELINED - 1));
     assert!(client.is_closed());
 }
 

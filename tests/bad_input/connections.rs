@@ -1,0 +1,89 @@
+//! Too many connections, silent ones, slow ones.
+
+use std::net::TcpStream;
+use std::process::Command;
+
+use crate::support::wait::SOON;
+use crate::support::{Cluster, Settings, TextClient, http, wait_until};
+
+/// Connections that are opened and never used. Each has two ends, and the tests share the machine's limit.
+const SILENT: usize = 3000;
+
+/// Files that the small server may open.
+const FILES: &str = "400";
+
+#[test]
+fn thousands_of_silent_connections() {
+    let cluster = Cluster::start(1);
+    let mut silent = Vec::new();
+    for i in 0..SILENT {
+        match TcpStream::connect(cluster.address(0)) {
+            Ok(stream) => silent.push(stream),
+            Err(error) => {
+                println!("skipped after {i} connections: {error}");
+                break;
+            }
+        }
+        if i % 500 == 0 {
+            assert_eq!(TextClient::connect(cluster.address(0)).ask("PING"), "+PONG");
+        }
+    }
+    let mut client = TextClient::connect(cluster.address(0));
+    assert_eq!(client.ask("put k v"), "put_success k");
+    drop(silent);
+    assert_eq!(client.ask("get k"), "get_success k v");
+}
+
+#[test]
+fn more_connections_than_are_allowed() {
+    let cluster = Settings::default().server_args(&["--max-connections", "10"]).start(1);
+    let mut clients = Vec::new();
+    let refusal = loop {
+        let mut client = TextClient::connect(cluster.address(0));
+        match client.ask("PING").as_str() {
+            "+PONG" => clients.push(client),
+            other => break other.to_owned(),
+        }
+        assert!(clients.len() <= 10);
+    };
+    assert!(refusal.contains("too many connections") && refusal.contains("--max-connections"), "{refusal}");
+    assert!(
+        clients.iter_mut().all(|client| client.ask("PING") == "+PONG"),
+        "those that were there are served"
+    );
+    assert!(clients.len() >= 8, "the ECS and itself take a few, not {}", 10 - clients.len());
+    clients.clear();
+    wait_until("there is room again", SOON, || {
+        TextClient::connect(cluster.address(0)).try_ask("PING").is_ok_and(|reply| reply == "+PONG")
+    });
+}
+
+#[test]
+fn fewer_files_than_connections() {
+    // Connections must never take the files that the store needs: a store that cannot open one stops.
+    if Command::new("prlimit").arg("--version").output().is_err() {
+        println!("skipped: there is no prlimit on this machine");
+        return;
+    }
+    let limit = format!("--nofile={FILES}:{FILES}");
+    let cluster = Settings { under: vec!["prlimit".into(), limit], ..Settings::default() }.start(1);
+    let silent: Vec<TcpStream> =
+        (0..600).map_while(|_| TcpStream::connect(cluster.address(0)).ok()).collect();
+    let silent_at_ecs: Vec<TcpStream> =
+        (0..600).map_while(|_| TcpStream::connect(cluster.ecs_address()).ok()).collect();
+    println!("{} and {} connections", silent.len(), silent_at_ecs.len());
+    let mut refused = TextClient::connect(cluster.address(0));
+    assert!(refused.try_ask("PING").is_ok_and(|reply| reply.contains("too many connections")));
+    drop(silent_at_ecs);
+    drop(silent);
+    wait_until("there is room again", SOON, || {
+        TextClient::connect(cluster.address(0)).try_ask("PING").is_ok_and(|reply| reply == "+PONG")
+    });
+    let db = cluster.client();
+    for i in 0..500 {
+        db.put(format!("k{i}"), "v");
+    }
+    assert!(http::status(cluster.ecs_address()).is_ok());
+    let log = cluster.server(0).log();
+    assert!(log.lines().count() < 30, "the log is filled: {} lines", log.lines().count());
+}
