@@ -157,7 +157,7 @@ const PLANTED: [(Mutation, Scenario, u64); 19] = [
     (Mutation::NewCoordinatorCutsToCommit, Scenario::CRASHES, 40),
     (Mutation::MemberCutsToCommit, Scenario::CRASHES, 40),
     (Mutation::LateAppendCuts, Scenario::LATE, 40),
-    (Mutation::RestartResumesRole, Scenario::ECS_AWAY, 300),
+    (Mutation::RestartResumesRole, Scenario::ECS_AWAY, 1_500),
     (Mutation::ProposedBeforeCaughtUp, Scenario::JOINS, 40),
     (Mutation::JoinerNotAwaited, Scenario::JOINS, 40),
     (Mutation::ProposalDropped, Scenario::JOINS, 100),

@@ -616,7 +616,7 @@ impl PartitionCopy {
                 }
                 Stage::Stream { next, in_flight, reading, told, fresh, .. } => {
                     let sync = peer.acked.is_none() || *fresh;
-                    let mut is_trimmed = false;
+                    let (was_idle, mut is_trimmed) = (in_flight.is_empty(), false);
                     loop {
                         let window: usize = in_flight.iter().map(|(_, bytes)| *bytes).sum();
                         // The first append of an epoch travels alone: only it may shorten the member's log.
@@ -649,6 +649,10 @@ impl PartitionCopy {
                                 bytes_max: APPEND_BYTES_MAX,
                             });
                         }
+                    }
+                    if was_idle && !in_flight.is_empty() {
+                        // Nothing was awaited before: its time to answer begins now.
+                        peer.moved = now;
                     }
                     if is_trimmed {
                         // While it did not answer, the log was trimmed beyond what it has.

@@ -26,7 +26,8 @@ pub struct Config {
     pub park: Duration,
     /// Bytes of a value at most.
     pub value_bytes_max: usize,
-    /// The client that writes without an origin are given; random for each process.
+    /// The client that writes without an origin are given. Random for each process: the numbers of its writes begin
+    /// anew, and a former process's results must not be taken for theirs.
     pub session: ClientId,
     /// A planted bug; it has no effect without the feature `mutations`.
     pub mutation: Option<Mutation>,

@@ -33,13 +33,15 @@ pub(crate) struct Replica {
     coordinator: ServerId,
     /// An acknowledgement is owed as soon as the disk allows.
     ack_due: bool,
+    /// What was acknowledged last.
+    acknowledged: Option<Seq>,
     pub(crate) receiving: Option<Receiving>,
     index: IndexReads,
 }
 
 impl Replica {
     pub(crate) fn new(coordinator: ServerId, receiving: Option<Receiving>) -> Self {
-        Self { coordinator, ack_due: false, receiving, index: IndexReads::default() }
+        Self { coordinator, ack_due: false, acknowledged: None, receiving, index: IndexReads::default() }
     }
 
     /// A copy under way goes on in a new epoch of the same coordinator.
@@ -187,10 +189,13 @@ impl PartitionCopy {
         let (partition, epoch, seq) = (self.id, self.epoch, self.log.durable());
         let in_step = self.synced_durable == self.epoch && self.mark.synced == self.epoch;
         let clean = env.now.time >= env.bound_by_past;
+        let last = self.log.last();
         let Some(replica) = self.replica() else { return };
-        if replica.ack_due && in_step {
-            // What is still on its way to the disk brings an acknowledgement of its own.
+        // What is still on its way to the disk brings an acknowledgement of its own.
+        let says_something = seq == last || replica.acknowledged.is_none_or(|before| before < seq);
+        if replica.ack_due && in_step && says_something {
             replica.ack_due = false;
+            replica.acknowledged = Some(seq);
             env.out.send(replica.coordinator, PeerMessage::Ack { partition, epoch, seq, clean });
         }
         self.ask_index(env);

@@ -1,0 +1,56 @@
+//! Golden scripts of the server's core: `tests/scripts/core/*.txt`.
+//!
+//! A line is an input; the indented lines after it are what the cores wanted done. `UPDATE=1 cargo test -p
+//! trefoil-kvserver --test core_scripts` writes them anew, to be read before it is committed. There is one partition,
+//! and servers are letters; those that are started are cores, the others say what the script says. Inputs:
+//!
+//! - `start SERVER`: a process, with what is on its disk; `crash SERVER`: all that was not synced is gone
+//! - `view NUMBER COORDINATOR IN_SYNC [join=SERVERS] [epoch=N] [to=SERVERS]`: a view reaches servers (all cores)
+//! - `put|append SERVER KEY VALUE [as=N]`, `get SERVER KEY`: a client asks; `as` is the number of its write
+//! - `durable SERVER`: the disk has all that was written (`disk auto`: always at once)
+//! - `deliver FROM TO [COUNT]`, `drop FROM TO [COUNT]`: messages that wait between two cores
+//! - `again FROM TO`: the message delivered last from one to the other arrives once more
+//! - `say FROM TO MESSAGE`, from a server that is none: `ack SEQ`, `append PREV ENTRIES... [epoch=N] [sync]
+//!   [commit=N]`, `sync_reply BASE LAST`, `pong` (to the last ping), `view`; entries and places are `TAG.SEQ`
+//! - `settle`: all waiting messages and disks, until nothing happens any more
+//! - `run MILLISECONDS`: time passes at all cores; `flush SERVER`, `trim SERVER SEQ`: its store
+//! - `facts SERVER`: where its copy stands
+
+mod core_scripts {
+    pub(crate) mod host;
+    pub(crate) mod script;
+    mod show;
+}
+
+use std::path::{Path, PathBuf};
+
+fn scripts() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts/core");
+    let entries = std::fs::read_dir(folder).expect("the folder of scripts");
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    paths.sort();
+    paths
+}
+
+#[test]
+fn scripts_come_out_as_written() {
+    let update = std::env::var("UPDATE").is_ok();
+    let mut different = Vec::new();
+    for path in scripts() {
+        let text = std::fs::read_to_string(&path).expect("a script");
+        let outcome = core_scripts::script::run(&text);
+        if outcome == text {
+            continue;
+        }
+        if update {
+            std::fs::write(&path, outcome).expect("the script is written anew");
+        } else {
+            different.push(format!("{}:\n{outcome}", path.display()));
+        }
+    }
+    assert!(
+        different.is_empty(),
+        "came out otherwise (UPDATE=1 writes them anew):\n{}",
+        different.join("\n")
+    );
+}

@@ -1,0 +1,278 @@
+//! A core with a disk and a store, both as simple as can be: what is written is in a list until the script says that it
+//! is on disk, and the store does at once what it is asked.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::ids::{ClientId, Incarnation, LogId, PartitionId, Seq, ServerId, StoreId};
+use common::limits::Timers;
+use common::messages::{Entry, PeerMessage, Run, Sender};
+use common::time::{Now, Time, WallTime};
+use common::view::View;
+use kvserver::core::{
+    Answer, Config, Effect, Input, LogRecord, Mark, Node, Query, Records, RecoveredCopy, State, Ticket,
+};
+
+/// The only partition.
+pub(crate) const P: PartitionId = PartitionId(0);
+
+#[derive(Clone, Debug, Default)]
+struct Map(BTreeMap<Bytes, Bytes>);
+
+impl Records for Map {
+    type Error = Infallible;
+
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Infallible> {
+        Ok(self.0.get(key).cloned())
+    }
+
+    fn put(&mut self, key: Bytes, record: Bytes) -> Result<(), Infallible> {
+        self.0.insert(key, record);
+        Ok(())
+    }
+
+    fn remove(&mut self, key: Bytes) -> Result<(), Infallible> {
+        self.0.remove(&key);
+        Ok(())
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct Tree {
+    map: Map,
+    state: State,
+    applied: Seq,
+}
+
+/// What a list of writes makes.
+#[derive(Clone, Debug, Default)]
+struct Content {
+    view: Option<Arc<View>>,
+    base: LogId,
+    entries: BTreeMap<Seq, Entry>,
+    mark: Bytes,
+}
+
+impl Content {
+    fn take(&mut self, record: &LogRecord) {
+        match record {
+            LogRecord::Entry { entry, .. } => {
+                self.entries.insert(entry.id.seq, entry.clone());
+            }
+            LogRecord::Cut { after, .. } => {
+                self.entries.split_off(&after.next());
+            }
+            LogRecord::Mark { mark, .. } => self.mark = mark.clone(),
+            LogRecord::Install { base, .. } => {
+                self.base = *base;
+                self.entries.clear();
+            }
+            LogRecord::Drop { .. } => *self = Self { view: self.view.clone(), ..Self::default() },
+        }
+    }
+
+    fn recover(&self, applied: Seq) -> RecoveredCopy {
+        let mut runs: Vec<Run> = Vec::new();
+        for (&first, entry) in &self.entries {
+            if runs.last().is_none_or(|run| run.tag != entry.id.tag) {
+                runs.push(Run { tag: entry.id.tag, first });
+            }
+        }
+        let last = self.entries.last_key_value().map_or(self.base.seq, |(&seq, _)| seq);
+        let mark = Mark::decode(self.mark.clone()).expect("a mark as it was written");
+        RecoveredCopy { base: self.base, runs, last, applied, mark }
+    }
+}
+
+enum Write {
+    Records(Vec<LogRecord>),
+    View(Arc<View>),
+}
+
+/// See the module's text.
+pub(crate) struct Host {
+    id: ServerId,
+    incarnation: u64,
+    pub(crate) node: Option<Node>,
+    durable: Content,
+    written: Content,
+    waiting: VecDeque<(Ticket, Write)>,
+    flushed: Tree,
+    tree: Tree,
+    staged: BTreeMap<Bytes, Bytes>,
+    whole: Option<Tree>,
+    picture: Option<Tree>,
+    /// By receiver: messages that wait to be delivered.
+    pub(crate) outgoing: BTreeMap<ServerId, VecDeque<PeerMessage>>,
+}
+
+impl Host {
+    pub(crate) fn new(id: ServerId) -> Self {
+        Self {
+            id,
+            incarnation: 0,
+            node: None,
+            durable: Content::default(),
+            written: Content::default(),
+            waiting: VecDeque::new(),
+            flushed: Tree::default(),
+            tree: Tree::default(),
+            staged: BTreeMap::new(),
+            whole: None,
+            picture: None,
+            outgoing: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn sender(&self) -> Sender {
+        Sender { server: self.id, store: StoreId(self.id.0), incarnation: Incarnation(self.incarnation) }
+    }
+
+    pub(crate) fn start(&mut self, now: Time) {
+        self.incarnation += 1;
+        let config = Config {
+            timers: Timers::FAST,
+            park: Duration::from_secs(2),
+            value_bytes_max: 1000,
+            session: ClientId(self.id.0 << 64 | u128::from(self.incarnation)),
+            mutation: None,
+        };
+        let copies = BTreeMap::from([(P, self.durable.recover(self.flushed.applied))]);
+        let view = self.durable.view.clone();
+        self.tree = self.flushed.clone();
+        self.node = Some(Node::new(config, self.sender(), view, copies, at(now)));
+    }
+
+    pub(crate) fn crash(&mut self) {
+        self.node = None;
+        self.waiting.clear();
+        self.outgoing.clear();
+        self.written = self.durable.clone();
+    }
+
+    pub(crate) fn flush(&mut self) {
+        self.flushed = self.tree.clone();
+    }
+
+    /// The commit log loses the entries up to a place.
+    pub(crate) fn trim(&mut self, seq: Seq) -> Input {
+        let base = self.written.entries.get(&seq).expect("an entry of the log").id;
+        for content in [&mut self.written, &mut self.durable] {
+            content.entries = content.entries.split_off(&seq.next());
+            content.base = base;
+        }
+        Input::Trimmed { partition: P, seq }
+    }
+
+    /// All that was written is on disk.
+    pub(crate) fn sync(&mut self) -> Option<Input> {
+        let mut last = None;
+        for (ticket, write) in std::mem::take(&mut self.waiting) {
+            match write {
+                Write::Records(records) => records.iter().for_each(|record| self.durable.take(record)),
+                Write::View(view) => self.durable.view = Some(view),
+            }
+            last = Some(Input::Durable { ticket });
+        }
+        last
+    }
+
+    pub(crate) fn has_unsynced(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    pub(crate) fn step(&mut self, now: Time, input: Input) -> Vec<Effect> {
+        let node = self.node.as_mut().expect("a server that was started");
+        node.step(at(now), input);
+        let effects = node.effects();
+        node.invariants();
+        effects
+    }
+
+    /// Does what the core wants of disk and store; what it is told then, if it is told at once.
+    pub(crate) fn carry_out(&mut self, effect: Effect) -> Option<Input> {
+        let partition = P;
+        match effect {
+            Effect::Persist { ticket, records } => {
+                records.iter().for_each(|record| self.written.take(record));
+                self.waiting.push_back((ticket, Write::Records(records)));
+                None
+            }
+            Effect::PersistView { ticket, view } => {
+                self.waiting.push_back((ticket, Write::View(view)));
+                None
+            }
+            Effect::Send { to, message } => {
+                self.outgoing.entry(to).or_default().push_back(message);
+                None
+            }
+            Effect::Apply { entries, .. } => {
+                let tree = &mut self.tree;
+                let outcomes = entries.into_iter().map(|entry| {
+                    tree.applied = entry.id.seq;
+                    tree.state.apply(&mut tree.map, entry.id, entry.body).expect("an entry as it was ordered")
+                });
+                Some(Input::Applied { partition, outcomes: outcomes.collect() })
+            }
+            Effect::Read { read, query, .. } => {
+                let answer = match query {
+                    Query::Get { key } => {
+                        Answer::Value(self.tree.state.read(&self.tree.map, &key).expect("a record"))
+                    }
+                    _ => Answer::Nothing,
+                };
+                Some(Input::Answered { read, answer })
+            }
+            Effect::ReadLog { reader, from, .. } => {
+                let entries: Vec<Entry> =
+                    self.written.entries.range(from..).map(|(_, entry)| entry.clone()).collect();
+                let entries = (from > self.written.base.seq).then_some(entries);
+                Some(Input::LogRead { partition, reader, entries })
+            }
+            Effect::OpenSnapshot { transfer, .. } => {
+                let state = self.tree.state.encode();
+                self.picture = Some(self.tree.clone());
+                Some(Input::SnapshotOpened { partition, transfer, state })
+            }
+            Effect::ReadSnapshot { transfer, index, .. } => {
+                // One pair in each chunk.
+                let pairs = &self.picture.as_ref()?.map.0;
+                let nth = usize::try_from(index).expect("few");
+                let pair = pairs.iter().nth(nth).map(|(key, record)| (key.clone(), record.clone()));
+                let done = nth + 1 >= pairs.len();
+                Some(Input::SnapshotRead {
+                    partition,
+                    transfer,
+                    index,
+                    pairs: pair.into_iter().collect(),
+                    done,
+                })
+            }
+            Effect::Stage { transfer, index, pairs, done, .. } => {
+                if index == 0 {
+                    self.staged.clear();
+                }
+                self.staged.extend(pairs);
+                self.whole = done.as_ref().map(|(base, state)| Tree {
+                    map: Map(self.staged.clone()),
+                    state: State::decode(state.clone()).expect("a state as it was sent"),
+                    applied: base.seq,
+                });
+                Some(Input::Staged { partition, transfer, index, generation: done.map(|_| 1) })
+            }
+            Effect::Install { .. } => {
+                self.tree = self.whole.take().expect("a whole copy");
+                self.flushed = self.tree.clone();
+                None
+            }
+            _ => None,
+        }
+    }
+}
+
+fn at(time: Time) -> Now {
+    Now { time, wall: WallTime(1_000_000 + time.0 / 1000) }
+}

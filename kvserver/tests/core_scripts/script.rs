@@ -1,0 +1,327 @@
+//! Runs one script.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::codec::Wire;
+use common::ids::{ClientId, ClusterId, Epoch, Incarnation, LogId, RequestNumber, Seq, ServerId, StoreId};
+use common::messages::{Entry, PeerMessage, Run, Sender};
+use common::operation::{Command, Operation, Origin};
+use common::ring::Partitions;
+use common::time::{Time, WallTime};
+use common::view::{Assignment, Member, ServerInfo, ServerState, View};
+use kvserver::core::{Ask, Effect, Input, Query, TICK, Token};
+
+use super::host::{Host, P};
+use super::show;
+
+/// Rounds of `settle`, at most: more means that it never comes to rest.
+const SETTLE_ROUNDS_MAX: usize = 200;
+
+struct Script {
+    now: Time,
+    hosts: BTreeMap<ServerId, Host>,
+    view: Arc<View>,
+    auto_disk: bool,
+    requests: u64,
+    /// By direction: what was delivered last.
+    delivered: BTreeMap<(ServerId, ServerId), PeerMessage>,
+    /// By direction: the number of the last ping, and its sender's view.
+    pings: BTreeMap<(ServerId, ServerId), u64>,
+    out: String,
+}
+
+/// The text of a script with what comes of it.
+pub(crate) fn run(text: &str) -> String {
+    let number = Epoch::default();
+    let none = View::new(ClusterId(1), number, Partitions::try_from(1).expect("one"));
+    let mut script = Script {
+        now: Time(10_000_000),
+        hosts: BTreeMap::new(),
+        view: Arc::new(none),
+        auto_disk: false,
+        requests: 0,
+        delivered: BTreeMap::new(),
+        pings: BTreeMap::new(),
+        out: String::new(),
+    };
+    for line in text.lines().filter(|line| !line.starts_with(' ')) {
+        let _ = writeln!(script.out, "{line}");
+        if !line.is_empty() && !line.starts_with('#') {
+            script.line(line);
+        }
+    }
+    script.out
+}
+
+fn server(text: &str) -> ServerId {
+    ServerId(u128::from(u32::from(text.chars().next().expect("a server"))))
+}
+
+fn servers(text: &str) -> Vec<ServerId> {
+    text.chars().map(|letter| ServerId(u128::from(u32::from(letter)))).collect()
+}
+
+fn member(server: ServerId) -> Member {
+    Member { server, store: StoreId(server.0) }
+}
+
+fn epoch(text: &str) -> Epoch {
+    Epoch { generation: 0, version: number(text) }
+}
+
+fn number(text: &str) -> u64 {
+    text.parse().unwrap_or_else(|_| panic!("`{text}` is no number"))
+}
+
+fn place(text: &str) -> LogId {
+    text.parse().unwrap_or_else(|_| panic!("`{text}` is no place in a log"))
+}
+
+fn put(key: &str, value: &str) -> Operation {
+    Operation::put(key.to_owned(), value.to_owned())
+}
+
+/// `key=value` among the words.
+fn option<'a>(words: &[&'a str], key: &str) -> Option<&'a str> {
+    words.iter().find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
+}
+
+impl Script {
+    fn line(&mut self, line: &str) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words[..] {
+            ["disk", "auto"] => self.auto_disk = true,
+            ["start", name] => {
+                let now = self.now;
+                self.hosts.entry(server(name)).or_insert_with_key(|&id| Host::new(id)).start(now);
+                self.step(server(name), Input::Tick);
+            }
+            ["crash", name] => self.host(server(name)).crash(),
+            ["view", version, coordinator, in_sync, ..] => {
+                self.view(version, coordinator, in_sync, &words[4..])
+            }
+            ["put", at, key, value, ..] => self.write(at, put(key, value), &words[4..]),
+            ["append", at, key, value, ..] => {
+                let (key, value) = (key.to_owned().into(), value.to_owned().into());
+                self.write(at, Operation::Append { key, value }, &words[4..]);
+            }
+            ["get", at, key] => self.ask(at, Ask::Read(Query::Get { key: key.to_owned().into() })),
+            ["durable", name] => self.durable(server(name)),
+            ["deliver", from, to, ref count @ ..] => self.deliver(server(from), server(to), count, true),
+            ["drop", from, to, ref count @ ..] => self.deliver(server(from), server(to), count, false),
+            ["again", from, to] => {
+                let key = (server(from), server(to));
+                let message = self.delivered.get(&key).expect("something was delivered").clone();
+                self.receive(key.0, key.1, message);
+            }
+            ["say", from, to, ref what @ ..] => self.say(server(from), server(to), what),
+            ["settle"] => self.settle(),
+            ["run", milliseconds] => self.run_for(Duration::from_millis(number(milliseconds))),
+            ["flush", name] => self.host(server(name)).flush(),
+            ["trim", name, seq] => {
+                let input = self.host(server(name)).trim(Seq(number(seq)));
+                self.step(server(name), input);
+            }
+            ["facts", name] => self.facts(server(name)),
+            _ => panic!("no such line: {line}"),
+        }
+    }
+
+    fn host(&mut self, id: ServerId) -> &mut Host {
+        self.hosts.get_mut(&id).expect("a server that was started")
+    }
+
+    fn view(&mut self, version: &str, coordinator: &str, in_sync: &str, options: &[&str]) {
+        let joining = option(options, "join").map(servers).unwrap_or_default();
+        let number = epoch(version);
+        let assignment = Assignment {
+            epoch: option(options, "epoch").map_or(number, epoch),
+            coordinator: server(coordinator),
+            in_sync: servers(in_sync).into_iter().map(member).collect(),
+            joining: joining.iter().copied().map(member).collect(),
+        };
+        let info = |id: ServerId| ServerInfo {
+            store: StoreId(id.0),
+            incarnation: Incarnation(1),
+            address: format!("{}:1", show::name(id)),
+            weight: 1,
+            state: ServerState::Up,
+        };
+        let mut view = View { number, assignments: vec![assignment], ..View::clone(&self.view) };
+        view.servers.extend(servers(in_sync).into_iter().chain(joining).map(|id| (id, info(id))));
+        self.view = Arc::new(view);
+        let running = |(&id, host): (&ServerId, &Host)| host.node.is_some().then_some(id);
+        let all: Vec<ServerId> = self.hosts.iter().filter_map(running).collect();
+        for to in option(options, "to").map_or(all, servers) {
+            let view = Arc::clone(&self.view);
+            self.step(to, Input::View(view));
+        }
+    }
+
+    fn write(&mut self, at: &str, operation: Operation, options: &[&str]) {
+        let origin = option(options, "as").map(|text| {
+            let number = RequestNumber(number(text));
+            Origin { client: ClientId(9), number, first_unanswered: number }
+        });
+        self.ask(at, Ask::Write { origin, age_ms: 0, operation });
+    }
+
+    fn ask(&mut self, at: &str, ask: Ask) {
+        self.requests += 1;
+        let token = Token(self.requests);
+        let _ = writeln!(self.out, "    request {}", self.requests);
+        self.step(server(at), Input::Client { token, ask });
+    }
+
+    /// One input at a core, and all that the store answers to it at once.
+    fn step(&mut self, at: ServerId, input: Input) {
+        let now = self.now;
+        let mut inputs = vec![input];
+        while !inputs.is_empty() {
+            for input in std::mem::take(&mut inputs) {
+                for effect in self.host(at).step(now, input) {
+                    if let Some(line) = show::effect(&effect) {
+                        let _ = writeln!(self.out, "    {} {line}", show::name(at));
+                    }
+                    if let Effect::Send { to, message: PeerMessage::Ping { n, .. } } = &effect {
+                        self.pings.insert((at, *to), *n);
+                    }
+                    inputs.extend(self.host(at).carry_out(effect));
+                }
+            }
+            if self.auto_disk {
+                inputs.extend(self.host(at).sync());
+            }
+        }
+    }
+
+    fn durable(&mut self, at: ServerId) {
+        if let Some(input) = self.host(at).sync() {
+            self.step(at, input);
+        }
+    }
+
+    fn deliver(&mut self, from: ServerId, to: ServerId, count: &[&str], arrives: bool) {
+        let waiting = self.host(from).outgoing.entry(to).or_default();
+        let count = count.first().map_or(waiting.len(), |text| number(text) as usize);
+        let messages: Vec<PeerMessage> = waiting.drain(..count.min(waiting.len())).collect();
+        for message in messages {
+            if arrives {
+                self.delivered.insert((from, to), message.clone());
+                self.receive(from, to, message);
+            }
+        }
+    }
+
+    fn receive(&mut self, from: ServerId, to: ServerId, message: PeerMessage) {
+        let sender = self.hosts.get(&from).map(Host::sender);
+        let other = Sender { server: from, store: StoreId(from.0), incarnation: Incarnation(1) };
+        if self.hosts.get(&to).is_some_and(|host| host.node.is_some()) {
+            self.step(to, Input::Peer { from: sender.unwrap_or(other), message });
+        }
+    }
+
+    /// A server that is no core speaks.
+    fn say(&mut self, from: ServerId, to: ServerId, what: &[&str]) {
+        let partition = P;
+        let epoch = option(what, "epoch").map_or(self.view.assignments[0].epoch, epoch);
+        let message = match what {
+            ["ack", seq, ..] => PeerMessage::Ack { partition, epoch, seq: Seq(number(seq)), clean: true },
+            ["pong"] => {
+                let n = self.pings.get(&(to, from)).copied().expect("it was pinged");
+                PeerMessage::Pong { n, view: self.view.number }
+            }
+            ["view"] => {
+                let json = serde_json::to_vec(&*self.view).expect("a view");
+                PeerMessage::View { json: json.into() }
+            }
+            ["sync_reply", base, last, ..] => {
+                let (base, last) = (place(base), place(last));
+                let runs = if last.seq > base.seq {
+                    vec![Run { tag: last.tag, first: base.seq.next() }]
+                } else {
+                    vec![]
+                };
+                PeerMessage::SyncReply { partition, epoch, base, last, commit: base.seq, runs }
+            }
+            ["append", prev, rest @ ..] => {
+                let entries = rest.iter().filter_map(|word| word.parse::<LogId>().ok());
+                let commit = Seq(option(rest, "commit").map_or(0, number));
+                let sync = rest.contains(&"sync");
+                PeerMessage::Append {
+                    partition,
+                    epoch,
+                    sync,
+                    prev: place(prev),
+                    commit,
+                    entries: entries.map(entry).collect(),
+                }
+            }
+            _ => panic!("nobody says {what:?}"),
+        };
+        self.receive(from, to, message);
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..SETTLE_ROUNDS_MAX {
+            let ids: Vec<ServerId> = self.hosts.keys().copied().collect();
+            let mut busy = false;
+            for &id in &ids {
+                if self.host(id).has_unsynced() {
+                    busy = true;
+                    self.durable(id);
+                }
+                for &to in &ids {
+                    if self.host(id).outgoing.get(&to).is_some_and(|waiting| !waiting.is_empty()) {
+                        busy = true;
+                        self.deliver(id, to, &[], true);
+                    }
+                }
+            }
+            if !busy {
+                return;
+            }
+        }
+        panic!("it never settles");
+    }
+
+    fn run_for(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.now = self.now + TICK;
+            let ids: Vec<ServerId> = self.hosts.keys().copied().collect();
+            for id in ids {
+                if self.host(id).node.is_some() {
+                    self.step(id, Input::Tick);
+                }
+            }
+        }
+    }
+
+    fn facts(&mut self, id: ServerId) {
+        let now = self.now;
+        let facts = self.host(id).node.as_ref().and_then(|node| node.facts(P, now));
+        let Some(facts) = facts else { return };
+        let _ = writeln!(
+            self.out,
+            "    epoch {}, {}active, {} read, last {}, on disk {}, commit {}, applied {}",
+            facts.epoch,
+            if facts.active { "" } else { "not " },
+            if facts.may_read { "may" } else { "may not" },
+            facts.last,
+            facts.durable,
+            facts.commit,
+            facts.applied
+        );
+    }
+}
+
+fn entry(id: LogId) -> Entry {
+    let operation = put("k", &format!("v{}", id.seq));
+    let body: Bytes = Command { origin: None, stamp: WallTime(1), operation }.to_wire();
+    Entry { id, body }
+}

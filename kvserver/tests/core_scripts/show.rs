@@ -1,0 +1,135 @@
+//! Effects and messages in a line each, for people.
+
+use bytes::Bytes;
+use common::codec::Wire;
+use common::ids::ServerId;
+use common::messages::{Entry, PeerMessage, Reply, Run, ServerReport};
+use common::operation::{Command, Operation};
+use kvserver::core::{Effect, LogRecord, Mark, Reader};
+
+/// A server's letter.
+pub(crate) fn name(server: ServerId) -> char {
+    u32::try_from(server.0).ok().and_then(char::from_u32).unwrap_or('?')
+}
+
+fn text(bytes: &Bytes) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn entry(entry: &Entry) -> String {
+    let what = match Command::from_wire(entry.body.clone()).map(|command| command.operation) {
+        Ok(Operation::Put { key, value, .. }) => format!("{}={}", text(&key), text(&value)),
+        Ok(Operation::Append { key, value }) => format!("{}+={}", text(&key), text(&value)),
+        other => format!("{other:?}"),
+    };
+    format!("{} {what}", entry.id)
+}
+
+fn entries(list: &[Entry]) -> String {
+    list.iter().map(entry).collect::<Vec<_>>().join(", ")
+}
+
+fn runs(list: &[Run]) -> String {
+    list.iter().map(|run| format!("{}.{}..", run.tag, run.first)).collect::<Vec<_>>().join(" ")
+}
+
+fn record(record: &LogRecord) -> String {
+    match record {
+        LogRecord::Entry { entry: one, .. } => format!("entry {}", entry(one)),
+        LogRecord::Cut { after, .. } => format!("cut after {after}"),
+        LogRecord::Mark { mark, .. } => {
+            let mark = Mark::decode(mark.clone()).expect("a mark as it was written");
+            let proposed: String = mark.proposed.iter().map(|member| name(member.server)).collect();
+            let proposed = if proposed.is_empty() {
+                String::new()
+            } else {
+                format!(", proposed {proposed} in {}", mark.proposed_in)
+            };
+            format!("mark synced {}{proposed}", mark.synced)
+        }
+        LogRecord::Install { base, .. } => format!("install a copy up to {base}"),
+        LogRecord::Drop { .. } => "drop".to_owned(),
+    }
+}
+
+/// A message; `None` for pings and pongs, which come all the time.
+pub(crate) fn message(message: &PeerMessage) -> Option<String> {
+    Some(match message {
+        PeerMessage::Ping { .. } | PeerMessage::Pong { .. } => return None,
+        PeerMessage::View { .. } => "its view".to_owned(),
+        PeerMessage::WantView { have } => format!("wants a newer view than {have}"),
+        PeerMessage::SyncRequest { epoch, .. } => format!("sync request, epoch {epoch}"),
+        PeerMessage::SyncReply { epoch, base, last, commit, runs: list, .. } => {
+            format!("sync reply, epoch {epoch}: {base} to {last}, commit {commit}, {}", runs(list))
+                .trim()
+                .to_owned()
+        }
+        PeerMessage::Append { epoch, sync, prev, commit, entries: list, .. } => {
+            let sync = if *sync { "sync " } else { "" };
+            format!("{sync}append, epoch {epoch}, after {prev}, commit {commit}: {}", entries(list))
+        }
+        PeerMessage::Ack { epoch, seq, clean, .. } => {
+            format!("ack {seq}, epoch {epoch}{}", if *clean { ", clean" } else { "" })
+        }
+        PeerMessage::Gap { last, .. } => format!("gap after {last}"),
+        PeerMessage::SnapshotBegin { epoch, base, .. } => {
+            format!("snapshot begins, epoch {epoch}, base {base}")
+        }
+        PeerMessage::SnapshotChunk { index, pairs, done, .. } => {
+            let keys: Vec<String> = pairs.iter().map(|(key, _)| text(key)).collect();
+            format!("snapshot chunk {index}: {}{}", keys.join(" "), if *done { ", the last" } else { "" })
+        }
+        PeerMessage::SnapshotAck { installed: true, .. } => "snapshot installed".to_owned(),
+        PeerMessage::SnapshotAck { next, .. } => format!("snapshot taken below {next}"),
+        PeerMessage::ReadIndex { .. } => "read index?".to_owned(),
+        PeerMessage::ReadIndexReply { commit, .. } => format!("read index {commit}"),
+        PeerMessage::Forward { .. } => "forwards a request".to_owned(),
+        PeerMessage::ForwardReply { reply: told, .. } => format!("reply to forwarded: {}", reply(told)),
+    })
+}
+
+fn reply(reply: &Reply) -> String {
+    match reply {
+        Reply::Outcome { outcome } => format!("{outcome:?}"),
+        Reply::Value { found: Some(found) } => format!("{} (version {})", text(&found.value), found.version),
+        Reply::Value { found: None } => "nothing".to_owned(),
+        other => format!("{other:?}"),
+    }
+}
+
+/// An effect; `None` for what is of no interest.
+pub(crate) fn effect(effect: &Effect) -> Option<String> {
+    Some(match effect {
+        Effect::Persist { records, .. } if records.is_empty() => return None,
+        Effect::Persist { records, .. } => {
+            format!("persist {}", records.iter().map(record).collect::<Vec<_>>().join("; "))
+        }
+        Effect::PersistView { view, .. } => format!("persist view {}", view.number),
+        Effect::Adopted { view } => format!("adopted view {}", view.number),
+        Effect::Send { to, message: what } => format!("to {}: {}", name(*to), message(what)?),
+        Effect::Report { report: ServerReport::Heartbeat { .. } } => return None,
+        Effect::Report { report: ServerReport::Propose { member, epoch, .. } } => {
+            format!("to ecs: propose {}, epoch {epoch}", name(member.server))
+        }
+        Effect::Report { report: ServerReport::Silent { member, .. } } => {
+            format!("to ecs: {} is silent", name(*member))
+        }
+        Effect::Report { report } => format!("to ecs: {report:?}"),
+        Effect::Apply { entries: list, .. } => format!("apply {}", entries(list)),
+        Effect::Read { .. } => "read".to_owned(),
+        Effect::ReadLog { reader: Reader::Apply, from, .. } => format!("read the log from {from}, to apply"),
+        Effect::ReadLog { reader: Reader::Member(to), from, .. } => {
+            format!("read the log from {from}, for {}", name(*to))
+        }
+        Effect::PinLog { from: Some(from), .. } => format!("pin the log from {from}"),
+        Effect::PinLog { from: None, .. } => "unpin the log".to_owned(),
+        Effect::OpenSnapshot { .. } => "open a snapshot".to_owned(),
+        Effect::ReadSnapshot { index, .. } => format!("read snapshot chunk {index}"),
+        Effect::CloseSnapshot { .. } => "close the snapshot".to_owned(),
+        Effect::Stage { index, .. } => format!("stage chunk {index}"),
+        Effect::Install { .. } => "install the staged copy".to_owned(),
+        Effect::Drop { .. } => "drop the records".to_owned(),
+        Effect::Reply { token, reply: told } => format!("reply to request {}: {}", token.0, reply(told)),
+        Effect::Fatal { reason } => format!("STOP: {reason}"),
+    })
+}
