@@ -74,6 +74,7 @@ impl World {
             Fault::Leave => self.leave(),
             Fault::CutEcsThenCrash => self.cut_ecs_then_crash(),
             Fault::CutEcsAndSlow => self.cut_ecs_and_slow(),
+            Fault::Lose => self.lose(),
             Fault::EcsCrashThenCrash => {
                 self.ecs.crash(&mut self.line, &mut self.truth);
                 let away = self.line.between(800 * MS, 2_500 * MS);
@@ -159,7 +160,7 @@ impl World {
     fn join(&mut self) {
         let away = (0..self.servers.len()).find(|&index| {
             let server = &self.servers[index];
-            server.process.is_none() && (server.life == 0 || server.gone)
+            server.process.is_none() && !server.lost && (server.life == 0 || server.gone)
         });
         if let Some(index) = away {
             self.servers[index].gone = false;
@@ -179,6 +180,26 @@ impl World {
             self.servers[index].leaving = true;
             let id = self.servers[index].id;
             self.ecs.leave(&mut self.line, &mut self.truth, id);
+        }
+    }
+
+    /// A server never comes back.
+    fn lose(&mut self) {
+        let Some(view) = self.truth.newest().cloned() else { return };
+        let running = self.running();
+        let Some(index) = self.some_running().filter(|_| !self.servers.iter().any(|server| server.lost))
+        else {
+            return;
+        };
+        let member = self.servers[index].id;
+        let has_others = view.iter().all(|(_, assignment)| {
+            let mut others = assignment.in_sync.iter().filter(|other| other.server != member);
+            let holds = assignment.in_sync_member(member).is_some();
+            !holds || others.any(|other| running.contains(&self.index_of(other.server)))
+        });
+        if has_others && running.len() > 1 {
+            self.stop(index);
+            (self.servers[index].gone, self.servers[index].lost) = (true, true);
         }
     }
 

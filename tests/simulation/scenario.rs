@@ -39,6 +39,8 @@ pub(crate) enum Fault {
     CutEcsThenCrash,
     /// A coordinator is cut off from the ECS, and all that servers say to it comes late; it still reaches them.
     CutEcsAndSlow,
+    /// A server and its disk are lost for good; once in a run, and not where it has the last copy that runs.
+    Lose,
     /// The ECS dies for a while, and in that time a coordinator dies and comes back.
     EcsCrashThenCrash,
 }
@@ -112,6 +114,7 @@ impl Scenario {
             Fault::CrashAll,
             Fault::EcsCrash,
             Fault::Join,
+            Fault::Lose,
         ],
         ..Self::BASE
     };
@@ -153,6 +156,7 @@ impl Scenario {
             Fault::EcsCrash,
             Fault::Join,
             Fault::Leave,
+            Fault::Lose,
         ],
         fault_every: (50 * MS, 900 * MS),
         weather: Weather::ROUGH,

@@ -46,6 +46,8 @@ pub(crate) struct Server {
     /// It has left as planned, or is to.
     pub(crate) gone: bool,
     pub(crate) leaving: bool,
+    /// Its disk is lost.
+    pub(crate) lost: bool,
     /// The number of the newest view that it used, over restarts.
     used: Epoch,
     /// By partition, over restarts.
@@ -76,6 +78,7 @@ impl Server {
             held: Vec::new(),
             gone: false,
             leaving: false,
+            lost: false,
             used: Epoch::default(),
             epochs: BTreeMap::new(),
         }

@@ -132,7 +132,7 @@ impl Timeline {
     /// A line of the trace.
     pub(crate) fn note(&self, line: impl FnOnce() -> String) {
         /// Characters of a line that are printed.
-        const LINE_MAX: usize = 420;
+        const LINE_MAX: usize = 2_000;
         if self.printing {
             let line: String = line().chars().take(LINE_MAX).collect();
             println!("{:>5}.{:06} {line}", self.now / SECOND, self.now % SECOND);

@@ -355,6 +355,9 @@ impl World {
     fn look(&mut self) {
         self.line.after(LOOK_EVERY, Event::Look);
         let now = self.line.now;
+        if self.is_lost() {
+            self.phase = Phase::Over;
+        }
         match self.phase {
             Phase::Recovery(since) => match self.missing() {
                 None => {
@@ -374,6 +377,14 @@ impl World {
             }
             Phase::Faults | Phase::Over => {}
         }
+    }
+
+    /// The last in-sync copy of a partition is lost with its disk (R7), as others were taken out before: nobody can
+    /// bring it back.
+    fn is_lost(&self) -> bool {
+        let Some(view) = self.truth.newest() else { return false };
+        let all = |(partition, _)| self.in_sync(partition).iter().all(|&index| self.servers[index].lost);
+        view.iter().any(all)
     }
 
     /// What is not yet as it should be.
