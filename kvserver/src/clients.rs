@@ -14,11 +14,16 @@ use common::frame::PREFACE;
 use common::messages::Sender;
 use common::view::View;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::driver::Event;
+use crate::limits::HELLO_FOR;
 use crate::protocol::text::RangeLists;
+
+/// Connections beyond `--max-connections` that may say what they are: the links of other servers and of the ECS must
+/// come about however many clients there are.
+const STRANGERS_MAX: usize = 64;
 
 /// After the system could give no connection, until it is asked for the next.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
@@ -48,8 +53,17 @@ impl Shared {
     }
 }
 
+/// The place of a connection among those that are allowed. Links of members need none.
+enum Place {
+    /// One of `--max-connections`.
+    Client(#[expect(dead_code, reason = "held for as long as the connection is open")] OwnedSemaphorePermit),
+    /// All of those are taken. It may stay if it turns out to be a member's link.
+    Stranger(#[expect(dead_code, reason = "held until it has said what it is")] OwnedSemaphorePermit),
+}
+
 /// Accepts connections for ever. `greeting`: a text-only port that sends one line first.
 pub(crate) async fn accept(listener: TcpListener, shared: Shared, greeting: bool, text_only: bool) {
+    let strangers = Arc::new(Semaphore::new(if text_only { 0 } else { STRANGERS_MAX }));
     let mut failing = false;
     loop {
         let (stream, from) = match listener.accept().await {
@@ -64,34 +78,52 @@ pub(crate) async fn accept(listener: TcpListener, shared: Shared, greeting: bool
             }
         };
         failing = false;
-        let Ok(permit) = Arc::clone(&shared.connections).try_acquire_owned() else {
+        let client = Arc::clone(&shared.connections).try_acquire_owned().map(Place::Client);
+        let place = client.or_else(|_| Arc::clone(&strangers).try_acquire_owned().map(Place::Stranger));
+        let Ok(place) = place else {
             tracing::debug!(%from, "refused: --max-connections are open");
             text::refuse(stream).await;
             continue;
         };
         let shared = shared.clone();
         tokio::spawn(async move {
-            if let Err(error) = serve(stream, shared, greeting, text_only).await {
+            if let Err(error) = serve(stream, shared, place, greeting, text_only).await {
                 tracing::debug!(%from, "connection ended: {error}");
             }
-            drop(permit);
         });
     }
 }
 
-async fn serve(stream: TcpStream, shared: Shared, greeting: bool, text_only: bool) -> std::io::Result<()> {
+async fn serve(
+    stream: TcpStream,
+    shared: Shared,
+    place: Place,
+    greeting: bool,
+    text_only: bool,
+) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let local: SocketAddr = stream.local_addr()?;
     if text_only {
         return text::serve(stream, shared, greeting.then_some(local)).await;
     }
     let mut first = [0; 1];
-    if stream.peek(&mut first).await? == 0 {
-        return Ok(());
-    }
-    if first[0] == PREFACE[0] {
-        binary::serve(stream, shared).await
-    } else {
-        text::serve(stream, shared, None).await
+    let peeked = match &place {
+        Place::Client(_) => stream.peek(&mut first).await?,
+        Place::Stranger(_) => match timeout(HELLO_FOR, stream.peek(&mut first)).await {
+            Ok(peeked) => peeked?,
+            Err(_) => {
+                text::refuse(stream).await;
+                return Ok(());
+            }
+        },
+    };
+    match place {
+        _ if peeked == 0 => Ok(()),
+        place if first[0] == PREFACE[0] => binary::serve(stream, shared, place).await,
+        Place::Client(_) => text::serve(stream, shared, None).await,
+        Place::Stranger(_) => {
+            text::refuse(stream).await;
+            Ok(())
+        }
     }
 }

@@ -11,6 +11,9 @@ pub(crate) const PIPELINE_MAX: usize = 4096;
 /// Bytes of messages waiting for one peer's link; what comes beyond is dropped and sent again later.
 pub(crate) const PEER_QUEUE_BYTES_MAX: usize = 128 << 20;
 
+/// Requests of one connection that are passed on in one piece.
+pub(crate) const ASKS_AT_ONCE_MAX: usize = 256;
+
 /// Bytes of replies waiting for a client's socket; beyond them the client's requests are not read.
 pub(crate) const CLIENT_QUEUE_BYTES_MAX: usize = 16 << 20;
 

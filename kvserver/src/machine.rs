@@ -129,29 +129,41 @@ impl Machine {
                 state.read(&records, key).map(Answer::Value).map_err(malformed)
             }
             Query::Scan { after, prefix, limit, .. } => {
-                let limit = (*limit).min(PAGE_KEYS_MAX) as usize;
-                let page = self.trees.scan(partition.0, after.as_deref(), prefix, limit, PAGE_BYTES_MAX)?;
-                let mut pairs = Vec::with_capacity(page.pairs.len());
-                let mut last = None;
-                for (key, record) in page.pairs {
-                    last = Some(key.clone());
-                    if let Some(found) = state.visible(record).map_err(malformed)? {
-                        pairs.push(Pair { key, found });
-                    }
-                }
-                if pairs.is_empty()
-                    && page.more
-                    && let Some(after) = last
-                {
-                    // All of them have expired: the next page is looked at at once.
-                    let prefix = prefix.clone();
-                    let limit = u32::try_from(limit).unwrap_or(u32::MAX);
-                    return self
-                        .read(partition, &Query::Scan { partition, after: Some(after), prefix, limit });
-                }
-                Ok(Answer::Page { pairs, more: page.more })
+                self.scan(partition, state, after.clone(), prefix, *limit)
             }
             Query::Nothing => Ok(Answer::Nothing),
+        }
+    }
+
+    /// The next pairs that have not expired.
+    fn scan(
+        &self,
+        partition: PartitionId,
+        state: &State,
+        mut after: Option<Bytes>,
+        prefix: &[u8],
+        limit: u32,
+    ) -> Result<Answer, Failure> {
+        let mut keys = limit.min(PAGE_KEYS_MAX) as usize;
+        loop {
+            let page = self.trees.scan(partition.0, after.as_deref(), prefix, keys, PAGE_BYTES_MAX)?;
+            let last = page.pairs.last().map(|(key, _)| key.clone());
+            let mut pairs = Vec::with_capacity(page.pairs.len().min(limit as usize));
+            let mut more = page.more;
+            for (key, record) in page.pairs {
+                let Some(found) = state.visible(record).map_err(malformed)? else { continue };
+                if pairs.len() == limit as usize {
+                    more = true;
+                    break;
+                }
+                pairs.push(Pair { key, found });
+            }
+            if !pairs.is_empty() || !more || last.is_none() || limit == 0 {
+                return Ok(Answer::Page { pairs, more });
+            }
+            // All of them have expired: look further, in large steps.
+            after = last;
+            keys = PAGE_KEYS_MAX as usize;
         }
     }
 

@@ -10,6 +10,9 @@ use tokio::sync::Notify;
 /// Bytes that stay allocated for an outlet that has nothing to send.
 const KEPT_BYTES: usize = 64 << 10;
 
+/// Bytes that one turn writes at most: the other thread may wait for its turn.
+const TURN_BYTES_MAX: usize = 1 << 20;
+
 #[derive(Default)]
 struct Pending {
     stream: Option<Arc<TcpStream>>,
@@ -91,14 +94,32 @@ impl Outlet {
 }
 
 impl Pending {
-    /// Writes until all is sent (true) or the socket takes no more.
+    /// Forgets what is sent, when that is most of what there is: a link that always has something waiting would keep
+    /// all that ever went over it.
+    fn give_back(&mut self) {
+        if self.sent >= KEPT_BYTES && self.sent * 2 >= self.bytes.len() {
+            self.bytes.drain(..self.sent);
+            self.sent = 0;
+        }
+    }
+
+    /// Writes until all is sent (true), or the socket takes no more or [`TURN_BYTES_MAX`] are written.
     fn write_some(&mut self) -> io::Result<bool> {
-        let Some(stream) = &self.stream else { return Ok(true) };
+        let Some(stream) = self.stream.clone() else { return Ok(true) };
+        let turn = self.sent + TURN_BYTES_MAX;
         while self.sent < self.bytes.len() {
-            match stream.try_write(&self.bytes[self.sent..]) {
+            if self.sent >= turn {
+                self.give_back();
+                return Ok(false);
+            }
+            let end = self.bytes.len().min(turn);
+            match stream.try_write(&self.bytes[self.sent..end]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => self.sent += written,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.give_back();
+                    return Ok(false);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -138,6 +159,31 @@ mod tests {
         assert!(
             received.chunks(BYTES / 8).zip(0..).all(|(part, number)| part.iter().all(|byte| *byte == number))
         );
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_is_given_back_though_more_always_waits() {
+        const PART_BYTES: usize = 256 << 10;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = Arc::new(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
+        let (mut reader, _) = listener.accept().await.unwrap();
+        let outlet = Outlet::open(Arc::clone(&stream));
+        while outlet.waiting() < 4 * PART_BYTES {
+            assert!(outlet.send(usize::MAX, |out| out.extend_from_slice(&[0; PART_BYTES])));
+        }
+        let mut received = vec![0; PART_BYTES];
+        let traffic = async {
+            for _ in 0..200 {
+                reader.read_exact(&mut received).await.unwrap();
+                assert!(outlet.send(usize::MAX, |out| out.extend_from_slice(&[0; PART_BYTES])));
+                let pending = outlet.pending();
+                assert!(pending.bytes.len() < 64 * PART_BYTES, "{} bytes are kept", pending.bytes.len());
+            }
+        };
+        tokio::select! {
+            () = traffic => {}
+            error = outlet.drain(&stream) => panic!("{error}"),
+        }
     }
 
     #[tokio::test]

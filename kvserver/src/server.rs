@@ -225,8 +225,8 @@ fn store_options(options: &Options, files: Files) -> storage::Options {
     }
 }
 
-/// Files that are open besides clients' connections and what the trees keep: the log, trees that are written, links to
-/// other servers.
+/// Files that are open besides clients' connections and what the trees keep: the log, trees that are written, links of
+/// other servers and to them.
 const FILES_OF_ITS_OWN: usize = 256;
 
 /// Who may have how many of the files that the process may open. A store that cannot open one stops, so connections

@@ -19,8 +19,8 @@ use super::copy::{PartitionCopy, Pending, Role};
 use super::env::{After, Env, PendingRead, ReplyTo, Stray};
 use super::io::{Answer, Ask, Effect, Query, ReadId, Reader};
 use super::limits::{
-    APPEND_BYTES_MAX, COMMIT_NOTICE, JOIN_LAG_MAX, PARKED_MAX, PENDING_MAX, REPORT_AGAIN, RESEND, RESEND_MAX,
-    STREAM_WINDOW_BYTES,
+    APPEND_BYTES_MAX, COMMIT_NOTICE, JOIN_LAG_MAX, JOINER_PATIENCE, PARKED_MAX, PENDING_MAX, REPORT_AGAIN,
+    RESEND, RESEND_MAX, STREAM_WINDOW_BYTES,
 };
 use super::mutation::Mutation;
 use super::transfer::Sending;
@@ -760,8 +760,15 @@ impl PartitionCopy {
                 }
                 peer.rewind(now);
             }
+            if matches!(&peer.stage, Stage::Snapshot(sending) if !sending.is_open()) {
+                // It waits for its turn here.
+                peer.awaited = None;
+                continue;
+            }
             let awaited = *peer.awaited.get_or_insert(now);
-            if needed.contains(&server) && now.since(awaited) >= env.config.timers.report {
+            // A joining member holds no write up, but a place, and the log of a copy under way.
+            let patience = if needed.contains(&server) { 1 } else { JOINER_PATIENCE };
+            if now.since(awaited) >= env.config.timers.report * patience {
                 peer.awaited = Some(now);
                 env.out.report(ServerReport::Silent { partition: id, epoch, member: server });
             }

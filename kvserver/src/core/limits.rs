@@ -33,6 +33,9 @@ pub(crate) const RESEND_MAX: Duration = Duration::from_secs(2);
 /// A joining member this many entries behind is counted in acknowledgements and proposed.
 pub(crate) const JOIN_LAG_MAX: u64 = 1000;
 
+/// Report times after which a joining member that answers nothing is reported.
+pub(crate) const JOINER_PATIENCE: u32 = 10;
+
 /// Between two reports of the same proposal or silence.
 pub(crate) const REPORT_AGAIN: Duration = Duration::from_millis(500);
 

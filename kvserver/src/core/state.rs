@@ -18,6 +18,13 @@ use common::{wire_enum, wire_struct};
 /// Applied commands between two sweeps for clients that have been silent for [`RESULTS_KEPT_FOR`].
 const COMMANDS_PER_SWEEP: u64 = 4096;
 
+/// Time between two commands that counts towards forgetting, in milliseconds at most.
+const STEP_MS_MAX: u64 = 1000;
+
+/// Outcomes that are remembered for one client. One that has more writes without an answer gets no second try of the
+/// oldest.
+const OUTCOMES_PER_CLIENT_MAX: usize = 4096;
+
 /// Where a partition's records are: a tree on disk, or a map in a simulation.
 pub trait Records {
     /// What reading or writing can fail with.
@@ -84,8 +91,8 @@ pub fn decode_record(mut record: Bytes) -> Result<Found, Malformed> {
 /// The results of one client's recent writes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct ClientResults {
-    /// Log time of its last write.
-    stamp: WallTime,
+    /// The partition's age at its last write.
+    age_ms: u64,
     first_unanswered: RequestNumber,
     outcomes: BTreeMap<RequestNumber, Outcome>,
 }
@@ -94,6 +101,10 @@ struct ClientResults {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     log_time: WallTime,
+    /// The stamp of the last command, and the time that has passed over all commands: a jump of a coordinator's wall
+    /// clock counts [`STEP_MS_MAX`] at most, so it makes nobody's results too old.
+    last_stamp: WallTime,
+    age_ms: u64,
     clients: BTreeMap<ClientId, ClientResults>,
     applied_since_sweep: u64,
 }
@@ -101,17 +112,23 @@ pub struct State {
 /// One client's results as they are stored and sent.
 struct StoredClient {
     client: ClientId,
-    stamp: WallTime,
+    age_ms: u64,
     first_unanswered: RequestNumber,
     outcomes: Vec<(RequestNumber, Outcome)>,
 }
-wire_struct!(StoredClient { client, stamp, first_unanswered, outcomes });
+wire_struct!(StoredClient { client, age_ms, first_unanswered, outcomes });
 
 /// The stored form of a state, with its version.
 enum Stored {
-    V1 { log_time: WallTime, applied_since_sweep: u64, clients: Vec<StoredClient> },
+    V1 {
+        log_time: WallTime,
+        last_stamp: WallTime,
+        age_ms: u64,
+        applied_since_sweep: u64,
+        clients: Vec<StoredClient>,
+    },
 }
-wire_enum!(Stored { 1 => V1 { log_time, applied_since_sweep, clients } });
+wire_enum!(Stored { 1 => V1 { log_time, last_stamp, age_ms, applied_since_sweep, clients } });
 
 impl State {
     /// The largest stamp applied.
@@ -125,12 +142,14 @@ impl State {
     pub fn encode(&self) -> Bytes {
         let clients = self.clients.iter().map(|(&client, results)| StoredClient {
             client,
-            stamp: results.stamp,
+            age_ms: results.age_ms,
             first_unanswered: results.first_unanswered,
             outcomes: results.outcomes.iter().map(|(&number, outcome)| (number, outcome.clone())).collect(),
         });
         let stored = Stored::V1 {
             log_time: self.log_time,
+            last_stamp: self.last_stamp,
+            age_ms: self.age_ms,
             applied_since_sweep: self.applied_since_sweep,
             clients: clients.collect(),
         };
@@ -145,16 +164,17 @@ impl State {
         if bytes.is_empty() {
             return Ok(Self::default());
         }
-        let Stored::V1 { log_time, applied_since_sweep, clients } = Stored::from_wire(bytes)?;
+        let Stored::V1 { log_time, last_stamp, age_ms, applied_since_sweep, clients } =
+            Stored::from_wire(bytes)?;
         let clients = clients.into_iter().map(|stored| {
             let results = ClientResults {
-                stamp: stored.stamp,
+                age_ms: stored.age_ms,
                 first_unanswered: stored.first_unanswered,
                 outcomes: stored.outcomes.into_iter().collect(),
             };
             (stored.client, results)
         });
-        Ok(Self { log_time, applied_since_sweep, clients: clients.collect() })
+        Ok(Self { log_time, last_stamp, age_ms, applied_since_sweep, clients: clients.collect() })
     }
 
     /// Applies the entry `id` with the encoded command `body`.
@@ -169,6 +189,8 @@ impl State {
     ) -> Result<Outcome, ApplyError<R::Error>> {
         let command = Command::from_wire(body).map_err(|source| ApplyError::Malformed { id, source })?;
         self.log_time = self.log_time.max(command.stamp);
+        self.age_ms += command.stamp.0.saturating_sub(self.last_stamp.0).min(STEP_MS_MAX);
+        self.last_stamp = command.stamp;
         if let Some(known) = command.origin.and_then(|origin| self.known_result(origin)) {
             return Ok(known);
         }
@@ -208,23 +230,28 @@ impl State {
 
     fn remember(&mut self, origin: Origin, outcome: Outcome) {
         let results = self.clients.entry(origin.client).or_default();
-        results.stamp = self.log_time;
+        results.age_ms = self.age_ms;
         if origin.first_unanswered > results.first_unanswered {
             results.first_unanswered = origin.first_unanswered;
             results.outcomes = results.outcomes.split_off(&origin.first_unanswered);
         }
         results.outcomes.insert(origin.number, outcome);
+        while results.outcomes.len() > OUTCOMES_PER_CLIENT_MAX
+            && let Some((oldest, _)) = results.outcomes.pop_first()
+        {
+            results.first_unanswered = RequestNumber(oldest.0 + 1);
+        }
     }
 
-    /// Forgets clients that have been silent for long. Counted in commands and measured in log time, so that every
+    /// Forgets clients that have been silent for long. Counted in commands and measured by their stamps, so that every
     /// copy does it at the same entry.
     fn sweep(&mut self) {
         self.applied_since_sweep += 1;
         if self.applied_since_sweep >= COMMANDS_PER_SWEEP {
             self.applied_since_sweep = 0;
             let kept_ms = u64::try_from(RESULTS_KEPT_FOR.as_millis()).expect("minutes");
-            let log_time = self.log_time.0;
-            self.clients.retain(|_, results| results.stamp.0.saturating_add(kept_ms) > log_time);
+            let age_ms = self.age_ms;
+            self.clients.retain(|_, results| results.age_ms + kept_ms > age_ms);
         }
     }
 
@@ -398,18 +425,40 @@ mod tests {
     }
 
     #[test]
-    fn silent_clients_are_forgotten_in_log_time() {
+    fn silent_clients_are_forgotten_after_long() {
         let mut machine = Machine::default();
         machine.run(origin(1, 1), 1, append_to_k("ab"));
-        let kept = RESULTS_KEPT_FOR.as_millis() as u64;
-        for _ in 0..COMMANDS_PER_SWEEP {
-            machine.run(None, kept, Operation::Tick {});
-        }
-        assert_eq!(machine.state.clients.len(), 1);
-        for _ in 0..COMMANDS_PER_SWEEP {
-            machine.run(None, kept + 2, Operation::Tick {});
+        let kept_ms = RESULTS_KEPT_FOR.as_millis() as u64;
+        for step in 1..=kept_ms / STEP_MS_MAX + COMMANDS_PER_SWEEP {
+            machine.run(None, 1 + step * STEP_MS_MAX, Operation::Tick {});
         }
         assert_eq!(machine.state.clients.len(), 0);
+    }
+
+    #[test]
+    fn a_clock_that_jumps_ahead_makes_nobody_forgotten() {
+        let mut machine = Machine::default();
+        let first = machine.run(origin(1, 1), 1, append_to_k("ab"));
+        let jump = 10 * RESULTS_KEPT_FOR.as_millis() as u64;
+        for _ in 0..2 * COMMANDS_PER_SWEEP {
+            machine.run(None, jump, Operation::Tick {});
+        }
+        assert_eq!(machine.run(origin(1, 1), jump, append_to_k("ab")), first, "applied once");
+    }
+
+    #[test]
+    fn a_client_without_answers_is_remembered_within_bounds() {
+        let mut machine = Machine::default();
+        for number in 1..=OUTCOMES_PER_CLIENT_MAX as u64 + 2 {
+            machine.run(origin(number, 1), 1, append_to_k("x"));
+        }
+        assert_eq!(machine.state.clients[&ClientId(5)].outcomes.len(), OUTCOMES_PER_CLIENT_MAX);
+        assert_eq!(
+            machine.run(origin(1, 1), 1, append_to_k("x")),
+            Outcome::Superseded {},
+            "not a second time"
+        );
+        assert_eq!(machine.value("k").unwrap().len(), OUTCOMES_PER_CLIENT_MAX + 2);
     }
 
     #[test]

@@ -111,7 +111,7 @@ impl Sending {
             let (base, state) = (self.base, state.clone());
             env.out.send(to, PeerMessage::SnapshotBegin { partition, epoch, transfer, base, state });
         }
-        if !self.reading && !self.whole && self.next_read < self.taken + SNAPSHOT_WINDOW {
+        if !self.reading && !self.whole && self.next_read < self.taken.saturating_add(SNAPSHOT_WINDOW) {
             self.reading = true;
             env.out.effect(Effect::ReadSnapshot { partition, transfer, index: self.next_read });
         }

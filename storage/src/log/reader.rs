@@ -25,6 +25,11 @@ impl LogReader {
         Self { shared }
     }
 
+    #[cfg(test)]
+    pub(super) fn shared(&self) -> &LogShared {
+        &self.shared
+    }
+
     /// Entries of a partition from `from` on, as many as fit into `max_bytes` of bodies but at
     /// least one if there is one.
     ///

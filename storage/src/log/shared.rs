@@ -35,6 +35,9 @@ pub(crate) struct LogShared {
     pub(crate) appended: AtomicU64,
     /// Rolls and trims so far; a cheap sign that something changed.
     pub(crate) events: AtomicU64,
+    /// One sync at a time: the system tells a failed write back once for each open file, so whoever is told
+    /// closes the log before anybody else may take the silence after it for success.
+    syncing: Mutex<()>,
     /// Why the log is closed, once it is.
     pub(crate) poison: OnceLock<String>,
     /// Called when the spare has been taken, so that the next one is made in the background.
@@ -82,6 +85,7 @@ impl LogShared {
             synced: AtomicU64::new(0),
             appended: AtomicU64::new(0),
             events: AtomicU64::new(0),
+            syncing: Mutex::new(()),
             poison: OnceLock::new(),
             on_roll: OnceLock::new(),
             _lock: lock,
@@ -94,6 +98,18 @@ impl LogShared {
 
     pub(crate) fn write(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes what was written to a segment durable, or closes the log.
+    pub(crate) fn sync_file(&self, segment: &Segment) -> Result<(), Error> {
+        let _one = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.check_poison()?;
+        segment.file.sync().map_err(|source| {
+            // Never told as a full disk: what was appended before may be lost already.
+            let error = Error::Io { action: "sync", file: segment.path.clone(), source };
+            self.poison(&error);
+            error
+        })
     }
 
     pub(crate) fn check_poison(&self) -> Result<(), Error> {
@@ -147,11 +163,7 @@ impl LogShared {
             return Ok(());
         }
         let Some(segment) = self.read().segments.get(&position.segment()).cloned() else { return Ok(()) };
-        segment.file.sync().map_err(|e| {
-            let error = Error::Io { action: "sync", file: segment.path.clone(), source: e };
-            self.poison(&error);
-            error
-        })
+        self.sync_file(&segment)
     }
 
     /// Tells what a tree durably holds, so that the log need not.
@@ -217,5 +229,107 @@ impl LogShared {
         leaving.extend(std::mem::replace(&mut state.segments, kept).into_values());
         state.index.trim_before(keep);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::disk::{Disk, DiskFile, RealDisk};
+    use crate::{LogId, Options, Record, Tag, open_log};
+    use std::io;
+    use std::path::Path;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    /// A system that tells a failed write back once: to the first sync after `fails` is set, which then takes as long
+    /// as the test likes. Later syncs know of nothing.
+    #[derive(Default)]
+    struct ToldOnce {
+        fails: AtomicBool,
+        began: Mutex<Option<Sender<()>>>,
+        ends: Mutex<Option<Receiver<()>>>,
+    }
+
+    struct Told(Arc<ToldOnce>);
+    struct ToldFile(Box<dyn DiskFile>, Arc<ToldOnce>);
+
+    impl Disk for Told {
+        fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+            Ok(Box::new(ToldFile(RealDisk.create(path)?, Arc::clone(&self.0))))
+        }
+
+        fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+            Ok(Box::new(ToldFile(RealDisk.open(path)?, Arc::clone(&self.0))))
+        }
+
+        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+            RealDisk.rename(from, to)
+        }
+
+        fn remove(&self, path: &Path) -> io::Result<()> {
+            RealDisk.remove(path)
+        }
+
+        fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+            RealDisk.sync_dir(dir)
+        }
+
+        fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+            RealDisk.list(dir)
+        }
+    }
+
+    impl DiskFile for ToldFile {
+        fn len(&self) -> io::Result<u64> {
+            self.0.len()
+        }
+
+        fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+            self.0.write_at(bytes, offset)
+        }
+
+        fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+            self.0.read_at(bytes, offset)
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            if !self.1.fails.swap(false, Ordering::AcqRel) {
+                return self.0.sync();
+            }
+            let began = self.1.began.lock().unwrap().take().expect("one sync fails");
+            began.send(()).unwrap();
+            let ends = self.1.ends.lock().unwrap().take().expect("one sync fails");
+            // Without the lock the other sync is through before; with it, it waits for this one.
+            const OTHER_MAY_TAKE: Duration = Duration::from_millis(200);
+            let _other = ends.recv_timeout(OTHER_MAY_TAKE);
+            Err(io::Error::other("told once"))
+        }
+    }
+
+    #[test]
+    fn an_error_told_to_one_sync_is_no_success_for_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let told = Arc::new(ToldOnce::default());
+        let disk = Arc::new(Told(Arc::clone(&told)));
+        let options = Options { disk, background: false, ..Options::default() };
+        let (mut log, reader, _) = open_log(dir.path(), &options).unwrap();
+        let id = LogId { tag: Tag { generation: 0, version: 1 }, seq: 1 };
+        log.append(&[Record::Entry { partition: 0, id, body: "x".into() }]).unwrap();
+        let (began, has_begun) = channel();
+        let (end, ends) = channel();
+        *told.began.lock().unwrap() = Some(began);
+        *told.ends.lock().unwrap() = Some(ends);
+        told.fails.store(true, Ordering::Release);
+        std::thread::scope(|scope| {
+            let shared = reader.shared();
+            let appended = super::Position(shared.appended.load(Ordering::Acquire));
+            let background = scope.spawn(move || shared.sync_up_to(appended));
+            has_begun.recv().unwrap();
+            assert!(log.sync().is_err(), "what the other sync was told of is not on disk");
+            let _gone = end.send(());
+            assert!(background.join().unwrap().is_err());
+        });
     }
 }

@@ -102,12 +102,7 @@ impl LogWriter {
     }
 
     fn sync_segment(&self) -> Result<(), Error> {
-        self.segment.file.sync().map_err(|source| {
-            // Never told as a full disk: what was appended before may be lost already.
-            let error = Error::Io { action: "sync", file: self.segment.path.clone(), source };
-            self.shared.poison(&error);
-            error
-        })
+        self.shared.sync_file(&self.segment)
     }
 
     /// The caller's duties, before a byte is written.
