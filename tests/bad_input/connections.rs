@@ -4,7 +4,7 @@ use std::net::TcpStream;
 use std::process::Command;
 
 use crate::support::wait::SOON;
-use crate::support::{Cluster, Settings, TextClient, http, wait_until};
+use crate::support::{Cluster, Settings, TextClient, db, http, wait_until};
 
 /// Connections that are opened and never used. Each has two ends, and the tests share the machine's limit.
 const SILENT: usize = 3000;
@@ -56,6 +56,26 @@ fn more_connections_than_are_allowed() {
     wait_until("there is room again", SOON, || {
         TextClient::connect(cluster.address(0)).try_ask("PING").is_ok_and(|reply| reply == "+PONG")
     });
+}
+
+#[test]
+fn clients_do_not_keep_servers_from_each_other() {
+    let mut cluster = Settings::default().server_args(&["--max-connections", "10"]).start(3);
+    let silent: Vec<_> = cluster
+        .addresses()
+        .iter()
+        .flat_map(|&address| (0..100).map(move |_| TcpStream::connect(address)))
+        .collect::<Result<_, _>>()
+        .expect("the system takes them");
+    // New links between servers and from the ECS are needed now, and are made.
+    cluster.kill_server(1);
+    cluster.start_server(1);
+    cluster.wait_settled();
+    let all = db::pairs("key/", 100);
+    let db = db::Db::connect(&[cluster.address(1).to_string()]);
+    drop(silent);
+    db.put_many(&all);
+    assert_eq!(db.scan("key/"), all);
 }
 
 #[test]
