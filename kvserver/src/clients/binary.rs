@@ -17,7 +17,8 @@ use super::{Place, Shared};
 use crate::core::{Input, ask_of};
 use crate::driver::{Deliver, Event, Outbox, Replies};
 use crate::limits::{
-    CLIENT_QUEUE_BYTES_MAX, HELLO_FOR, PEER_FRAME_BYTES, PIPELINE_MAX, READ_BYTES, ROOM_LOOK,
+    ASKS_AT_ONCE_MAX, CLIENT_QUEUE_BYTES_MAX, HELLO_FOR, PEER_FRAME_BYTES, PIPELINE_MAX, READ_BYTES,
+    ROOM_LOOK,
 };
 use crate::outlet::Outlet;
 
@@ -158,10 +159,13 @@ async fn clients(stream: TcpStream, input: BytesMut, shared: Shared) -> std::io:
     let stream = Arc::new(stream);
     let outlet = Outlet::open(Arc::clone(&stream));
     let outbox = Arc::new(ClientOutbox { outlet, open: AtomicUsize::new(0), room: Notify::new() });
-    tokio::select! {
+    let ended = tokio::select! {
         error = outbox.outlet.drain(&stream) => Err(error),
         ended = read_requests(&stream, input, &shared, &outbox) => ended,
-    }
+    };
+    // Writes that wait hold the outbox for as long as they wait: the socket must not stay open with it.
+    outbox.outlet.disconnect();
+    ended
 }
 
 async fn read_requests(
@@ -171,15 +175,8 @@ async fn read_requests(
     outbox: &Arc<ClientOutbox>,
 ) -> std::io::Result<()> {
     loop {
-        while outbox.has_room()
-            && let Some(frame) = take_frame(&mut input).map_err(invalid)?
-        {
+        while let Some(frame) = take_frame(&mut input).map_err(invalid)? {
             requests(frame, shared, outbox).await?;
-        }
-        if !outbox.has_room() {
-            // Told when requests are answered; a socket that takes nothing is looked at again after a moment.
-            let _waited = tokio::time::timeout(ROOM_LOOK, outbox.room.notified()).await;
-            continue;
         }
         input.reserve(READ_BYTES);
         stream.readable().await?;
@@ -192,28 +189,34 @@ async fn read_requests(
     }
 }
 
-/// Passes a frame's requests on.
+/// Passes a frame's requests on, some at a time: a frame holds millions of small ones.
 async fn requests(mut frame: Bytes, shared: &Shared, outbox: &Arc<ClientOutbox>) -> std::io::Result<()> {
-    let mut asks = Vec::new();
-    let mut answered = Vec::new();
     while !frame.is_empty() {
-        let ClientMessage { id, request } = ClientMessage::read(&mut frame).map_err(invalid)?;
-        match request {
-            Request::View {} => answered.push((id, view_reply(shared))),
-            Request::Status {} => {
-                let json = shared.status().await.ok_or(std::io::ErrorKind::BrokenPipe)?;
-                answered.push((id, Reply::Status { json: json.into() }));
-            }
-            request => asks.extend(ask_of(request).map(|ask| (id, ask))),
+        while !outbox.has_room() {
+            // Told when requests are answered; a socket that takes nothing is looked at again after a moment.
+            let _waited = tokio::time::timeout(ROOM_LOOK, outbox.room.notified()).await;
         }
-    }
-    outbox.open.fetch_add(asks.len() + answered.len(), Ordering::AcqRel);
-    if !answered.is_empty() {
-        outbox.deliver(answered);
-    }
-    if !asks.is_empty() {
-        let outbox: Outbox = Arc::clone(outbox) as Outbox;
-        let _gone = shared.events.send(Event::Asks(outbox, asks));
+        let mut asks = Vec::new();
+        let mut answered = Vec::new();
+        while !frame.is_empty() && asks.len() + answered.len() < ASKS_AT_ONCE_MAX {
+            let ClientMessage { id, request } = ClientMessage::read(&mut frame).map_err(invalid)?;
+            match request {
+                Request::View {} => answered.push((id, view_reply(shared))),
+                Request::Status {} => {
+                    let json = shared.status().await.ok_or(std::io::ErrorKind::BrokenPipe)?;
+                    answered.push((id, Reply::Status { json: json.into() }));
+                }
+                request => asks.extend(ask_of(request).map(|ask| (id, ask))),
+            }
+        }
+        outbox.open.fetch_add(asks.len() + answered.len(), Ordering::AcqRel);
+        if !answered.is_empty() {
+            outbox.deliver(answered);
+        }
+        if !asks.is_empty() {
+            let outbox: Outbox = Arc::clone(outbox) as Outbox;
+            let _gone = shared.events.send(Event::Asks(outbox, asks));
+        }
     }
     Ok(())
 }
