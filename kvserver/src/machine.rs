@@ -263,9 +263,9 @@ impl Machine {
         Ok(())
     }
 
-    /// Keys (approximate) and bytes on disk over all partitions.
+    /// Keys (approximate) and bytes on disk over all partitions, the commit log included.
     pub(crate) fn totals(&self) -> (u64, u64) {
-        self.states.keys().fold((0, 0), |(keys, bytes), partition| {
+        self.states.keys().fold((0, self.reader.live_bytes()), |(keys, bytes), partition| {
             let statistics = self.trees.statistics(partition.0);
             (keys + statistics.keys, bytes + statistics.bytes)
         })
