@@ -336,10 +336,15 @@ impl Node {
         if self.env.view.assignment(partition).is_some_and(|a| self.env.is_me(a.coordinator)) {
             return copy.on_ask(&mut self.env, Stray { to, ask, since: now, maybe_done: false });
         }
-        if let Ask::Read(query) = &ask
-            && copy.on_replica_read(&mut self.env, to, query, now)
-        {
-            return;
+        if let Ask::Read(query) = &ask {
+            if copy.on_replica_read(&mut self.env, to, query, now) {
+                return;
+            }
+            let me = self.env.me.server;
+            if self.env.view.assignment(partition).is_some_and(|a| a.in_sync_member(me).is_some()) {
+                // It has a copy, as the view tells everybody, but is not in step in this epoch yet.
+                return self.env.strays.push(Stray { to, ask, since: now, maybe_done: false });
+            }
         }
         let view = self.env.view.number;
         self.env.reply(to, Reply::Moved { view });
