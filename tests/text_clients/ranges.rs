@@ -8,7 +8,7 @@ use crate::support::wait::SOON;
 use crate::support::{Cluster, TextClient, db, wait_until};
 
 /// Keys that are put and read.
-const KEYS: usize = 300;
+const KEYS: usize = 150;
 
 /// The ranges follow each other and close to a circle; each position is in exactly one.
 fn assert_covers_once(ranges: &[Range]) {
