@@ -23,7 +23,7 @@ pub(crate) struct EcsHost {
     ticks: u64,
     clock_offset: Micros,
     /// Share of syncs that are slow.
-    slow: f64,
+    pub(crate) slow: f64,
 }
 
 impl EcsHost {

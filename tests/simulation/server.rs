@@ -34,7 +34,7 @@ pub(crate) struct Server {
     clock_drift: i64,
     wall_offset_ms: u64,
     /// Share of syncs and of the store's works that are slow.
-    slow: f64,
+    pub(crate) slow: f64,
     trims: bool,
     /// Counts starts and stops: events of a former process are dropped.
     pub(crate) life: u64,

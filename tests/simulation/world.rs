@@ -339,8 +339,10 @@ impl World {
         if self.ecs.core.is_none() {
             self.ecs.start(&mut self.line, &mut self.truth);
         }
+        self.ecs.slow = 0.0;
         for index in 0..self.servers.len() {
             let server = &mut self.servers[index];
+            server.slow = 0.0;
             if server.paused {
                 server.resume(&mut self.line);
             }
