@@ -5,128 +5,31 @@
 //! What it lacks on purpose: it never shrinks the in-sync set by itself, never counts fewer acknowledgements
 //! because time has passed, and never answers a write as failed once it is in the log.
 
+mod becoming;
+mod joining;
+mod members;
+mod reads;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use common::codec::Wire;
-use common::ids::{Epoch, Incarnation, LogId, PartitionId, Seq, ServerId};
+use common::ids::{Epoch, LogId, PartitionId, Seq, ServerId};
 use common::limits::CLIENT_RETRY_FOR;
-use common::messages::{Entry, PeerMessage, Reply, Run, Sender, ServerReport};
-use common::operation::{Command, Found, Operation};
+use common::messages::{Entry, Reply, ServerReport};
+use common::operation::Command;
 use common::time::Time;
 use common::view::{Assignment, Member};
 
+pub(crate) use members::{Progress, Stage};
+pub(crate) use reads::{expired, reply_of};
+
+use joining::Extra;
+
 use super::copy::{PartitionCopy, Pending, Role};
-use super::env::{After, Env, PendingRead, ReplyTo, Stray};
-use super::io::{Answer, Ask, Effect, Query, ReadId, Reader};
-use super::limits::{
-    APPEND_BYTES_MAX, COMMIT_NOTICE, JOIN_LAG_MAX, JOINER_PATIENCE, PARKED_MAX, PENDING_MAX, REPORT_AGAIN,
-    RESEND, RESEND_MAX, STREAM_WINDOW_BYTES,
-};
+use super::env::{Env, PendingRead, ReplyTo, Stray};
+use super::io::{Ask, ReadId};
+use super::limits::{COMMIT_NOTICE, JOINER_PATIENCE, PARKED_MAX, PENDING_MAX, REPORT_AGAIN, RESEND_MAX};
 use super::mutation::Mutation;
-use super::transfer::Sending;
-
-/// Where a member stands.
-#[derive(Debug)]
-pub(crate) enum Stage {
-    /// It is asked what its log holds.
-    Probe {
-        /// When it was last asked.
-        asked: Option<Time>,
-    },
-    /// Entries are sent to it.
-    Stream {
-        /// The common point of both logs when it was probed.
-        common: LogId,
-        /// The next entry to send.
-        next: Seq,
-        /// By append in flight: last entry and bytes.
-        in_flight: VecDeque<(Seq, usize)>,
-        /// Entries for it are being read back.
-        reading: bool,
-        /// The commit that it was last told.
-        told: Seq,
-        /// It has acknowledged nothing since it was probed: an acknowledgement is asked for, even of nothing new.
-        fresh: bool,
-    },
-    /// It gets a copy of the state.
-    Snapshot(Box<Sending>),
-}
-
-/// What the coordinator knows of one member.
-#[derive(Debug)]
-pub(crate) struct Progress {
-    pub(crate) member: Member,
-    /// Its process; acknowledgements of an older one do not count.
-    pub(crate) incarnation: Incarnation,
-    pub(crate) stage: Stage,
-    /// Acknowledged in this epoch; `None`: not in step yet.
-    pub(crate) acked: Option<Seq>,
-    /// It holds no read lease of its own giving.
-    pub(crate) clean: bool,
-    /// When it last moved on, and the present time-out.
-    pub(crate) moved: Time,
-    pub(crate) patience: std::time::Duration,
-    /// Since when something is awaited of it; for reports of silence.
-    awaited: Option<Time>,
-}
-
-impl Progress {
-    fn new(member: Member, now: Time) -> Self {
-        Self {
-            member,
-            incarnation: Incarnation::default(),
-            stage: Stage::Probe { asked: None },
-            acked: None,
-            clean: false,
-            moved: now,
-            patience: RESEND,
-            awaited: None,
-        }
-    }
-
-    pub(crate) fn on_moved(&mut self, now: Time) {
-        self.moved = now;
-        self.patience = RESEND;
-        self.awaited = None;
-    }
-
-    /// Begins anew with what was acknowledged (or with the question what there is).
-    pub(crate) fn rewind(&mut self, now: Time) {
-        self.moved = now;
-        match &mut self.stage {
-            Stage::Probe { asked } => *asked = None,
-            Stage::Stream { common, next, in_flight, told, .. } => {
-                *next = self.acked.unwrap_or(common.seq).max(common.seq).next();
-                in_flight.clear();
-                *told = Seq::default();
-            }
-            Stage::Snapshot(sending) => sending.rewind(),
-        }
-    }
-
-    fn has_open_picture(&self) -> bool {
-        matches!(&self.stage, Stage::Snapshot(sending) if sending.is_open())
-    }
-
-    /// Something was sent that is not answered.
-    fn waits(&self, last: Seq) -> bool {
-        match &self.stage {
-            Stage::Stream { fresh, .. } => *fresh || self.acked.is_none_or(|acked| acked < last),
-            Stage::Probe { .. } | Stage::Snapshot(_) => true,
-        }
-    }
-}
-
-/// The one joining member that counts before the ECS has answered.
-#[derive(Debug)]
-struct Extra {
-    member: Member,
-    incarnation: Incarnation,
-    /// The note of the proposal is on disk.
-    noted: bool,
-    proposed: Option<Time>,
-    since: Time,
-}
 
 /// See the module's text.
 #[derive(Debug)]
@@ -147,42 +50,6 @@ pub(crate) struct Coordinator {
 }
 
 impl Coordinator {
-    pub(crate) fn new(
-        env: &mut Env,
-        partition: PartitionId,
-        assignment: &Assignment,
-        former: Option<Self>,
-        last: Seq,
-    ) -> Self {
-        let mut coordinator = Self {
-            active: env.mutated(Mutation::ServesBeforeSync),
-            ping_floor: env.leases.next_ping(),
-            adopted_last: last,
-            in_sync: assignment.replicas().map(|member| member.server).collect(),
-            peers: BTreeMap::new(),
-            extra: None,
-            reads: VecDeque::new(),
-            noticed: env.now.time,
-        };
-        coordinator.relist(env, partition, assignment);
-        if let Some(former) = former {
-            // A copy under way goes on: what it holds is committed, so it serves every later epoch.
-            for (server, old) in former.peers {
-                let Stage::Snapshot(sending) = old.stage else { continue };
-                match coordinator.peers.get_mut(&server) {
-                    Some(peer) if peer.member == old.member => {
-                        peer.incarnation = old.incarnation;
-                        peer.stage = Stage::Snapshot(sending);
-                        peer.rewind(env.now.time);
-                    }
-                    _ => sending.close(env, partition),
-                }
-            }
-            coordinator.reads = former.reads;
-        }
-        coordinator
-    }
-
     /// The members as the view lists them; joining ones come and go without a new epoch.
     pub(crate) fn relist(&mut self, env: &mut Env, partition: PartitionId, assignment: &Assignment) {
         let listed: Vec<Member> = assignment.replicas().chain(assignment.joining.iter().copied()).collect();
@@ -341,197 +208,6 @@ impl PartitionCopy {
         self.pending.push_back(Pending { seq: id.seq, to, since });
     }
 
-    /// L2: reads the applied state if leases allow it; the clock is looked at again afterwards. What was committed when
-    /// the read came must be applied: replicas that were told the commit may have shown it to somebody already.
-    pub(crate) fn start_read(&mut self, env: &mut Env, id: ReadId) {
-        let (epoch, applied) = (self.epoch, self.applied);
-        let is_behind = env.reads.get(&id).is_some_and(|read| applied < read.commit);
-        let Some(coordinator) = self.coordinator() else { return self.stray_read(env, id) };
-        if coordinator.may_read(env, epoch, applied) && !is_behind {
-            if let Some(read) = env.reads.get_mut(&id) {
-                read.epoch = epoch;
-            }
-            env.issue_read(id);
-        } else {
-            coordinator.reads.push_back(id);
-        }
-    }
-
-    fn stray_read(&mut self, env: &mut Env, id: ReadId) {
-        let Some(read) = env.reads.remove(&id) else { return };
-        let stray = Stray { to: read.to, ask: Ask::Read(read.query), since: read.since, maybe_done: false };
-        env.strays.push(stray);
-    }
-
-    /// The state was read: answer if it was ours to read all the while.
-    pub(crate) fn on_answered(&mut self, env: &mut Env, id: ReadId, answer: Answer) {
-        let Some(read) = env.reads.get(&id) else { return };
-        let (to, epoch, commit) = (read.to, read.epoch, read.commit);
-        let (mine, applied) = (self.epoch, self.applied);
-        env.touched.insert(self.id);
-        let unchecked = env.mutated(Mutation::LeaseNotRechecked);
-        let Some(coordinator) = self.coordinator() else { return self.stray_read(env, id) };
-        if !unchecked && (epoch != mine || !coordinator.may_read(env, mine, applied)) {
-            if matches!(answer, Answer::Nothing) {
-                // The replica asks again.
-                env.reads.remove(&id);
-            } else {
-                coordinator.reads.push_back(id);
-            }
-            return;
-        }
-        if let (Answer::Nothing, ReplyTo::Peer { server, n }) = (&answer, to) {
-            env.reads.remove(&id);
-            let (partition, epoch) = (self.id, mine);
-            return env.out.send(server, PeerMessage::ReadIndexReply { partition, epoch, n, commit });
-        }
-        if expired(env, &answer) {
-            return self.tick_log_time(env, id);
-        }
-        env.reads.remove(&id);
-        env.reply(to, reply_of(answer));
-    }
-
-    /// A value has expired by this clock: log time is moved on at every copy before anyone is told.
-    fn tick_log_time(&mut self, env: &mut Env, id: ReadId) {
-        let ask = Ask::Write { origin: None, age_ms: 0, operation: Operation::Tick {} };
-        let now = env.now.time;
-        self.order(env, ReplyTo::Read(id), ask, now);
-    }
-
-    /// A replica asks up to where it must have applied.
-    pub(crate) fn on_read_index(&mut self, env: &mut Env, from: ServerId, n: u64) {
-        let (epoch, applied) = (self.epoch, self.applied);
-        let (partition, commit, since) = (self.id, self.commit, env.now.time);
-        let Some(coordinator) = self.coordinator() else { return };
-        if !coordinator.may_read(env, epoch, applied) {
-            return;
-        }
-        let to = ReplyTo::Peer { server: from, n };
-        let read = PendingRead { to, partition, query: Query::Nothing, since, indexed: false, epoch, commit };
-        let id = env.note_read(read);
-        env.issue_read(id);
-    }
-
-    /// P2: a member has told what its log holds.
-    pub(crate) fn on_sync_reply(
-        &mut self,
-        env: &mut Env,
-        from: Sender,
-        base: LogId,
-        last: LogId,
-        runs: &[Run],
-    ) {
-        let common = self.log.common_point(base, last, runs);
-        let own_base = self.log.base().seq;
-        let now = env.now.time;
-        let Some(peer) = self.coordinator().and_then(|c| c.peers.get_mut(&from.server)) else { return };
-        // A member that is not in step may tell it again: its log was not what it had told.
-        let asked = match peer.stage {
-            Stage::Probe { .. } => true,
-            Stage::Stream { .. } => peer.acked.is_none(),
-            Stage::Snapshot(_) => false,
-        };
-        if peer.member.store != from.store || !asked {
-            return;
-        }
-        peer.incarnation = from.incarnation;
-        peer.on_moved(now);
-        peer.stage = match common {
-            Some(common) if common.seq >= own_base => Stage::Stream {
-                common,
-                next: common.seq.next(),
-                in_flight: VecDeque::new(),
-                reading: false,
-                told: Seq::default(),
-                fresh: true,
-            },
-            _ => Stage::Snapshot(Box::new(Sending::new())),
-        };
-        env.touched.insert(self.id);
-    }
-
-    /// A member has the log on disk up to `seq`.
-    pub(crate) fn on_ack(&mut self, env: &mut Env, from: Sender, seq: Seq, clean: bool) {
-        let (last, now) = (self.log.last(), env.now.time);
-        let Some(peer) = self.coordinator().and_then(|c| c.peers.get_mut(&from.server)) else { return };
-        if peer.member.store != from.store || peer.incarnation != from.incarnation || seq > last {
-            return;
-        }
-        let Stage::Stream { next, in_flight, fresh, .. } = &mut peer.stage else { return };
-        *fresh = false;
-        while in_flight.front().is_some_and(|(sent, _)| *sent <= seq) {
-            in_flight.pop_front();
-        }
-        *next = (*next).max(seq.next());
-        if peer.acked.is_none_or(|acked| acked < seq) {
-            peer.acked = Some(seq);
-            peer.on_moved(now);
-        }
-        peer.clean |= clean;
-        env.touched.insert(self.id);
-    }
-
-    /// A member misses something before the last append.
-    pub(crate) fn on_gap(&mut self, env: &mut Env, from: Sender, last: Seq) {
-        let now = env.now.time;
-        let Some(peer) = self.coordinator().and_then(|c| c.peers.get_mut(&from.server)) else { return };
-        let behind = peer.acked.is_none_or(|acked| acked <= last);
-        if peer.incarnation == from.incarnation && behind && now.since(peer.moved) > RESEND / 10 {
-            peer.rewind(now);
-            env.touched.insert(self.id);
-        }
-    }
-
-    /// The link to a member is new, or it is a new process: what was sent may be lost, and what an older process
-    /// acknowledged does not count (S2).
-    pub(crate) fn on_peer_linked(&mut self, env: &mut Env, server: ServerId, restarted: bool) {
-        let (id, now) = (self.id, env.now.time);
-        let Some(peer) = self.coordinator().and_then(|c| c.peers.get_mut(&server)) else { return };
-        if restarted {
-            if let Stage::Snapshot(sending) = &peer.stage {
-                sending.close(env, id);
-            }
-            *peer = Progress { awaited: peer.awaited, ..Progress::new(peer.member, now) };
-        } else {
-            peer.rewind(now);
-        }
-        env.touched.insert(self.id);
-    }
-
-    /// Entries for a member were read back from the commit log.
-    pub(crate) fn on_read_for_member(
-        &mut self,
-        env: &mut Env,
-        server: ServerId,
-        entries: Option<Vec<Entry>>,
-    ) {
-        let (id, epoch, commit, now) = (self.id, self.epoch, self.commit, env.now.time);
-        let log = &self.log;
-        let Role::Coordinator(coordinator) = &mut self.role else { return };
-        let Some(peer) = coordinator.peers.get_mut(&server) else { return };
-        let Stage::Stream { next, in_flight, reading, told, fresh, .. } = &mut peer.stage else { return };
-        if !std::mem::take(reading) {
-            return;
-        }
-        env.touched.insert(id);
-        let Some(mut entries) = entries else {
-            // Trimmed meanwhile: what the member lacks is only in the state.
-            peer.stage = Stage::Probe { asked: None };
-            peer.moved = now;
-            return;
-        };
-        // Entries that were cut and written again since are not what the log says now.
-        entries.retain(|entry| log.contains(entry.id));
-        if entries.first().is_none_or(|entry| entry.id.seq != *next) {
-            return;
-        }
-        let Some(prev) = log.id_at(Seq(next.0 - 1)) else { return };
-        let sync = peer.acked.is_none() || *fresh;
-        send_append(env, server, id, epoch, sync, prev, commit, entries, next, in_flight);
-        *told = commit;
-    }
-
     /// What the batch made possible.
     pub(crate) fn settle_coordinator(&mut self, env: &mut Env) {
         self.try_activate(env);
@@ -545,30 +221,6 @@ impl PartitionCopy {
         self.advance_commit(env);
         self.consider_joiners(env);
         self.retry_reads(env);
-    }
-
-    /// P3: active only when all in-sync members have the whole log as it was, and promises to former coordinators
-    /// have run out (or those have acknowledged this epoch).
-    fn try_activate(&mut self, env: &mut Env) {
-        let (durable, now) = (self.log.durable(), env.now.time);
-        self.promises.retain(|_, until| *until > now);
-        let promises = &self.promises;
-        let Role::Coordinator(coordinator) = &mut self.role else { return };
-        if coordinator.active || durable < coordinator.adopted_last {
-            return;
-        }
-        let synced = |server: &ServerId| {
-            let peer = coordinator.peers.get(server);
-            peer.and_then(|peer| peer.acked).is_some_and(|acked| acked >= coordinator.adopted_last)
-        };
-        if !coordinator.in_sync.iter().all(synced) {
-            return;
-        }
-        let released = |server: &ServerId| coordinator.peers.get(server).is_some_and(|peer| peer.clean);
-        let free = promises.keys().all(released) && now >= env.bound_by_past;
-        if free || env.mutated(Mutation::PromiseNotAwaited) {
-            coordinator.active = true;
-        }
     }
 
     /// W1: committed is what all that count have on disk.
@@ -592,142 +244,6 @@ impl PartitionCopy {
         }
         let commit = acks.into_iter().min().unwrap_or(own).min(own);
         self.commit = self.commit.max(commit);
-    }
-
-    /// Sends what members lack. With `notice` also the commit alone, to those that were told an older one.
-    fn stream(&mut self, env: &mut Env, notice: bool) {
-        let (id, epoch, commit, now) = (self.id, self.epoch, self.commit, env.now.time);
-        let reaching = self.reaching();
-        let log = &self.log;
-        let Role::Coordinator(coordinator) = &mut self.role else { return };
-        // One picture at a time for each partition: they share the pin of its log.
-        let mut may_open = !coordinator.peers.values().any(Progress::has_open_picture);
-        for (&server, peer) in &mut coordinator.peers {
-            match &mut peer.stage {
-                Stage::Probe { asked } if asked.is_none() => {
-                    *asked = Some(now);
-                    env.out.send(server, PeerMessage::SyncRequest { partition: id, epoch });
-                }
-                Stage::Probe { .. } => {}
-                Stage::Snapshot(sending) => {
-                    let base = log.id_at(reaching).filter(|_| may_open);
-                    sending.advance(env, server, id, epoch, base);
-                    may_open &= !sending.is_open();
-                }
-                Stage::Stream { next, in_flight, reading, told, fresh, .. } => {
-                    let sync = peer.acked.is_none() || *fresh;
-                    let (was_idle, mut is_trimmed) = (in_flight.is_empty(), false);
-                    loop {
-                        let window: usize = in_flight.iter().map(|(_, bytes)| *bytes).sum();
-                        // The first append of an epoch travels alone: only it may shorten the member's log.
-                        if *reading || window >= STREAM_WINDOW_BYTES || (sync && !in_flight.is_empty()) {
-                            break;
-                        }
-                        let Some(prev) = log.id_at(Seq(next.0 - 1)) else {
-                            is_trimmed = true;
-                            break;
-                        };
-                        if *next > log.last() {
-                            if sync || (notice && *told < commit) {
-                                let entries = Vec::new();
-                                send_append(
-                                    env, server, id, epoch, sync, prev, commit, entries, next, in_flight,
-                                );
-                                *told = commit;
-                            }
-                            break;
-                        }
-                        if let Some(entries) = log.in_memory(*next, APPEND_BYTES_MAX) {
-                            send_append(env, server, id, epoch, sync, prev, commit, entries, next, in_flight);
-                            *told = commit;
-                        } else {
-                            *reading = true;
-                            env.out.effect(Effect::ReadLog {
-                                partition: id,
-                                reader: Reader::Member(server),
-                                from: *next,
-                                bytes_max: APPEND_BYTES_MAX,
-                            });
-                        }
-                    }
-                    if was_idle && !in_flight.is_empty() {
-                        // Nothing was awaited before: its time to answer begins now.
-                        peer.moved = now;
-                    }
-                    if is_trimmed {
-                        // While it did not answer, the log was trimmed beyond what it has.
-                        peer.stage = Stage::Probe { asked: None };
-                        peer.moved = now;
-                    }
-                }
-            }
-        }
-    }
-
-    /// J2: a joining member that has almost caught up counts from now on, and is proposed when it has all that is
-    /// committed. One at a time: writes wait for it.
-    fn consider_joiners(&mut self, env: &mut Env) {
-        let (id, epoch, commit, last, now) =
-            (self.id, self.epoch, self.commit, self.log.last(), env.now.time);
-        let early = env.mutated(Mutation::ProposedBeforeCaughtUp);
-        let Role::Coordinator(coordinator) = &mut self.role else { return };
-        if !coordinator.active {
-            return;
-        }
-        if coordinator.extra.is_none() {
-            let in_sync = &coordinator.in_sync;
-            let near = |acked: Seq| last.0 - acked.0 <= JOIN_LAG_MAX;
-            let joiner = coordinator.peers.iter().find(|(server, peer)| {
-                !in_sync.contains(server)
-                    && (peer.acked.is_some_and(near) || (early && peer.incarnation.0 > 0))
-            });
-            let Some((_, peer)) = joiner else { return };
-            let (member, incarnation) = (peer.member, peer.incarnation);
-            coordinator.extra = Some(Extra { member, incarnation, noted: false, proposed: None, since: now });
-            self.mark.proposed_in = epoch;
-            self.mark.proposed = vec![member];
-            self.persist_mark(env);
-            env.out.after(After::Proposed { partition: id, epoch, member });
-            return;
-        }
-        let peers = &coordinator.peers;
-        let Some(extra) = &mut coordinator.extra else { return };
-        let peer = peers.get(&extra.member.server);
-        let caught_up = peer.is_some_and(|peer| peer.acked.is_some_and(|acked| acked >= commit));
-        if let Some(peer) = peer.filter(|_| caught_up) {
-            // After a restart the joiner's acknowledgements were counted anew: they are those of its new process.
-            extra.incarnation = peer.incarnation;
-        }
-        let again = extra.proposed.is_none_or(|at| now.since(at) >= REPORT_AGAIN);
-        if extra.noted && again && (caught_up || early) {
-            extra.proposed = Some(now);
-            let (member, incarnation) = (extra.member, extra.incarnation);
-            env.out.report(ServerReport::Propose { partition: id, epoch, member, incarnation });
-        }
-    }
-
-    /// The note of a proposal is on disk.
-    pub(crate) fn on_proposal_noted(&mut self, env: &mut Env, epoch: Epoch, member: Member) {
-        if epoch != self.epoch {
-            return;
-        }
-        let Some(coordinator) = self.coordinator() else { return };
-        if let Some(extra) = coordinator.extra.as_mut().filter(|extra| extra.member == member) {
-            extra.noted = true;
-        }
-        env.touched.insert(self.id);
-    }
-
-    /// Reads that waited for leases.
-    fn retry_reads(&mut self, env: &mut Env) {
-        let (epoch, applied) = (self.epoch, self.applied);
-        let Some(coordinator) = self.coordinator() else { return };
-        if coordinator.reads.is_empty() || !coordinator.may_read(env, epoch, applied) {
-            return;
-        }
-        for id in coordinator.take_reads() {
-            self.start_read(env, id);
-        }
     }
 
     /// Sends again what was not answered, reports who is silent, gives up reads that waited too long.
@@ -791,47 +307,5 @@ impl PartitionCopy {
                 env.reply(read.to, Reply::Busy { reason });
             }
         }
-    }
-}
-
-/// One append, and the note that it is under way.
-#[expect(clippy::too_many_arguments, reason = "the fields of one message and of its sender's bookkeeping")]
-fn send_append(
-    env: &mut Env,
-    to: ServerId,
-    partition: PartitionId,
-    epoch: Epoch,
-    sync: bool,
-    prev: LogId,
-    commit: Seq,
-    entries: Vec<Entry>,
-    next: &mut Seq,
-    in_flight: &mut VecDeque<(Seq, usize)>,
-) {
-    let bytes: usize = entries.iter().map(|entry| entry.body.len() + 1).sum();
-    let last = entries.last().map_or(prev.seq, |entry| entry.id.seq);
-    if sync || bytes > 0 {
-        in_flight.push_back((last, bytes));
-    }
-    *next = last.next();
-    env.out.send(to, PeerMessage::Append { partition, epoch, sync, prev, commit, entries });
-}
-
-/// Whether something that was read has expired by this server's clock, though not yet in log time.
-pub(crate) fn expired(env: &Env, answer: &Answer) -> bool {
-    let gone = |found: &Found| found.expires.is_some_and(|expires| expires <= env.now.wall);
-    match answer {
-        Answer::Value(found) => found.as_ref().is_some_and(gone),
-        Answer::Page { pairs, .. } => pairs.iter().any(|pair| gone(&pair.found)),
-        Answer::Nothing => false,
-    }
-}
-
-/// The reply to a client.
-pub(crate) fn reply_of(answer: Answer) -> Reply {
-    match answer {
-        Answer::Value(found) => Reply::Value { found },
-        Answer::Page { pairs, more } => Reply::Page { pairs, more },
-        Answer::Nothing => Reply::Value { found: None },
     }
 }

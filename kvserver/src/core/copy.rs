@@ -3,80 +3,28 @@
 //! `applied <= min(commit, durable)`: only what every in-sync copy has, and what is on this disk, reaches the
 //! records. So cutting a log never undoes anything applied; where it would, the process stops.
 
+mod apply;
+mod mark;
+
 use std::collections::{BTreeMap, VecDeque};
 
-use bytes::Bytes;
 use common::codec::Wire;
 use common::ids::{Epoch, LogId, PartitionId, Seq, ServerId};
 use common::messages::{Entry, PeerMessage, Reply, Run};
-use common::operation::{Command, Outcome};
+use common::operation::Command;
 use common::status::{CopyStatus, Role as RoleName};
 use common::time::Time;
-use common::view::{Assignment, Member};
-use common::wire_struct;
+use common::view::Assignment;
+
+pub use mark::Mark;
 
 use super::coordinator::Coordinator;
 use super::env::{After, Env, ReplyTo, Stray};
-use super::io::{Ask, Effect, LogRecord, ReadId, Reader};
-use super::limits::{APPEND_BYTES_MAX, TAIL_BYTES_MAX, UNLISTED_KEPT};
+use super::io::{Ask, Effect, LogRecord, ReadId};
+use super::limits::{TAIL_BYTES_MAX, UNLISTED_KEPT};
 use super::log::Log;
 use super::member::Replica;
 use super::mutation::Mutation;
-
-/// What a copy keeps durably besides its log: in which epoch the log was last brought in step with its
-/// coordinator, and whom this server, as the coordinator of an epoch, has proposed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Mark {
-    /// The epoch of the last sync; later appends of it never shorten the log.
-    pub synced: Epoch,
-    /// The epoch of `proposed`.
-    pub proposed_in: Epoch,
-    /// Members that were proposed in it.
-    pub proposed: Vec<Member>,
-}
-
-/// A member as it is stored in a mark.
-#[derive(Clone, Copy)]
-struct StoredMember(Member);
-
-impl Wire for StoredMember {
-    fn write(&self, out: &mut Vec<u8>) {
-        self.0.server.write(out);
-        self.0.store.write(out);
-    }
-
-    fn read(input: &mut Bytes) -> Result<Self, common::codec::Malformed> {
-        Ok(Self(Member { server: Wire::read(input)?, store: Wire::read(input)? }))
-    }
-}
-
-struct StoredMark {
-    synced: Epoch,
-    proposed_in: Epoch,
-    proposed: Vec<StoredMember>,
-}
-wire_struct!(StoredMark { synced, proposed_in, proposed });
-
-impl Mark {
-    /// The bytes that the commit log keeps.
-    #[must_use]
-    pub fn encode(&self) -> Bytes {
-        let proposed = self.proposed.iter().copied().map(StoredMember).collect();
-        StoredMark { synced: self.synced, proposed_in: self.proposed_in, proposed }.to_wire()
-    }
-
-    /// Reads what `encode` makes; no bytes are the mark of a new copy.
-    ///
-    /// # Errors
-    /// When the bytes are something else.
-    pub fn decode(bytes: Bytes) -> Result<Self, common::codec::Malformed> {
-        if bytes.is_empty() {
-            return Ok(Self::default());
-        }
-        let StoredMark { synced, proposed_in, proposed } = StoredMark::from_wire(bytes)?;
-        Ok(Self { synced, proposed_in, proposed: proposed.into_iter().map(|member| member.0).collect() })
-    }
-}
 
 /// A copy as it was found on disk.
 #[derive(Clone, Debug, Default)]
@@ -330,105 +278,6 @@ impl PartitionCopy {
             _ => self.reaching().next(),
         };
         self.log.evict(needed, self.reaching(), TAIL_BYTES_MAX);
-    }
-
-    /// Hands the next committed entries to the state machine.
-    fn advance_apply(&mut self, env: &mut Env) {
-        let target = self.commit.min(self.log.durable());
-        let held = self.dropping || self.installing;
-        if self.applying > 0 || self.reading_back || self.applied >= target || held {
-            return;
-        }
-        let from = self.applied.next();
-        match self.log.in_memory(from, APPEND_BYTES_MAX) {
-            Some(entries) => self.apply(env, entries),
-            None => {
-                self.reading_back = true;
-                let (partition, reader) = (self.id, Reader::Apply);
-                let bytes_max = APPEND_BYTES_MAX;
-                env.out.effect(Effect::ReadLog { partition, reader, from, bytes_max });
-            }
-        }
-    }
-
-    fn apply(&mut self, env: &mut Env, mut entries: Vec<Entry>) {
-        let target = self.commit.min(self.log.durable());
-        let count = target.0.saturating_sub(self.applied.0);
-        entries.truncate(usize::try_from(count).unwrap_or(usize::MAX));
-        if entries.is_empty() {
-            return;
-        }
-        assert_eq!(entries[0].id.seq, self.applied.next(), "entries are applied in order");
-        self.applying = entries.len();
-        env.out.effect(Effect::Apply { partition: self.id, entries });
-    }
-
-    /// Entries for the state machine were read back.
-    pub(crate) fn on_read_back(&mut self, env: &mut Env, entries: Option<Vec<Entry>>) {
-        if !std::mem::take(&mut self.reading_back) {
-            return;
-        }
-        match entries {
-            Some(mut entries) => {
-                // Entries that were cut since they were read are not what the log says now, and after a snapshot the
-                // first one is not the next.
-                let cut = entries.iter().position(|entry| !self.log.contains(entry.id));
-                entries.truncate(cut.unwrap_or(entries.len()));
-                if entries.first().is_some_and(|entry| entry.id.seq == self.applied.next()) {
-                    self.apply(env, entries);
-                }
-            }
-            None if self.log.base().seq > self.applied => env.fatal(format!(
-                "partition {}: the commit log begins after entry {}, the records end at {}",
-                self.id,
-                self.log.base().seq,
-                self.applied
-            )),
-            None => {}
-        }
-    }
-
-    /// Entries were applied: answer who asked for them.
-    pub(crate) fn on_applied(&mut self, env: &mut Env, outcomes: Vec<Outcome>) {
-        if self.applying_in_vain > 0 {
-            // A copy of the state has taken the place of what these entries were applied to.
-            self.applying_in_vain -= 1;
-            return;
-        }
-        assert_eq!(outcomes.len(), self.applying, "an outcome for each entry");
-        let mut ticked = Vec::new();
-        for (index, outcome) in outcomes.into_iter().enumerate() {
-            let seq = Seq(self.applied.0 + 1 + index as u64);
-            if self.pending.front().is_some_and(|pending| pending.seq == seq) {
-                let pending = self.pending.pop_front().expect("there is one");
-                match pending.to {
-                    ReplyTo::Read(id) => ticked.push(id),
-                    to => env.reply(to, Reply::Outcome { outcome }),
-                }
-            }
-        }
-        self.applied = self.reaching();
-        self.applying = 0;
-        for id in ticked {
-            self.start_read(env, id);
-        }
-        if let Role::Replica(replica) = &mut self.role {
-            replica.on_applied(env, self.applied);
-        }
-    }
-
-    /// A staged copy has taken the place of log and records.
-    pub(crate) fn replace(&mut self, base: LogId) {
-        self.log.install(base);
-        self.commit = self.commit.max(base.seq);
-        self.applied = base.seq;
-        self.applying_in_vain += usize::from(std::mem::take(&mut self.applying) > 0);
-        self.reading_back = false;
-    }
-
-    /// The commit log no longer has entries up to `seq`.
-    pub(crate) fn on_trimmed(&mut self, seq: Seq) {
-        self.log.on_trimmed(seq.min(self.applied));
     }
 
     /// Whether time alone may bring something to do.

@@ -1,0 +1,112 @@
+//! From the log to the records: committed entries go to the state machine in order, and their outcomes to whoever
+//! asked for them.
+
+use common::ids::{LogId, Seq};
+use common::messages::{Entry, Reply};
+use common::operation::Outcome;
+
+use super::super::copy::{PartitionCopy, Role};
+use super::super::env::{Env, ReplyTo};
+use super::super::io::{Effect, Reader};
+use super::super::limits::APPEND_BYTES_MAX;
+
+impl PartitionCopy {
+    /// Hands the next committed entries to the state machine.
+    pub(super) fn advance_apply(&mut self, env: &mut Env) {
+        let target = self.commit.min(self.log.durable());
+        let held = self.dropping || self.installing;
+        if self.applying > 0 || self.reading_back || self.applied >= target || held {
+            return;
+        }
+        let from = self.applied.next();
+        match self.log.in_memory(from, APPEND_BYTES_MAX) {
+            Some(entries) => self.apply(env, entries),
+            None => {
+                self.reading_back = true;
+                let (partition, reader) = (self.id, Reader::Apply);
+                let bytes_max = APPEND_BYTES_MAX;
+                env.out.effect(Effect::ReadLog { partition, reader, from, bytes_max });
+            }
+        }
+    }
+
+    fn apply(&mut self, env: &mut Env, mut entries: Vec<Entry>) {
+        let target = self.commit.min(self.log.durable());
+        let count = target.0.saturating_sub(self.applied.0);
+        entries.truncate(usize::try_from(count).unwrap_or(usize::MAX));
+        if entries.is_empty() {
+            return;
+        }
+        assert_eq!(entries[0].id.seq, self.applied.next(), "entries are applied in order");
+        self.applying = entries.len();
+        env.out.effect(Effect::Apply { partition: self.id, entries });
+    }
+
+    /// Entries for the state machine were read back.
+    pub(crate) fn on_read_back(&mut self, env: &mut Env, entries: Option<Vec<Entry>>) {
+        if !std::mem::take(&mut self.reading_back) {
+            return;
+        }
+        match entries {
+            Some(mut entries) => {
+                // Entries that were cut since they were read are not what the log says now, and after a snapshot the
+                // first one is not the next.
+                let cut = entries.iter().position(|entry| !self.log.contains(entry.id));
+                entries.truncate(cut.unwrap_or(entries.len()));
+                if entries.first().is_some_and(|entry| entry.id.seq == self.applied.next()) {
+                    self.apply(env, entries);
+                }
+            }
+            None if self.log.base().seq > self.applied => env.fatal(format!(
+                "partition {}: the commit log begins after entry {}, the records end at {}",
+                self.id,
+                self.log.base().seq,
+                self.applied
+            )),
+            None => {}
+        }
+    }
+
+    /// Entries were applied: answer who asked for them.
+    pub(crate) fn on_applied(&mut self, env: &mut Env, outcomes: Vec<Outcome>) {
+        if self.applying_in_vain > 0 {
+            // A copy of the state has taken the place of what these entries were applied to.
+            self.applying_in_vain -= 1;
+            return;
+        }
+        assert_eq!(outcomes.len(), self.applying, "an outcome for each entry");
+        let mut ticked = Vec::new();
+        for (index, outcome) in outcomes.into_iter().enumerate() {
+            let seq = Seq(self.applied.0 + 1 + index as u64);
+            if self.pending.front().is_some_and(|pending| pending.seq == seq) {
+                let pending = self.pending.pop_front().expect("there is one");
+                match pending.to {
+                    ReplyTo::Read(id) => ticked.push(id),
+                    to => env.reply(to, Reply::Outcome { outcome }),
+                }
+            }
+        }
+        self.applied = self.reaching();
+        self.applying = 0;
+        for id in ticked {
+            self.start_read(env, id);
+        }
+        if let Role::Replica(replica) = &mut self.role {
+            replica.on_applied(env, self.applied);
+        }
+    }
+
+    /// A staged copy has taken the place of log and records.
+    pub(crate) fn replace(&mut self, base: LogId) {
+        self.log.install(base);
+        self.commit = self.commit.max(base.seq);
+        self.applied = base.seq;
+        self.applying_in_vain += usize::from(std::mem::take(&mut self.applying) > 0);
+        self.reading_back = false;
+    }
+
+    /// The commit log no longer has entries up to `seq`.
+    pub(crate) fn on_trimmed(&mut self, seq: Seq) {
+        self.log.on_trimmed(seq.min(self.applied));
+    }
+}
