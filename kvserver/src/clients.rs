@@ -7,7 +7,6 @@ mod text;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::mpsc::Sender as EventSender;
 use std::time::Duration;
 
 use common::frame::PREFACE;
@@ -17,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::timeout;
 
-use crate::driver::Event;
+use crate::driver::{Event, Events};
 use crate::limits::HELLO_FOR;
 use crate::protocol::text::RangeLists;
 
@@ -32,7 +31,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) me: Sender,
-    pub(crate) events: EventSender<Event>,
+    pub(crate) events: Events,
     pub(crate) views: watch::Receiver<Option<Arc<View>>>,
     pub(crate) ranges: watch::Receiver<Arc<RangeLists>>,
     pub(crate) value_bytes_max: usize,

@@ -1,22 +1,26 @@
-//! The log thread: writes what the core wants persisted, many batches for one fdatasync, and tells what is done.
+//! The commit log at work: writes what the core wants persisted, many batches for one fdatasync, and tells what is done.
 //!
-//! While one fdatasync runs, the next batches gather: that is the group commit. A failure ends the thread and the
-//! server; nothing that waited is acknowledged.
+//! A thread of its own does it, as a rule: while one fdatasync runs, the next batches gather, which is the group commit,
+//! and reads go on. When there is little to write, nothing waits and the disk is fast, the core's thread writes by
+//! itself: waking the other one and being woken by it would take as long as the disk. A failure ends the server;
+//! nothing that waited is acknowledged.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use common::clock;
 use common::view::View;
 use storage::{LogWriter, Record};
 
 use crate::core::{Input, LogRecord, Ticket};
-use crate::driver::Event;
+use crate::driver::{Event, Events};
 use crate::error::Failure;
 use crate::identity;
-use crate::limits::LOG_BATCH_BYTES;
+use crate::limits::{INLINE_RECORDS_MAX, INLINE_SYNC_US_MAX, LOG_BATCH_BYTES};
 
-/// What the log thread does.
+/// What the log thread is asked for.
 pub(crate) enum Job {
     /// Append and sync.
     Records(Ticket, Vec<LogRecord>),
@@ -24,40 +28,118 @@ pub(crate) enum Job {
     View(Ticket, Arc<View>),
 }
 
-/// Runs until the jobs end; then closes the log in good order.
-pub(crate) fn run(mut log: LogWriter, dir: &Path, jobs: &Receiver<Job>, events: &Sender<Event>) {
-    while let Ok(first) = jobs.recv() {
-        let result = write(&mut log, dir, first, jobs);
-        let event = match result {
-            Ok(ticket) => Event::Core(Input::Durable { ticket }),
-            Err(error) => Event::Failed(match error.into() {
-                Failure::DiskFull(reason) => Failure::DiskFull(format!("the commit log: {reason}")),
-                Failure::Broken(reason) => Failure::Broken(format!("the commit log: {reason}")),
-            }),
-        };
-        let failed = matches!(event, Event::Failed(_));
-        if events.send(event).is_err() || failed {
-            return;
-        }
+/// The writer, and how long its syncs take of late. Whoever holds the lock writes.
+struct Log {
+    writer: Mutex<LogWriter>,
+    sync_us: AtomicU64,
+}
+
+impl Log {
+    fn writer(&self) -> MutexGuard<'_, LogWriter> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    if let Err(error) = log.close() {
-        tracing::warn!("the commit log could not be closed in good order: {error}");
+
+    fn sync(&self, writer: &mut LogWriter) -> Result<(), storage::Error> {
+        let began = clock::time();
+        writer.sync()?;
+        let took = clock::time().since(began).as_micros() as u64;
+        let mean = self.sync_us.load(Ordering::Relaxed);
+        self.sync_us.store((mean * 7 + took) / 8, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// The core's end of the log.
+pub(crate) struct LogQueue {
+    // Before `jobs`: the thread that closes the log has it alone when the jobs end.
+    log: Arc<Log>,
+    jobs: Sender<Job>,
+    newest: Ticket,
+    durable: Ticket,
+}
+
+/// The log thread's end.
+pub(crate) struct LogThread {
+    log: Arc<Log>,
+    jobs: Receiver<Job>,
+}
+
+/// The two ends of a log.
+pub(crate) fn queue(writer: LogWriter) -> (LogQueue, LogThread) {
+    let log = Arc::new(Log { writer: Mutex::new(writer), sync_us: AtomicU64::new(INLINE_SYNC_US_MAX) });
+    let (sender, jobs) = channel();
+    let none = Ticket(0);
+    (LogQueue { log: Arc::clone(&log), jobs: sender, newest: none, durable: none }, LogThread { log, jobs })
+}
+
+impl LogQueue {
+    /// Passes a job to the log thread.
+    pub(crate) fn submit(&mut self, job: Job) -> Result<(), Failure> {
+        self.newest = match job {
+            Job::Records(ticket, _) | Job::View(ticket, _) => ticket,
+        };
+        self.jobs.send(job).map_err(|_| Failure::Broken("the log thread has ended".to_owned()))
+    }
+
+    /// All up to `ticket` is on disk.
+    pub(crate) fn on_durable(&mut self, ticket: Ticket) {
+        self.durable = self.durable.max(ticket);
+    }
+
+    /// Whether this thread had better write by itself: little, at once, on a fast disk.
+    pub(crate) fn suits(&self, records: &[LogRecord]) -> bool {
+        self.durable == self.newest
+            && records.len() <= INLINE_RECORDS_MAX
+            && self.log.sync_us.load(Ordering::Relaxed) < INLINE_SYNC_US_MAX
+    }
+
+    /// Writes and syncs now. Only if it [suits](Self::suits): what was submitted is on disk.
+    pub(crate) fn write(&mut self, ticket: Ticket, records: Vec<LogRecord>) -> Result<(), Failure> {
+        assert_eq!(self.durable, self.newest, "the log thread has something to write before");
+        let mut writer = self.log.writer();
+        append(&mut writer, records).and_then(|()| self.log.sync(&mut writer)).map_err(failure)?;
+        drop(writer);
+        (self.newest, self.durable) = (ticket, ticket);
+        Ok(())
+    }
+}
+
+fn failure(error: storage::Error) -> Failure {
+    match error.into() {
+        Failure::DiskFull(reason) => Failure::DiskFull(format!("the commit log: {reason}")),
+        Failure::Broken(reason) => Failure::Broken(format!("the commit log: {reason}")),
+    }
+}
+
+impl LogThread {
+    /// Runs until the jobs end; then closes the log in good order.
+    pub(crate) fn run(self, dir: &Path, events: &Events) {
+        while let Ok(first) = self.jobs.recv() {
+            let event = match write(&self.log, dir, first, &self.jobs) {
+                Ok(ticket) => Event::Core(Input::Durable { ticket }),
+                Err(error) => Event::Failed(failure(error)),
+            };
+            let failed = matches!(event, Event::Failed(_));
+            if events.send(event).is_err() || failed {
+                return;
+            }
+        }
+        let writer = Arc::into_inner(self.log).and_then(|log| log.writer.into_inner().ok());
+        if let Some(Err(error)) = writer.map(LogWriter::close) {
+            tracing::warn!("the commit log could not be closed in good order: {error}");
+        }
     }
 }
 
 /// Writes `first` and all that has gathered meanwhile; the newest ticket that is on disk.
-fn write(
-    log: &mut LogWriter,
-    dir: &Path,
-    first: Job,
-    jobs: &Receiver<Job>,
-) -> Result<Ticket, storage::Error> {
+fn write(log: &Log, dir: &Path, first: Job, jobs: &Receiver<Job>) -> Result<Ticket, storage::Error> {
+    let mut writer = log.writer();
     let mut newest;
     let mut job = Some(first);
     loop {
         match job.take() {
             Some(Job::Records(ticket, records)) => {
-                append(log, records)?;
+                append(&mut writer, records)?;
                 newest = ticket;
             }
             Some(Job::View(ticket, view)) => {
@@ -71,7 +153,7 @@ fn write(
             break;
         }
     }
-    log.sync()?;
+    log.sync(&mut writer)?;
     Ok(newest)
 }
 

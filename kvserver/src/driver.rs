@@ -1,4 +1,5 @@
-//! The core's thread: takes events in batches, lets the core decide, carries out what it wants.
+//! The loop that owns the core: takes events in batches, lets the core decide, carries out what it wants. It is a task
+//! on the core's thread, beside those that read the sockets.
 //!
 //! The loop: wait for an event or the next tick; step the core with all that have come; take its effects; writes and
 //! messages leave first, then the state machine is served, and what it found goes back into the core. The clock is
@@ -6,7 +7,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender as EventSender};
 
 use common::clock;
 use common::ids::ServerId;
@@ -14,10 +14,12 @@ use common::messages::{PeerMessage, Reply, Sender, ServerReport};
 use common::status::ServerStatus;
 use common::time::Time;
 use common::view::View;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
 
-use crate::core::{Ask, Effect, Input, Node, Reader, TICK, Token};
-use crate::disk::Job;
+use crate::core::{Ask, Effect, Input, LogRecord, Node, Reader, TICK, Ticket, Token};
+use crate::disk::{Job, LogQueue};
 use crate::error::Failure;
 use crate::limits::{BATCH_EVENTS_MAX, ROOM_AGAIN};
 use crate::machine::Machine;
@@ -35,7 +37,10 @@ pub(crate) trait Deliver: Send + Sync {
 /// A connection's, shared.
 pub(crate) type Outbox = Arc<dyn Deliver>;
 
-/// What comes to the core's thread.
+/// How events come to the core.
+pub(crate) type Events = UnboundedSender<Event>;
+
+/// What comes to the core.
 pub(crate) enum Event {
     /// An input for the core as it is.
     Core(Input),
@@ -57,10 +62,10 @@ pub(crate) enum Event {
 pub(crate) struct Parts {
     pub(crate) node: Node,
     pub(crate) machine: Machine,
-    pub(crate) jobs: EventSender<Job>,
+    pub(crate) log: LogQueue,
     pub(crate) peers: Peers,
     pub(crate) views: watch::Sender<Option<Arc<View>>>,
-    pub(crate) reports: tokio::sync::mpsc::UnboundedSender<ServerReport>,
+    pub(crate) reports: UnboundedSender<ServerReport>,
     pub(crate) me: Sender,
     pub(crate) address: String,
     pub(crate) ecs: String,
@@ -107,23 +112,24 @@ impl Driver {
     }
 
     /// Runs until it is told to stop, or until going on would break a promise: then the reason.
-    pub(crate) fn run(mut self, events: &Receiver<Event>) -> Result<(), Failure> {
+    pub(crate) async fn run(mut self, mut events: UnboundedReceiver<Event>) -> Result<(), Failure> {
         self.carry_out()?;
         loop {
             let wait = self.next_tick.since(clock::time());
-            match events.recv_timeout(wait) {
-                Ok(event) => {
+            match timeout(wait, events.recv()).await {
+                Ok(Some(event)) => {
                     if !self.take(event)? {
                         return Ok(());
                     }
-                    for event in events.try_iter().take(BATCH_EVENTS_MAX) {
+                    for _ in 0..BATCH_EVENTS_MAX {
+                        let Ok(event) = events.try_recv() else { break };
                         if !self.take(event)? {
                             return Ok(());
                         }
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                Ok(None) => return Ok(()),
+                Err(_elapsed) => {}
             }
             self.tick()?;
             self.carry_out()?;
@@ -137,7 +143,12 @@ impl Driver {
     /// Takes one event; false: stop.
     fn take(&mut self, event: Event) -> Result<bool, Failure> {
         match event {
-            Event::Core(input) => self.step(input),
+            Event::Core(input) => {
+                if let Input::Durable { ticket } = input {
+                    self.parts.log.on_durable(ticket);
+                }
+                self.step(input);
+            }
             Event::Peer(from, messages) => {
                 let now = clock::now();
                 for message in messages {
@@ -207,10 +218,19 @@ impl Driver {
                 break;
             }
             let mut later = Vec::with_capacity(effects.len());
+            let mut own = None;
             for effect in effects {
                 match effect {
-                    Effect::Persist { ticket, records } => self.job(Job::Records(ticket, records))?,
-                    Effect::PersistView { ticket, view } => self.job(Job::View(ticket, view))?,
+                    Effect::Persist { ticket, records } if self.parts.log.suits(&records) => {
+                        own = Some((ticket, records));
+                    }
+                    Effect::Persist { ticket, records } => {
+                        self.parts.log.submit(Job::Records(ticket, records))?;
+                    }
+                    Effect::PersistView { ticket, view } => {
+                        self.write_own(own.take())?;
+                        self.parts.log.submit(Job::View(ticket, view))?;
+                    }
                     Effect::Send { to, message } => self.outgoing.entry(to).or_default().push(message),
                     effect => later.push(effect),
                 }
@@ -236,6 +256,8 @@ impl Driver {
             for (outbox, replies) in self.replies.drain(..) {
                 outbox.deliver(replies);
             }
+            // Last: messages and replies do not wait for it.
+            self.write_own(own)?;
         }
         for (outbox, replies) in self.replies.drain(..) {
             outbox.deliver(replies);
@@ -243,8 +265,12 @@ impl Driver {
         Ok(())
     }
 
-    fn job(&self, job: Job) -> Result<(), Failure> {
-        self.parts.jobs.send(job).map_err(|_| Failure::Broken("the log thread has ended".to_owned()))
+    /// Writes to the log on this thread.
+    fn write_own(&mut self, own: Option<(Ticket, Vec<LogRecord>)>) -> Result<(), Failure> {
+        let Some((ticket, records)) = own else { return Ok(()) };
+        self.parts.log.write(ticket, records)?;
+        self.step(Input::Durable { ticket });
+        Ok(())
     }
 
     fn carry_out_one(&mut self, effect: Effect) -> Result<(), Failure> {

@@ -1,7 +1,6 @@
 //! The link to the ECS: reports go one way, nothing is read. Views come on a link that the ECS makes.
 
 use std::sync::Arc;
-use std::sync::mpsc::Sender as EventSender;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -18,7 +17,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
 use crate::backoff::{Backoff, connect};
-use crate::driver::Event;
+use crate::driver::{Event, Events};
 use crate::limits::CONNECT_FOR;
 
 /// What the link needs.
@@ -27,7 +26,7 @@ pub(crate) struct EcsLink {
     pub(crate) me: Sender,
     pub(crate) reports: UnboundedReceiver<ServerReport>,
     pub(crate) views: watch::Receiver<Option<Arc<View>>>,
-    pub(crate) events: EventSender<Event>,
+    pub(crate) events: Events,
 }
 
 /// A link that ends sooner was not wanted, or it is no ECS that listens there.

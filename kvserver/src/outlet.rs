@@ -4,23 +4,23 @@
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 
 /// Bytes that stay allocated for an outlet that has nothing to send.
 const KEPT_BYTES: usize = 64 << 10;
 
-/// Bytes that one turn writes at most: the other thread may wait for its turn.
+/// Bytes that one turn writes at most: others may wait for theirs.
 const TURN_BYTES_MAX: usize = 1 << 20;
 
 #[derive(Default)]
 struct Pending {
-    stream: Option<Arc<TcpStream>>,
+    stream: Option<Arc<OwnedWriteHalf>>,
     bytes: Vec<u8>,
     sent: usize,
 }
 
-/// See the module's text. Shared by the core's thread and one task.
+/// See the module's text. Shared by the driver and one task.
 #[derive(Default)]
 pub(crate) struct Outlet {
     pending: Mutex<Pending>,
@@ -29,7 +29,7 @@ pub(crate) struct Outlet {
 
 impl Outlet {
     /// An outlet into a connected socket.
-    pub(crate) fn open(stream: Arc<TcpStream>) -> Self {
+    pub(crate) fn open(stream: Arc<OwnedWriteHalf>) -> Self {
         let outlet = Self::default();
         outlet.connect(stream);
         outlet
@@ -40,7 +40,7 @@ impl Outlet {
     }
 
     /// From now on bytes go to this socket; what waited for an earlier one is forgotten.
-    pub(crate) fn connect(&self, stream: Arc<TcpStream>) {
+    pub(crate) fn connect(&self, stream: Arc<OwnedWriteHalf>) {
         *self.pending() = Pending { stream: Some(stream), ..Pending::default() };
     }
 
@@ -74,7 +74,7 @@ impl Outlet {
     }
 
     /// The connection's task: sends what is left over, until the socket breaks.
-    pub(crate) async fn drain(&self, stream: &TcpStream) -> io::Error {
+    pub(crate) async fn drain(&self, stream: &OwnedWriteHalf) -> io::Error {
         loop {
             self.left.notified().await;
             loop {
@@ -137,13 +137,15 @@ impl Pending {
 mod tests {
     use super::*;
     use tokio::io::AsyncReadExt;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     #[tokio::test]
     async fn what_does_not_fit_is_sent_by_the_task_in_order() {
         const BYTES: usize = 8 << 20;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let stream = Arc::new(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
+        let (_reading, stream) =
+            TcpStream::connect(listener.local_addr().unwrap()).await.unwrap().into_split();
+        let stream = Arc::new(stream);
         let (mut reader, _) = listener.accept().await.unwrap();
         let outlet = Outlet::open(Arc::clone(&stream));
         for part in 0..8_u8 {
@@ -165,7 +167,9 @@ mod tests {
     async fn what_is_sent_is_given_back_though_more_always_waits() {
         const PART_BYTES: usize = 256 << 10;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let stream = Arc::new(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
+        let (_reading, stream) =
+            TcpStream::connect(listener.local_addr().unwrap()).await.unwrap().into_split();
+        let stream = Arc::new(stream);
         let (mut reader, _) = listener.accept().await.unwrap();
         let outlet = Outlet::open(Arc::clone(&stream));
         while outlet.waiting() < 4 * PART_BYTES {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::mpsc::Sender as EventSender;
 
 use common::codec::Wire;
 use common::frame::{PREFACE, write_frame};
@@ -12,12 +11,13 @@ use common::messages::{Hello, PeerMessage, Sender};
 use common::view::View;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedReadHalf;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use crate::backoff::{Backoff, connect};
 use crate::core::Input;
-use crate::driver::Event;
+use crate::driver::{Event, Events};
 use crate::limits::{PEER_FRAME_BYTES, PEER_QUEUE_BYTES_MAX};
 use crate::outlet::Outlet;
 
@@ -25,7 +25,7 @@ use crate::outlet::Outlet;
 pub(crate) struct Peers {
     me: Sender,
     runtime: Handle,
-    events: EventSender<Event>,
+    events: Events,
     links: BTreeMap<ServerId, Link>,
 }
 
@@ -42,7 +42,7 @@ impl Drop for Link {
 }
 
 impl Peers {
-    pub(crate) fn new(me: Sender, runtime: Handle, events: EventSender<Event>) -> Self {
+    pub(crate) fn new(me: Sender, runtime: Handle, events: Events) -> Self {
         Self { me, runtime, events, links: BTreeMap::new() }
     }
 
@@ -110,7 +110,7 @@ struct Outgoing {
     address: String,
     hello: Hello,
     outlet: Arc<Outlet>,
-    events: EventSender<Event>,
+    events: Events,
 }
 
 impl Outgoing {
@@ -145,18 +145,19 @@ impl Outgoing {
             return error;
         }
         backoff.reset();
+        let (reading, stream) = stream.into_split();
         let stream = Arc::new(stream);
         self.outlet.connect(Arc::clone(&stream));
         let _gone = self.events.send(Event::Core(Input::PeerLinked { server: self.to }));
         tokio::select! {
             error = self.outlet.drain(&stream) => error,
-            error = end_of(&stream) => error,
+            error = end_of(&reading) => error,
         }
     }
 }
 
 /// Nothing comes back on a peer's link: what can be read is its end.
-async fn end_of(stream: &TcpStream) -> std::io::Error {
+async fn end_of(stream: &OwnedReadHalf) -> std::io::Error {
     let mut nothing = [0; 1];
     loop {
         if let Err(error) = stream.readable().await {

@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::mpsc::{Sender as EventSender, channel};
 
 use common::clock;
 use common::ids::{ClientId, ClusterId, Epoch};
@@ -11,14 +10,14 @@ use common::messages::{Sender, ServerReport};
 use common::ring::Partitions;
 use common::view::{ServerState, View};
 use tokio::net::TcpListener;
-use tokio::runtime::Handle;
-use tokio::sync::mpsc::unbounded_channel;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::clients::{self, Shared};
 use crate::core::{Config, Node};
 use crate::disk;
-use crate::driver::{Driver, Event, Parts};
+use crate::driver::{Driver, Event, Events, Parts};
 use crate::ecs_link::EcsLink;
 use crate::error::{Error, Failure};
 use crate::identity;
@@ -63,8 +62,6 @@ where
 /// A server whose store is open: it can serve.
 pub(crate) struct Opened {
     options: Options,
-    listener: TcpListener,
-    text: Option<TcpListener>,
     started: Started,
 }
 
@@ -79,8 +76,8 @@ pub(crate) async fn open(options: Options, listener: TcpListener) -> Result<Open
         Some(port) => Some(bind(&options.address, port).await?),
         None => None,
     };
-    let started = start(&options, local)?;
-    Ok(Opened { options, listener, text, started })
+    let started = start(&options, local, Ports { listener, text })?;
+    Ok(Opened { options, started })
 }
 
 impl Opened {
@@ -93,15 +90,7 @@ impl Opened {
         Leave: Future<Output = ()> + Send,
         Now: Future<Output = ()> + Send,
     {
-        let Self { options, listener, text, started } = self;
-        let shared = started.shared.clone();
-        let mut tasks = tokio::task::JoinSet::new();
-        tasks.spawn(clients::accept(listener, shared.clone(), false, false));
-        if let Some(text) = text {
-            tasks.spawn(clients::accept(text, shared.clone(), options.greeting, true));
-        }
-        tasks.spawn(started.link.run());
-        tasks.spawn(keep_ranges(shared.views.clone(), started.ranges));
+        let Self { options, started } = self;
         let mut ended = started.ended;
         let Stop { leave, now } = stop;
         tokio::pin!(now);
@@ -112,14 +101,12 @@ impl Opened {
                 tokio::select! {
                     outcome = &mut ended => return finish(outcome, &options),
                     () = &mut now => {}
-                    () = drain(&options, &started.reports, shared.views.clone(), &started.me) => {}
+                    () = drain(&options, &started.reports, started.views.clone(), &started.me) => {}
                 }
             }
         }
         let _gone = started.events.send(Event::Stop);
-        let outcome = ended.await;
-        tasks.shutdown().await;
-        finish(outcome, &options)
+        finish(ended.await, &options)
     }
 }
 
@@ -140,16 +127,20 @@ fn finish(
 }
 
 struct Started {
-    shared: Shared,
-    ranges: watch::Sender<Arc<RangeLists>>,
-    link: EcsLink,
-    reports: tokio::sync::mpsc::UnboundedSender<ServerReport>,
-    events: EventSender<Event>,
+    views: watch::Receiver<Option<Arc<View>>>,
+    reports: UnboundedSender<ServerReport>,
+    events: Events,
     me: Sender,
     ended: Ended,
 }
 
-fn start(options: &Options, local: SocketAddr) -> Result<Started, Error> {
+/// The port for everything, and the one for text alone.
+struct Ports {
+    listener: TcpListener,
+    text: Option<TcpListener>,
+}
+
+fn start(options: &Options, local: SocketAddr, ports: Ports) -> Result<Started, Error> {
     let dir = options.dir.clone();
     std::fs::create_dir_all(&dir).map_err(|source| Error::Directory { dir: dir.clone(), source })?;
     let files = Files::share(common::files::raise_limit(), options.max_connections);
@@ -167,19 +158,19 @@ fn start(options: &Options, local: SocketAddr) -> Result<Started, Error> {
         mutation: None,
     };
     let node = Node::new(config, me, view.clone(), copies, clock::now());
-    let (events, inbox) = channel();
-    let (jobs, job_queue) = channel();
+    let (events, inbox) = unbounded_channel();
     let (reports, report_queue) = unbounded_channel();
     let (view_sender, views) = watch::channel(view);
     let address = options.advertise.clone().unwrap_or_else(|| local.to_string());
-    let log = opened.log;
+    let (log, log_thread) = disk::queue(opened.log);
     let log_events = events.clone();
-    let log_thread = spawn("log", move || disk::run(log, &dir, &job_queue, &log_events))?;
+    let log_thread = spawn("log", move || log_thread.run(&dir, &log_events))?;
+    let runtime = core_runtime()?;
     let parts = Parts {
         node,
         machine,
-        jobs,
-        peers: Peers::new(me, Handle::current(), events.clone()),
+        log,
+        peers: Peers::new(me, runtime.handle().clone(), events.clone()),
         views: view_sender,
         reports: reports.clone(),
         me,
@@ -187,13 +178,6 @@ fn start(options: &Options, local: SocketAddr) -> Result<Started, Error> {
         ecs: options.ecs.clone(),
         weight: options.weight,
     };
-    let (end, ended) = oneshot::channel();
-    spawn("core", move || {
-        let outcome = Driver::new(parts).run(&inbox);
-        // The driver's end ends the log thread's jobs; its last write is closed in good order.
-        let _panicked = log_thread.join();
-        let _gone = end.send(outcome);
-    })?;
     let empty = Arc::new(View::new(ClusterId(0), Epoch::default(), Partitions::default()));
     let first = views.borrow().clone().unwrap_or(empty);
     let (ranges, range_lists) = watch::channel(Arc::new(RangeLists::new(first)));
@@ -205,9 +189,47 @@ fn start(options: &Options, local: SocketAddr) -> Result<Started, Error> {
         value_bytes_max: options.max_value,
         connections: Arc::new(Semaphore::new(files.connections)),
     };
-    let link =
-        EcsLink { address: options.ecs.clone(), me, reports: report_queue, views, events: events.clone() };
-    Ok(Started { shared, ranges, link, reports, events, me, ended })
+    let link = EcsLink {
+        address: options.ecs.clone(),
+        me,
+        reports: report_queue,
+        views: views.clone(),
+        events: events.clone(),
+    };
+    let ports = move_ports(&runtime, ports)?;
+    let greeting = options.greeting;
+    let (end, ended) = oneshot::channel();
+    spawn("core", move || {
+        let _handle = runtime.enter();
+        tokio::spawn(clients::accept(ports.listener, shared.clone(), false, false));
+        if let Some(text) = ports.text {
+            tokio::spawn(clients::accept(text, shared.clone(), greeting, true));
+        }
+        tokio::spawn(link.run());
+        tokio::spawn(keep_ranges(shared.views.clone(), ranges));
+        drop(shared);
+        let outcome = runtime.block_on(Driver::new(parts).run(inbox));
+        // The driver's end ends the log thread's jobs; its last write is closed in good order.
+        let _panicked = log_thread.join();
+        let _gone = end.send(outcome);
+    })?;
+    Ok(Started { views, reports, events, me, ended })
+}
+
+/// All that happens between a socket and the core happens on one thread: a request wakes nobody on its way.
+fn core_runtime() -> Result<Runtime, Error> {
+    let started = Builder::new_current_thread().enable_all().build();
+    started.map_err(|source| Error::Io { action: "start the runtime", source })
+}
+
+/// Ports that were bound elsewhere are served by `runtime`.
+fn move_ports(runtime: &Runtime, ports: Ports) -> Result<Ports, Error> {
+    let _handle = runtime.enter();
+    let moved = |port: TcpListener| {
+        let moved = port.into_std().and_then(TcpListener::from_std);
+        moved.map_err(|source| Error::Io { action: "serve the bound port", source })
+    };
+    Ok(Ports { listener: moved(ports.listener)?, text: ports.text.map(moved).transpose()? })
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<std::thread::JoinHandle<()>, Error> {
@@ -264,7 +286,7 @@ async fn keep_ranges(mut views: watch::Receiver<Option<Arc<View>>>, ranges: watc
 /// no other server is up, there is nobody to wait for: a whole cluster that is stopped at once stops at once.
 async fn drain(
     options: &Options,
-    reports: &tokio::sync::mpsc::UnboundedSender<ServerReport>,
+    reports: &UnboundedSender<ServerReport>,
     mut views: watch::Receiver<Option<Arc<View>>>,
     me: &Sender,
 ) {

@@ -11,6 +11,7 @@ use common::messages::{ClientMessage, Hello, PeerMessage, Reply, Request, Sender
 use common::view::View;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::Notify;
 
 use super::{Place, Shared};
@@ -114,7 +115,7 @@ async fn peer(
     Ok(())
 }
 
-/// A client's link as the core's thread sees it.
+/// A client's link as the driver sees it.
 struct ClientOutbox {
     outlet: Outlet,
     /// Requests that are not answered.
@@ -156,12 +157,13 @@ fn encode(replies: Replies, out: &mut Vec<u8>) {
 }
 
 async fn clients(stream: TcpStream, input: BytesMut, shared: Shared) -> std::io::Result<()> {
+    let (reading, stream) = stream.into_split();
     let stream = Arc::new(stream);
     let outlet = Outlet::open(Arc::clone(&stream));
     let outbox = Arc::new(ClientOutbox { outlet, open: AtomicUsize::new(0), room: Notify::new() });
     let ended = tokio::select! {
         error = outbox.outlet.drain(&stream) => Err(error),
-        ended = read_requests(&stream, input, &shared, &outbox) => ended,
+        ended = read_requests(reading, input, &shared, &outbox) => ended,
     };
     // Writes that wait hold the outbox for as long as they wait: the socket must not stay open with it.
     outbox.outlet.disconnect();
@@ -169,7 +171,7 @@ async fn clients(stream: TcpStream, input: BytesMut, shared: Shared) -> std::io:
 }
 
 async fn read_requests(
-    stream: &TcpStream,
+    mut stream: OwnedReadHalf,
     mut input: BytesMut,
     shared: &Shared,
     outbox: &Arc<ClientOutbox>,
@@ -179,12 +181,8 @@ async fn read_requests(
             requests(frame, shared, outbox).await?;
         }
         input.reserve(READ_BYTES);
-        stream.readable().await?;
-        match stream.try_read_buf(&mut input) {
-            Ok(0) => return Ok(()),
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
+        if stream.read_buf(&mut input).await? == 0 {
+            return Ok(());
         }
     }
 }
