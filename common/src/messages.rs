@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use client::{ClientMessage, Reply, Request, ServerMessage};
 pub use ecs::{CopyState, LogTail, ServerReport};
-pub use peer::{Entry, PeerMessage, Run};
+pub use peer::{Entry, PeerMessage, ReadGrant, Run};
 
 use crate::ids::{ClusterId, Incarnation, ServerId, StoreId};
 

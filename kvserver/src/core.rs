@@ -18,7 +18,9 @@
 //! A coordinator answers by itself only while every member has promised, for a time that the coordinator counts more
 //! strictly than they do, to serve under nobody else (`lease`). The clock is looked at after the read. A new
 //! coordinator waits until the promises to the former one have run out, or that one has acknowledged the new epoch.
-//! Replicas ask the coordinator for its commit and answer when they have applied that far (`member`).
+//! Replicas ask the coordinator for its commit and answer when they have applied that far (`member`), or answer alone
+//! under a read lease that the coordinator gave, where no entry that is not applied changes the key (`member::alone`).
+//! With [`Reads::Barrier`] no clock matters: all members confirm the coordinator's epoch after the read began.
 //!
 //! # Why a retry does no harm
 //!
@@ -45,7 +47,7 @@ mod state;
 mod transfer;
 
 pub use copy::{Mark, RecoveredCopy};
-pub use env::Config;
+pub use env::{Config, Reads};
 pub use io::{Answer, Ask, Effect, Input, LogRecord, Query, ReadId, Reader, Ticket, Token};
 pub use limits::TICK;
 pub use mutation::Mutation;

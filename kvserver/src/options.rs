@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use common::limits::{CONNECTIONS_MAX, Timers, VALUE_BYTES_MAX};
 
+use crate::core::Reads;
+
 /// Trefoil's server: coordinates its share of the ring and keeps replicas of others' shares.
 #[derive(Clone, Debug, Parser)]
 #[command(
@@ -56,6 +58,24 @@ impl Profile {
     }
 }
 
+/// What reads rest on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReadMode {
+    /// Leases between servers: no message for a read, as long as clocks run at nearly the same rate.
+    Lease,
+    /// A round of messages for all reads that wait, and no clock.
+    Barrier,
+}
+
+impl From<ReadMode> for Reads {
+    fn from(mode: ReadMode) -> Self {
+        match mode {
+            ReadMode::Lease => Self::Lease,
+            ReadMode::Barrier => Self::Barrier,
+        }
+    }
+}
+
 /// How a server runs.
 #[derive(Clone, Debug, Parser)]
 pub struct Options {
@@ -92,6 +112,10 @@ pub struct Options {
     /// Times of leases and heartbeats; the same for all servers and the ECS
     #[arg(long, env = "TREFOIL_TIMERS", value_enum, default_value_t = Profile::Fast)]
     pub timers: Profile,
+    /// What reads rest on; the same for all servers. `barrier` is for hosts whose clocks may stop unseen (a virtual
+    /// machine that is frozen and hides it): each read asks all in-sync replicas first
+    #[arg(long, env = "TREFOIL_READS", value_enum, default_value_t = ReadMode::Lease)]
+    pub reads: ReadMode,
     /// Milliseconds that a request waits for what will pass (a hand-over) before it is answered so
     #[arg(long, env = "TREFOIL_PARK_MS", default_value_t = 1000)]
     pub park_ms: u64,

@@ -153,6 +153,7 @@ fn start(options: &Options, local: SocketAddr, ports: Ports) -> Result<Started, 
     let config = Config {
         timers: options.timers.timers(),
         park: options.park(),
+        reads: options.reads.into(),
         value_bytes_max: options.max_value,
         session: ClientId::random(),
         mutation: None,

@@ -46,6 +46,7 @@ pub(crate) struct Client {
     thinks: Micros,
     /// Values get this long by chance.
     value_bytes_max: usize,
+    reads_anywhere: f64,
     last_number: u64,
     last_call: u64,
     active: BTreeMap<u64, Active>,
@@ -71,6 +72,7 @@ impl Client {
             gives_up_after: line.between(1, 8) * 1_000 * MS,
             thinks: scenario.thinks,
             value_bytes_max: scenario.value_bytes_max,
+            reads_anywhere: scenario.reads_anywhere,
             last_number: 0,
             last_call: 0,
             active: BTreeMap::new(),
@@ -182,7 +184,7 @@ impl Client {
         });
         let anywhere = line.rng.usize(0..servers);
         let is_read = matches!(active.asked, Asked::Get);
-        let to = if line.chance(if is_read { 0.5 } else { 0.15 }) {
+        let to = if line.chance(if is_read { self.reads_anywhere } else { 0.15 }) {
             anywhere
         } else {
             coordinator.unwrap_or(anywhere)

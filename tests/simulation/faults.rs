@@ -52,6 +52,15 @@ impl World {
                 let links: Vec<_> = others.map(|other| (one, other)).collect();
                 self.cut_both_or_one(&links);
             }
+            Fault::Split => {
+                let one = self.some_coordinator().map_or_else(|| self.some_place(), Place::Server);
+                let pair = [one, self.some_place()];
+                let rest = (0..self.servers.len()).map(Place::Server).chain([Place::Ecs]);
+                let rest: Vec<Place> = rest.filter(|place| !pair.contains(place)).collect();
+                let links =
+                    pair.iter().flat_map(|&inside| rest.iter().map(move |&outside| (inside, outside)));
+                self.cut_both_or_one(&links.collect::<Vec<_>>());
+            }
             Fault::CutEcs => {
                 let one = self.some_coordinator().map_or_else(|| self.some_place(), Place::Server);
                 self.cut_both_or_one(&[(one, Place::Ecs)]);

@@ -1,7 +1,7 @@
 //! What kinds of clusters and faults a run has. The seed chooses within them.
 
 use common::limits::Timers;
-use kvserver::core::Mutation;
+use kvserver::core::{Mutation, Reads};
 
 use super::net::Weather;
 use super::timeline::{MS, Micros, SECOND};
@@ -23,6 +23,8 @@ pub(crate) enum Fault {
     CutPair,
     /// A server reaches no other server.
     Isolate,
+    /// Two servers, a coordinator among them, reach each other and clients, and nobody else.
+    Split,
     /// A server and the ECS do not reach each other, in one or both directions; all other links are well.
     CutEcs,
     /// Clients do not reach a server.
@@ -71,6 +73,11 @@ pub(crate) struct Scenario {
     /// Logs are trimmed as soon as they may be: members that come back need copies of the state.
     pub(crate) trims: bool,
     pub(crate) timers: Timers,
+    pub(crate) reads: Reads,
+    /// Parts per million that a clock may be fast or slow.
+    pub(crate) drift_max: u64,
+    /// Share of reads that go to any server.
+    pub(crate) reads_anywhere: f64,
     pub(crate) mutation: Option<Mutation>,
 }
 
@@ -91,6 +98,10 @@ impl Scenario {
         slow: 0.02,
         trims: true,
         timers: Timers::FAST,
+        reads: Reads::Lease,
+        // PROTOCOL.md allows 10 % between two servers.
+        drift_max: 40_000,
+        reads_anywhere: 0.5,
         mutation: None,
     };
 
@@ -237,8 +248,42 @@ impl Scenario {
         ..Self::BASE
     };
 
+    /// Clients read at all servers, and fast; members are cut off from the ECS, removed and added.
+    pub(crate) const READERS: Self = Self {
+        name: "readers",
+        servers: (3, 4),
+        thinks: 5 * MS,
+        faults: &[
+            Fault::CutEcs,
+            Fault::Split,
+            Fault::Split,
+            Fault::CutEcsAndSlow,
+            Fault::CutEcsThenCrash,
+            Fault::CrashShort,
+            Fault::CutPair,
+            Fault::Join,
+            Fault::Leave,
+        ],
+        fault_every: (100 * MS, 1_500 * MS),
+        reads_anywhere: 0.8,
+        ..Self::BASE
+    };
+
+    /// Reads without leases, while clocks run at half to one and a half times the true rate.
+    pub(crate) const BARRIER: Self = Self {
+        name: "barrier",
+        reads: Reads::Barrier,
+        drift_max: 500_000,
+        fault_every: (100 * MS, 1_500 * MS),
+        ..Self::EVERYTHING
+    };
+
+    /// The same where coordinators are cut off from the ECS.
+    pub(crate) const BARRIER_CUT: Self =
+        Self { name: "barrier_cut", reads: Reads::Barrier, drift_max: 500_000, ..Self::ECS_CUT };
+
     /// All kinds of runs.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::CALM,
         Self::CRASHES,
         Self::NETWORK,
@@ -249,5 +294,8 @@ impl Scenario {
         Self::JOINS,
         Self::LARGE,
         Self::DROPS,
+        Self::READERS,
+        Self::BARRIER,
+        Self::BARRIER_CUT,
     ];
 }

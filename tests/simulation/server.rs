@@ -16,6 +16,7 @@ use kvserver::core::{Ask, Config, CopyFacts, Effect, Input, LogRecord, Node, Que
 use super::disk::Disk;
 use super::net::Place;
 use super::process::{Process, Waiting};
+use super::scenario::Scenario;
 use super::timeline::{Event, MS, Micros, SECOND, Timeline};
 use super::truth::Truth;
 
@@ -55,10 +56,9 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn new(index: usize, config: Config, slow: f64, trims: bool, line: &mut Timeline) -> Self {
-        /// Clocks differ by less than this; PROTOCOL.md allows twice as much.
-        const DRIFT_MAX: u64 = 40_000;
-        let drift = i64::try_from(line.between(0, 2 * DRIFT_MAX)).expect("small");
+    pub(crate) fn new(index: usize, config: Config, scenario: &Scenario, line: &mut Timeline) -> Self {
+        let drift_max = scenario.drift_max;
+        let drift = i64::try_from(line.between(0, 2 * drift_max)).expect("small");
         let random = u128::from(line.rng.u64(..));
         Self {
             index,
@@ -67,10 +67,10 @@ impl Server {
             incarnation: Incarnation(0),
             config,
             clock_offset: line.between(0, 1_000 * SECOND),
-            clock_drift: drift - DRIFT_MAX as i64,
+            clock_drift: drift - drift_max as i64,
             wall_offset_ms: line.between(0, 400),
-            slow,
-            trims,
+            slow: scenario.slow,
+            trims: scenario.trims,
             life: 0,
             process: None,
             disk: Disk::default(),

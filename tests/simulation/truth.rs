@@ -1,4 +1,4 @@
-//! What must hold at every moment, whatever fails (PROTOCOL.md, section 8): the invariants I1 to I5 and I7, looked at
+//! What must hold at every moment, whatever fails (PROTOCOL.md, section 8): the invariants I1 to I7, looked at
 //! from outside, with everything that every server ever did at hand.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,6 +45,8 @@ pub(crate) struct Truth {
     pub(crate) fresh: Vec<(PartitionId, LogId)>,
     /// Partitions whose members have changed since this was last looked at.
     pub(crate) changed: BTreeSet<PartitionId>,
+    /// Partitions of which clients were told something since this was last looked at.
+    pub(crate) told: BTreeSet<PartitionId>,
 }
 
 impl Truth {
@@ -131,6 +133,7 @@ impl Truth {
         let committed = history.committed.get(index).map(|committed| committed.id);
         assert_eq!(committed, Some(version), "partition {partition}: acknowledged and not committed");
         history.acknowledged = history.acknowledged.max(version.seq);
+        self.told.insert(partition);
     }
 
     /// I5: this server may read as the coordinator now, and `other` may or may not.
@@ -142,6 +145,17 @@ impl Truth {
         assert!(
             applied >= acknowledged,
             "I5: a coordinator may read partition {partition} at {applied}, {acknowledged} is acknowledged"
+        );
+    }
+
+    /// I6: this replica may answer alone now. What it does not have applied it knows as pending, from its log.
+    pub(crate) fn on_lone_reader(&self, partition: PartitionId, server: usize, log: Option<&PartitionLog>) {
+        let Some(history) = self.partitions.get(&partition) else { return };
+        let Some(index) = history.acknowledged.0.checked_sub(1) else { return };
+        let id = history.committed[usize::try_from(index).expect("few entries")].id;
+        assert!(
+            log.is_some_and(|log| log.holds(id)),
+            "I6: server {server} may read partition {partition} alone and lacks the acknowledged entry {id}"
         );
     }
 
@@ -254,6 +268,16 @@ mod tests {
         truth.on_applied(P, one.id, &one.body, &written(one.id, false), 7);
         truth.on_acknowledged(P, one.id);
         truth.on_reader(P, 0, None);
+    }
+
+    #[test]
+    #[should_panic(expected = "I6")]
+    fn a_lone_reader_that_lacks_something_is_found() {
+        let mut truth = Truth::default();
+        let one = entry(at(1, 1), "a");
+        truth.on_applied(P, one.id, &one.body, &written(one.id, false), 7);
+        truth.on_acknowledged(P, one.id);
+        truth.on_lone_reader(P, 1, Some(&PartitionLog::default()));
     }
 
     #[test]

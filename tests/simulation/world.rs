@@ -85,15 +85,15 @@ impl World {
         let config = Config {
             timers: scenario.timers,
             park: std::time::Duration::from_secs(3),
+            reads: scenario.reads,
             value_bytes_max: common::limits::VALUE_BYTES_MAX,
             session: ClientId(0),
             mutation: scenario.mutation,
         };
         let first = line.rng.usize(scenario.servers.0..=scenario.servers.1);
         let all = first + scenario.spares;
-        let servers: Vec<Server> = (0..all)
-            .map(|index| Server::new(index, config.clone(), scenario.slow, scenario.trims, &mut line))
-            .collect();
+        let servers: Vec<Server> =
+            (0..all).map(|index| Server::new(index, config.clone(), &scenario, &mut line)).collect();
         let ecs = EcsHost::new(scenario.timers, scenario.partitions, scenario.slow, &mut line);
         let keys: Vec<Bytes> = (0..scenario.keys).map(|key| format!("key{key}").into()).collect();
         let clients: Vec<Client> = (0..scenario.clients)
@@ -122,6 +122,7 @@ impl World {
             self.check_copies();
             if let Some(server) = acted {
                 self.check_readers(server);
+                self.check_lone_readers(server);
             }
         }
     }
@@ -329,6 +330,23 @@ impl World {
             let other = self.servers.iter().find(reads).map(|server| (acted, server.index));
             self.truth.on_reader(partition, facts.applied, other);
         }
+    }
+
+    /// I6: a replica that may read alone has all that was acknowledged, applied or pending. Looked at for the server
+    /// that acted, and for all when something was acknowledged.
+    fn check_lone_readers(&mut self, acted: usize) {
+        let Some(view) = self.truth.newest().cloned() else { return };
+        let now = self.line.now;
+        for partition in view.partitions.all().take(view.assignments.len()) {
+            let told = self.truth.told.contains(&partition);
+            for server in self.servers.iter().filter(|server| told || server.index == acted) {
+                if server.facts(partition, now).is_some_and(|facts| facts.has_read_lease) {
+                    let log = server.disk.written.logs.get(&partition);
+                    self.truth.on_lone_reader(partition, server.index, log);
+                }
+            }
+        }
+        self.truth.told.clear();
     }
 
     /// All faults end.

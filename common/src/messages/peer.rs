@@ -27,6 +27,18 @@ pub struct Run {
 }
 wire_struct!(Run { tag, first });
 
+/// A read lease on one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadGrant {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The epoch in which it is given; it is void in any other.
+    pub epoch: Epoch,
+    /// How long it runs, in microseconds.
+    pub for_us: u64,
+}
+wire_struct!(ReadGrant { partition, epoch, for_us });
+
 /// What servers tell each other. Every message about a partition carries the partition's epoch at its sender;
 /// a receiver with a newer one answers [`PeerMessage::View`] and does nothing else.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -179,6 +191,25 @@ pub enum PeerMessage {
         /// Entries up to here are committed.
         commit: Seq,
     },
+    /// Replica to coordinator, one for each pair of servers: may I answer reads by myself in these partitions
+    /// (PROTOCOL.md, section 7)? The receiver answers [`PeerMessage::ReadLease`] where it may give that. Without
+    /// partitions it only says which view is in use: read leases of older epochs are void.
+    ReadLeaseRequest {
+        /// Ascending within the sender's incarnation; names the question.
+        n: u64,
+        /// The number of the sender's view.
+        view: Epoch,
+        /// Partitions that clients read at the sender, with their epochs.
+        partitions: Vec<(PartitionId, Epoch)>,
+    },
+    /// The answer of an active coordinator with leases of its own. Binds it: it commits nothing that the receiver
+    /// lacks while one of these may run.
+    ReadLease {
+        /// Of the question; the receiver counts from its sending.
+        n: u64,
+        /// The partitions in which the receiver may answer.
+        partitions: Vec<ReadGrant>,
+    },
     /// A client's request, passed on to the coordinator of its key. The origin of a write stays that of the client,
     /// so passing it on twice does no harm.
     Forward {
@@ -212,4 +243,6 @@ wire_enum!(PeerMessage {
     14 => ReadIndexReply { partition, epoch, n, commit },
     15 => Forward { n, request },
     16 => ForwardReply { n, reply },
+    17 => ReadLeaseRequest { n, view, partitions },
+    18 => ReadLease { n, partitions },
 });

@@ -6,11 +6,13 @@
 //! because time has passed, and never answers a write as failed once it is in the log.
 
 mod becoming;
+mod grants;
 mod joining;
 mod members;
 mod reads;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use common::codec::Wire;
 use common::ids::{Epoch, LogId, PartitionId, Seq, ServerId};
@@ -26,7 +28,7 @@ pub(crate) use reads::{expired, reply_of};
 use joining::Extra;
 
 use super::copy::{PartitionCopy, Pending, Role};
-use super::env::{Env, PendingRead, ReplyTo, Stray};
+use super::env::{Env, PendingRead, Reads, ReplyTo, Stray};
 use super::io::{Ask, ReadId};
 use super::limits::{COMMIT_NOTICE, JOINER_PATIENCE, PARKED_MAX, PENDING_MAX, REPORT_AGAIN, RESEND_MAX};
 use super::mutation::Mutation;
@@ -106,6 +108,7 @@ impl Coordinator {
             _ => true,
         };
         !self.active
+            || commit < last
             || !self.reads.is_empty()
             || self.extra.is_some()
             || self.peers.values().any(|peer| peer.waits(last) || untold(peer))
@@ -116,9 +119,47 @@ impl Coordinator {
         self.may_read_at(env, epoch, applied, env.now.time)
     }
 
+    /// 7.1: what is left of the leases that this coordinator reads under.
+    fn lease_left(&self, env: &Env, epoch: Epoch, applied: Seq) -> Option<Duration> {
+        let now = env.now.time;
+        let until = self.needed().map(|server| env.leases.until(server, self.ping_floor, epoch));
+        let until = until.min().flatten().filter(|_| self.may_read(env, epoch, applied))?;
+        Some(until.since(now))
+    }
+
+    /// L2, or section 6.3: whether a read that began when ping `floor` was the next one may be answered.
+    fn may_serve(&self, env: &Env, epoch: Epoch, applied: Seq, floor: u64) -> bool {
+        match env.config.reads {
+            Reads::Lease => self.may_read(env, epoch, applied),
+            Reads::Barrier => {
+                self.active
+                    && applied >= self.adopted_last
+                    && (self.unconfirmed(env, epoch, floor).next().is_none()
+                        || env.mutated(Mutation::BarrierNotAwaited))
+            }
+        }
+    }
+
+    /// Members that have not confirmed the epoch since ping `floor` was the next one.
+    fn unconfirmed<'a>(
+        &'a self,
+        env: &'a Env,
+        epoch: Epoch,
+        floor: u64,
+    ) -> impl Iterator<Item = ServerId> + 'a {
+        let floor = floor.max(self.ping_floor);
+        self.needed().filter(move |server| {
+            self.peers.get(server).is_none_or(|peer| peer.acked.is_none())
+                || !env.leases.confirmed(*server, floor, epoch)
+        })
+    }
+
     /// `applied`: a former coordinator may have acknowledged anything of the log that this one began with, so the
     /// records must hold all of it before they are read. What was acknowledged since is applied anyway.
     pub(crate) fn may_read_at(&self, env: &Env, epoch: Epoch, applied: Seq, time: Time) -> bool {
+        if env.config.reads == Reads::Barrier {
+            return false;
+        }
         if env.mutated(Mutation::ReadWithoutLease) {
             return self.active && applied >= self.adopted_last;
         }
@@ -154,7 +195,9 @@ impl PartitionCopy {
         match asked {
             Stray { to, ask: Ask::Read(query), since, .. } => {
                 let (partition, epoch, commit) = (self.id, self.epoch, self.commit);
-                let read = PendingRead { to, partition, query, since, indexed: false, epoch, commit };
+                let floor = env.leases.next_ping();
+                let (indexed, alone) = (false, false);
+                let read = PendingRead { to, partition, query, since, indexed, alone, floor, epoch, commit };
                 let id = env.note_read(read);
                 self.start_read(env, id);
             }
@@ -223,12 +266,19 @@ impl PartitionCopy {
         self.retry_reads(env);
     }
 
-    /// W1: committed is what all that count have on disk.
+    /// W1: committed is what all that count have on disk. 7.2: nothing is while a member that does not count any more
+    /// may have a read lease of this server.
     fn advance_commit(&mut self, env: &mut Env) {
+        self.sift_read_grants(env);
         let own =
             if env.mutated(Mutation::OwnCopyBeforeFsync) { self.log.last() } else { self.log.durable() };
         let Role::Coordinator(coordinator) = &mut self.role else { return };
         if !coordinator.active {
+            return;
+        }
+        if self.read_grants.keys().any(|server| !coordinator.needed().any(|needed| needed == *server))
+            && !env.mutated(Mutation::ReadGrantIgnored)
+        {
             return;
         }
         let acked =

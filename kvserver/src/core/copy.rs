@@ -82,6 +82,8 @@ pub(crate) struct PartitionCopy {
     pub(crate) synced_durable: Epoch,
     /// By former coordinator: until when a promise of this server to it binds.
     pub(crate) promises: BTreeMap<ServerId, Time>,
+    /// By member: until when a read lease that this server gave may run there (section 7), by this server's clock.
+    pub(crate) read_grants: BTreeMap<ServerId, Time>,
     pub(crate) role: Role,
     pub(crate) pending: VecDeque<Pending>,
     /// Requests that wait for this coordinator to become active.
@@ -112,6 +114,7 @@ impl PartitionCopy {
             synced_durable: found.mark.synced,
             mark: found.mark,
             promises: BTreeMap::new(),
+            read_grants: BTreeMap::new(),
             role: Role::Unlisted,
             pending: VecDeque::new(),
             parked: VecDeque::new(),
@@ -175,7 +178,8 @@ impl PartitionCopy {
             Role::Unlisted | Role::Resting => None,
         };
         if assignment.in_sync.contains(&me) || assignment.joining.contains(&me) {
-            self.role = Role::Replica(Box::new(Replica::new(assignment.coordinator, receiving)));
+            self.role =
+                Role::Replica(Box::new(Replica::new(assignment.coordinator, receiving, self.log.last())));
         }
         let pending = std::mem::take(&mut self.pending);
         for pending in pending {
@@ -192,7 +196,8 @@ impl PartitionCopy {
         match &mut self.role {
             Role::Coordinator(coordinator) => coordinator.relist(env, self.id, assignment),
             Role::Unlisted if listed => {
-                self.role = Role::Replica(Box::new(Replica::new(assignment.coordinator, None)));
+                self.role =
+                    Role::Replica(Box::new(Replica::new(assignment.coordinator, None, self.log.last())));
                 self.unlisted_since = None;
             }
             Role::Replica(_) if !listed => {
@@ -332,9 +337,10 @@ impl PartitionCopy {
         env.out.effect(Effect::Drop { partition: self.id });
         let (epoch, role) = (self.epoch, std::mem::replace(&mut self.role, Role::Unlisted));
         let promises = std::mem::take(&mut self.promises);
+        let read_grants = std::mem::take(&mut self.read_grants);
         let applying_in_vain = self.applying_in_vain + usize::from(self.applying > 0);
         let new = Self::new(self.id, RecoveredCopy::default());
-        *self = Self { epoch, role, promises, applying_in_vain, ..new };
+        *self = Self { epoch, role, promises, read_grants, applying_in_vain, ..new };
     }
 
     /// For people.

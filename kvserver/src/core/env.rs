@@ -17,6 +17,17 @@ use super::io::{Ask, Effect, LogRecord, Query, ReadId, Ticket, Token};
 use super::lease::Leases;
 use super::mutation::Mutation;
 
+/// What a read rests on (PROTOCOL.md, sections 4, 6 and 7).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reads {
+    /// On leases: a coordinator reads by itself, a replica too where nothing is pending. Clocks may differ in rate
+    /// by what [`Timers::clock_rate_margin`] says.
+    #[default]
+    Lease,
+    /// On no clock: every member confirms the coordinator's epoch after the read began.
+    Barrier,
+}
+
 /// What a core is told once.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -24,6 +35,8 @@ pub struct Config {
     pub timers: Timers,
     /// How long a request waits here for what will pass before it is answered [`Reply::Busy`].
     pub park: Duration,
+    /// What a read rests on.
+    pub reads: Reads,
     /// Bytes of a value at most.
     pub value_bytes_max: usize,
     /// The client that writes without an origin are given. Random for each process: the numbers of its writes begin
@@ -155,6 +168,10 @@ pub(crate) struct PendingRead {
     pub(crate) since: Time,
     /// Answered by a replica at a commit that the coordinator named.
     pub(crate) indexed: bool,
+    /// Answered by a replica alone, under its read lease.
+    pub(crate) alone: bool,
+    /// Pings from this number on were sent after the read began.
+    pub(crate) floor: u64,
     /// The epoch in which the coordinator read.
     pub(crate) epoch: Epoch,
     /// The commit when the coordinator was asked: what the answer must contain, and what a question by index is told
@@ -205,6 +222,10 @@ pub(crate) struct Env {
     pub(crate) last_question: u64,
     /// Copies that are being sent, over all partitions.
     pub(crate) transfers_open: usize,
+    /// By server: the newest view that it was heard to use.
+    pub(crate) used_views: BTreeMap<ServerId, Epoch>,
+    /// Members to ping with this batch, for reads without leases.
+    pub(crate) to_confirm: BTreeSet<ServerId>,
     /// Copies that were touched in this batch.
     pub(crate) touched: BTreeSet<PartitionId>,
 }
@@ -236,6 +257,8 @@ impl Env {
             last_transfer: first_number(me),
             last_question: first_number(me),
             transfers_open: 0,
+            used_views: BTreeMap::new(),
+            to_confirm: BTreeSet::new(),
             touched: BTreeSet::new(),
         }
     }
@@ -258,6 +281,17 @@ impl Env {
     pub(crate) fn set_view(&mut self, view: Arc<View>) {
         self.view = view;
         self.view_json = None;
+    }
+
+    /// A server was heard to use a view; what is older is void there.
+    pub(crate) fn saw_view(&mut self, server: ServerId, view: Epoch) {
+        let known = self.used_views.entry(server).or_default();
+        *known = view.max(*known);
+    }
+
+    /// Whether a server was heard to use the view of `epoch`, or a newer one.
+    pub(crate) fn has_left(&self, server: ServerId, epoch: Epoch) -> bool {
+        self.used_views.get(&server).is_some_and(|view| *view >= epoch)
     }
 
     /// Tells a server whose view is older about ours.

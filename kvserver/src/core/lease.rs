@@ -6,6 +6,7 @@
 //! server waits for the longest one that it can have given.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use common::ids::{Epoch, ServerId};
 use common::limits::Timers;
@@ -91,11 +92,29 @@ impl Leases {
         let _ = now;
     }
 
+    /// Whether `granter` has answered ping `floor` or a later one in `epoch`: a confirmation that needs no clock.
+    pub(crate) fn confirmed(&self, granter: ServerId, floor: u64, epoch: Epoch) -> bool {
+        let answered = self.held.get(&granter).and_then(|held| held.answered);
+        answered.is_some_and(|answered| answered.n >= floor && answered.view >= epoch)
+    }
+
+    /// Whether a ping with this number or a later one is on its way to `granter`, sent less than `again` ago.
+    pub(crate) fn is_asked(&self, granter: ServerId, floor: u64, again: Duration, now: Time) -> bool {
+        let newest = self.held.get(&granter).and_then(|held| held.pings.back());
+        newest.is_some_and(|(n, sent)| *n >= floor && now.since(*sent) < again)
+    }
+
+    /// Until when a lease from `granter` counts, as in [`Self::holds`].
+    pub(crate) fn until(&self, granter: ServerId, floor: u64, epoch: Epoch) -> Option<Time> {
+        let answered = self.held.get(&granter).and_then(|held| held.answered)?;
+        let counts = answered.n >= floor && answered.view >= epoch;
+        counts.then(|| self.counted_from(answered) + self.timers.lease)
+    }
+
     /// Whether a lease from `granter` holds at `now` for a partition whose `epoch` this server adopted when ping
     /// `floor` was the next one: the ping was sent after that, and the granter promised in the same epoch.
     pub(crate) fn holds(&self, granter: ServerId, floor: u64, epoch: Epoch, now: Time) -> bool {
-        let Some(answered) = self.held.get(&granter).and_then(|held| held.answered) else { return false };
-        answered.n >= floor && answered.view >= epoch && now < self.counted_from(answered) + self.timers.lease
+        self.until(granter, floor, epoch).is_some_and(|until| now < until)
     }
 
     #[cfg(feature = "mutations")]
@@ -122,7 +141,6 @@ impl Leases {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     const PEER: ServerId = ServerId(7);
 

@@ -42,6 +42,22 @@ pub(crate) const REPORT_AGAIN: Duration = Duration::from_millis(500);
 /// Chunks of a copy that are sent and not acknowledged.
 pub(crate) const SNAPSHOT_WINDOW: u64 = 4;
 
+/// Read leases run for this part of the coordinators' own leases, and bind for this part of their promises: short,
+/// so that a dead replica that had one holds no writes up after its removal.
+pub(crate) const READ_LEASE_PART: u32 = 2;
+
+/// A replica asks for a read lease as long as its last read of the partition is not older than this.
+pub(crate) const READ_LEASE_WANTED_FOR: Duration = Duration::from_secs(2);
+
+/// Questions for read leases that are remembered; an answer to an older one comes too late to be of use.
+pub(crate) const READ_LEASE_QUESTIONS: usize = 64;
+
+/// Keys of pending entries that are kept beyond those that are pending, before they are sifted.
+pub(crate) const PENDING_KEYS_SLACK: usize = 256;
+
+/// Before a ping that reads wait for (`--reads barrier`) is sent again.
+pub(crate) const CONFIRM_AGAIN: Duration = Duration::from_millis(50);
+
 /// Copies that one server sends at the same time; others wait.
 pub(crate) const SNAPSHOTS_SENT_MAX: usize = 4;
 

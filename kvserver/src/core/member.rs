@@ -4,9 +4,13 @@
 //! States: *not in step* (it tells what its log holds, and the first append of the epoch may cut it), *receiving* a
 //! copy of the state, and *in step*. On its own it cuts nothing, ever.
 
+mod alone;
+
 use common::ids::{LogId, Seq, ServerId};
 use common::messages::{Entry, PeerMessage, Reply, Sender};
 use common::time::Time;
+
+use alone::Alone;
 
 use super::coordinator::{expired, reply_of};
 use super::copy::{PartitionCopy, Role};
@@ -37,11 +41,23 @@ pub(crate) struct Replica {
     acknowledged: Option<Seq>,
     pub(crate) receiving: Option<Receiving>,
     index: IndexReads,
+    alone: Alone,
+    /// It said last that its read leases may run.
+    is_bound: bool,
 }
 
 impl Replica {
-    pub(crate) fn new(coordinator: ServerId, receiving: Option<Receiving>) -> Self {
-        Self { coordinator, ack_due: false, acknowledged: None, receiving, index: IndexReads::default() }
+    /// `last`: the end of the log.
+    pub(crate) fn new(coordinator: ServerId, receiving: Option<Receiving>, last: Seq) -> Self {
+        Self {
+            coordinator,
+            ack_due: false,
+            acknowledged: None,
+            receiving,
+            index: IndexReads::default(),
+            alone: Alone::new(last),
+            is_bound: false,
+        }
     }
 
     /// A copy under way goes on in a new epoch of the same coordinator.
@@ -60,6 +76,7 @@ impl Replica {
             || self.index.asked.is_some()
             || !self.index.ready.is_empty()
             || self.ack_due
+            || self.is_bound
     }
 
     /// Entries were applied: reads that waited for them are carried out.
@@ -188,14 +205,18 @@ impl PartitionCopy {
     pub(crate) fn settle_replica(&mut self, env: &mut Env) {
         let (partition, epoch, seq) = (self.id, self.epoch, self.log.durable());
         let in_step = self.synced_durable == self.epoch && self.mark.synced == self.epoch;
-        let clean = env.now.time >= env.bound_by_past;
+        let is_bound = !self.is_clean(env);
+        let clean = env.now.time >= env.bound_by_past && !is_bound;
         let last = self.log.last();
         let Some(replica) = self.replica() else { return };
+        // The next coordinator may be waiting to hear it.
+        replica.ack_due |= replica.is_bound && !is_bound;
         // What is still on its way to the disk brings an acknowledgement of its own.
         let says_something = seq == last || replica.acknowledged.is_none_or(|before| before < seq);
         if replica.ack_due && in_step && says_something {
             replica.ack_due = false;
             replica.acknowledged = Some(seq);
+            replica.is_bound = is_bound;
             env.out.send(replica.coordinator, PeerMessage::Ack { partition, epoch, seq, clean });
         }
         self.ask_index(env);
@@ -206,12 +227,17 @@ impl PartitionCopy {
         if self.mark.synced != self.epoch {
             return false;
         }
-        let (partition, epoch) = (self.id, self.epoch);
+        let (partition, epoch, commit) = (self.id, self.epoch, Seq(0));
+        let alone = self.may_answer_alone(env, query);
         let Some(replica) = self.replica() else { return false };
-        let query = query.clone();
-        let read = PendingRead { to, partition, query, since, indexed: true, epoch, commit: Seq(0) };
-        let id = env.note_read(read);
-        replica.index.queued.push(id);
+        let (query, indexed, floor) = (query.clone(), true, 0);
+        let id =
+            env.note_read(PendingRead { to, partition, query, since, indexed, alone, floor, epoch, commit });
+        if alone {
+            env.issue_read(id);
+        } else {
+            replica.index.queued.push(id);
+        }
         env.touched.insert(partition);
         true
     }
@@ -247,6 +273,16 @@ impl PartitionCopy {
 
     /// The state was read at the commit that the coordinator named.
     pub(crate) fn on_indexed_answer(&mut self, env: &mut Env, id: ReadId, answer: Answer) {
+        let Some(read) = env.reads.get_mut(&id) else { return };
+        if read.alone {
+            read.alone = false;
+            if !self.stands_alone(env, &answer)
+                && let Role::Replica(replica) = &mut self.role
+            {
+                env.touched.insert(self.id);
+                return replica.index.queued.push(id);
+            }
+        }
         let Some(read) = env.reads.remove(&id) else { return };
         if expired(env, &answer) {
             // Only the coordinator moves log time on.

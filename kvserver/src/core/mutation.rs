@@ -42,6 +42,24 @@ pub enum Mutation {
     ProposalDropped,
     /// A snapshot leaves out the results of recent writes.
     ResultsMissingFromSnapshot,
+    /// A read lease runs longer than the coordinator's own.
+    ReadLeaseUnbounded,
+    /// A read lease is given to a member that is not in sync.
+    ReadLeaseToJoiner,
+    /// A coordinator commits without a removed member whose read lease may run.
+    ReadGrantIgnored,
+    /// A former coordinator says that it holds nobody bound, though its read leases may run.
+    CleanDespiteReadGrants,
+    /// A replica answers alone though an entry that is not applied changes the key.
+    PendingKeyRead,
+    /// A replica that was restarted takes what it has not applied for nothing.
+    RestartForgetsPending,
+    /// A coordinator without leases tells replicas its commit.
+    IndexWithoutLease,
+    /// A coordinator that is not active yet tells replicas its commit.
+    IndexWhileInactive,
+    /// A read without leases does not wait for the members' confirmation.
+    BarrierNotAwaited,
     /// The sync mark is not written with the cut that belongs to it.
     SyncMarkNotDurable,
 }

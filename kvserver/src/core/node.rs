@@ -4,9 +4,10 @@
 //! (each reason is named at its place), then handed to the copy that it is about.
 
 mod peer;
+mod read_leases;
 mod route;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -40,6 +41,8 @@ pub struct Node {
     last_forward: u64,
     /// When a newer view was last asked for.
     wanted: BTreeMap<ServerId, Time>,
+    /// Questions for read leases: their numbers, and when they left.
+    read_questions: VecDeque<(u64, Time)>,
     next_ping: Time,
     next_heartbeat: Time,
     /// Copies that time alone may give something to do.
@@ -66,6 +69,8 @@ pub struct CopyFacts {
     pub commit: u64,
     /// The last log entry applied.
     pub applied: u64,
+    /// It is a replica with a read lease at the time asked for.
+    pub has_read_lease: bool,
 }
 
 impl Node {
@@ -88,6 +93,7 @@ impl Node {
             forwards: BTreeMap::new(),
             last_forward: first_number(me),
             wanted: BTreeMap::new(),
+            read_questions: VecDeque::new(),
             next_ping: now.time,
             next_heartbeat: now.time,
             busy: BTreeSet::new(),
@@ -155,6 +161,7 @@ impl Node {
                 self.changed.insert(partition);
             }
         }
+        self.confirm();
         self.env.out.take()
     }
 
@@ -203,6 +210,7 @@ impl Node {
             durable: copy.log.durable().0,
             commit: copy.commit.0,
             applied: copy.applied.0,
+            has_read_lease: copy.has_read_lease(time),
         })
     }
 
@@ -240,6 +248,8 @@ impl Node {
         }
         let old = Arc::clone(&self.env.view);
         self.env.set_view(Arc::clone(&view));
+        let time = self.env.now.time;
+        let mut givers = BTreeSet::new();
         for (partition, assignment) in view.iter() {
             let copy = &mut self.copies[usize::from(partition.0)];
             // P3b: what was promised to a coordinator that is one no longer.
@@ -251,6 +261,9 @@ impl Node {
                 let known = copy.promises.entry(former).or_insert(until);
                 *known = until.max(*known);
             }
+            if assignment.epoch > copy.epoch && copy.has_read_lease(time) {
+                givers.extend(old.assignment(partition).map(|old| old.coordinator));
+            }
             if assignment.epoch > copy.epoch {
                 copy.enter(&mut self.env, assignment, starting);
             } else {
@@ -259,6 +272,7 @@ impl Node {
         }
         self.env.out.effect(Effect::Adopted { view });
         self.forward_anew();
+        self.give_back_read_leases(givers);
         // L1: leases in a new epoch need pings sent after it was adopted.
         self.ping();
     }

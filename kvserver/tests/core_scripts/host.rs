@@ -13,7 +13,7 @@ use common::messages::{Entry, PeerMessage, Run, Sender};
 use common::time::{Now, Time, WallTime};
 use common::view::View;
 use kvserver::core::{
-    Answer, Config, Effect, Input, LogRecord, Mark, Node, Query, Records, RecoveredCopy, State, Ticket,
+    Answer, Config, Effect, Input, LogRecord, Mark, Node, Query, Reads, Records, RecoveredCopy, State, Ticket,
 };
 
 /// The only partition.
@@ -131,11 +131,12 @@ impl Host {
         Sender { server: self.id, store: StoreId(self.id.0), incarnation: Incarnation(self.incarnation) }
     }
 
-    pub(crate) fn start(&mut self, now: Time) {
+    pub(crate) fn start(&mut self, now: Time, reads: Reads) {
         self.incarnation += 1;
         let config = Config {
             timers: Timers::FAST,
             park: Duration::from_secs(2),
+            reads,
             value_bytes_max: 1000,
             session: ClientId(self.id.0 << 64 | u128::from(self.incarnation)),
             mutation: None,

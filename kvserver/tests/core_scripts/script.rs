@@ -8,12 +8,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::codec::Wire;
 use common::ids::{ClientId, ClusterId, Epoch, Incarnation, LogId, RequestNumber, Seq, ServerId, StoreId};
-use common::messages::{Entry, PeerMessage, Run, Sender};
+use common::messages::{Entry, PeerMessage, ReadGrant, Run, Sender};
 use common::operation::{Command, Operation, Origin};
 use common::ring::Partitions;
 use common::time::{Time, WallTime};
 use common::view::{Assignment, Member, ServerInfo, ServerState, View};
-use kvserver::core::{Ask, Effect, Input, Query, TICK, Token};
+use kvserver::core::{Ask, Effect, Input, Query, Reads, TICK, Token};
 
 use super::host::{Host, P};
 use super::show;
@@ -26,11 +26,14 @@ struct Script {
     hosts: BTreeMap<ServerId, Host>,
     view: Arc<View>,
     auto_disk: bool,
+    reads: Reads,
     requests: u64,
     /// By direction: what was delivered last.
     delivered: BTreeMap<(ServerId, ServerId), PeerMessage>,
     /// By direction: the number of the last ping, and its sender's view.
     pings: BTreeMap<(ServerId, ServerId), u64>,
+    /// By direction: the number of the last question for a read lease.
+    questions: BTreeMap<(ServerId, ServerId), u64>,
     out: String,
 }
 
@@ -43,9 +46,11 @@ pub(crate) fn run(text: &str) -> String {
         hosts: BTreeMap::new(),
         view: Arc::new(none),
         auto_disk: false,
+        reads: Reads::Lease,
         requests: 0,
         delivered: BTreeMap::new(),
         pings: BTreeMap::new(),
+        questions: BTreeMap::new(),
         out: String::new(),
     };
     for line in text.lines().filter(|line| !line.starts_with(' ')) {
@@ -95,9 +100,10 @@ impl Script {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words[..] {
             ["disk", "auto"] => self.auto_disk = true,
+            ["reads", "barrier"] => self.reads = Reads::Barrier,
             ["start", name] => {
-                let now = self.now;
-                self.hosts.entry(server(name)).or_insert_with_key(|&id| Host::new(id)).start(now);
+                let (now, reads) = (self.now, self.reads);
+                self.hosts.entry(server(name)).or_insert_with_key(|&id| Host::new(id)).start(now, reads);
                 self.step(server(name), Input::Tick);
             }
             ["crash", name] => self.host(server(name)).crash(),
@@ -190,6 +196,9 @@ impl Script {
                     if let Effect::Send { to, message: PeerMessage::Ping { n, .. } } = &effect {
                         self.pings.insert((at, *to), *n);
                     }
+                    if let Effect::Send { to, message: PeerMessage::ReadLeaseRequest { n, .. } } = &effect {
+                        self.questions.insert((at, *to), *n);
+                    }
                     inputs.extend(self.host(at).carry_out(effect));
                 }
             }
@@ -234,6 +243,16 @@ impl Script {
             ["pong"] => {
                 let n = self.pings.get(&(to, from)).copied().expect("it was pinged");
                 PeerMessage::Pong { n, view: self.view.number }
+            }
+            ["read_lease_request", ..] => PeerMessage::ReadLeaseRequest {
+                n: 1,
+                view: self.view.number,
+                partitions: vec![(partition, epoch)],
+            },
+            ["read_lease", milliseconds, ..] => {
+                let n = self.questions.get(&(to, from)).copied().expect("it was asked");
+                let for_us = number(milliseconds) * 1000;
+                PeerMessage::ReadLease { n, partitions: vec![ReadGrant { partition, epoch, for_us }] }
             }
             ["view"] => {
                 let json = serde_json::to_vec(&*self.view).expect("a view");
@@ -308,10 +327,11 @@ impl Script {
         let Some(facts) = facts else { return };
         let _ = writeln!(
             self.out,
-            "    epoch {}, {}active, {} read, last {}, on disk {}, commit {}, applied {}",
+            "    epoch {}, {}active, {} read{}, last {}, on disk {}, commit {}, applied {}",
             facts.epoch,
             if facts.active { "" } else { "not " },
             if facts.may_read { "may" } else { "may not" },
+            if facts.has_read_lease { " but has a read lease" } else { "" },
             facts.last,
             facts.durable,
             facts.commit,

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use common::codec::Wire;
 use common::ids::ServerId;
-use common::messages::{Entry, PeerMessage, Reply, Run, ServerReport};
+use common::messages::{Entry, PeerMessage, ReadGrant, Reply, Run, ServerReport};
 use common::operation::{Command, Operation};
 use kvserver::core::{Effect, LogRecord, Mark, Reader};
 
@@ -83,6 +83,17 @@ pub(crate) fn message(message: &PeerMessage) -> Option<String> {
         PeerMessage::SnapshotAck { next, .. } => format!("snapshot taken below {next}"),
         PeerMessage::ReadIndex { .. } => "read index?".to_owned(),
         PeerMessage::ReadIndexReply { commit, .. } => format!("read index {commit}"),
+        PeerMessage::ReadLeaseRequest { view, partitions, .. } if partitions.is_empty() => {
+            format!("uses view {view}")
+        }
+        PeerMessage::ReadLeaseRequest { partitions, .. } => {
+            let epochs: Vec<String> = partitions.iter().map(|(_, epoch)| epoch.to_string()).collect();
+            format!("read lease?, epoch {}", epochs.join(" "))
+        }
+        PeerMessage::ReadLease { partitions, .. } => {
+            let grant = |grant: &ReadGrant| format!("epoch {} for {} ms", grant.epoch, grant.for_us / 1000);
+            format!("read lease, {}", partitions.iter().map(grant).collect::<Vec<_>>().join(", "))
+        }
         PeerMessage::Forward { .. } => "forwards a request".to_owned(),
         PeerMessage::ForwardReply { reply: told, .. } => format!("reply to forwarded: {}", reply(told)),
     })

@@ -180,6 +180,10 @@ impl PartitionCopy {
     /// acknowledged does not count (S2).
     pub(crate) fn on_peer_linked(&mut self, env: &mut Env, server: ServerId, restarted: bool) {
         let (id, now) = (self.id, env.now.time);
+        if restarted {
+            // Its former process took its read leases with it.
+            self.read_grants.remove(&server);
+        }
         let Some(peer) = self.coordinator().and_then(|c| c.peers.get_mut(&server)) else { return };
         if restarted {
             if let Stage::Snapshot(sending) = &peer.stage {

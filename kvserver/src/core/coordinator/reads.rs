@@ -1,29 +1,51 @@
 //! Reads at the coordinator: under leases (L1, L2), and the commit that replicas ask for (section 6.1).
 
-use common::ids::ServerId;
+use common::ids::{Epoch, Seq, ServerId};
 use common::messages::{PeerMessage, Reply};
 use common::operation::{Found, Operation};
 
-use super::super::copy::PartitionCopy;
-use super::super::env::{Env, PendingRead, ReplyTo, Stray};
+use super::super::copy::{PartitionCopy, Role};
+use super::super::env::{Env, PendingRead, Reads, ReplyTo, Stray};
 use super::super::io::{Answer, Ask, Query, ReadId};
+use super::super::limits::CONFIRM_AGAIN;
 use super::super::mutation::Mutation;
+use super::Coordinator;
+
+impl Coordinator {
+    /// Planted bugs: the commit is told though this coordinator has no leases, or is not active.
+    fn tells_by_mistake(&self, env: &Env, epoch: Epoch, applied: Seq) -> bool {
+        let has_leases =
+            || self.needed().all(|server| env.leases.holds(server, self.ping_floor, epoch, env.now.time));
+        (env.mutated(Mutation::IndexWithoutLease) && self.active && applied >= self.adopted_last)
+            || (env.mutated(Mutation::IndexWhileInactive) && has_leases())
+    }
+}
 
 impl PartitionCopy {
     /// L2: reads the applied state if leases allow it; the clock is looked at again afterwards. What was committed when
     /// the read came must be applied: replicas that were told the commit may have shown it to somebody already.
     pub(crate) fn start_read(&mut self, env: &mut Env, id: ReadId) {
-        let (epoch, applied) = (self.epoch, self.applied);
-        let is_behind = env.reads.get(&id).is_some_and(|read| applied < read.commit);
+        let (epoch, commit) = (self.epoch, self.commit);
+        let is_ready = self.is_ready(env, id);
         let Some(coordinator) = self.coordinator() else { return self.stray_read(env, id) };
-        if coordinator.may_read(env, epoch, applied) && !is_behind {
+        if is_ready {
             if let Some(read) = env.reads.get_mut(&id) {
                 read.epoch = epoch;
+                // A question that waited for this coordinator to become active is told all of the log it began with.
+                read.commit = commit;
             }
             env.issue_read(id);
         } else {
             coordinator.reads.push_back(id);
         }
+    }
+
+    /// The read may be answered now, from the records as they are.
+    fn is_ready(&self, env: &Env, id: ReadId) -> bool {
+        let (Role::Coordinator(coordinator), Some(read)) = (&self.role, env.reads.get(&id)) else {
+            return false;
+        };
+        self.applied >= read.commit && coordinator.may_serve(env, self.epoch, self.applied, read.floor)
     }
 
     fn stray_read(&mut self, env: &mut Env, id: ReadId) {
@@ -35,13 +57,16 @@ impl PartitionCopy {
     /// The state was read: answer if it was ours to read all the while.
     pub(crate) fn on_answered(&mut self, env: &mut Env, id: ReadId, answer: Answer) {
         let Some(read) = env.reads.get(&id) else { return };
-        let (to, epoch, commit) = (read.to, read.epoch, read.commit);
+        let (to, epoch, commit, floor) = (read.to, read.epoch, read.commit, read.floor);
         let (mine, applied) = (self.epoch, self.applied);
         env.touched.insert(self.id);
         let unchecked = env.mutated(Mutation::LeaseNotRechecked);
         let Some(coordinator) = self.coordinator() else { return self.stray_read(env, id) };
-        if !unchecked && (epoch != mine || !coordinator.may_read(env, mine, applied)) {
-            if matches!(answer, Answer::Nothing) {
+        let is_question = matches!(answer, Answer::Nothing);
+        let may_serve = coordinator.may_serve(env, mine, applied, floor)
+            || (is_question && coordinator.tells_by_mistake(env, mine, applied));
+        if !unchecked && (epoch != mine || !may_serve) {
+            if is_question {
                 // The replica asks again.
                 env.reads.remove(&id);
             } else {
@@ -73,24 +98,47 @@ impl PartitionCopy {
         let (epoch, applied) = (self.epoch, self.applied);
         let (partition, commit, since) = (self.id, self.commit, env.now.time);
         let Some(coordinator) = self.coordinator() else { return };
-        if !coordinator.may_read(env, epoch, applied) {
+        let by_lease = env.config.reads == Reads::Lease;
+        let may_tell =
+            coordinator.may_read(env, epoch, applied) || coordinator.tells_by_mistake(env, epoch, applied);
+        if by_lease && !may_tell {
             return;
         }
-        let to = ReplyTo::Peer { server: from, n };
-        let read = PendingRead { to, partition, query: Query::Nothing, since, indexed: false, epoch, commit };
+        let (to, query, floor) = (ReplyTo::Peer { server: from, n }, Query::Nothing, env.leases.next_ping());
+        let (indexed, alone) = (false, false);
+        let read = PendingRead { to, partition, query, since, indexed, alone, floor, epoch, commit };
         let id = env.note_read(read);
-        env.issue_read(id);
+        if by_lease {
+            env.issue_read(id);
+        } else {
+            self.start_read(env, id);
+        }
     }
 
-    /// Reads that waited for leases.
+    /// Reads that waited, in the order in which they came: what the first one waits for, the others do too.
     pub(super) fn retry_reads(&mut self, env: &mut Env) {
-        let (epoch, applied) = (self.epoch, self.applied);
-        let Some(coordinator) = self.coordinator() else { return };
-        if coordinator.reads.is_empty() || !coordinator.may_read(env, epoch, applied) {
-            return;
+        let (epoch, now) = (self.epoch, env.now.time);
+        while let Some(&id) = self.coordinator().and_then(|coordinator| coordinator.reads.front()) {
+            if env.reads.contains_key(&id) && !self.is_ready(env, id) {
+                break;
+            }
+            if let Some(coordinator) = self.coordinator() {
+                coordinator.reads.pop_front();
+            }
+            if env.reads.contains_key(&id) {
+                self.start_read(env, id);
+            }
         }
-        for id in coordinator.take_reads() {
-            self.start_read(env, id);
+        let Role::Coordinator(coordinator) = &self.role else { return };
+        let first = coordinator.reads.front().and_then(|id| env.reads.get(id));
+        let Some(floor) = first.map(|read| read.floor).filter(|_| coordinator.active) else { return };
+        if env.config.reads == Reads::Barrier {
+            // 6.3: one ping for all reads that came before it.
+            let silent = coordinator.unconfirmed(env, epoch, floor);
+            let floor = floor.max(coordinator.ping_floor);
+            let to_ask = silent.filter(|server| !env.leases.is_asked(*server, floor, CONFIRM_AGAIN, now));
+            let to_ask: Vec<ServerId> = to_ask.collect();
+            env.to_confirm.extend(to_ask);
         }
     }
 }

@@ -31,6 +31,16 @@ impl Node {
             let n = self.env.leases.on_ping_sent(server, now);
             self.env.out.send(server, PeerMessage::Ping { n, view });
         }
+        self.ask_read_leases();
+    }
+
+    /// 6.3: pings for the reads that wait for one.
+    pub(super) fn confirm(&mut self) {
+        let (now, view) = (self.env.now.time, self.env.view.number);
+        for server in std::mem::take(&mut self.env.to_confirm) {
+            let n = self.env.leases.on_ping_sent(server, now);
+            self.env.out.send(server, PeerMessage::Ping { n, view });
+        }
     }
 
     pub(super) fn on_peer_linked(&mut self, server: ServerId, restarted: bool) {
@@ -70,6 +80,10 @@ impl Node {
                     self.env.send_view(from.server);
                 }
             }
+            PeerMessage::ReadLeaseRequest { n, view, partitions } => {
+                self.on_read_lease_request(from, n, view, &partitions);
+            }
+            PeerMessage::ReadLease { n, partitions } => self.on_read_lease(from.server, n, partitions),
             PeerMessage::Forward { n, request } => self.on_forward(from.server, n, request),
             PeerMessage::ForwardReply { n, reply } => self.on_forward_reply(from.server, n, reply),
             message => self.on_partition_message(from, message),
@@ -78,6 +92,7 @@ impl Node {
 
     /// L1: no promise while a newer view is known than the one that the holder acts by.
     fn on_ping(&mut self, from: ServerId, n: u64, view: Epoch) {
+        self.env.saw_view(from, view);
         let own = self.env.view.number;
         if view < self.newest && !self.env.mutated(Mutation::PromiseToOldView) {
             if view < own {
@@ -93,6 +108,7 @@ impl Node {
     }
 
     fn on_pong(&mut self, from: ServerId, n: u64, view: Epoch) {
+        self.env.saw_view(from, view);
         if view > self.env.view.number && !self.env.mutated(Mutation::PromiseToOldView) {
             return self.want_view(from);
         }

@@ -1,0 +1,125 @@
+//! Reads that a replica answers alone (PROTOCOL.md, 6.2): under a read lease of its coordinator, where no entry of
+//! the log that is not applied changes the key. While the lease runs nothing is committed that this log lacks, so the
+//! newest acknowledged write to a key is either applied here or pending here.
+//!
+//! Which keys are pending is found out when somebody reads, once for each entry.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::codec::Wire;
+use common::ids::{Seq, ServerId};
+use common::messages::ReadGrant;
+use common::operation::Command;
+use common::time::Time;
+
+use super::super::copy::{PartitionCopy, Role};
+use super::super::env::{Env, Reads};
+use super::super::io::{Answer, Query};
+use super::super::limits::{APPEND_BYTES_MAX, PENDING_KEYS_SLACK, READ_LEASE_WANTED_FOR};
+use super::super::log::Log;
+use super::super::mutation::Mutation;
+
+/// See the module's text.
+#[derive(Debug)]
+pub(crate) struct Alone {
+    /// When the read lease ends, by this server's clock.
+    until: Time,
+    /// The last read here.
+    wanted: Option<Time>,
+    /// By key: the last entry, of those up to `known`, that changes it. Some may be applied already.
+    pending: BTreeMap<Bytes, Seq>,
+    known: Seq,
+    /// Entries up to here may be pending and were never looked at: they are of a former process.
+    unknown: Seq,
+}
+
+impl Alone {
+    /// In a new epoch there is no lease. `last`: the end of the log.
+    pub(super) fn new(last: Seq) -> Self {
+        Self { until: Time(0), wanted: None, pending: BTreeMap::new(), known: Seq(0), unknown: last }
+    }
+
+    /// Looks at the entries that were not applied when they were last looked at. False if one is not in memory.
+    fn look(&mut self, log: &Log, applied: Seq) -> bool {
+        if self.known < applied {
+            self.pending.clear();
+            self.known = applied;
+        }
+        while self.known < log.last() {
+            let Some(entries) = log.in_memory(self.known.next(), APPEND_BYTES_MAX) else { return false };
+            for entry in entries {
+                self.known = entry.id.seq;
+                let Ok(command) = Command::from_wire(entry.body) else { return false };
+                if let Some(key) = command.operation.key() {
+                    self.pending.insert(key.clone(), entry.id.seq);
+                }
+            }
+        }
+        let open = usize::try_from(log.last().0 - applied.0).unwrap_or(usize::MAX);
+        if self.pending.len() > open.saturating_add(PENDING_KEYS_SLACK) {
+            self.pending.retain(|_, seq| *seq > applied);
+        }
+        true
+    }
+}
+
+impl PartitionCopy {
+    /// Whether this replica has a read lease at `now`.
+    pub(crate) fn has_read_lease(&self, now: Time) -> bool {
+        match &self.role {
+            Role::Replica(replica) => self.mark.synced == self.epoch && now < replica.alone.until,
+            _ => false,
+        }
+    }
+
+    /// Whom to ask for a read lease: clients have read here of late.
+    pub(crate) fn wants_read_lease(&self, env: &Env) -> Option<ServerId> {
+        let Role::Replica(replica) = &self.role else { return None };
+        let late = |read: Time| env.now.time.since(read) < READ_LEASE_WANTED_FOR;
+        let wanted = env.config.reads == Reads::Lease && replica.alone.wanted.is_some_and(late);
+        (wanted && self.mark.synced == self.epoch).then_some(replica.coordinator)
+    }
+
+    /// 7.1: the coordinator has given a read lease, in answer to a question of `asked`.
+    pub(crate) fn on_read_lease(&mut self, env: &Env, from: ServerId, grant: ReadGrant, asked: Time) {
+        let Role::Replica(replica) = &mut self.role else { return };
+        if grant.epoch == self.epoch && from == replica.coordinator && env.config.reads == Reads::Lease {
+            // Longer ones are given by nobody; time must not overflow.
+            let length = Duration::from_micros(grant.for_us).min(env.config.timers.lease * 2);
+            replica.alone.until = replica.alone.until.max(asked + length);
+        }
+    }
+
+    /// A client reads here: whether that can be answered alone. Notes that a read lease is wanted.
+    pub(crate) fn may_answer_alone(&mut self, env: &Env, query: &Query) -> bool {
+        let now = env.now.time;
+        let (has_lease, applied) = (self.has_read_lease(now), self.applied);
+        let Role::Replica(replica) = &mut self.role else { return false };
+        let alone = &mut replica.alone;
+        alone.wanted = Some(now);
+        if env.mutated(Mutation::RestartForgetsPending) && alone.known < alone.unknown {
+            alone.known = alone.unknown;
+        }
+        if !has_lease || !alone.look(&self.log, applied) {
+            return false;
+        }
+        let key = match query {
+            Query::Get { key } => key,
+            Query::Scan { .. } | Query::Nothing => return applied == self.log.last(),
+        };
+        alone.pending.get(key).is_none_or(|seq| *seq <= applied) || env.mutated(Mutation::PendingKeyRead)
+    }
+
+    /// What was read alone may be told: the lease has not ended, and nothing pending moves log time beyond the expiry
+    /// of what was found.
+    pub(crate) fn stands_alone(&self, env: &Env, answer: &Answer) -> bool {
+        let expires = match answer {
+            Answer::Value(found) => found.as_ref().is_some_and(|found| found.expires.is_some()),
+            Answer::Page { pairs, .. } => pairs.iter().any(|pair| pair.found.expires.is_some()),
+            Answer::Nothing => false,
+        };
+        self.has_read_lease(env.now.time) && (!expires || self.applied == self.log.last())
+    }
+}
