@@ -176,12 +176,12 @@ const PLANTED: [(Mutation, Scenario, u64); 28] = [
     (Mutation::SyncMarkNotDurable, Scenario::LATE, 2_000),
     (Mutation::ReadLeaseUnbounded, Scenario::READERS, 40),
     (Mutation::ReadLeaseToJoiner, Scenario::READERS, 400),
-    (Mutation::ReadGrantIgnored, Scenario::READERS, 40),
+    (Mutation::ReadGrantIgnored, Scenario::READERS, 200),
     (Mutation::CleanDespiteReadGrants, Scenario::READERS, 1_500),
     (Mutation::PendingKeyRead, Scenario::READERS, 40),
     (Mutation::RestartForgetsPending, Scenario::READERS, 1_500),
     (Mutation::IndexWithoutLease, Scenario::READERS, 40),
-    (Mutation::IndexWhileInactive, Scenario::READERS, 40),
+    (Mutation::IndexWhileInactive, Scenario::READERS, 100),
     (Mutation::BarrierNotAwaited, Scenario::BARRIER_CUT, 40),
 ];
 

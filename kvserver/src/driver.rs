@@ -79,7 +79,7 @@ pub(crate) struct Driver {
     open: BTreeMap<Token, (Outbox, u64)>,
     last_token: u64,
     outgoing: BTreeMap<ServerId, Vec<PeerMessage>>,
-    replies: Vec<(Outbox, Replies)>,
+    replies: BatchReplies,
     next_tick: Time,
     next_room: Time,
     free_bytes: u64,
@@ -100,7 +100,7 @@ impl Driver {
             open: BTreeMap::new(),
             last_token: 0,
             outgoing: BTreeMap::new(),
-            replies: Vec::new(),
+            replies: BatchReplies::default(),
             next_tick: now,
             next_room: now,
             free_bytes: 0,
@@ -177,7 +177,7 @@ impl Driver {
                     "disk full: {} bytes are free, less than the reserve; free some, reads go on",
                     self.free_bytes
                 );
-                push_reply(&mut self.replies, outbox, id, Reply::Refused { reason });
+                self.replies.push(outbox, id, Reply::Refused { reason });
                 continue;
             }
             self.last_token += 1;
@@ -253,15 +253,11 @@ impl Driver {
             for answer in answers {
                 self.parts.node.step(now, answer);
             }
-            for (outbox, replies) in self.replies.drain(..) {
-                outbox.deliver(replies);
-            }
+            self.replies.deliver();
             // Last: messages and replies do not wait for it.
             self.write_own(own)?;
         }
-        for (outbox, replies) in self.replies.drain(..) {
-            outbox.deliver(replies);
-        }
+        self.replies.deliver();
         Ok(())
     }
 
@@ -282,7 +278,7 @@ impl Driver {
             }
             Effect::Reply { token, reply } => {
                 if let Some((outbox, id)) = self.open.remove(&token) {
-                    push_reply(&mut self.replies, &outbox, id, reply);
+                    self.replies.push(&outbox, id, reply);
                 }
             }
             Effect::ReadLog { partition, reader, from, bytes_max } => {
@@ -315,6 +311,7 @@ impl Driver {
                 self.parts.views.send_replace(Some(view));
             }
             Effect::Report { report } => self.report(report),
+            Effect::Warn { reason } => tracing::warn!("{reason}"),
             Effect::Fatal { reason } => return Err(Failure::Broken(reason)),
             Effect::Persist { .. }
             | Effect::PersistView { .. }
@@ -376,10 +373,29 @@ impl Driver {
     }
 }
 
-/// Adds a reply to those that its connection gets with this batch.
-fn push_reply(replies: &mut Vec<(Outbox, Replies)>, outbox: &Outbox, id: u64, reply: Reply) {
-    match replies.iter_mut().rev().find(|(other, _)| Arc::ptr_eq(other, outbox)) {
-        Some((_, replies)) => replies.push((id, reply)),
-        None => replies.push((outbox.clone(), vec![(id, reply)])),
+/// Replies of one batch, by connection.
+#[derive(Default)]
+struct BatchReplies {
+    lists: Vec<(Outbox, Replies)>,
+    /// By the address of an outbox: its place in `lists`.
+    places: BTreeMap<usize, usize>,
+}
+
+impl BatchReplies {
+    /// Adds a reply to those that its connection gets with this batch.
+    fn push(&mut self, outbox: &Outbox, id: u64, reply: Reply) {
+        let lists = &mut self.lists;
+        let place = *self.places.entry(Arc::as_ptr(outbox).addr()).or_insert_with(|| {
+            lists.push((outbox.clone(), Vec::new()));
+            lists.len() - 1
+        });
+        lists[place].1.push((id, reply));
+    }
+
+    fn deliver(&mut self) {
+        self.places.clear();
+        for (outbox, replies) in self.lists.drain(..) {
+            outbox.deliver(replies);
+        }
     }
 }

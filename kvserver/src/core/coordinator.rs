@@ -206,16 +206,23 @@ impl PartitionCopy {
     }
 
     fn on_write(&mut self, env: &mut Env, asked: Stray) {
-        let Stray { to, ask, since, .. } = &asked;
+        let Stray { to, ask, since, maybe_done } = &asked;
         let (to, since) = (*to, *since);
         let Ask::Write { age_ms, operation, .. } = ask else { return };
         if let Err(error) = operation.check(env.config.value_bytes_max) {
-            return env.reply(to, Reply::Refused { reason: error.to_string() });
+            let reason = error.to_string();
+            let reply = if *maybe_done { Reply::Unknown { reason } } else { Reply::Refused { reason } };
+            return env.reply(to, reply);
         }
-        if u128::from(*age_ms) > CLIENT_RETRY_FOR.as_millis() {
+        let age_ms = u128::from(*age_ms) + env.now.time.since(since).as_millis();
+        if age_ms > CLIENT_RETRY_FOR.as_millis() {
             let reason =
                 format!("the write was first asked for {age_ms} ms ago; its outcome can no longer be told");
             return env.reply(to, Reply::Unknown { reason });
+        }
+        if env.now.time < env.doubtful_until {
+            let reason = "the server was stopped for long: it cannot tell how old the write is, retry";
+            return env.reply(to, Reply::Unknown { reason: reason.to_owned() });
         }
         let full = self.pending.len() >= PENDING_MAX;
         match &self.role {

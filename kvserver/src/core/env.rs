@@ -15,6 +15,7 @@ use common::view::{Member, View};
 
 use super::io::{Ask, Effect, LogRecord, Query, ReadId, Ticket, Token};
 use super::lease::Leases;
+use super::limits::{DOUBTFUL_FOR, STOPPED_LONG};
 use super::mutation::Mutation;
 
 /// What a read rests on (PROTOCOL.md, sections 4, 6 and 7).
@@ -216,6 +217,10 @@ pub(crate) struct Env {
     pub(crate) reads: BTreeMap<ReadId, PendingRead>,
     last_read: u64,
     pub(crate) strays: Vec<Stray>,
+    /// Requests of other servers that are being answered: a further try of one is dropped.
+    pub(crate) answering: BTreeSet<(ServerId, u64)>,
+    /// Writes before this time may have waited unread while the process was stopped.
+    pub(crate) doubtful_until: Time,
     /// Numbers copies of partitions' states.
     pub(crate) last_transfer: u64,
     /// Numbers questions for the coordinator's commit, over all partitions and roles.
@@ -254,6 +259,8 @@ impl Env {
             reads: BTreeMap::new(),
             last_read: 0,
             strays: Vec::new(),
+            answering: BTreeSet::new(),
+            doubtful_until: Time(0),
             last_transfer: first_number(me),
             last_question: first_number(me),
             transfers_open: 0,
@@ -261,6 +268,14 @@ impl Env {
             to_confirm: BTreeSet::new(),
             touched: BTreeSet::new(),
         }
+    }
+
+    /// The time goes on. If the process was stopped for long, requests that lie in its sockets are of unknown age.
+    pub(crate) fn set_now(&mut self, now: Now) {
+        if now.time.since(self.now.time) >= STOPPED_LONG {
+            self.doubtful_until = now.time + DOUBTFUL_FOR;
+        }
+        self.now = now;
     }
 
     /// Whether a bug is planted.
@@ -325,7 +340,10 @@ impl Env {
                 }
                 self.out.effect(Effect::Reply { token, reply });
             }
-            ReplyTo::Peer { server, n } => self.out.send(server, PeerMessage::ForwardReply { n, reply }),
+            ReplyTo::Peer { server, n } => {
+                self.answering.remove(&(server, n));
+                self.out.send(server, PeerMessage::ForwardReply { n, reply });
+            }
             // The tick is applied; its copy looks at the read again.
             ReplyTo::Read(_) => {}
         }
@@ -344,6 +362,11 @@ impl Env {
         let Some(read) = self.reads.get(&id) else { return };
         let (partition, query) = (read.partition, read.query.clone());
         self.out.effect(Effect::Read { read: id, partition, query });
+    }
+
+    /// Something that another server said makes no sense: it is dropped, and a person may look.
+    pub(crate) fn warn(&mut self, reason: String) {
+        self.out.effect(Effect::Warn { reason });
     }
 
     /// The members' logs cannot be what they are: going on would break a promise.

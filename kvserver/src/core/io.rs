@@ -349,6 +349,11 @@ pub enum Effect {
         /// The answer.
         reply: Reply,
     },
+    /// Tell whoever reads the log.
+    Warn {
+        /// What was dropped, and why.
+        reason: String,
+    },
     /// Stop the process: going on would break a promise.
     Fatal {
         /// What happened.

@@ -64,6 +64,13 @@ pub(crate) const SNAPSHOTS_SENT_MAX: usize = 4;
 /// How long a request without a coordinator is passed on before its outcome is given up.
 pub(crate) const STRAY_FOR: Duration = Duration::from_secs(10);
 
+/// A process that was stopped this long takes no writes for a while: what waited in its sockets may be older than the
+/// memory of its first try's result ([`common::limits::RESULTS_KEPT_FOR`]), though it says another age.
+pub(crate) const STOPPED_LONG: Duration = Duration::from_secs(60);
+
+/// How long after that: enough to read all that the sockets hold.
+pub(crate) const DOUBTFUL_FOR: Duration = Duration::from_secs(2);
+
 /// Between two tries to pass a request on.
 pub(crate) const FORWARD_AGAIN: Duration = Duration::from_millis(100);
 

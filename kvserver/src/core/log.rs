@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use common::ids::{LogId, Seq};
+use common::ids::{Epoch, LogId, Seq};
 use common::messages::{Entry, Run};
 
 /// The log of one partition at one server.
@@ -60,6 +60,11 @@ impl Log {
         self.id_at(self.durable).expect("what is on disk has a tag")
     }
 
+    /// The tag of the last entry, or of the base.
+    pub(crate) fn last_tag(&self) -> Epoch {
+        self.runs.last().map_or(self.base.tag, |run| run.tag)
+    }
+
     /// The last entry.
     #[cfg(test)]
     pub(crate) fn last_id(&self) -> LogId {
@@ -83,7 +88,7 @@ impl Log {
     /// Adds the next entry.
     pub(crate) fn append(&mut self, entry: Entry) {
         assert_eq!(entry.id.seq, self.last.next(), "entries are consecutive");
-        let tag = self.runs.last().map_or(self.base.tag, |run| run.tag);
+        let tag = self.last_tag();
         if self.last == self.base.seq || tag != entry.id.tag {
             assert!(entry.id.tag >= tag, "tags never go back within a log");
             self.runs.push(Run { tag: entry.id.tag, first: entry.id.seq });
@@ -193,7 +198,6 @@ impl Log {
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use common::ids::Epoch;
 
     fn epoch(version: u64) -> Epoch {
         Epoch { generation: 0, version }

@@ -6,7 +6,7 @@
 
 mod alone;
 
-use common::ids::{LogId, Seq, ServerId};
+use common::ids::{Epoch, LogId, Seq, ServerId};
 use common::messages::{Entry, PeerMessage, Reply, Sender};
 use common::time::Time;
 
@@ -113,6 +113,10 @@ impl PartitionCopy {
             return;
         }
         env.touched.insert(self.id);
+        if let Some(reason) = unsound(prev, &entries, self.epoch) {
+            return env
+                .warn(format!("partition {}: an append of {} is dropped: {reason}", self.id, from.server));
+        }
         let in_step = self.mark.synced == self.epoch;
         // What comes before the base is applied, so committed, so in every coordinator's log.
         let known = self.log.contains(prev) || prev.seq < self.log.base().seq;
@@ -139,7 +143,7 @@ impl PartitionCopy {
         let owed = sync || !entries.is_empty();
         entries.retain(|entry| entry.id.seq > self.log.last());
         for entry in entries {
-            if entry.id.seq != self.log.last().next() {
+            if entry.id.seq != self.log.last().next() || entry.id.tag < self.log.last_tag() {
                 break;
             }
             self.append(env, entry);
@@ -274,14 +278,10 @@ impl PartitionCopy {
     /// The state was read at the commit that the coordinator named.
     pub(crate) fn on_indexed_answer(&mut self, env: &mut Env, id: ReadId, answer: Answer) {
         let Some(read) = env.reads.get_mut(&id) else { return };
-        if read.alone {
-            read.alone = false;
-            if !self.stands_alone(env, &answer)
-                && let Role::Replica(replica) = &mut self.role
-            {
-                env.touched.insert(self.id);
-                return replica.index.queued.push(id);
-            }
+        if std::mem::take(&mut read.alone) && !self.stands_alone(env, &answer) {
+            env.touched.insert(self.id);
+            let Role::Replica(replica) = &mut self.role else { return self.stray_read(env, id) };
+            return replica.index.queued.push(id);
         }
         let Some(read) = env.reads.remove(&id) else { return };
         if expired(env, &answer) {
@@ -325,6 +325,19 @@ impl PartitionCopy {
             }
         }
     }
+}
+
+/// What is wrong with an append, whoever made it: entries follow `prev` one by one, and tags never go back.
+fn unsound(prev: LogId, entries: &[Entry], epoch: Epoch) -> Option<String> {
+    let mut before = prev;
+    for Entry { id, .. } in entries {
+        let follows = before.seq.0.checked_add(1) == Some(id.seq.0) && id.tag >= before.tag;
+        if !follows || id.tag > epoch {
+            return Some(format!("entry {id} behind {before} in epoch {epoch}"));
+        }
+        before = *id;
+    }
+    (before.seq.0 == u64::MAX).then(|| format!("no entry can follow {before}"))
 }
 
 /// The content of an append.

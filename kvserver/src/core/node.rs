@@ -109,7 +109,7 @@ impl Node {
 
     /// Takes one input. Effects are collected until [`Node::effects`].
     pub fn step(&mut self, now: Now, input: Input) {
-        self.env.now = now;
+        self.env.set_now(now);
         match input {
             Input::View(view) => self.on_view(view),
             Input::Peer { from, message } => self.on_peer(from, message),

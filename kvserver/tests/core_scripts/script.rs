@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::codec::Wire;
 use common::ids::{ClientId, ClusterId, Epoch, Incarnation, LogId, RequestNumber, Seq, ServerId, StoreId};
-use common::messages::{Entry, PeerMessage, ReadGrant, Run, Sender};
+use common::messages::{Entry, PeerMessage, ReadGrant, Reply, Request, Run, Sender};
 use common::operation::{Command, Operation, Origin};
 use common::ring::Partitions;
 use common::time::{Time, WallTime};
@@ -126,6 +126,7 @@ impl Script {
             }
             ["say", from, to, ref what @ ..] => self.say(server(from), server(to), what),
             ["settle"] => self.settle(),
+            ["stopped", milliseconds] => self.now = self.now + Duration::from_millis(number(milliseconds)),
             ["run", milliseconds] => self.run_for(Duration::from_millis(number(milliseconds))),
             ["flush", name] => self.host(server(name)).flush(),
             ["trim", name, seq] => {
@@ -253,6 +254,19 @@ impl Script {
                 let n = self.questions.get(&(to, from)).copied().expect("it was asked");
                 let for_us = number(milliseconds) * 1000;
                 PeerMessage::ReadLease { n, partitions: vec![ReadGrant { partition, epoch, for_us }] }
+            }
+            ["forward", n, key, value, ..] => {
+                let n = number(n);
+                let number = RequestNumber(n);
+                let origin = Origin { client: ClientId(9), number, first_unanswered: number };
+                PeerMessage::Forward {
+                    n,
+                    request: Request::Write { origin, age_ms: 0, operation: put(key, value) },
+                }
+            }
+            ["refuses", n] => {
+                let reason = "the value is too long here".to_owned();
+                PeerMessage::ForwardReply { n: number(n), reply: Reply::Refused { reason } }
             }
             ["view"] => {
                 let json = serde_json::to_vec(&*self.view).expect("a view");

@@ -141,6 +141,7 @@ pub(crate) fn effect(effect: &Effect) -> Option<String> {
         Effect::Install { .. } => "install the staged copy".to_owned(),
         Effect::Drop { .. } => "drop the records".to_owned(),
         Effect::Reply { token, reply: told } => format!("reply to request {}: {}", token.0, reply(told)),
+        Effect::Warn { reason } => format!("warns: {reason}"),
         Effect::Fatal { reason } => format!("STOP: {reason}"),
     })
 }

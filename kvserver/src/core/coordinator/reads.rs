@@ -48,7 +48,8 @@ impl PartitionCopy {
         self.applied >= read.commit && coordinator.may_serve(env, self.epoch, self.applied, read.floor)
     }
 
-    fn stray_read(&mut self, env: &mut Env, id: ReadId) {
+    /// The read looks for the coordinator.
+    pub(crate) fn stray_read(&mut self, env: &mut Env, id: ReadId) {
         let Some(read) = env.reads.remove(&id) else { return };
         let stray = Stray { to: read.to, ask: Ask::Read(read.query), since: read.since, maybe_done: false };
         env.strays.push(stray);

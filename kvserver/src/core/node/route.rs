@@ -16,6 +16,8 @@ pub(super) struct Forward {
     stray: Stray,
     to: ServerId,
     sent: Time,
+    /// It may have been in some log before it was passed on: a refusal says nothing (W2).
+    in_doubt: bool,
 }
 
 impl Node {
@@ -84,10 +86,10 @@ impl Node {
             (*origin, *session) = (Some(given), Some(given.number));
         }
         let Some(request) = request_of(&stray.ask, elapsed) else { return };
-        stray.maybe_done = true;
+        let in_doubt = std::mem::replace(&mut stray.maybe_done, true);
         self.last_forward += 1;
         let n = self.last_forward;
-        self.forwards.insert(n, Forward { stray, to: coordinator, sent: now });
+        self.forwards.insert(n, Forward { stray, to: coordinator, sent: now, in_doubt });
         self.env.out.send(coordinator, PeerMessage::Forward { n, request });
     }
 
@@ -135,6 +137,10 @@ impl Node {
             Reply::Busy { .. } | Reply::Unknown { .. } => {}
             reply => {
                 if let Some(forward) = self.forwards.remove(&n) {
+                    let reply = match reply {
+                        Reply::Refused { reason } if forward.in_doubt => Reply::Unknown { reason },
+                        reply => reply,
+                    };
                     self.env.reply(forward.stray.to, reply);
                 }
             }
@@ -143,6 +149,10 @@ impl Node {
 
     pub(super) fn on_forward(&mut self, from: ServerId, n: u64, request: Request) {
         let to = ReplyTo::Peer { server: from, n };
+        if self.env.answering.contains(&(from, n)) {
+            // A further try, and the first one is not answered yet.
+            return;
+        }
         let Some(ask) = ask_of(request) else {
             let reason = "only requests for data are passed on".to_owned();
             return self.env.reply(to, Reply::Refused { reason });
@@ -150,6 +160,7 @@ impl Node {
         let now = self.env.now.time;
         match (coordinator_of(&self.env.view, &ask), partition_of(&self.env.view, &ask)) {
             (Some(coordinator), Some(partition)) if self.env.is_me(coordinator) => {
+                self.env.answering.insert((from, n));
                 let stray = Stray { to, ask, since: now, maybe_done: false };
                 self.with(partition, |copy, env| copy.on_ask(env, stray));
             }
