@@ -81,7 +81,7 @@ macro_rules! wire_integer {
         }
     )*};
 }
-wire_integer!(u8, u16, u32, u64, u128);
+wire_integer!(u8, u16, u32, u64, u128, i64);
 
 macro_rules! wire_newtype {
     ($($name:ty),*) => {$(

@@ -10,6 +10,12 @@ use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::time::WallTime;
 use crate::{wire_enum, wire_struct};
 
+mod batch;
+mod expiry;
+
+pub use batch::{BATCH_BYTES_MAX, BATCH_PARTS_MAX, Check, Part, PartOutcome};
+pub use expiry::{Expiry, ExpiryCondition};
+
 /// The entry that last wrote a value.
 pub type Version = LogId;
 
@@ -32,10 +38,27 @@ pub enum Condition {
         /// Compared byte by byte.
         value: Bytes,
     },
+    /// The value is not these bytes, or there is none.
+    NotValue {
+        /// Compared byte by byte.
+        value: Bytes,
+    },
 }
 wire_enum!(Condition {
     0 => Always {}, 1 => Absent {}, 2 => Present {}, 3 => Version { version }, 4 => Value { value },
+    5 => NotValue { value },
 });
+
+impl Condition {
+    /// Bytes of the value that it compares with.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Value { value } | Self::NotValue { value } => value.len(),
+            _ => 0,
+        }
+    }
+}
 
 /// A change to one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +96,73 @@ pub enum Operation {
         /// From this moment on the value is gone; `None`: never.
         expires: Option<WallTime>,
     },
+    /// Sets a value, with an expiry that may depend on the moment at which it is applied.
+    Set {
+        /// The key.
+        key: Bytes,
+        /// The new value.
+        value: Bytes,
+        /// When it expires.
+        expiry: Expiry,
+        /// Else nothing is changed.
+        condition: Condition,
+        /// The outcome tells the former value.
+        tell: bool,
+    },
+    /// Removes a value and tells it.
+    Take {
+        /// The key.
+        key: Bytes,
+    },
+    /// Adds to a value that is a decimal integer of 64 bits (0 if there is none). An expiry stays as it is.
+    Add {
+        /// The key.
+        key: Bytes,
+        /// What is added.
+        by: i64,
+    },
+    /// Adds to a value that is a decimal number (0 if there is none). An expiry stays as it is.
+    AddDecimal {
+        /// The key.
+        key: Bytes,
+        /// What is added, as decimal digits.
+        by: Bytes,
+    },
+    /// Writes bytes into a value from an offset on; zeros fill what lies between its end and the offset.
+    /// An expiry stays as it is. No bytes change nothing.
+    Overwrite {
+        /// The key.
+        key: Bytes,
+        /// Where the bytes begin.
+        offset: u64,
+        /// The bytes.
+        value: Bytes,
+    },
+    /// Changes the expiry of a value that is there.
+    Retime {
+        /// The key.
+        key: Bytes,
+        /// The new expiry.
+        expiry: Expiry,
+        /// Of the expiry that is there; else nothing is changed.
+        when: ExpiryCondition,
+        /// Of the value; else nothing is changed.
+        condition: Condition,
+        /// The outcome tells the value.
+        tell: bool,
+    },
+    /// Tells a value as it is at this place in the log. A part of a batch; by itself a get does it cheaper.
+    Fetch {
+        /// The key.
+        key: Bytes,
+    },
+    /// Several operations on keys of one partition, all at one place in the log.
+    Batch {
+        /// What must hold, else nothing is done. At most [`BATCH_PARTS_MAX`] with the parts.
+        checks: Vec<Check>,
+        /// What to do, in order.
+        parts: Vec<Part>,
+    },
     /// Changes nothing but the partition's log time: a coordinator that finds a value expired by its clock
     /// makes that so at every copy before it says so.
     Tick {},
@@ -83,6 +173,14 @@ wire_enum!(Operation {
     3 => Append { key, value },
     4 => Expire { key, expires },
     5 => Tick {},
+    6 => Set { key, value, expiry, condition, tell },
+    7 => Take { key },
+    8 => Add { key, by },
+    9 => AddDecimal { key, by },
+    10 => Overwrite { key, offset, value },
+    11 => Retime { key, expiry, when, condition, tell },
+    12 => Fetch { key },
+    13 => Batch { checks, parts },
 });
 
 /// Why an operation is refused before it is ordered.
@@ -102,6 +200,12 @@ pub enum InvalidOperation {
         /// In force at this server.
         limit: usize,
     },
+    /// A batch over its limits.
+    #[error("a transaction has at most {BATCH_PARTS_MAX} operations and {BATCH_BYTES_MAX} bytes")]
+    BatchTooLarge,
+    /// A batch that changes keys of several partitions, or none.
+    #[error("the keys of a transaction must be of one partition")]
+    BatchScattered,
 }
 
 /// Checks a key's length.
@@ -123,40 +227,61 @@ impl Operation {
         Self::Put { key: key.into(), value: value.into(), expires: None, condition: Condition::Always {} }
     }
 
-    /// The key that it changes; none for a tick.
+    /// The key that it is about, the first one of a batch; none for a tick.
     #[must_use]
     pub fn key(&self) -> Option<&Bytes> {
         match self {
             Self::Put { key, .. }
             | Self::Delete { key, .. }
             | Self::Append { key, .. }
-            | Self::Expire { key, .. } => Some(key),
+            | Self::Expire { key, .. }
+            | Self::Set { key, .. }
+            | Self::Take { key }
+            | Self::Add { key, .. }
+            | Self::AddDecimal { key, .. }
+            | Self::Overwrite { key, .. }
+            | Self::Retime { key, .. }
+            | Self::Fetch { key } => Some(key),
+            Self::Batch { checks, parts } => {
+                let checked = checks.first().map(|check| &check.key);
+                checked.or_else(|| parts.first().and_then(|part| part.0.key()))
+            }
             Self::Tick {} => None,
         }
     }
 
-    /// Checks key and value against their limits; `value_bytes_max` is at most [`VALUE_BYTES_MAX`].
+    /// Checks keys and values against their limits; `value_bytes_max` is at most [`VALUE_BYTES_MAX`].
     ///
     /// # Errors
-    /// When the key or a value is out of its limits.
+    /// When a key, a value or a batch is out of its limits.
     pub fn check(&self, value_bytes_max: usize) -> Result<(), InvalidOperation> {
+        if let Self::Batch { checks, parts } = self {
+            return batch::check(checks, parts, value_bytes_max);
+        }
         if let Some(key) = self.key() {
             check_key(key)?;
         }
-        let compared = match self {
-            Self::Put { condition, .. } | Self::Delete { condition, .. } => match condition {
-                Condition::Value { value } => value.len(),
-                _ => 0,
-            },
-            _ => 0,
-        };
-        let stored = match self {
-            Self::Put { value, .. } | Self::Append { value, .. } => value.len(),
-            _ => 0,
-        };
+        let (stored, compared) = self.value_bytes();
         let limit = value_bytes_max.min(VALUE_BYTES_MAX);
         let bytes = compared.max(stored);
         if bytes > limit { Err(InvalidOperation::ValueTooLarge { bytes, limit }) } else { Ok(()) }
+    }
+
+    /// Bytes that it would store, and bytes that it compares with.
+    fn value_bytes(&self) -> (usize, usize) {
+        match self {
+            Self::Put { value, condition, .. } | Self::Set { value, condition, .. } => {
+                (value.len(), condition.bytes())
+            }
+            Self::Delete { condition, .. } | Self::Retime { condition, .. } => (0, condition.bytes()),
+            Self::Append { value, .. } => (value.len(), 0),
+            Self::AddDecimal { by, .. } => (by.len(), 0),
+            Self::Overwrite { offset, value, .. } if !value.is_empty() => {
+                let end = usize::try_from(*offset).unwrap_or(usize::MAX).saturating_add(value.len());
+                (end, 0)
+            }
+            _ => (0, 0),
+        }
     }
 }
 
@@ -222,6 +347,50 @@ pub enum Outcome {
     Ticked {},
     /// The client had its answer long ago; this is a late duplicate of its request, and it changed nothing.
     Superseded {},
+    /// A value was changed or removed, and this is what it was.
+    Changed {
+        /// Of the entry that did it.
+        version: Version,
+        /// The former value.
+        old: Option<Bytes>,
+    },
+    /// The condition did not hold; nothing was changed, and this is the value that is there.
+    Kept {
+        /// The value.
+        old: Option<Bytes>,
+    },
+    /// A number was added to, and this is the value now.
+    Sum {
+        /// Of the new value.
+        version: Version,
+        /// Decimal digits.
+        value: Bytes,
+    },
+    /// The value is longer or shorter now.
+    Length {
+        /// Of the value.
+        version: Version,
+        /// Its bytes.
+        bytes: u64,
+    },
+    /// The value is no number; nothing was changed.
+    NotANumber {},
+    /// The sum is beyond the numbers that there are; nothing was changed.
+    OutOfRange {},
+    /// A value as it was at this place in the log.
+    Told {
+        /// None: there was no value.
+        found: Option<Found>,
+    },
+    /// What the parts of a batch did, in order.
+    All {
+        /// One for each part.
+        results: Vec<PartOutcome>,
+    },
+    /// A check of a batch did not hold; nothing was changed.
+    Aborted {},
+    /// It was done as the client's earlier try of the same write, whose answer was too long to be remembered.
+    Forgotten {},
 }
 wire_enum!(Outcome {
     1 => Written { version, replaced },
@@ -232,7 +401,30 @@ wire_enum!(Outcome {
     6 => TooLarge { bytes },
     7 => Ticked {},
     8 => Superseded {},
+    9 => Changed { version, old },
+    10 => Kept { old },
+    11 => Sum { version, value },
+    12 => Length { version, bytes },
+    13 => NotANumber {},
+    14 => OutOfRange {},
+    15 => Told { found },
+    16 => All { results },
+    17 => Aborted {},
+    18 => Forgotten {},
 });
+
+impl Outcome {
+    /// Bytes of the values that it tells.
+    #[must_use]
+    pub fn told_bytes(&self) -> usize {
+        match self {
+            Self::Changed { old, .. } | Self::Kept { old } => old.as_ref().map_or(0, Bytes::len),
+            Self::Told { found } => found.as_ref().map_or(0, |found| found.value.len()),
+            Self::All { results } => results.iter().map(|result| result.0.told_bytes()).sum(),
+            _ => 0,
+        }
+    }
+}
 
 /// A value as it is read.
 #[derive(Clone, Debug, PartialEq, Eq)]

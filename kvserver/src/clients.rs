@@ -1,14 +1,17 @@
-//! Connections that come in: one port for everything. The first byte decides: a binary link begins with a byte that
-//! is no ASCII, everything else is text.
+//! Connections that come in: one port for everything. The first bytes decide: a binary link begins with a byte that
+//! is no ASCII, a Redis client with `*` or with the name of one of its commands, everything else is text.
 
 mod binary;
+mod first;
 mod order;
+mod resp;
 mod text;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use common::frame::PREFACE;
 use common::messages::Sender;
 use common::view::View;
@@ -16,6 +19,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::timeout;
 
+use self::first::First;
+pub(crate) use self::resp::Registry;
 use crate::driver::{Event, Events};
 use crate::limits::HELLO_FOR;
 use crate::protocol::text::RangeLists;
@@ -36,6 +41,7 @@ pub(crate) struct Shared {
     pub(crate) ranges: watch::Receiver<Arc<RangeLists>>,
     pub(crate) value_bytes_max: usize,
     pub(crate) connections: Arc<Semaphore>,
+    pub(crate) resp: Arc<Registry>,
 }
 
 impl Shared {
@@ -94,7 +100,7 @@ pub(crate) async fn accept(listener: TcpListener, shared: Shared, greeting: bool
 }
 
 async fn serve(
-    stream: TcpStream,
+    mut stream: TcpStream,
     shared: Shared,
     place: Place,
     greeting: bool,
@@ -103,7 +109,7 @@ async fn serve(
     stream.set_nodelay(true)?;
     let local: SocketAddr = stream.local_addr()?;
     if text_only {
-        return text::serve(stream, shared, greeting.then_some(local)).await;
+        return text::serve(stream, shared, greeting.then_some(local), BytesMut::new()).await;
     }
     let mut first = [0; 1];
     let peeked = match &place {
@@ -119,7 +125,17 @@ async fn serve(
     match place {
         _ if peeked == 0 => Ok(()),
         place if first[0] == PREFACE[0] => binary::serve(stream, shared, place).await,
-        Place::Client(_) => text::serve(stream, shared, None).await,
+        Place::Client(_) => {
+            let (first, input) = first::read(&mut stream).await?;
+            match first {
+                First::Resp => resp::serve(stream, shared, input).await,
+                First::Text => text::serve(stream, shared, None, input).await,
+            }
+        }
+        Place::Stranger(_) if first[0] == b'*' => {
+            resp::refuse(stream).await;
+            Ok(())
+        }
         Place::Stranger(_) => {
             text::refuse(stream).await;
             Ok(())

@@ -48,6 +48,8 @@ pub(crate) enum Event {
     Peer(Sender, Vec<PeerMessage>),
     /// Requests of one connection.
     Asks(Outbox, Vec<(u64, Ask)>),
+    /// The same, and what others coordinate is passed on to them.
+    AsksAnywhere(Outbox, Vec<(u64, Ask)>),
     /// The link to the ECS is new.
     Hello(oneshot::Sender<ServerReport>),
     /// Somebody wants to know how the server does.
@@ -155,7 +157,8 @@ impl Driver {
                     self.parts.node.step(now, Input::Peer { from, message });
                 }
             }
-            Event::Asks(outbox, asks) => self.on_asks(&outbox, asks),
+            Event::Asks(outbox, asks) => self.on_asks(&outbox, asks, false),
+            Event::AsksAnywhere(outbox, asks) => self.on_asks(&outbox, asks, true),
             Event::Hello(answer) => {
                 let _gone = answer.send(self.parts.node.hello(self.parts.address.clone(), self.parts.weight));
             }
@@ -168,7 +171,7 @@ impl Driver {
         Ok(true)
     }
 
-    fn on_asks(&mut self, outbox: &Outbox, asks: Vec<(u64, Ask)>) {
+    fn on_asks(&mut self, outbox: &Outbox, asks: Vec<(u64, Ask)>, anywhere: bool) {
         let now = clock::now();
         for (id, ask) in asks {
             self.requests += 1;
@@ -183,7 +186,9 @@ impl Driver {
             self.last_token += 1;
             let token = Token(self.last_token);
             self.open.insert(token, (outbox.clone(), id));
-            self.parts.node.step(now, Input::Client { token, ask });
+            let input =
+                if anywhere { Input::ClientAnywhere { token, ask } } else { Input::Client { token, ask } };
+            self.parts.node.step(now, input);
         }
     }
 

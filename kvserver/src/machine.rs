@@ -11,7 +11,7 @@ use common::operation::{Outcome, Pair};
 use common::view::View;
 use storage::{Change, LogReader, Read, RecoveredPartition, Snapshot, Trees};
 
-use crate::core::{Answer, Mark, Query, Records, RecoveredCopy, State, StoredPairs};
+use crate::core::{Answer, Mark, PartitionKeys, Query, Records, RecoveredCopy, State, StoredPairs};
 use crate::disk::{from_log_id, from_tag, log_id};
 use crate::error::Failure;
 use crate::limits::{CHUNK_BYTES, PAGE_BYTES_MAX, PAGE_KEYS_MAX};
@@ -131,6 +131,8 @@ impl Machine {
             Query::Scan { after, prefix, limit, .. } => {
                 self.scan(partition, state, after.clone(), prefix, *limit)
             }
+            Query::Keys { after, limit, .. } => self.keys(partition, state, *after, Some(*limit)),
+            Query::Count { .. } => self.keys(partition, state, 0, None),
             Query::Nothing => Ok(Answer::Nothing),
         }
     }
@@ -164,6 +166,31 @@ impl Machine {
             // All of them have expired: look further, in large steps.
             after = last;
             keys = PAGE_KEYS_MAX as usize;
+        }
+    }
+
+    /// Keys by position, or only their number. Looks at the whole partition: its tree is in the order of the keys.
+    fn keys(
+        &self,
+        partition: PartitionId,
+        state: &State,
+        after: u64,
+        limit: Option<u32>,
+    ) -> Result<Answer, Failure> {
+        let mut found = PartitionKeys::new(after, limit);
+        let mut last: Option<Bytes> = None;
+        loop {
+            let keys = PAGE_KEYS_MAX as usize;
+            let page = self.trees.scan(partition.0, last.as_deref(), b"", keys, PAGE_BYTES_MAX)?;
+            last = page.pairs.last().map(|(key, _)| key.clone());
+            for (key, record) in page.pairs {
+                if let Some(record) = state.visible(record).map_err(malformed)? {
+                    found.push(key, record.expires);
+                }
+            }
+            if !page.more || last.is_none() {
+                return Ok(found.answer());
+            }
         }
     }
 

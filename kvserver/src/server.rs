@@ -189,6 +189,7 @@ fn start(options: &Options, local: SocketAddr, ports: Ports) -> Result<Started, 
         ranges: range_lists,
         value_bytes_max: options.max_value,
         connections: Arc::new(Semaphore::new(files.connections)),
+        resp: Arc::new(clients::Registry::new()),
     };
     let link = EcsLink {
         address: options.ecs.clone(),

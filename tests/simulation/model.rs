@@ -75,8 +75,8 @@ impl Model {
             Operation::Put { .. } | Operation::Delete { .. } => {
                 return Outcome::ConditionFailed { current: current.map(|(version, _)| version) };
             }
-            Operation::Expire { .. } | Operation::Tick {} => {
-                unreachable!("the simulated clients ask for no expiry")
+            _ => {
+                unreachable!("the simulated clients ask for nothing else")
             }
         };
         self.states.entry(key.clone()).or_default().push((id.seq, stored));
@@ -122,6 +122,7 @@ fn holds(condition: &Condition, current: &Stored) -> bool {
         Condition::Present {} => current.is_some(),
         Condition::Version { version } => current.as_ref().is_some_and(|(known, _)| known == version),
         Condition::Value { value } => current.as_ref().is_some_and(|(_, known)| known == value),
+        Condition::NotValue { value } => current.as_ref().is_none_or(|(_, known)| known != value),
     }
 }
 

@@ -78,7 +78,9 @@ impl Process {
                     Query::Get { key } => {
                         Answer::Value(self.trees.get(&partition).and_then(|tree| tree.get(&key)))
                     }
-                    Query::Scan { .. } => Answer::Page { pairs: Vec::new(), more: false },
+                    Query::Scan { .. } | Query::Keys { .. } | Query::Count { .. } => {
+                        Answer::Page { pairs: Vec::new(), more: false }
+                    }
                     Query::Nothing => Answer::Nothing,
                 };
                 Some(Input::Answered { read, answer })

@@ -100,7 +100,7 @@ fn effect(operation: &Operation, told: &Told, all: &[&Operated]) -> Option<Effec
                 _ => Deleted::Refused,
             }),
         },
-        Operation::Expire { .. } | Operation::Tick {} => return None,
+        _ => return None,
     })
 }
 
@@ -110,6 +110,8 @@ fn want(condition: &Condition, all: &[&Operated]) -> Want {
         Condition::Absent {} => Want::Absent,
         Condition::Present {} => Want::Present,
         Condition::Value { value } => Want::Value(value.clone()),
+        // The simulated clients do not ask for it.
+        Condition::NotValue { .. } => Want::Unknown,
         Condition::Version { version } => {
             let seen = all.iter().filter_map(|operated| operated.read().flatten());
             let value = seen.into_iter().find(|(seen, _)| seen == version).map(|(_, value)| value);

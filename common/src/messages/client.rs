@@ -36,6 +36,20 @@ pub enum Request {
         /// Pairs in the page at most. The server may give fewer.
         limit: u32,
     },
+    /// Keys of one partition by their position on the ring. Answered by [`Reply::Keys`].
+    Keys {
+        /// The partition.
+        partition: PartitionId,
+        /// Begin behind this position; 0 is before all.
+        after: u64,
+        /// Keys at least, if there are so many. There may be more.
+        limit: u32,
+    },
+    /// How many keys a partition has. Answered by [`Reply::Keys`] without any.
+    Count {
+        /// The partition.
+        partition: PartitionId,
+    },
     /// The newest view that the server has. Answered by [`Reply::View`].
     View {},
     /// How the server does, as JSON. Answered by [`Reply::Status`].
@@ -47,6 +61,8 @@ wire_enum!(Request {
     3 => Scan { partition, after, prefix, limit },
     4 => View {},
     5 => Status {},
+    6 => Keys { partition, after, limit },
+    7 => Count { partition },
 });
 
 /// What a server answers.
@@ -68,6 +84,15 @@ pub enum Reply {
         pairs: Vec<Pair>,
         /// There are more after the last pair (or, if there are no pairs, ask again).
         more: bool,
+    },
+    /// The answer to a question for keys, or for their number.
+    Keys {
+        /// By position.
+        keys: Vec<Bytes>,
+        /// How many they are.
+        count: u64,
+        /// The position of the last one, if there are more behind it; else 0.
+        next: u64,
     },
     /// A view as JSON.
     View {
@@ -112,6 +137,7 @@ wire_enum!(Reply {
     7 => Busy { reason },
     8 => Unknown { reason },
     9 => Refused { reason },
+    10 => Keys { keys, count, next },
 });
 
 /// A request on a client's link. A frame holds one or more of them, one behind the other.

@@ -96,7 +96,11 @@ async fn answer(request: Request, handle: &Handle) -> Reply {
             Err(_) => Reply::Busy { reason: "the ECS is stopping or far behind".to_owned() },
         },
         Request::View {} => Reply::View { json: json(&*handle.view()) },
-        Request::Write { .. } | Request::Get { .. } | Request::Scan { .. } => {
+        Request::Write { .. }
+        | Request::Get { .. }
+        | Request::Scan { .. }
+        | Request::Keys { .. }
+        | Request::Count { .. } => {
             Reply::Refused { reason: "this is the ECS, which holds no keys: ask a server".to_owned() }
         }
     }

@@ -197,9 +197,7 @@ fn done(operation: &Operation, outcome: &Outcome, started: Time) -> Result<Strin
         Outcome::TooLarge { bytes } => Err(Failure::usage(format!(
             "nothing was changed: the value would have {bytes} bytes, over the limit; append to another key"
         ))),
-        Outcome::Ticked {} | Outcome::Superseded {} => {
-            Err(Failure::usage("the server answered another operation; use one version"))
-        }
+        _ => Err(Failure::usage("the server answered another operation; use one version")),
     }
 }
 

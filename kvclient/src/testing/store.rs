@@ -39,7 +39,9 @@ impl Store {
                     .collect();
                 Reply::Page { more: keys.next().is_some(), pairs }
             }
-            Request::View {} | Request::Status {} => return Action::Silence,
+            Request::Keys { .. } | Request::Count { .. } | Request::View {} | Request::Status {} => {
+                return Action::Silence;
+            }
         })
     }
 
@@ -74,7 +76,7 @@ impl Store {
                 }
                 None => Outcome::NotFound {},
             },
-            Operation::Tick {} => Outcome::Ticked {},
+            _ => Outcome::Ticked {},
         }
     }
 }
@@ -86,5 +88,6 @@ fn holds(condition: &Condition, current: Option<&Found>) -> bool {
         Condition::Present {} => current.is_some(),
         Condition::Version { version } => current.is_some_and(|found| found.version == *version),
         Condition::Value { value } => current.is_some_and(|found| found.value == *value),
+        Condition::NotValue { value } => current.is_none_or(|found| found.value != *value),
     }
 }

@@ -64,6 +64,7 @@ pub(super) async fn serve(
     mut stream: TcpStream,
     shared: Shared,
     greet_at: Option<SocketAddr>,
+    mut input: BytesMut,
 ) -> std::io::Result<()> {
     let (sender, mut replies) = unbounded_channel();
     let value_bytes_max = shared.value_bytes_max;
@@ -83,7 +84,7 @@ pub(super) async fn serve(
         greeting(local, &mut out);
         stream.write_all(&out).await?;
     }
-    let mut input = BytesMut::with_capacity(READ_BYTES);
+    input.reserve(READ_BYTES);
     let mut at_end = false;
     loop {
         let took_all = connection.take_requests(&mut input);
@@ -242,7 +243,7 @@ fn answer_of(command: &TextCommand, reply: Reply) -> TextAnswer {
         Reply::Busy { .. } => TextAnswer::WriteLock,
         Reply::Unknown { reason } => TextAnswer::Unknown { reason },
         Reply::Refused { reason } => TextAnswer::Failed { reason },
-        Reply::Page { .. } | Reply::View { .. } | Reply::Status { .. } => {
+        Reply::Page { .. } | Reply::Keys { .. } | Reply::View { .. } | Reply::Status { .. } => {
             TextAnswer::Failed { reason: "unexpected answer; report this".to_owned() }
         }
     }

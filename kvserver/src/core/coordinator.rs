@@ -18,7 +18,7 @@ use common::codec::Wire;
 use common::ids::{Epoch, LogId, PartitionId, Seq, ServerId};
 use common::limits::CLIENT_RETRY_FOR;
 use common::messages::{Entry, Reply, ServerReport};
-use common::operation::Command;
+use common::operation::{Command, InvalidOperation};
 use common::time::Time;
 use common::view::{Assignment, Member};
 
@@ -30,6 +30,7 @@ use joining::Extra;
 use super::copy::{PartitionCopy, Pending, Role};
 use super::env::{Env, PendingRead, Reads, ReplyTo, Stray};
 use super::io::{Ask, ReadId};
+use super::keys::is_gathered;
 use super::limits::{COMMIT_NOTICE, JOINER_PATIENCE, PARKED_MAX, PENDING_MAX, REPORT_AGAIN, RESEND_MAX};
 use super::mutation::Mutation;
 
@@ -209,7 +210,9 @@ impl PartitionCopy {
         let Stray { to, ask, since, maybe_done } = &asked;
         let (to, since) = (*to, *since);
         let Ask::Write { age_ms, operation, .. } = ask else { return };
-        if let Err(error) = operation.check(env.config.value_bytes_max) {
+        let gathered = is_gathered(&env.view, operation);
+        let checked = operation.check(env.config.value_bytes_max);
+        if let Err(error) = checked.and(gathered.then_some(()).ok_or(InvalidOperation::BatchScattered)) {
             let reason = error.to_string();
             let reply = if *maybe_done { Reply::Unknown { reason } } else { Reply::Refused { reason } };
             return env.reply(to, reply);

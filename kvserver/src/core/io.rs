@@ -9,6 +9,7 @@ use bytes::Bytes;
 use common::ids::{LogId, PartitionId, Seq, ServerId};
 use common::messages::{Entry, PeerMessage, Reply, Sender, ServerReport};
 use common::operation::{Found, Operation, Origin, Outcome, Pair};
+use common::time::WallTime;
 use common::view::View;
 
 /// Names a request of a client to the shell that passed it in.
@@ -58,6 +59,20 @@ pub enum Query {
         /// Pairs at most.
         limit: u32,
     },
+    /// Keys of a partition by their position on the ring, without values.
+    Keys {
+        /// The partition.
+        partition: PartitionId,
+        /// Begin behind this position, see [`key_position`](super::key_position); 0 is before all.
+        after: u64,
+        /// Keys at least, if there are so many. There may be more.
+        limit: u32,
+    },
+    /// How many keys a partition has.
+    Count {
+        /// The partition.
+        partition: PartitionId,
+    },
     /// Nothing: only a look at the clock after what was noted before is wanted.
     Nothing,
 }
@@ -73,6 +88,17 @@ pub enum Answer {
         pairs: Vec<Pair>,
         /// There are more.
         more: bool,
+    },
+    /// To a question for keys, or for their number.
+    Keys {
+        /// By position; empty if only their number is wanted.
+        keys: Vec<Bytes>,
+        /// How many they are.
+        count: u64,
+        /// The position of the last one, if there are more behind it; else 0.
+        next: u64,
+        /// The first moment at which one of those that were looked at expires.
+        expires: Option<WallTime>,
     },
     /// To nothing.
     Nothing,
@@ -146,6 +172,13 @@ pub enum Input {
     },
     /// A client asks.
     Client {
+        /// The reply carries it.
+        token: Token,
+        /// What it asks.
+        ask: Ask,
+    },
+    /// A client asks, and it is passed on if another server coordinates it.
+    ClientAnywhere {
         /// The reply carries it.
         token: Token,
         /// What it asks.

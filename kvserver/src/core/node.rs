@@ -114,7 +114,8 @@ impl Node {
             Input::View(view) => self.on_view(view),
             Input::Peer { from, message } => self.on_peer(from, message),
             Input::PeerLinked { server } => self.on_peer_linked(server, false),
-            Input::Client { token, ask } => self.on_client(token, ask),
+            Input::Client { token, ask } => self.on_client(token, ask, false),
+            Input::ClientAnywhere { token, ask } => self.on_client(token, ask, true),
             Input::Durable { ticket } => self.on_durable(ticket),
             Input::Applied { partition, outcomes } => {
                 self.with(partition, |copy, env| copy.on_applied(env, outcomes));

@@ -7,13 +7,24 @@
 
 use std::collections::BTreeMap;
 
-use bytes::{Bytes, BytesMut};
+mod decimal;
+mod edit;
+
+use bytes::Bytes;
 use common::codec::{Malformed, Wire};
 use common::ids::{ClientId, LogId, RequestNumber};
-use common::limits::{RESULTS_KEPT_FOR, VALUE_BYTES_MAX};
-use common::operation::{Command, Condition, Found, Operation, Origin, Outcome, Version};
+use common::limits::RESULTS_KEPT_FOR;
+use common::operation::{
+    BATCH_BYTES_MAX, Check, Command, Found, Operation, Origin, Outcome, Part, PartOutcome,
+};
 use common::time::WallTime;
 use common::{wire_enum, wire_struct};
+
+use self::edit::{Change, Moment, decide, holds};
+
+/// Bytes of values in an outcome that is remembered for a retry, at most: the results of all clients are in memory, and
+/// in one message of a copy of the state.
+const TOLD_BYTES_KEPT: usize = 1024;
 
 /// Applied commands between two sweeps for clients that have been silent for [`RESULTS_KEPT_FOR`].
 const COMMANDS_PER_SWEEP: u64 = 4096;
@@ -196,7 +207,7 @@ impl State {
         }
         let outcome = self.execute(records, id, command.operation)?;
         if let Some(origin) = command.origin {
-            self.remember(origin, outcome.clone());
+            self.remember(origin, memory_of(&outcome));
         }
         self.sweep();
         Ok(outcome)
@@ -261,82 +272,77 @@ impl State {
         id: LogId,
         operation: Operation,
     ) -> Result<Outcome, ApplyError<R::Error>> {
-        let Some(key) = operation.key().cloned() else { return Ok(Outcome::Ticked {}) };
-        let malformed = |source| ApplyError::Malformed { id, source };
-        let current = match records.get(&key)? {
-            Some(record) => self.visible(record).map_err(malformed)?,
-            None => None,
-        };
-        let (record, outcome) = decide(operation, current, id);
-        match record {
-            Some(Change::Put(found)) => records.put(key, encode_record(&found))?,
-            Some(Change::Remove) => records.remove(key)?,
-            None => {}
+        if let Operation::Batch { checks, parts } = operation {
+            return self.execute_batch(records, id, checks, parts);
         }
+        let Some(key) = operation.key().cloned() else { return Ok(Outcome::Ticked {}) };
+        let current = self.current(records, id, &key)?;
+        let (change, outcome) = decide(operation, current, self.moment(id));
+        store(records, key, change)?;
         Ok(outcome)
     }
-}
 
-enum Change {
-    Put(Found),
-    Remove,
-}
+    fn moment(&self, id: LogId) -> Moment {
+        Moment { id, log_time: self.log_time }
+    }
 
-/// What an operation does to a record.
-fn decide(operation: Operation, current: Option<Found>, id: Version) -> (Option<Change>, Outcome) {
-    let failed = |current: &Option<Found>| Outcome::ConditionFailed {
-        current: current.as_ref().map(|found| found.version),
-    };
-    match operation {
-        Operation::Put { value, expires, condition, .. } => {
-            if !holds(&condition, current.as_ref()) {
-                return (None, failed(&current));
+    fn current<R: Records>(
+        &self,
+        records: &R,
+        id: LogId,
+        key: &[u8],
+    ) -> Result<Option<Found>, ApplyError<R::Error>> {
+        let Some(record) = records.get(key)? else { return Ok(None) };
+        self.visible(record).map_err(|source| ApplyError::Malformed { id, source })
+    }
+
+    /// All parts or none. The store sees their changes at the end, so they look at each other's here.
+    fn execute_batch<R: Records>(
+        &self,
+        records: &mut R,
+        id: LogId,
+        checks: Vec<Check>,
+        parts: Vec<Part>,
+    ) -> Result<Outcome, ApplyError<R::Error>> {
+        for Check { key, condition } in &checks {
+            if !holds(condition, self.current(records, id, key)?.as_ref()) {
+                return Ok(Outcome::Aborted {});
             }
-            let outcome = Outcome::Written { version: id, replaced: current.is_some() };
-            (Some(Change::Put(Found { value, version: id, expires })), outcome)
         }
-        Operation::Delete { condition, .. } => {
-            if !holds(&condition, current.as_ref()) {
-                return (None, failed(&current));
-            }
-            match current {
-                Some(_) => (Some(Change::Remove), Outcome::Deleted { version: id }),
-                None => (None, Outcome::NotFound {}),
-            }
+        let mut changes: BTreeMap<Bytes, Change> = BTreeMap::new();
+        let mut results = Vec::with_capacity(parts.len());
+        let mut told_bytes = 0;
+        for Part(operation) in parts {
+            let Some(key) = operation.key().cloned() else { continue };
+            let current = match changes.get(&key) {
+                Some(Change::Put(found)) => Some(found.clone()),
+                Some(Change::Remove) => None,
+                None => self.current(records, id, &key)?,
+            };
+            let (change, outcome) = decide(operation, current, self.moment(id));
+            changes.extend(change.map(|change| (key, change)));
+            told_bytes += outcome.told_bytes();
+            let fits = told_bytes <= BATCH_BYTES_MAX;
+            results.push(PartOutcome(if fits { outcome } else { Outcome::Forgotten {} }));
         }
-        Operation::Append { value, .. } => append(current, &value, id),
-        Operation::Expire { expires, .. } => match current {
-            Some(found) => {
-                let outcome = Outcome::Written { version: id, replaced: true };
-                (Some(Change::Put(Found { version: id, expires, ..found })), outcome)
-            }
-            None => (None, Outcome::NotFound {}),
-        },
-        Operation::Tick {} => (None, Outcome::Ticked {}),
+        for (key, change) in changes {
+            store(records, key, Some(change))?;
+        }
+        Ok(Outcome::All { results })
     }
 }
 
-fn append(current: Option<Found>, added: &[u8], id: Version) -> (Option<Change>, Outcome) {
-    let (old, expires) = current.map_or((Bytes::new(), None), |found| (found.value, found.expires));
-    let bytes = old.len() + added.len();
-    if bytes > VALUE_BYTES_MAX {
-        return (None, Outcome::TooLarge { bytes: bytes as u64 });
+fn store<R: Records>(records: &mut R, key: Bytes, change: Option<Change>) -> Result<(), R::Error> {
+    match change {
+        Some(Change::Put(found)) => records.put(key, encode_record(&found)),
+        Some(Change::Remove) => records.remove(key),
+        None => Ok(()),
     }
-    let mut value = BytesMut::with_capacity(bytes);
-    value.extend_from_slice(&old);
-    value.extend_from_slice(added);
-    let found = Found { value: value.freeze(), version: id, expires };
-    (Some(Change::Put(found)), Outcome::Appended { version: id, offset: old.len() as u64 })
 }
 
-fn holds(condition: &Condition, current: Option<&Found>) -> bool {
-    match condition {
-        Condition::Always {} => true,
-        Condition::Absent {} => current.is_none(),
-        Condition::Present {} => current.is_some(),
-        Condition::Version { version } => current.is_some_and(|found| found.version == *version),
-        Condition::Value { value } => current.is_some_and(|found| found.value == *value),
-    }
+/// What is kept of an outcome for a retry: long values are told once.
+fn memory_of(outcome: &Outcome) -> Outcome {
+    if outcome.told_bytes() > TOLD_BYTES_KEPT { Outcome::Forgotten {} } else { outcome.clone() }
 }
 
 #[cfg(test)]

@@ -150,6 +150,7 @@ pub(crate) fn expired(env: &Env, answer: &Answer) -> bool {
     match answer {
         Answer::Value(found) => found.as_ref().is_some_and(gone),
         Answer::Page { pairs, .. } => pairs.iter().any(|pair| gone(&pair.found)),
+        Answer::Keys { expires, .. } => expires.is_some_and(|expires| expires <= env.now.wall),
         Answer::Nothing => false,
     }
 }
@@ -159,6 +160,7 @@ pub(crate) fn reply_of(answer: Answer) -> Reply {
     match answer {
         Answer::Value(found) => Reply::Value { found },
         Answer::Page { pairs, more } => Reply::Page { pairs, more },
+        Answer::Keys { keys, count, next, .. } => Reply::Keys { keys, count, next },
         Answer::Nothing => Reply::Value { found: None },
     }
 }

@@ -2,11 +2,13 @@
 
 use common::ids::{PartitionId, ServerId};
 use common::messages::{PeerMessage, Reply, Request};
+use common::operation::InvalidOperation;
 use common::time::Time;
 use common::view::View;
 
 use super::super::env::{ReplyTo, Stray};
 use super::super::io::{Ask, Query, Token};
+use super::super::keys::is_gathered;
 use super::super::limits::{FORWARD_AGAIN, STRAY_FOR};
 use super::Node;
 
@@ -34,7 +36,7 @@ impl Node {
         }
     }
 
-    pub(super) fn on_client(&mut self, token: Token, ask: Ask) {
+    pub(super) fn on_client(&mut self, token: Token, ask: Ask, anywhere: bool) {
         let to = ReplyTo::Client { token, session: None };
         if let Err(reason) = check(&ask, self.env.config.value_bytes_max, &self.env.view) {
             return self.env.reply(to, Reply::Refused { reason });
@@ -57,6 +59,9 @@ impl Node {
                 // It has a copy, as the view tells everybody, but is not in step in this epoch yet.
                 return self.env.strays.push(Stray { to, ask, since: now, maybe_done: false });
             }
+        }
+        if anywhere {
+            return self.env.strays.push(Stray { to, ask, since: now, maybe_done: false });
         }
         let view = self.env.view.number;
         self.env.reply(to, Reply::Moved { view });
@@ -180,7 +185,9 @@ fn partition_of(view: &View, ask: &Ask) -> Option<PartitionId> {
     match ask {
         Ask::Write { operation, .. } => operation.key().map(|key| view.partitions.of_key(key)),
         Ask::Read(Query::Get { key }) => Some(view.partitions.of_key(key)),
-        Ask::Read(Query::Scan { partition, .. }) => Some(*partition),
+        Ask::Read(
+            Query::Scan { partition, .. } | Query::Keys { partition, .. } | Query::Count { partition },
+        ) => Some(*partition),
         Ask::Read(Query::Nothing) => None,
     }
 }
@@ -195,11 +202,15 @@ fn check(ask: &Ask, value_bytes_max: usize, view: &View) -> Result<(), String> {
         Ask::Write { operation, .. } if operation.key().is_none() => {
             Err("this is no operation on a key".to_owned())
         }
-        Ask::Write { operation, .. } => operation.check(value_bytes_max).map_err(|error| error.to_string()),
+        Ask::Write { operation, .. } => {
+            operation.check(value_bytes_max).map_err(|error| error.to_string())?;
+            let gathered = view.assignments.is_empty() || is_gathered(view, operation);
+            if gathered { Ok(()) } else { Err(InvalidOperation::BatchScattered.to_string()) }
+        }
         Ask::Read(Query::Get { key }) => common::operation::check_key(key).map_err(|error| error.to_string()),
-        Ask::Read(Query::Scan { partition, .. })
-            if !view.assignments.is_empty() && usize::from(partition.0) >= view.partitions.count() =>
-        {
+        Ask::Read(
+            Query::Scan { partition, .. } | Query::Keys { partition, .. } | Query::Count { partition },
+        ) if !view.assignments.is_empty() && usize::from(partition.0) >= view.partitions.count() => {
             Err(format!("partition {partition} does not exist; there are {}", view.partitions.count()))
         }
         Ask::Read(_) => Ok(()),
@@ -217,6 +228,8 @@ pub fn ask_of(request: Request) -> Option<Ask> {
         Request::Scan { partition, after, prefix, limit } => {
             Ask::Read(Query::Scan { partition, after, prefix, limit })
         }
+        Request::Keys { partition, after, limit } => Ask::Read(Query::Keys { partition, after, limit }),
+        Request::Count { partition } => Ask::Read(Query::Count { partition }),
         Request::View {} | Request::Status {} => return None,
     })
 }
@@ -231,6 +244,8 @@ fn request_of(ask: &Ask, elapsed_ms: u64) -> Option<Request> {
         Ask::Read(Query::Scan { partition, after, prefix, limit }) => {
             Request::Scan { partition, after, prefix, limit }
         }
+        Ask::Read(Query::Keys { partition, after, limit }) => Request::Keys { partition, after, limit },
+        Ask::Read(Query::Count { partition }) => Request::Count { partition },
         Ask::Read(Query::Nothing) => return None,
     })
 }
