@@ -67,6 +67,7 @@ fn every_block_is_known_to_a_test() {
         "cargo test --workspace",
         "cargo build --release",
         "$ nc localhost 5001",
+        "printf 'SET colour",
     ];
     for block in blocks() {
         let known = known.iter().any(|known| block.text.starts_with(known));
@@ -181,5 +182,17 @@ fn by_hand_and_by_telnet() {
     let session: Vec<&str> = session.lines().skip(1).collect();
     let answered = ports[1..].iter().any(|&port| telnet(port, &session));
     assert!(answered, "one of the three servers coordinates the key");
+    redis(&block("printf 'SET colour").replace("5001", &ports[1].to_string()));
     drop(group);
+}
+
+/// Lines through redis-cli, where there is one.
+fn redis(line: &str) {
+    if Command::new("redis-cli").arg("--version").output().is_err() {
+        println!("skipped: there is no redis-cli on this machine");
+        return;
+    }
+    let output = Command::new("bash").args(["-c", line]).output().unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(printed, "OK\nred\n1\nred\n1\n", "{output:?}");
 }

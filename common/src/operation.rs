@@ -250,6 +250,17 @@ impl Operation {
         }
     }
 
+    /// Every key that it reads or changes, once or more.
+    pub fn each_key(&self, mut each: impl FnMut(&Bytes)) {
+        match self {
+            Self::Batch { checks, parts } => {
+                checks.iter().for_each(|check| each(&check.key));
+                parts.iter().filter_map(|part| part.0.key()).for_each(each);
+            }
+            single => single.key().into_iter().for_each(each),
+        }
+    }
+
     /// Checks keys and values against their limits; `value_bytes_max` is at most [`VALUE_BYTES_MAX`].
     ///
     /// # Errors

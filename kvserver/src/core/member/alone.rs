@@ -52,9 +52,9 @@ impl Alone {
             for entry in entries {
                 self.known = entry.id.seq;
                 let Ok(command) = Command::from_wire(entry.body) else { return false };
-                if let Some(key) = command.operation.key() {
+                command.operation.each_key(|key| {
                     self.pending.insert(key.clone(), entry.id.seq);
-                }
+                });
             }
         }
         let open = usize::try_from(log.last().0 - applied.0).unwrap_or(usize::MAX);
@@ -107,7 +107,7 @@ impl PartitionCopy {
         }
         let key = match query {
             Query::Get { key } => key,
-            Query::Scan { .. } | Query::Nothing => return applied == self.log.last(),
+            Query::Scan { .. } | Query::Keys { .. } | Query::Count { .. } | Query::Nothing => return applied == self.log.last(),
         };
         alone.pending.get(key).is_none_or(|seq| *seq <= applied) || env.mutated(Mutation::PendingKeyRead)
     }
@@ -118,6 +118,7 @@ impl PartitionCopy {
         let expires = match answer {
             Answer::Value(found) => found.as_ref().is_some_and(|found| found.expires.is_some()),
             Answer::Page { pairs, .. } => pairs.iter().any(|pair| pair.found.expires.is_some()),
+            Answer::Keys { expires, .. } => expires.is_some(),
             Answer::Nothing => false,
         };
         self.has_read_lease(env.now.time) && (!expires || self.applied == self.log.last())

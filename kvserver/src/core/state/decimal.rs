@@ -64,14 +64,14 @@ pub(crate) fn number(text: &[u8]) -> Option<Number> {
     let mut units = 0_i128;
     let dropped = usize::try_from(-power).unwrap_or(0);
     let kept = (whole.len() + fraction.len()).saturating_sub(dropped);
+    let shifted = |units: i128, digit: u8| {
+        let shifted = units.checked_mul(10)?.checked_add(i128::from(digit - b'0'))?;
+        Some(shifted).filter(|units| *units < FIXED_MAX)
+    };
     for digit in digits().take(kept) {
-        units = units
-            .checked_mul(10)?
-            .checked_add(i128::from(digit - b'0'))
-            .filter(|units| *units < FIXED_MAX)
-            .unwrap_or(FIXED_MAX);
-        if units == FIXED_MAX {
-            return double();
+        match shifted(units, digit) {
+            Some(more) => units = more,
+            None => return double(),
         }
     }
     // Half a unit and more is one more.
@@ -82,9 +82,9 @@ pub(crate) fn number(text: &[u8]) -> Option<Number> {
         units += 1;
     }
     for _ in 0..power.max(0) {
-        units *= 10;
-        if units >= FIXED_MAX {
-            return double();
+        match shifted(units, b'0') {
+            Some(more) => units = more,
+            None => return double(),
         }
     }
     Some(Number::Fixed(if mantissa.starts_with('-') { -units } else { units }))
@@ -93,7 +93,7 @@ pub(crate) fn number(text: &[u8]) -> Option<Number> {
 /// The sum, unless it is too large for a number.
 pub(crate) fn add(a: Number, b: Number) -> Option<Number> {
     if let (Number::Fixed(a), Number::Fixed(b)) = (a, b)
-        && let sum = a + b
+        && let Some(sum) = a.checked_add(b)
         && sum.abs() < FIXED_MAX
     {
         return Some(Number::Fixed(sum));

@@ -1,5 +1,7 @@
 use super::*;
 use common::ids::{Epoch, Seq};
+use common::limits::VALUE_BYTES_MAX;
+use common::operation::{Condition, Expiry};
 use std::convert::Infallible;
 
 #[derive(Default)]
@@ -168,4 +170,58 @@ fn an_append_over_the_limit_changes_nothing() {
     machine.run(None, 1, Operation::put("k", vec![0; VALUE_BYTES_MAX]));
     assert!(matches!(machine.run(None, 1, append_to_k("x")), Outcome::TooLarge { .. }));
     assert_eq!(machine.value("k").unwrap().len(), VALUE_BYTES_MAX);
+}
+
+#[test]
+fn a_retried_increment_is_applied_once_and_gets_its_first_result() {
+    let mut machine = Machine::default();
+    let add = || Operation::Add { key: "n".into(), by: 1 };
+    let first = machine.run(origin(1, 1), 1, add());
+    assert_eq!(first, Outcome::Sum { version: at(1), value: "1".into() });
+    machine.state = State::decode(machine.state.encode()).unwrap();
+    assert_eq!(machine.run(origin(1, 1), 1, add()), first);
+    assert_eq!(machine.value("n").unwrap(), "1");
+}
+
+#[test]
+fn a_long_value_is_told_once() {
+    let mut machine = Machine::default();
+    let long = Bytes::from(vec![b'x'; TOLD_BYTES_KEPT + 1]);
+    machine.run(None, 1, Operation::put("k", long.clone()));
+    let take = || Operation::Take { key: "k".into() };
+    assert_eq!(machine.run(origin(1, 1), 1, take()), Outcome::Changed { version: at(2), old: Some(long) });
+    assert_eq!(machine.run(origin(1, 1), 1, take()), Outcome::Forgotten {});
+    assert!(machine.state.encode().len() < TOLD_BYTES_KEPT);
+}
+
+#[test]
+fn a_batch_is_done_as_a_whole_or_not_at_all() {
+    let mut machine = Machine::default();
+    let set = |value: &'static str| Operation::Set {
+        key: "k".into(),
+        value: value.into(),
+        expiry: Expiry::Keep {},
+        condition: Condition::Always {},
+        tell: false,
+    };
+    let add = || Operation::Add { key: "k".into(), by: 1 };
+    let fetch = || Operation::Fetch { key: "k".into() };
+    let batch = |condition, parts: Vec<Operation>| Operation::Batch {
+        checks: vec![Check { key: "k".into(), condition }],
+        parts: parts.into_iter().map(Part).collect(),
+    };
+    // Each part sees what those before it did.
+    let done = machine.run(origin(1, 1), 1, batch(Condition::Absent {}, vec![set("41"), add(), fetch()]));
+    let Outcome::All { results } = &done else { panic!("{done:?}") };
+    assert_eq!(results[1].0, Outcome::Sum { version: at(1), value: "42".into() });
+    assert!(matches!(&results[2].0, Outcome::Told { found: Some(found) } if found.value == "42"));
+    assert_eq!(machine.value("k").unwrap(), "42");
+    // A part that fails leaves the others, as in Redis.
+    let mixed = machine.run(None, 1, batch(Condition::Present {}, vec![set("x"), add()]));
+    assert!(matches!(mixed, Outcome::All { .. }));
+    let aborted = machine.run(None, 1, batch(Condition::Version { version: at(1) }, vec![set("y")]));
+    assert_eq!(aborted, Outcome::Aborted {});
+    assert_eq!(machine.value("k").unwrap(), "x");
+    assert_eq!(machine.run(origin(1, 1), 1, batch(Condition::Absent {}, vec![set("z")])), done, "a retry");
+    assert_eq!(machine.value("k").unwrap(), "x");
 }

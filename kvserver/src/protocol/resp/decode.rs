@@ -125,10 +125,12 @@ impl RespDecoder {
         &self.words
     }
 
-    /// Forgets the words: they hold the input's memory.
+    /// Forgets the words of a command that is done: they hold the input's memory.
     pub fn release(&mut self) {
-        self.words.clear();
-        self.words.shrink_to(WORDS_KEPT);
+        if self.left == 0 {
+            self.words.clear();
+            self.words.shrink_to(WORDS_KEPT);
+        }
     }
 
     fn begin(&mut self) {
@@ -366,6 +368,26 @@ mod tests {
         let long = [b'1'; LINE_BYTES_MAX + 2];
         assert_eq!(all(&[b"*", &long[..]].concat()).1, Some(Problem::CountLine));
         assert_eq!(all(&long).1, Some(Problem::InlineTooLong));
+    }
+
+    #[test]
+    fn commands_come_out_whole_however_they_arrive() {
+        let bytes = b"*2\r\n$3\r\nGET\r\n$2\r\nk1\r\n\r\nset a 'b c'\r\n*1\r\n$4\r\nPING\r\n";
+        let whole = all(bytes).0;
+        assert_eq!(whole.len(), 3);
+        for size in 1..bytes.len() {
+            let mut decoder = RespDecoder::new(1 << 20);
+            let (mut input, mut commands) = (BytesMut::new(), Vec::new());
+            for part in bytes.chunks(size) {
+                input.extend_from_slice(part);
+                while decoder.decode(&mut input).unwrap() {
+                    let words = decoder.words().iter().map(|word| word.escape_ascii().to_string());
+                    commands.push(words.collect::<Vec<_>>());
+                }
+                decoder.release();
+            }
+            assert_eq!(commands, whole, "in parts of {size} bytes");
+        }
     }
 
     #[test]
