@@ -7,6 +7,7 @@ mod pipeline;
 mod registry;
 mod wide;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -14,8 +15,9 @@ use common::clock;
 use common::messages::Reply;
 use common::time::WallTime;
 use common::view::View;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedReadHalf;
 
 use self::pipeline::{Gather, RespOutbox};
 use self::registry::Registered;
@@ -76,7 +78,7 @@ impl Host for RespHost<'_> {
 
 struct Connection {
     shared: Shared,
-    stream: Arc<TcpStream>,
+    local: SocketAddr,
     outbox: Arc<RespOutbox>,
     registered: Registered,
     decoder: RespDecoder,
@@ -92,24 +94,19 @@ enum Reading {
 
 pub(super) async fn serve(stream: TcpStream, shared: Shared, input: BytesMut) -> std::io::Result<()> {
     let (local, address) = (stream.local_addr()?, stream.peer_addr()?);
+    let (reading, stream) = stream.into_split();
     let stream = Arc::new(stream);
     let outlet = Outlet::open(Arc::clone(&stream));
     let outbox = Arc::new(RespOutbox::new(outlet));
     let registered = shared.resp.add(address, local);
     let decoder = RespDecoder::new(shared.value_bytes_max);
     let session = Session::default();
-    let mut connection = Connection {
-        shared,
-        stream: Arc::clone(&stream),
-        outbox: Arc::clone(&outbox),
-        registered,
-        decoder,
-        session,
-    };
+    let mut connection =
+        Connection { shared, local, outbox: Arc::clone(&outbox), registered, decoder, session };
     let killed = connection.registered.killed();
     let ended = tokio::select! {
         error = outbox.outlet.drain(&stream) => Err(error),
-        ended = connection.run(input) => ended,
+        ended = connection.run(reading, input) => ended,
         () = killed => Ok(()),
     };
     // Calls that wait hold the outbox for as long as they wait: the socket must not stay open with it.
@@ -118,7 +115,7 @@ pub(super) async fn serve(stream: TcpStream, shared: Shared, input: BytesMut) ->
 }
 
 impl Connection {
-    async fn run(&mut self, mut input: BytesMut) -> std::io::Result<()> {
+    async fn run(&mut self, mut stream: OwnedReadHalf, mut input: BytesMut) -> std::io::Result<()> {
         loop {
             let reading = self.take_commands(&mut input).await;
             if reading == Reading::Over {
@@ -128,17 +125,11 @@ impl Connection {
             }
             self.decoder.release();
             input.reserve(READ_BYTES);
-            self.stream.readable().await?;
-            match self.stream.try_read_buf(&mut input) {
-                Ok(0) => {
-                    // Who has said all may close its half and still read the replies.
-                    self.outbox.all_answered().await;
-                    self.outbox.all_sent().await;
-                    return Ok(());
-                }
-                Ok(_) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
+            if stream.read_buf(&mut input).await? == 0 {
+                // Who has said all may close its half and still read the replies.
+                self.outbox.all_answered().await;
+                self.outbox.all_sent().await;
+                return Ok(());
             }
         }
     }

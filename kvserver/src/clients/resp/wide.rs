@@ -186,7 +186,7 @@ impl Connection {
         let registry = &self.shared.resp;
         let (commands, connections) = registry.counts();
         let facts = Facts {
-            port: self.stream.local_addr().map_or(0, |address| address.port()),
+            port: self.local.port(),
             process_id: std::process::id(),
             run_id: format!("{}{:08x}", status.server, status.incarnation.0),
             uptime_seconds: clock::time().since(registry.started).as_secs(),
