@@ -107,7 +107,9 @@ impl PartitionCopy {
         }
         let key = match query {
             Query::Get { key } => key,
-            Query::Scan { .. } | Query::Keys { .. } | Query::Count { .. } | Query::Nothing => return applied == self.log.last(),
+            Query::Scan { .. } | Query::Keys { .. } | Query::Count { .. } | Query::Nothing => {
+                return applied == self.log.last();
+            }
         };
         alone.pending.get(key).is_none_or(|seq| *seq <= applied) || env.mutated(Mutation::PendingKeyRead)
     }
