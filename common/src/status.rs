@@ -74,6 +74,9 @@ pub struct ClusterStatus {
     pub partitions: u32,
     /// Partitions with fewer in-sync copies than they should have.
     pub under_replicated: u32,
+    /// Partitions without a copy at a server that is up: they can be neither read nor written.
+    #[serde(default)]
+    pub offline: u32,
     /// Copies that are being brought up to date.
     pub joining: u32,
     /// The servers, by id.

@@ -93,6 +93,11 @@ pub struct View {
     pub assignments: Vec<Assignment>,
     /// All servers that are members, by id.
     pub servers: BTreeMap<ServerId, ServerInfo>,
+    /// Partitions that an operator brought back from one copy though others may have held more, and the epoch in
+    /// which each began anew. A copy that was last in step in an older epoch may hold entries that no other copy has:
+    /// it is dropped before it joins again.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub forced: BTreeMap<PartitionId, Epoch>,
 }
 
 /// A view that contradicts itself.
@@ -118,7 +123,8 @@ impl View {
     /// The empty first view of a new cluster.
     #[must_use]
     pub fn new(cluster: ClusterId, number: Epoch, partitions: Partitions) -> Self {
-        Self { cluster, number, partitions, assignments: Vec::new(), servers: BTreeMap::new() }
+        let (assignments, servers, forced) = Default::default();
+        Self { cluster, number, partitions, assignments, servers, forced }
     }
 
     /// Who holds a partition; `None` before the first server has joined.

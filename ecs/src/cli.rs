@@ -29,7 +29,11 @@ pub fn main() -> ExitCode {
         Err(error) => {
             eprintln!("ecs: {error}");
             // What another option would cure is wrong usage.
-            if matches!(error, Error::Partitions { .. }) { EXIT_USAGE.into() } else { ExitCode::FAILURE }
+            if matches!(error, Error::Partitions { .. } | Error::MinCopies { .. }) {
+                EXIT_USAGE.into()
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }

@@ -19,4 +19,4 @@ mod summary;
 
 pub use cause::{Cause, Change, Event};
 pub use machine::{Config, Ecs, Effect, Input, Refusal};
-pub use state::{Registered, State};
+pub use state::{Registered, Settings, State};

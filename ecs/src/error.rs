@@ -66,6 +66,14 @@ pub enum Error {
         /// Of the option.
         asked: u32,
     },
+    /// More copies are wanted at least than at all.
+    #[error("--min-copies {min} is more than the {copies} copies of --copies: writes would wait for ever")]
+    MinCopies {
+        /// Of the option, or as set before.
+        min: usize,
+        /// Of the option.
+        copies: usize,
+    },
     /// The state cannot be written: no view could be kept.
     #[error(
         "cannot write the state file {}: {source}; the ecs stops, since no view may be published that is not on \

@@ -6,6 +6,10 @@ use std::time::Duration;
 /// share the same disks and links; fewer would leave them idle between two views.
 pub const JOINING_PER_SERVER_MAX: usize = 16;
 
+/// Of [`JOINING_PER_SERVER_MAX`], as many may be copies that only move, for balance or before a leave: when a server
+/// is lost, what it held is made again at once and not behind them.
+pub const MOVING_PER_SERVER_MAX: usize = 8;
+
 /// Copies of one partition that are being brought up to date at once: each counts in the coordinator's
 /// acknowledgements near its end, and two would make writes wait for the slower.
 pub const JOINING_PER_PARTITION_MAX: usize = 1;

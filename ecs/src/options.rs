@@ -46,9 +46,10 @@ pub struct Options {
     #[arg(long, env = "TREFOIL_ECS_COPIES", default_value_t = COPIES, value_parser = parse_copies)]
     pub copies: usize,
 
-    /// Copies below which no in-sync set shrinks: writes wait instead
-    #[arg(long, env = "TREFOIL_ECS_MIN_IN_SYNC", default_value_t = 1, value_parser = parse_copies)]
-    pub min_in_sync: usize,
+    /// Copies below which no in-sync set shrinks: writes wait instead. Kept with the cluster; given at a later start,
+    /// it changes [default: 1]
+    #[arg(long, env = "TREFOIL_ECS_MIN_COPIES", value_parser = parse_copies)]
+    pub min_copies: Option<usize>,
 
     /// How soon a silent server is given up; the same as the servers'
     #[arg(long, env = "TREFOIL_TIMERS", value_enum, default_value_t)]
@@ -79,7 +80,7 @@ impl Options {
             Profile::Fast => Timers::FAST,
             Profile::Steady => Timers::STEADY,
         };
-        Config { timers, copies: self.copies, min_in_sync: self.min_in_sync, ..Config::default() }
+        Config { timers, copies: self.copies, ..Config::default() }
     }
 
     /// The partitions of a cluster that is to be created.

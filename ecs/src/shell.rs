@@ -58,19 +58,24 @@ impl Opened {
     /// When the directory cannot be used, the state is damaged, or the cluster has another number of partitions.
     pub fn open(options: &Options) -> Result<Self, Error> {
         let directory = Directory::open(&options.dir)?;
-        let state = match directory.load()? {
-            Some(state) => state,
-            None => {
-                let state = State::new(ClusterId::random(), options.partitions_of_new());
-                directory.store(&state)?;
-                state
-            }
-        };
+        let found = directory.load()?;
+        let new = || State::new(ClusterId::random(), options.partitions_of_new());
+        let mut state = found.clone().unwrap_or_else(new);
         let have = state.view.partitions;
-        match options.partitions {
-            Some(asked) if asked != have => Err(Error::Partitions { have: have.into(), asked: asked.into() }),
-            _ => Ok(Self { options: options.clone(), directory, state }),
+        if let Some(asked) = options.partitions.filter(|&asked| asked != have) {
+            return Err(Error::Partitions { have: have.into(), asked: asked.into() });
         }
+        if let Some(min_copies) = options.min_copies {
+            state.settings.min_copies = min_copies;
+        }
+        let (min, copies) = (state.settings.min_copies, options.copies);
+        if min > copies {
+            return Err(Error::MinCopies { min, copies });
+        }
+        if found.as_ref() != Some(&state) {
+            directory.store(&state)?;
+        }
+        Ok(Self { options: options.clone(), directory, state })
     }
 
     /// The cluster.

@@ -12,7 +12,7 @@ use common::messages::{Sender, ServerReport};
 use common::ring::Partitions;
 use common::time::Time;
 use common::view::{Member, View};
-use ecs::core::{Config, Ecs, Effect, Input, State, rules};
+use ecs::core::{Config, Ecs, Effect, Input, Settings, State, rules};
 
 const STEPS: usize = 3000;
 const SERVERS: u64 = 6;
@@ -46,8 +46,9 @@ struct World {
 impl World {
     fn new(seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
-        let disk = State::new(ClusterId(1), Partitions::try_from(PARTITIONS).unwrap());
-        let config = Config { min_in_sync: random.usize(1..=2), ..Config::default() };
+        let mut disk = State::new(ClusterId(1), Partitions::try_from(PARTITIONS).unwrap());
+        disk.settings.min_copies = random.usize(1..=2);
+        let config = Config::default();
         let now = Time(1_000_000);
         let server = |number: u64| {
             let sender = Sender {
@@ -111,7 +112,7 @@ impl World {
 
     fn durable(&mut self) {
         let Some((ticket, state)) = self.pending.take() else { return };
-        if let Err(broken) = rules::check(&self.disk.view, &state.view, self.config.min_in_sync) {
+        if let Err(broken) = rules::check(&self.disk.view, &state.view, state.settings.min_copies) {
             panic!("view {}: {broken}", state.view.number);
         }
         self.check_proposed(&self.disk.view, &state.view);
@@ -229,6 +230,10 @@ impl World {
                         self.step(late);
                     }
                 }
+            }
+            11 if self.random.u32(..10) == 1 => {
+                let min_copies = self.random.usize(1..=2);
+                self.step(Input::Set(Settings { min_copies }));
             }
             11 if self.random.u32(..10) == 0 => {
                 // The ECS is killed: what was not durable is gone.

@@ -4,10 +4,12 @@
 //! partitions that changed, and who was told. `UPDATE=1 cargo test -p trefoil-ecs --test scripts` writes the
 //! outcome anew, to be read before it is committed. Servers are letters. Inputs:
 //!
-//! - `config KEY=VALUE...` at the beginning: `partitions`, `copies`, `min_in_sync`, `disk=manual`
+//! - `config KEY=VALUE...` at the beginning: `partitions`, `copies`, `min_copies`,
+//!   `joining` and `moving` (copies in the making for each server), `disk=manual`
 //! - `hello SERVER [inc=N] [store=N] [at=ADDRESS] [weight=N] [late]`, `link_ended SERVER [inc=N]`
 //! - `propose PARTITION MEMBER [epoch=N] [inc=N] [store=N]`, by the coordinator
 //! - `silent PARTITION MEMBER`, by the coordinator; `store_failed SERVER`; `leave SERVER`; `drain SERVER`
+//! - `set min_copies=N`: an operator sets it; `recover PARTITION SERVER`: one forces a partition to go on (R7)
 //! - `durable`: the persist under way is done (with `disk=manual`)
 //! - `run MILLISECONDS [SERVER...]`: time passes, with heartbeats of these servers; `pause MILLISECONDS`: this
 //!   process was stopped for that long
@@ -25,7 +27,7 @@ use common::messages::{Sender, ServerReport};
 use common::ring::Partitions;
 use common::time::Time;
 use common::view::{Assignment, Member, ServerState, View};
-use ecs::core::{Config, Ecs, Effect, Input, State};
+use ecs::core::{Config, Ecs, Effect, Input, Settings, State};
 
 /// Steps of `settle`, at most: more means that it never comes to rest.
 const SETTLE_STEPS_MAX: usize = 2000;
@@ -80,7 +82,9 @@ impl Script {
     fn ecs(&mut self) -> &mut Ecs {
         if self.ecs.is_none() {
             if self.disk.view.assignments.is_empty() {
+                let settings = self.disk.settings;
                 self.disk = State::new(ClusterId(1), Partitions::try_from(self.partitions).unwrap());
+                self.disk.settings = settings;
             }
             self.shown = self.disk.view.clone();
             self.ecs = Some(Ecs::new(self.config, self.disk.clone(), self.now));
@@ -140,6 +144,15 @@ impl Script {
             "store_failed" => self.report(server(), ServerReport::StoreFailed { reason: "fsync".to_owned() }),
             "leave" => self.report(server(), ServerReport::Leave {}),
             "drain" => self.step(Input::Leave { server: id(server()) }),
+            "recover" => {
+                let partition = PartitionId(plain[0].parse().unwrap());
+                let server = id(plain[1].chars().next().unwrap());
+                self.step(Input::Recover { partition, server });
+            }
+            "set" => {
+                let min_copies = number("min_copies").map_or(1, |number| usize::try_from(number).unwrap());
+                self.step(Input::Set(Settings { min_copies }));
+            }
             "durable" => self.durable(),
             "run" => self.run(milliseconds(plain[0]), &plain[1..]),
             "pause" => {
@@ -161,8 +174,10 @@ impl Script {
         for (&key, value) in named {
             match key {
                 "partitions" => self.partitions = value.parse().unwrap(),
+                "joining" => self.config.joining_per_server_max = value.parse().unwrap(),
+                "moving" => self.config.moving_per_server_max = value.parse().unwrap(),
                 "copies" => self.config.copies = value.parse().unwrap(),
-                "min_in_sync" => self.config.min_in_sync = value.parse().unwrap(),
+                "min_copies" => self.disk.settings.min_copies = value.parse().unwrap(),
                 "disk" => self.auto_disk = *value != "manual",
                 _ => panic!("unknown setting `{key}`"),
             }

@@ -1,6 +1,9 @@
 //! The ECS with its sockets and its disk: servers played by the test, on free ports.
 
 mod support;
+mod shell {
+    mod admin;
+}
 
 use std::net::SocketAddr;
 

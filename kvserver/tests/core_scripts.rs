@@ -5,13 +5,14 @@
 //! and servers are letters; those that are started are cores, the others say what the script says. Inputs:
 //!
 //! - `start SERVER`: a process, with what is on its disk; `crash SERVER`: all that was not synced is gone
-//! - `view NUMBER COORDINATOR IN_SYNC [join=SERVERS] [epoch=N] [to=SERVERS]`: a view reaches servers (all cores)
+//! - `view NUMBER COORDINATOR IN_SYNC [join=SERVERS] [epoch=N] [forced=N] [to=SERVERS]`: a view reaches servers (all
+//!   cores); `forced`: an operator let the partition begin anew in that epoch
 //! - `put|append SERVER KEY VALUE [as=N]`, `get SERVER KEY`: a client asks; `as` is the number of its write
 //! - `durable SERVER`: the disk has all that was written (`disk auto`: always at once)
 //! - `deliver FROM TO [COUNT]`, `drop FROM TO [COUNT]`: messages that wait between two cores
 //! - `again FROM TO`: the message delivered last from one to the other arrives once more
 //! - `say FROM TO MESSAGE`, from a server that is none: `ack SEQ`, `append PREV ENTRIES... [epoch=N] [sync]
-//!   [commit=N]`, `sync_reply BASE LAST`, `pong` (to the last ping), `forward N KEY VALUE`, `refuses N` (a request that was passed on), `read_lease_request`, `read_lease MILLISECONDS` (to the last question), `view`; entries and places are `TAG.SEQ`
+//!   [commit=N]`, `sync_request`, `sync_reply BASE LAST`, `pong` (to the last ping), `forward N KEY VALUE`, `refuses N` (a request that was passed on), `read_lease_request`, `read_lease MILLISECONDS` (to the last question), `view`; entries and places are `TAG.SEQ`
 //! - `settle`: all waiting messages and disks, until nothing happens any more
 //! - `run MILLISECONDS`: time passes at all cores; `flush SERVER`, `trim SERVER SEQ`: its store
 //! - `reads barrier`: servers that are started from here on read without leases

@@ -45,6 +45,8 @@ pub enum Change {
     ReportedSilent,
     /// Copies on it are not wanted there any more.
     Dropped,
+    /// An operator let partitions that were offline go on from its copy.
+    Forced,
     /// A proposal for it was refused: the coordinator gets a new epoch to forget it.
     ProposalRefused,
 }
@@ -72,6 +74,7 @@ impl Change {
             Self::Removed => "lost its in-sync copies",
             Self::ReportedSilent => "was reported silent and lost in-sync copies",
             Self::Dropped => "gave up copies",
+            Self::Forced => "was made to go on alone by an operator: writes may be lost",
             Self::ProposalRefused => "was proposed and refused",
         }
     }

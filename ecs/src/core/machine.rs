@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::ids::{Epoch, PartitionId, ServerId};
+use common::ids::{Epoch, LogId, PartitionId, ServerId};
 use common::limits::{COPIES, Timers};
 use common::messages::{Sender, ServerReport};
 use common::status::ClusterStatus;
@@ -27,10 +27,11 @@ use super::cause::{Cause, Event};
 use super::next::{self, Facts, Planned, Proposal, Registration};
 use super::peers::{Complaints, Peer};
 use super::planner::Target;
-use super::state::State;
+use super::state::{Settings, State};
 use super::{rules, summary};
 use crate::limits::{
-    BARRED_DEAD_TIMES, HANDOVERS_PER_VIEW_MAX, JOINING_PER_SERVER_MAX, LOOKS_PER_HEARTBEAT, VIEW_INTERVAL_MIN,
+    BARRED_DEAD_TIMES, HANDOVERS_PER_VIEW_MAX, JOINING_PER_SERVER_MAX, LOOKS_PER_HEARTBEAT,
+    MOVING_PER_SERVER_MAX, VIEW_INTERVAL_MIN,
 };
 
 /// What can be set.
@@ -40,10 +41,10 @@ pub struct Config {
     pub timers: Timers,
     /// Copies of each partition, the coordinator's included.
     pub copies: usize,
-    /// An in-sync set is never shrunk below this many members; 1 at least.
-    pub min_in_sync: usize,
     /// Copies that are being brought up to date at once, for each server.
     pub joining_per_server_max: usize,
+    /// As many of them at most only move a copy that is not lacking.
+    pub moving_per_server_max: usize,
     /// Coordinators that one planned view moves.
     pub handovers_per_view_max: usize,
     /// Between two views, at least.
@@ -55,8 +56,8 @@ impl Default for Config {
         Self {
             timers: Timers::FAST,
             copies: COPIES,
-            min_in_sync: 1,
             joining_per_server_max: JOINING_PER_SERVER_MAX,
+            moving_per_server_max: MOVING_PER_SERVER_MAX,
             handovers_per_view_max: HANDOVERS_PER_VIEW_MAX,
             view_interval: VIEW_INTERVAL_MIN,
         }
@@ -88,6 +89,16 @@ pub enum Input {
         /// The server.
         server: ServerId,
     },
+    /// R7: an operator lets a partition that is offline begin anew from what this server has of it. Acknowledged writes
+    /// that only other copies hold are lost.
+    Recover {
+        /// The partition.
+        partition: PartitionId,
+        /// A server that is up.
+        server: ServerId,
+    },
+    /// An operator sets something.
+    Set(Settings),
     /// Time has passed: wanted at [`Ecs::deadline`] at the latest.
     Tick,
 }
@@ -169,6 +180,10 @@ pub struct Ecs {
     peers: BTreeMap<ServerId, Peer>,
     registrations: Vec<Registration>,
     leaves: BTreeSet<ServerId>,
+    /// Partitions that operators want to go on, and from whose copy.
+    recoveries: BTreeMap<PartitionId, ServerId>,
+    /// Settings that are not in a state yet.
+    wished: Option<Settings>,
     proposals: BTreeMap<PartitionId, Proposal>,
     complaints: Complaints,
     barred: BTreeMap<(PartitionId, ServerId), Time>,
@@ -210,6 +225,8 @@ impl Ecs {
             tickets: 0,
             registrations: Vec::new(),
             leaves: BTreeSet::new(),
+            recoveries: BTreeMap::new(),
+            wished: None,
             proposals: BTreeMap::new(),
             complaints: Complaints::default(),
             barred: BTreeMap::new(),
@@ -237,6 +254,11 @@ impl Ecs {
             Input::LinkEnded { sender } => self.on_link_ended(now, sender),
             Input::Durable { ticket } => self.on_durable(now, ticket),
             Input::Leave { server } => self.on_leave(server),
+            Input::Recover { partition, server } => {
+                self.recoveries.insert(partition, server);
+                self.wanted = true;
+            }
+            Input::Set(settings) => self.on_set(settings),
             Input::Tick => (),
         }
         self.notice_changes(now);
@@ -256,6 +278,12 @@ impl Ecs {
         self.expected
     }
 
+    /// What it was started with.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// The newest durable view.
     #[must_use]
     pub fn view(&self) -> &Arc<View> {
@@ -271,7 +299,35 @@ impl Ecs {
     /// How the cluster does, by the newest durable view.
     #[must_use]
     pub fn status(&self, now: Time) -> ClusterStatus {
-        summary::status(&self.durable.view, &self.peers, &self.config, now)
+        summary::status(&self.durable, &self.peers, &self.config, now)
+    }
+
+    /// Whether no copy that counts is at a server that is up: nothing of the partition can be read or written.
+    #[must_use]
+    pub fn is_offline(&self, partition: PartitionId) -> bool {
+        summary::is_offline(&self.durable.view, partition)
+    }
+
+    /// The servers that are up, by what they have of a partition: the one that has most is the first. `None`: it told of
+    /// nothing when it started.
+    #[must_use]
+    pub fn candidates(&self, partition: PartitionId) -> Vec<(ServerId, Option<LogId>)> {
+        let up = self.durable.view.servers.iter().filter(|(_, info)| info.state == ServerState::Up);
+        let mut found: Vec<(ServerId, Option<LogId>)> = up
+            .map(|(&server, _)| {
+                let peer = self.peers.get(&server);
+                (server, peer.and_then(|peer| peer.leftovers.get(&partition).copied()))
+            })
+            .collect();
+        found.sort_by_key(|&(server, last)| (std::cmp::Reverse(last), server));
+        found
+    }
+
+    /// The settings in force, or about to be.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        let newest = self.sealed.as_ref().map_or(&self.durable, |sealed| &sealed.state);
+        self.wished.unwrap_or(newest.settings)
     }
 
     /// Nobody is removed for silence at this time.
@@ -303,7 +359,7 @@ impl Ecs {
     }
 
     fn check_rules(&self, state: &State) {
-        if let Err(broken) = rules::check(&self.durable.view, &state.view, self.config.min_in_sync) {
+        if let Err(broken) = rules::check(&self.durable.view, &state.view, state.settings.min_copies) {
             panic!("view {} after {}: {broken}", state.view.number, self.durable.view.number);
         }
     }
@@ -315,6 +371,11 @@ impl Ecs {
         if self.expected.is_some_and(|expected| now.since(expected) > pause_max) {
             self.be_quiet(now);
         }
+    }
+
+    fn on_set(&mut self, settings: Settings) {
+        self.wished = Some(Settings { min_copies: settings.min_copies.clamp(1, self.config.copies) });
+        self.wanted = true;
     }
 
     fn be_quiet(&mut self, now: Time) {
@@ -381,6 +442,8 @@ impl Ecs {
             peers: &self.peers,
             registrations: &self.registrations,
             leaves: &self.leaves,
+            recoveries: &self.recoveries,
+            settings: self.settings(),
             proposals: &self.proposals,
             complaints: &self.complaints,
             barred: &self.barred,
@@ -390,6 +453,8 @@ impl Ecs {
         self.wanted = false;
         self.registrations.clear();
         self.leaves.clear();
+        self.recoveries.clear();
+        self.wished = None;
         self.proposals.clear();
         self.wake = outcome.wake;
         let until = now + self.config.timers.dead * BARRED_DEAD_TIMES;

@@ -21,7 +21,7 @@ use super::cause::{Cause, Change};
 use super::machine::Config;
 use super::peers::{Complaints, Peer};
 use super::planner::{self, Target};
-use super::state::{Registered, State, forget_some};
+use super::state::{Registered, Settings, State, forget_some};
 
 /// What a server said at its start.
 #[derive(Clone, Debug)]
@@ -64,6 +64,9 @@ pub(super) struct Facts<'a> {
     /// In the order of their arrival.
     pub(super) registrations: &'a [Registration],
     pub(super) leaves: &'a BTreeSet<ServerId>,
+    /// R7: partitions that are to go on from a server's copy.
+    pub(super) recoveries: &'a BTreeMap<PartitionId, ServerId>,
+    pub(super) settings: Settings,
     pub(super) proposals: &'a BTreeMap<PartitionId, Proposal>,
     pub(super) complaints: &'a Complaints,
     /// Copies that are not to be tried again before a time.
@@ -167,7 +170,7 @@ impl Builder<'_> {
         let leftovers = members
             .keys()
             .filter_map(|server| self.facts.peers.get(server))
-            .flat_map(|peer| peer.leftovers.iter().map(|&partition| (peer.sender.server, partition)));
+            .flat_map(|peer| peer.leftovers.keys().map(|&partition| (peer.sender.server, partition)));
         let target = planner::plan(&planner::Problem {
             members: &weights,
             partitions: self.view.partitions,
@@ -201,15 +204,16 @@ impl Builder<'_> {
 
     fn finish(mut self, base: &State) -> Outcome {
         forget_some(&mut self.registry, &self.view);
+        let settings = self.facts.settings;
         let same_view =
             self.view.servers == base.view.servers && self.view.assignments == base.view.assignments;
-        let next = (!same_view || self.registry != base.registry).then(|| {
+        let next = (!same_view || self.registry != base.registry || settings != base.settings).then(|| {
             self.view.number = self.number;
             let cause = |(&(server, change), &partitions): (&_, &u32)| Cause { change, server, partitions };
             Next {
                 causes: self.causes.iter().map(cause).collect(),
                 handed_over: self.handed_over,
-                state: State { view: self.view.into(), registry: self.registry },
+                state: State { view: self.view.into(), registry: self.registry, settings },
             }
         });
         Outcome { next, wake: self.wake, bar: self.bar }

@@ -4,10 +4,10 @@
 //! heartbeats. The end of a link alone is a suspicion only. Whether anybody may be removed at all, the machine
 //! decides (the quiet time).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use common::ids::{Epoch, PartitionId, ServerId};
+use common::ids::{Epoch, LogId, PartitionId, ServerId};
 use common::limits::Timers;
 use common::messages::Sender;
 use common::time::Time;
@@ -53,8 +53,8 @@ pub(super) struct Peer {
     pushed: Option<Time>,
     pub(super) heartbeat: Option<Time>,
     pub(super) load: Load,
-    /// Partitions that its disk holds data of, as told at its start.
-    pub(super) leftovers: BTreeSet<PartitionId>,
+    /// Partitions that its disk holds data of, and the last entry of each log, as told at its start.
+    pub(super) leftovers: BTreeMap<PartitionId, LogId>,
 }
 
 impl Peer {
@@ -71,7 +71,7 @@ impl Peer {
             pushed: None,
             heartbeat: None,
             load: Load::default(),
-            leftovers: BTreeSet::new(),
+            leftovers: BTreeMap::new(),
         }
     }
 

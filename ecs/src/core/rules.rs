@@ -6,6 +6,8 @@
 //! - V4: an in-sync set is never empty and never shrinks below the minimum.
 //! - An epoch is the number of the view that changed the coordinator or the in-sync set. A new epoch may also come
 //!   without a change: it takes back what a coordinator's earlier process, or an unanswered proposal, may hold.
+//! - R7 is the exception from V2 to V4: an operator lets a partition that is offline begin anew from one copy, and the
+//!   view says so.
 
 use common::ids::PartitionId;
 use common::view::{Assignment, View};
@@ -38,14 +40,15 @@ pub enum Broken {
 ///
 /// # Errors
 /// The first rule that is broken.
-pub fn check(old: &View, new: &View, min_in_sync: usize) -> Result<(), Broken> {
+pub fn check(old: &View, new: &View, min_copies: usize) -> Result<(), Broken> {
     new.check().map_err(|invalid| Broken::Invalid(invalid.to_string()))?;
     if new.number != old.number.next() || new.cluster != old.cluster || new.partitions != old.partitions {
         return Err(Broken::Number { old: old.number.to_string(), new: new.number.to_string() });
     }
     for (partition, assignment) in new.iter() {
         let step = match old.assignment(partition) {
-            Some(before) => check_partition(new, before, assignment, min_in_sync),
+            Some(_) if new.forced.get(&partition) == Some(&new.number) => check_forced(new, assignment),
+            Some(before) => check_partition(new, before, assignment, min_copies),
             None if assignment.in_sync.len() == 1 && assignment.epoch == new.number => Ok(()),
             None => Err("the first view gives each partition to one server"),
         };
@@ -58,7 +61,7 @@ fn check_partition(
     view: &View,
     old: &Assignment,
     new: &Assignment,
-    min_in_sync: usize,
+    min_copies: usize,
 ) -> Result<(), &'static str> {
     let added: Vec<_> = new.in_sync.iter().filter(|member| !old.in_sync.contains(member)).collect();
     let removed = old.in_sync.iter().any(|member| !new.in_sync.contains(member));
@@ -76,10 +79,16 @@ fn check_partition(
     if added.len() > 1 || added.iter().any(|member| !old.joining.contains(member)) {
         return Err("V3: more than one member, or one that was not joining, came into the in-sync set");
     }
-    if new.in_sync.len() < old.in_sync.len().min(min_in_sync.max(1)) {
+    if new.in_sync.len() < old.in_sync.len().min(min_copies.max(1)) {
         return Err("V4: the in-sync set is smaller than the minimum");
     }
     Ok(())
+}
+
+/// R7: an operator let the partition begin anew.
+fn check_forced(view: &View, new: &Assignment) -> Result<(), &'static str> {
+    let anew = new.epoch == view.number && new.in_sync.len() == 1;
+    anew.then_some(()).ok_or("R7: what is forced begins anew from one copy")
 }
 
 #[cfg(test)]

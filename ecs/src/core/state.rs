@@ -17,6 +17,23 @@ pub struct State {
     pub view: Arc<View>,
     /// What must be known of servers besides, also of those that left.
     pub registry: BTreeMap<ServerId, Registered>,
+    /// What operators have set.
+    #[serde(default)]
+    pub settings: Settings,
+}
+
+/// What operators set for the whole cluster, while it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// V4: an in-sync set is never shrunk below this many members; 1 at least. A member that is gone stays in it
+    /// instead, so writes wait until it is back or a copy that has caught up has taken its place.
+    pub min_copies: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { min_copies: 1 }
+    }
 }
 
 /// What is remembered of a server.
@@ -26,6 +43,10 @@ pub struct Registered {
     pub leaving: bool,
     /// The process that left the cluster. It does not join again; a later one may.
     pub left: Option<Incarnation>,
+    /// It left, came back, and has held no copy in sync since: if it goes down so, it is forgotten again instead of
+    /// being listed as down for ever.
+    #[serde(default)]
+    pub returned: bool,
     /// The last process seen of each of its stores, [`STORES_REMEMBERED_MAX`] at most.
     pub stores: BTreeMap<StoreId, Incarnation>,
 }
@@ -35,7 +56,8 @@ impl State {
     #[must_use]
     pub fn new(cluster: ClusterId, partitions: Partitions) -> Self {
         let number = Epoch::default();
-        Self { view: Arc::new(View::new(cluster, number, partitions)), registry: BTreeMap::new() }
+        let view = Arc::new(View::new(cluster, number, partitions));
+        Self { view, registry: BTreeMap::new(), settings: Settings::default() }
     }
 }
 

@@ -2,21 +2,23 @@
 
 use std::collections::BTreeMap;
 
-use common::ids::ServerId;
+use common::ids::{PartitionId, ServerId};
 use common::status::{ClusterStatus, MemberStatus};
 use common::time::Time;
-use common::view::{Assignment, ServerInfo, ServerState, View};
+use common::view::{Assignment, Member, ServerInfo, ServerState, View};
 
 use super::machine::Config;
 use super::peers::Peer;
+use super::state::State;
 
 /// The state of the cluster.
 pub(super) fn status(
-    view: &View,
+    state: &State,
     peers: &BTreeMap<ServerId, Peer>,
     config: &Config,
     now: Time,
 ) -> ClusterStatus {
+    let view = &*state.view;
     let mut servers: BTreeMap<ServerId, MemberStatus> = view
         .servers
         .iter()
@@ -26,23 +28,34 @@ pub(super) fn status(
         count(assignment, &mut servers);
     }
     let joining: usize = view.assignments.iter().map(|assignment| assignment.joining.len()).sum();
-    let living = |assignment: &Assignment| {
-        let up =
-            |server: &ServerId| view.servers.get(server).is_some_and(|info| info.state != ServerState::Down);
-        assignment.in_sync.iter().filter(|member| up(&member.server)).count()
-    };
     // As many copies as servers, where there are fewer; one that is down is still missed.
     let members = view.servers.values().filter(|info| info.state != ServerState::Leaving).count();
     let wanted = config.copies.min(members);
-    let under = view.assignments.iter().filter(|assignment| living(assignment) < wanted);
+    let under = view.assignments.iter().filter(|assignment| living(view, assignment) < wanted);
+    let offline = view.assignments.iter().filter(|assignment| living(view, assignment) == 0);
     ClusterStatus {
         cluster: view.cluster,
         view: view.number,
         partitions: view.partitions.into(),
         under_replicated: u32_of(under.count()),
+        offline: u32_of(offline.count()),
         joining: u32_of(joining),
         servers: servers.into_values().collect(),
     }
+}
+
+/// No living server has a copy that counts.
+pub(super) fn is_offline(view: &View, partition: PartitionId) -> bool {
+    view.assignment(partition).is_some_and(|assignment| living(view, assignment) == 0)
+}
+
+/// In-sync copies at servers that are heard and have the store that was counted.
+fn living(view: &View, assignment: &Assignment) -> usize {
+    let is_living = |member: &&Member| {
+        let info = view.servers.get(&member.server);
+        info.is_some_and(|info| info.store == member.store && info.state != ServerState::Down)
+    };
+    assignment.in_sync.iter().filter(is_living).count()
 }
 
 fn member(server: ServerId, info: &ServerInfo, peer: Option<&Peer>, now: Time) -> MemberStatus {

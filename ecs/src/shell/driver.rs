@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use common::clock;
 use common::frame::write_frame;
-use common::ids::{Epoch, ServerId};
+use common::ids::{Epoch, LogId, PartitionId, ServerId};
 use common::messages::Sender;
 use common::status::ClusterStatus;
 use common::time::WallTime;
@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use super::outbound::Outbound;
-use crate::core::{Ecs, Effect, Event, Input, Refusal};
+use crate::core::{Ecs, Effect, Event, Input, Refusal, Settings};
 use crate::error::Error;
 use crate::journal::Journal;
 use crate::limits::{ANSWER_WITHIN, COMMANDS_MAX, COMMANDS_PER_TURN_MAX, EVENTS_MAX};
@@ -44,6 +44,19 @@ pub(super) enum Drain {
     Unknown,
 }
 
+/// What becomes of the wish to force a partition to go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Recovery {
+    /// It begins anew from this server's copy; the last entry there, as told at the server's start.
+    Begun(ServerId, Option<LogId>),
+    /// A server that is up has a copy that counts.
+    Served,
+    /// The server that was named is not up, or none is.
+    NotUp,
+    /// There is no such partition.
+    Unknown,
+}
+
 /// What the driver is asked.
 pub(super) enum Command {
     Input(Input),
@@ -51,6 +64,11 @@ pub(super) enum Command {
     Events(oneshot::Sender<Vec<EventRecord>>),
     Target(oneshot::Sender<Vec<Vec<ServerId>>>),
     Drain(ServerId, oneshot::Sender<Drain>),
+    Settings(oneshot::Sender<Settings>),
+    /// The settings in force then, or the number of copies, below which they must stay.
+    Set(Settings, oneshot::Sender<Result<Settings, usize>>),
+    /// R7: the server that the partition begins anew from, if one is chosen.
+    Recover(PartitionId, Option<ServerId>, oneshot::Sender<Recovery>),
     /// The journal has done its work, or failed.
     Journal(Result<u64, Error>),
 }
@@ -157,6 +175,11 @@ impl Driver {
             Command::Events(answer) => drop(answer.send(self.events.iter().cloned().collect())),
             Command::Target(answer) => drop(answer.send(self.ecs.target().clone())),
             Command::Drain(server, answer) => drop(answer.send(self.drain(server))),
+            Command::Settings(answer) => drop(answer.send(self.ecs.settings())),
+            Command::Set(settings, answer) => drop(answer.send(self.set(settings))),
+            Command::Recover(partition, server, answer) => {
+                drop(answer.send(self.recover(partition, server)));
+            }
             Command::Journal(_) => unreachable!("taken by the caller"),
         }
     }
@@ -171,6 +194,34 @@ impl Driver {
         }
         self.ecs.step(clock::time(), Input::Leave { server });
         Drain::Begun
+    }
+
+    fn set(&mut self, settings: Settings) -> Result<Settings, usize> {
+        let copies = self.ecs.config().copies;
+        if !(1..=copies).contains(&settings.min_copies) {
+            return Err(copies);
+        }
+        info!(min_copies = settings.min_copies, "an operator sets");
+        self.ecs.step(clock::time(), Input::Set(settings));
+        Ok(self.ecs.settings())
+    }
+
+    fn recover(&mut self, partition: PartitionId, server: Option<ServerId>) -> Recovery {
+        if self.ecs.view().assignment(partition).is_none() {
+            return Recovery::Unknown;
+        }
+        if !self.ecs.is_offline(partition) {
+            return Recovery::Served;
+        }
+        let candidates = self.ecs.candidates(partition);
+        let chosen = candidates.into_iter().find(|&(up, _)| server.is_none_or(|server| server == up));
+        let Some((server, last)) = chosen else { return Recovery::NotUp };
+        warn!(
+            %partition, server = server.short(),
+            "an operator forces the partition to go on from this server's copy: acknowledged writes may be lost"
+        );
+        self.ecs.step(clock::time(), Input::Recover { partition, server });
+        Recovery::Begun(server, last)
     }
 
     fn carry_out(&mut self, journal: &Journal) {

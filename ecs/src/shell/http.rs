@@ -1,5 +1,6 @@
 //! The HTTP interface for people and programs: JSON under `/api/v1`, described in `docs/ecs-api.md`.
 
+mod admin;
 mod answers;
 mod refusal;
 
@@ -33,6 +34,8 @@ This is a Trefoil ECS: it knows the servers of a cluster and makes the views.
   GET  /api/v1/servers/ID           one server and its partitions (the first digits of the id suffice)
   POST /api/v1/servers/ID/drain     move its copies away, then remove it
   GET  /api/v1/partitions           who holds what, and where it is wanted
+  POST /api/v1/partitions/P/recover let it go on though writes may be lost, when it is offline
+  GET  /api/v1/settings             what operators have set; POST sets it
   GET  /api/v1/events               the last changes of the view, and why
 
 Keys and values are at the servers: kvclient -s HOST:PORT
@@ -58,6 +61,8 @@ fn routes(handle: Handle) -> Router {
         .route("/servers/{id}", get(server))
         .route("/servers/{id}/drain", post(drain))
         .route("/partitions", get(partitions))
+        .route("/partitions/{partition}/recover", post(admin::recover))
+        .route("/settings", get(admin::settings).post(admin::set))
         .route("/events", get(events));
     Router::new()
         .route("/", get(|| async { FRONT_PAGE }))
@@ -111,11 +116,7 @@ async fn drain(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    // A page of another origin in somebody's browser may not do this; programs send no such header.
-    let site = headers.get("sec-fetch-site").and_then(|site| site.to_str().ok());
-    if site.is_some_and(|site| site != "same-origin" && site != "none") {
-        return Err(Refusal::other_origin());
-    }
+    admin::check_origin(&headers)?;
     let server = find(&handle.view(), &id)?;
     match handle.ask(|answer| Command::Drain(server, answer)).await? {
         Drain::Begun => {

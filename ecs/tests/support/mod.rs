@@ -61,6 +61,14 @@ impl TestEcs {
         (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
     }
 
+    /// Sends JSON.
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        let body = body.to_string();
+        let headers = format!("Content-Length: {}\r\n\r\n{body}", body.len());
+        let (status, answer) = self.http("POST", path, &headers).await;
+        (status, serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{path}: {error}: {answer}")))
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Value {
         let (status, body) = self.http("GET", path, "").await;
         assert_eq!(status, 200, "{path}: {body}");

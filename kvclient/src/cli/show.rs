@@ -57,6 +57,9 @@ pub(super) fn cluster(status: &ClusterStatus) -> String {
     if up < status.servers.len() {
         troubles.push(format!("{} of {} servers not up", status.servers.len() - up, status.servers.len()));
     }
+    if status.offline > 0 {
+        troubles.push(format!("{} of {} partitions offline", status.offline, status.partitions));
+    }
     if status.under_replicated > 0 {
         troubles.push(format!("{} of {} partitions lack copies", status.under_replicated, status.partitions));
     }
@@ -65,7 +68,8 @@ pub(super) fn cluster(status: &ClusterStatus) -> String {
     let verdict = if troubles.is_empty() {
         format!("OK: {up} servers up, all {} partitions have their copies", status.partitions)
     } else {
-        format!("DEGRADED: {}", troubles.join(", "))
+        let word = if status.offline > 0 { "OFFLINE" } else { "DEGRADED" };
+        format!("{word}: {}", troubles.join(", "))
     };
     let mut table = table(&[
         "server",
@@ -192,6 +196,7 @@ mod tests {
             view: Epoch { generation: 0, version: 4 },
             partitions: 256,
             under_replicated: 0,
+            offline: 0,
             joining: 0,
             servers: vec![server],
         }

@@ -158,6 +158,7 @@ impl PartitionCopy {
             }
         }
         self.unlisted_since = matches!(self.role, Role::Unlisted).then_some(env.now.time);
+        self.drop_if_forced(env);
         env.touched.insert(self.id);
     }
 
@@ -207,6 +208,7 @@ impl PartitionCopy {
             }
             Role::Unlisted | Role::Replica(_) | Role::Resting => {}
         }
+        self.drop_if_forced(env);
         env.touched.insert(self.id);
     }
 
@@ -269,7 +271,10 @@ impl PartitionCopy {
     pub(crate) fn settle(&mut self, env: &mut Env) {
         match &self.role {
             Role::Coordinator(_) => self.settle_coordinator(env),
-            Role::Replica(_) => self.settle_replica(env),
+            Role::Replica(_) => {
+                self.drop_if_forced(env);
+                self.settle_replica(env);
+            }
             Role::Unlisted | Role::Resting => {}
         }
         if self.written {
@@ -330,6 +335,19 @@ impl PartitionCopy {
         self.dropping = true;
         env.out.persist(LogRecord::Drop { partition: self.id });
         env.out.after(After::Dropped { partition: self.id });
+    }
+
+    /// R7: an operator let the partition begin anew from another copy. What this one has besides, even applied, is
+    /// void, so it joins as an empty one.
+    fn drop_if_forced(&mut self, env: &mut Env) {
+        let Some(&forced) = env.view.forced.get(&self.id) else { return };
+        let joining = env.view.assignment(self.id).is_some_and(|now| now.joining.contains(&env.my_member()));
+        let older = self.mark.synced < forced && !self.log.is_empty();
+        if joining && older && !self.dropping && !self.installing {
+            self.dropping = true;
+            env.out.persist(LogRecord::Drop { partition: self.id });
+            env.out.after(After::Dropped { partition: self.id });
+        }
     }
 
     /// The drop record is on disk.

@@ -160,6 +160,7 @@ impl Script {
         };
         let mut view = View { number, assignments: vec![assignment], ..View::clone(&self.view) };
         view.servers.extend(servers(in_sync).into_iter().chain(joining).map(|id| (id, info(id))));
+        view.forced.extend(option(options, "forced").map(|version| (P, epoch(version))));
         self.view = Arc::new(view);
         let running = |(&id, host): (&ServerId, &Host)| host.node.is_some().then_some(id);
         let all: Vec<ServerId> = self.hosts.iter().filter_map(running).collect();
@@ -241,6 +242,7 @@ impl Script {
         let epoch = option(what, "epoch").map_or(self.view.assignments[0].epoch, epoch);
         let message = match what {
             ["ack", seq, ..] => PeerMessage::Ack { partition, epoch, seq: Seq(number(seq)), clean: true },
+            ["sync_request"] => PeerMessage::SyncRequest { partition, epoch },
             ["pong"] => {
                 let n = self.pings.get(&(to, from)).copied().expect("it was pinged");
                 PeerMessage::Pong { n, view: self.view.number }

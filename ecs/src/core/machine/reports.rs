@@ -112,7 +112,7 @@ impl Ecs {
         }
         peer.hear(now);
         peer.view = view;
-        peer.leftovers = tails.iter().map(|tail| tail.partition).collect();
+        peer.leftovers = tails.iter().map(|tail| (tail.partition, tail.last)).collect();
         self.notice_return(now);
         self.registrations.retain(|earlier| earlier.sender.server != sender.server);
         self.registrations.push(Registration { weight, ..registration });

@@ -49,7 +49,7 @@ impl Builder<'_> {
         if change != Change::Readdressed {
             // A new process: what an earlier one wanted is over.
             known.leaving = false;
-            known.left = None;
+            known.returned |= known.left.take().is_some();
         }
         if change == Change::Restarted {
             self.restarted.insert(sender.server);
@@ -101,10 +101,23 @@ impl Builder<'_> {
         }
     }
 
-    /// Removes servers that were to leave and hold nothing any more.
+    /// Who came back after it had left, and holds a copy, is a member like others.
+    fn note_holders(&mut self) {
+        for (server, known) in self.registry.iter_mut().filter(|(_, known)| known.returned) {
+            let holds = |now: &Assignment| now.in_sync_member(*server).is_some();
+            known.returned = !self.view.assignments.iter().any(holds);
+        }
+    }
+
+    /// Removes servers that were to leave, or came back and died at once, and hold nothing any more.
     pub(super) fn see_off(&mut self) {
-        let leaving = |server: &ServerId| self.registry.get(server).is_some_and(|known| known.leaving);
-        let mut gone: Vec<ServerId> = self.view.servers.keys().copied().filter(leaving).collect();
+        self.note_holders();
+        let goes = |(&server, info): (&ServerId, &ServerInfo)| {
+            let known = self.registry.get(&server);
+            let died = info.state == ServerState::Down && known.is_some_and(|known| known.returned);
+            (died || known.is_some_and(|known| known.leaving)).then_some(server)
+        };
+        let mut gone: Vec<ServerId> = self.view.servers.iter().filter_map(goes).collect();
         if gone.is_empty() || self.view.assignments.is_empty() {
             return;
         }
@@ -116,7 +129,7 @@ impl Builder<'_> {
         for server in gone {
             let info = self.view.servers.remove(&server).expect("listed above");
             let known = self.registry.get_mut(&server).expect("listed above");
-            (known.leaving, known.left) = (false, Some(info.incarnation));
+            (known.leaving, known.returned, known.left) = (false, false, Some(info.incarnation));
             self.note(server, Change::Left, 0);
         }
     }

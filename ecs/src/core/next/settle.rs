@@ -11,6 +11,9 @@ impl Builder<'_> {
     pub(super) fn settle(&mut self, partition: PartitionId, target: Option<&Vec<ServerId>>) {
         let index = usize::from(partition.0);
         let old = self.old[index].clone();
+        if self.force(partition, &old) {
+            return;
+        }
         let mut new = old.clone();
         let mut renewed = self.restarted.contains(&old.coordinator);
         renewed |= self.give_up_joining(partition, &mut new);
@@ -22,6 +25,25 @@ impl Builder<'_> {
             new.epoch = self.number;
         }
         self.view.assignments[index] = new;
+    }
+
+    /// R7: begins anew from the copy that an operator chose, if there is nobody left to go on with.
+    fn force(&mut self, partition: PartitionId, old: &Assignment) -> bool {
+        let Some(&server) = self.facts.recoveries.get(&partition) else { return false };
+        let info = self.view.servers.get(&server).filter(|info| info.state == ServerState::Up);
+        let Some(info) = info.filter(|_| !old.in_sync.iter().any(|&member| self.living(member))) else {
+            return false;
+        };
+        let member = Member { server, store: info.store };
+        self.view.assignments[usize::from(partition.0)] = Assignment {
+            epoch: self.number,
+            coordinator: server,
+            in_sync: vec![member],
+            joining: Vec::new(),
+        };
+        self.view.forced.insert(partition, self.number);
+        self.note(server, Change::Forced, 1);
+        true
     }
 
     /// Unlists joining copies that are gone or reported silent. `true`: the coordinator may have counted one that
@@ -141,6 +163,6 @@ impl Builder<'_> {
 
     /// Members that an in-sync set keeps, whatever they do.
     pub(super) fn floor(&self) -> usize {
-        self.facts.config.min_in_sync.max(1)
+        self.facts.settings.min_copies.max(1)
     }
 }

@@ -1,7 +1,7 @@
 //! The next steps from where the copies are to where the plan wants them (J1, J5): add, then hand over, then drop.
 //!
 //! Each kind is bounded: copies in the making for each server, coordinators for each view. Partitions with the
-//! fewest copies go first.
+//! fewest living copies go first, and copies that only move leave room for those that were lost.
 
 use std::collections::BTreeMap;
 
@@ -41,13 +41,19 @@ impl Builder<'_> {
                     self.drop_surplus(&mut now, target);
                 }
             } else {
-                wanted.push((now.in_sync.len(), partition));
+                let living = now.in_sync.iter().filter(|&&member| self.living(member)).count();
+                wanted.push((living, partition));
             }
             self.view.assignments[usize::from(partition.0)] = now;
         }
         wanted.sort_unstable();
-        for (_, partition) in wanted {
-            self.list(partition, &target[usize::from(partition.0)], &mut busy);
+        let limits = *self.facts.config;
+        for (living, partition) in wanted {
+            let target = &target[usize::from(partition.0)];
+            // What only moves a copy leaves room for what makes a lost one again.
+            let moves = living >= target.len();
+            let max = if moves { limits.moving_per_server_max } else { limits.joining_per_server_max };
+            self.list(partition, target, max, &mut busy);
         }
     }
 
@@ -63,7 +69,7 @@ impl Builder<'_> {
     }
 
     /// Lists one missing copy as joining, if its coordinator lives and neither of the two has enough to do.
-    fn list(&mut self, partition: PartitionId, target: &[ServerId], busy: &mut Busy) {
+    fn list(&mut self, partition: PartitionId, target: &[ServerId], max: usize, busy: &mut Busy) {
         let now = self.view.assignments[usize::from(partition.0)].clone();
         let coordinator = now.coordinator;
         let lives = now.in_sync_member(coordinator).is_some_and(|member| self.living(member));
@@ -84,7 +90,6 @@ impl Builder<'_> {
             if self.bar.contains(&(partition, server)) {
                 continue;
             }
-            let max = self.facts.config.joining_per_server_max;
             let full = |server: &ServerId| busy.get(server).is_some_and(|&count| count >= max);
             if full(&coordinator) || full(&server) {
                 continue;

@@ -15,7 +15,7 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    fn new(status: StatusCode, error: impl Into<String>, hint: &'static str) -> Self {
+    pub(super) fn new(status: StatusCode, error: impl Into<String>, hint: &'static str) -> Self {
         Self { status, error: error.into(), hint }
     }
 
@@ -44,6 +44,40 @@ impl Refusal {
     pub(super) fn last_server() -> Self {
         let error = "no other server is up: its copies could go nowhere";
         Self::new(StatusCode::CONFLICT, error, "start another server first")
+    }
+
+    pub(super) fn bad_body(what: &str) -> Self {
+        let error = format!("the body is not what is expected here: {what}");
+        Self::new(StatusCode::BAD_REQUEST, error, "docs/ecs-api.md shows the bodies of all requests")
+    }
+
+    pub(super) fn min_copies(copies: usize) -> Self {
+        let error = format!("min_copies must be from 1 to {copies}, the number of copies");
+        Self::new(StatusCode::BAD_REQUEST, error, "beyond that writes would wait for ever")
+    }
+
+    pub(super) fn no_such_partition(partition: &str) -> Self {
+        let partition: String = partition.chars().take(32).collect();
+        let error = format!("there is no partition `{partition}`");
+        Self::new(StatusCode::NOT_FOUND, error, "GET /api/v1/partitions lists the partitions")
+    }
+
+    pub(super) fn loss_not_accepted() -> Self {
+        let error = "acknowledged writes may be lost by this; it was not said that this is accepted";
+        let hint = "start the servers that hold the partition if they can be started; if they are lost for good, send \
+                    {\"accept_loss\": true}";
+        Self::new(StatusCode::BAD_REQUEST, error, hint)
+    }
+
+    pub(super) fn not_offline(partition: u16) -> Self {
+        let error =
+            format!("partition {partition} has a copy at a server that is up: nothing is to be forced");
+        Self::new(StatusCode::CONFLICT, error, "GET /api/v1/status says how the cluster does")
+    }
+
+    pub(super) fn not_up() -> Self {
+        let error = "the partition can only go on at a server that is up, and not leaving";
+        Self::new(StatusCode::CONFLICT, error, "GET /api/v1/servers lists the servers")
     }
 
     pub(super) fn other_origin() -> Self {

@@ -24,13 +24,18 @@ pub(super) struct Extra {
 
 impl PartitionCopy {
     /// J2: a joining member that has almost caught up counts from now on, and is proposed when it has all that is
-    /// committed. One at a time: writes wait for it.
+    /// committed, or all that this coordinator has while that is not known. One at a time: writes wait for it.
     pub(super) fn consider_joiners(&mut self, env: &mut Env) {
         let (id, epoch, commit, last, now) =
             (self.id, self.epoch, self.commit, self.log.last(), env.now.time);
         let early = env.mutated(Mutation::ProposedBeforeCaughtUp);
+        let durable = self.log.durable();
         let Role::Coordinator(coordinator) = &mut self.role else { return };
-        if !coordinator.active {
+        // V4: where a member that is gone has to stay in the in-sync set, this coordinator becomes active only after a
+        // joiner has taken its place. What it does not know to be committed may have been acknowledged by its
+        // predecessor, so the joiner must have the whole log.
+        let needed = if coordinator.active || early { commit } else { coordinator.adopted_last };
+        if !coordinator.active && durable < coordinator.adopted_last {
             return;
         }
         if coordinator.extra.is_none() {
@@ -52,7 +57,7 @@ impl PartitionCopy {
         let peers = &coordinator.peers;
         let Some(extra) = &mut coordinator.extra else { return };
         let peer = peers.get(&extra.member.server);
-        let caught_up = peer.is_some_and(|peer| peer.acked.is_some_and(|acked| acked >= commit));
+        let caught_up = peer.is_some_and(|peer| peer.acked.is_some_and(|acked| acked >= needed));
         if let Some(peer) = peer.filter(|_| caught_up) {
             // After a restart the joiner's acknowledgements were counted anew: they are those of its new process.
             extra.incarnation = peer.incarnation;

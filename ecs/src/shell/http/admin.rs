@@ -1,0 +1,95 @@
+//! What operators change: settings, and partitions that are forced to go on.
+
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Json, Response};
+use common::ids::PartitionId;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use super::find;
+use super::refusal::Refusal;
+use crate::core::Settings;
+use crate::shell::driver::{Command, Handle, Recovery};
+
+/// A page of another origin in somebody's browser may change nothing; programs send no such header.
+pub(super) fn check_origin(headers: &HeaderMap) -> Result<(), Refusal> {
+    let site = headers.get("sec-fetch-site").and_then(|site| site.to_str().ok());
+    let foreign = site.is_some_and(|site| site != "same-origin" && site != "none");
+    if foreign { Err(Refusal::other_origin()) } else { Ok(()) }
+}
+
+/// The body of a request, as JSON; an empty one is `{}`.
+fn body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
+    let bytes = if bytes.is_empty() { b"{}" } else { bytes };
+    let wrong = |error: serde_json::Error| Refusal::bad_body(&error.to_string());
+    serde_json::from_slice(bytes).map_err(wrong)
+}
+
+/// The settings.
+pub(super) async fn settings(State(handle): State<Handle>) -> Result<Response, Refusal> {
+    Ok(Json(handle.ask(Command::Settings).await?).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wish {
+    min_copies: Option<usize>,
+}
+
+/// Sets what the body names and leaves the rest.
+pub(super) async fn set(
+    State(handle): State<Handle>,
+    headers: HeaderMap,
+    bytes: Bytes,
+) -> Result<Response, Refusal> {
+    check_origin(&headers)?;
+    let wish: Wish = body(&bytes)?;
+    let now = handle.ask(Command::Settings).await?;
+    let wished = Settings { min_copies: wish.min_copies.unwrap_or(now.min_copies) };
+    match handle.ask(|answer| Command::Set(wished, answer)).await? {
+        Ok(settings) => Ok(Json(settings).into_response()),
+        Err(copies) => Err(Refusal::min_copies(copies)),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Force {
+    #[serde(default)]
+    accept_loss: bool,
+    server: Option<String>,
+}
+
+/// R7: lets a partition that is offline begin anew.
+pub(super) async fn recover(
+    State(handle): State<Handle>,
+    Path(partition): Path<String>,
+    headers: HeaderMap,
+    bytes: Bytes,
+) -> Result<Response, Refusal> {
+    check_origin(&headers)?;
+    let force: Force = body(&bytes)?;
+    let number = partition.parse().map_err(|_| Refusal::no_such_partition(&partition))?;
+    let server = force.server.map(|id| find(&handle.view(), &id)).transpose()?;
+    if !force.accept_loss {
+        return Err(Refusal::loss_not_accepted());
+    }
+    let ask = |answer| Command::Recover(PartitionId(number), server, answer);
+    match handle.ask(ask).await? {
+        Recovery::Begun(server, last) => {
+            let answer = json!({
+                "partition": number,
+                "server": server,
+                "last": last.map(|last| last.to_string()),
+                "hint": "the partition begins anew from this server's copy; acknowledged writes that it lacks are lost",
+            });
+            Ok((StatusCode::ACCEPTED, Json(answer)).into_response())
+        }
+        Recovery::Served => Err(Refusal::not_offline(number)),
+        Recovery::NotUp => Err(Refusal::not_up()),
+        Recovery::Unknown => Err(Refusal::no_such_partition(&partition)),
+    }
+}
