@@ -33,8 +33,8 @@ impl PartitionCopy {
         let Role::Coordinator(coordinator) = &mut self.role else { return };
         // V4: where a member that is gone has to stay in the in-sync set, this coordinator becomes active only after a
         // joiner has taken its place. What it does not know to be committed may have been acknowledged by its
-        // predecessor, so the joiner must have the whole log.
-        let needed = if coordinator.active || early { commit } else { coordinator.adopted_last };
+        // predecessor, so the joiner must have the whole log as it was at adoption.
+        let needed = commit.max(coordinator.adopted_last);
         if !coordinator.active && durable < coordinator.adopted_last {
             return;
         }
