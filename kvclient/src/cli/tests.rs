@@ -107,6 +107,7 @@ async fn status_comes_from_the_ecs_or_from_the_servers() {
         view,
         partitions: 4,
         under_replicated: 0,
+        offline: 0,
         joining: 0,
         servers: vec![],
     };
