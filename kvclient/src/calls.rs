@@ -14,6 +14,7 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::limits::{LINK_SILENT_FOR, REFRESH_ANSWERS_SILENCE, TRY_FOR};
 use crate::link::Link;
+use crate::options::ReadFrom;
 use crate::peer::Peer;
 use crate::retry::{Next, Progress, Refresh, Tried};
 use crate::router::Target;
@@ -51,15 +52,21 @@ impl Client {
     ) -> Result<Reply, Error> {
         let started = clock::time();
         let mut age = Duration::ZERO;
+        let mut spread = progress.is_read() && self.read_from() == ReadFrom::InSync;
         loop {
             let route = self.router().route();
             let ours = route.view.number;
-            let (server, next) = match route.coordinator(target) {
+            // Only the first try: whatever keeps a replica from answering, the coordinator knows better.
+            let anywhere = std::mem::take(&mut spread);
+            let server = if anywhere { route.any_in_sync(target) } else { route.coordinator(target) };
+            let (server, next) = match server {
                 None => (None, progress.on_nobody()),
                 Some(peer) => {
                     let message = request(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
                     let tried = match self.send(peer, message, started).await {
-                        Ok((link, answer)) => self.answer(peer, target, &link, answer, started).await,
+                        Ok((link, answer)) => {
+                            self.answer(peer, target, anywhere, &link, answer, started).await
+                        }
                         Err(reason) => Tried::NotSent(reason),
                     };
                     (Some(peer.address()), progress.on_tried(peer.address(), tried, ours))
@@ -133,6 +140,7 @@ impl Client {
         &self,
         peer: &Arc<Peer>,
         target: Target<'_>,
+        anywhere: bool,
         link: &Link,
         mut answer: oneshot::Receiver<Tried>,
         started: Time,
@@ -146,6 +154,9 @@ impl Client {
             }
             if self.left(started).is_zero() {
                 return Tried::Lost("it did not answer in time".to_owned());
+            }
+            if anywhere {
+                return Tried::Lost("it did not answer; the coordinator is asked".to_owned());
             }
             if let Some(other) = self.coordinator_changed(peer, target, started).await {
                 return Tried::Lost(format!("it did not answer; {other} coordinates now"));

@@ -14,7 +14,7 @@ use common::view::View;
 use crate::error::Error;
 use crate::limits::REFRESH_ANSWERS_THOROUGH;
 use crate::numbers::Numbers;
-use crate::options::Options;
+use crate::options::{Options, ReadFrom};
 use crate::retry::Progress;
 use crate::router::{Router, Target};
 use crate::scan::{Page, Scan};
@@ -34,6 +34,7 @@ struct Shared {
     numbers: Numbers,
     router: Router,
     timeout: Duration,
+    read_from: ReadFrom,
 }
 
 /// Where appended bytes are.
@@ -53,7 +54,8 @@ impl Client {
     pub async fn connect(seeds: &[String], options: Options) -> Result<Self, Error> {
         let numbers = Numbers::new(ClientId::random());
         let timeout = options.timeout.min(CLIENT_RETRY_FOR);
-        let client = Self { shared: Arc::new(Shared { numbers, router: Router::new(seeds), timeout }) };
+        let (router, read_from) = (Router::new(seeds), options.read_from);
+        let client = Self { shared: Arc::new(Shared { numbers, router, timeout, read_from }) };
         client.first_view(options.connect_timeout).await?;
         Ok(client)
     }
@@ -233,6 +235,10 @@ impl Client {
 
     pub(crate) fn router(&self) -> &Router {
         &self.shared.router
+    }
+
+    pub(crate) fn read_from(&self) -> ReadFrom {
+        self.shared.read_from
     }
 
     pub(crate) fn timeout(&self) -> Duration {

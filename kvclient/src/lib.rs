@@ -38,5 +38,5 @@ mod transfer;
 
 pub use client::{Appended, Client};
 pub use error::Error;
-pub use options::Options;
+pub use options::{Options, ReadFrom};
 pub use scan::{Page, Scan};

@@ -71,6 +71,11 @@ impl Progress {
         Self { write: true, ..Self::read() }
     }
 
+    /// It changes nothing.
+    pub(crate) fn is_read(&self) -> bool {
+        !self.write
+    }
+
     /// After a try at `server` that was made with the view numbered `ours`.
     pub(crate) fn on_tried(&mut self, server: &str, tried: Tried, ours: Epoch) -> Next {
         self.tries += 1;

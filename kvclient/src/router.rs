@@ -13,7 +13,7 @@ use common::ids::{ClusterId, Epoch, PartitionId, ServerId};
 use common::messages::{Reply, Request};
 use common::ring::Partitions;
 use common::time::Time;
-use common::view::{ServerState, View};
+use common::view::{Assignment, ServerState, View};
 use serde::Deserialize;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -36,16 +36,28 @@ pub(crate) struct Route {
     pub(crate) view: Arc<View>,
     /// By partition number; empty before the first server has joined.
     coordinators: Vec<Arc<Peer>>,
+    /// By partition number: all that answer reads, the coordinator first.
+    in_sync: Vec<Vec<Arc<Peer>>>,
 }
 
 impl Route {
     /// The server that orders and answers for `target`, if the view names one.
     pub(crate) fn coordinator(&self, target: Target<'_>) -> Option<&Arc<Peer>> {
+        self.coordinators.get(self.place_of(target))
+    }
+
+    /// Any server that answers reads of `target`, by chance; none if the view names none.
+    pub(crate) fn any_in_sync(&self, target: Target<'_>) -> Option<&Arc<Peer>> {
+        let members = self.in_sync.get(self.place_of(target)).filter(|members| !members.is_empty())?;
+        members.get(fastrand::usize(..members.len()))
+    }
+
+    fn place_of(&self, target: Target<'_>) -> usize {
         let partition = match target {
             Target::Key(key) => self.view.partitions.of_key(key),
             Target::Partition(partition) => partition,
         };
-        self.coordinators.get(usize::from(partition.0))
+        usize::from(partition.0)
     }
 }
 
@@ -72,7 +84,7 @@ struct LastRefresh {
 impl Default for Route {
     fn default() -> Self {
         let view = View::new(ClusterId::default(), Epoch::default(), Partitions::default());
-        Self { view: Arc::new(view), coordinators: Vec::new() }
+        Self { view: Arc::new(view), coordinators: Vec::new(), in_sync: Vec::new() }
     }
 }
 
@@ -195,7 +207,13 @@ impl Router {
             .iter()
             .filter_map(|assignment| peers.get(&assignment.coordinator).map(Arc::clone))
             .collect();
-        *route = Arc::new(Route { view: Arc::new(view), coordinators });
+        let members = |assignment: &Assignment| {
+            let replicas = assignment.replicas().map(|member| member.server);
+            let all = [assignment.coordinator].into_iter().chain(replicas);
+            all.filter_map(|server| peers.get(&server).map(Arc::clone)).collect()
+        };
+        let in_sync = view.assignments.iter().map(members).collect();
+        *route = Arc::new(Route { view: Arc::new(view), coordinators, in_sync });
         drop(route);
         self.forget_strangers(&peers);
     }

@@ -124,7 +124,8 @@ pub(crate) fn view(version: u64, servers: &[&String], coordinator: usize) -> Vie
     }
     if !servers.is_empty() {
         let id = coordinator as u128 + 1;
-        let in_sync = vec![Member { server: ServerId(id), store: StoreId(id) }];
+        let all = 1..=servers.len() as u128;
+        let in_sync = all.map(|id| Member { server: ServerId(id), store: StoreId(id) }).collect();
         let assignment =
             Assignment { epoch: number, coordinator: ServerId(id), in_sync, joining: Vec::new() };
         view.assignments = vec![assignment; view.partitions.count()];

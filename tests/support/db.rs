@@ -16,7 +16,7 @@ const REQUEST_TIMEOUT: Duration = SOON;
 
 /// The options of tests' clients.
 pub(crate) fn options() -> Options {
-    Options { timeout: REQUEST_TIMEOUT, connect_timeout: REQUEST_TIMEOUT }
+    Options { timeout: REQUEST_TIMEOUT, connect_timeout: REQUEST_TIMEOUT, ..Options::default() }
 }
 
 /// A client and the runtime that it lives in.

@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use super::help;
 use super::table::TABLE;
 use crate::bench::BenchArgs;
-use crate::options::Options;
+use crate::options::{Options, ReadFrom};
 use crate::transfer::{ExportArgs, ImportArgs};
 use common::logging::Level;
 
@@ -32,6 +32,9 @@ pub(super) struct Args {
     /// How long a request is retried, such as 500ms or 10s; at most 60s
     #[arg(long, value_name = "TIME", env = "TREFOIL_TIMEOUT", value_parser = parse_duration, default_value = "60s")]
     pub(super) timeout: Duration,
+    /// Who answers reads, all of them linearizable: the coordinator of the key, or any in-sync server of it
+    #[arg(long, value_name = "WHERE", env = "TREFOIL_READ_FROM", value_enum, default_value_t = ReadFrom::Coordinator)]
+    pub(super) read_from: ReadFrom,
     /// Write the log to this file instead of standard error
     #[arg(short = 'l', long = "log-file", value_name = "FILE", env = "TREFOIL_LOG_FILE")]
     pub(super) log_file: Option<PathBuf>,
@@ -59,7 +62,7 @@ pub(super) enum Program {
 impl Args {
     /// The library's options.
     pub(super) fn options(&self) -> Options {
-        let mut options = Options { timeout: self.timeout, ..Options::default() };
+        let mut options = Options { timeout: self.timeout, read_from: self.read_from, ..Options::default() };
         options.connect_timeout = options.connect_timeout.min(self.timeout);
         options
     }

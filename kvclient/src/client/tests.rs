@@ -154,6 +154,38 @@ async fn reads_are_repeated_and_never_unknown() {
 }
 
 #[tokio::test]
+async fn reads_spread_over_the_in_sync_servers_and_writes_do_not() {
+    let servers =
+        [Fake::start(|_| Action::Reply(value("v"))).await, Fake::start(|_| Action::Reply(value("v"))).await];
+    let view = view(1, &[&servers[0].address, &servers[1].address], 0);
+    servers.iter().for_each(|server| server.set_view(view.clone()));
+    let options = Options { read_from: ReadFrom::InSync, ..Options::default() };
+    let client = Client::connect(std::slice::from_ref(&servers[0].address), options).await.unwrap();
+    for _ in 0..200 {
+        client.get("k").await.unwrap();
+    }
+    let (first, second) = (servers[0].requests().len(), servers[1].requests().len());
+    assert_eq!(first + second, 200);
+    assert!(first.min(second) > 40, "{first} here, {second} there");
+}
+
+#[tokio::test]
+async fn a_replica_that_cannot_answer_leads_to_the_coordinator() {
+    let coordinator = Fake::start(|_| Action::Reply(value("v"))).await;
+    let replica = Fake::start(|_| busy()).await;
+    let view = view(1, &[&coordinator.address, &replica.address], 0);
+    coordinator.set_view(view.clone());
+    replica.set_view(view);
+    let options = Options { read_from: ReadFrom::InSync, ..Options::default() };
+    let client = Client::connect(std::slice::from_ref(&coordinator.address), options).await.unwrap();
+    for _ in 0..20 {
+        client.get("k").await.unwrap();
+    }
+    assert_eq!(coordinator.requests().len(), 20);
+    assert!(!replica.requests().is_empty());
+}
+
+#[tokio::test]
 async fn a_refusal_is_final() {
     let fake = Fake::alone(script(vec![refused])).await;
     let refusal = fake.client(10_000).await.put("k", "v").await;
