@@ -6,10 +6,12 @@
 //! - [`rules`] are the rules between two consecutive views (V2 to V4 of the protocol), checked on each of them.
 //! - `peers` holds what is known of the servers' processes and forgotten at a restart: who was heard when.
 //! - [`state`] is all that must survive a restart.
+//! - [`mutation`] names bugs that tests plant.
 //! - [`cause`] says for people why a view was made.
 
 pub mod cause;
 pub mod machine;
+pub mod mutation;
 mod next;
 mod peers;
 pub mod planner;
@@ -19,4 +21,5 @@ mod summary;
 
 pub use cause::{Cause, Change, Event};
 pub use machine::{Config, Ecs, Effect, Input, Refusal};
+pub use mutation::Mutation;
 pub use state::{Registered, Settings, State};

@@ -8,16 +8,22 @@ use bytes::Bytes;
 use common::ids::{ClientId, LogId, RequestNumber};
 use common::messages::Reply;
 use common::operation::{Condition, Operation, Origin, Outcome};
+use common::ring::Partitions;
+use common::time::WallTime;
 use common::view::View;
 use kvserver::core::{Ask, Query};
 
 use super::history::{Asked, Operated, Told};
 use super::net::Place;
 use super::scenario::Scenario;
+use super::server::WALL_BEGIN_MS;
 use super::timeline::{Event, MS, Micros, Timeline};
 
 /// Bytes of a value from which on a client puts instead of appending.
 const APPENDED_MAX: usize = 120;
+
+/// Share of operations that a client gives up when all tries were answered as not done: then it must be so.
+const GIVES_UP_AT_ONCE: f64 = 0.3;
 
 /// An operation that is not answered yet.
 #[derive(Debug)]
@@ -39,6 +45,9 @@ pub(crate) struct Client {
     index: usize,
     id: ClientId,
     keys: Vec<Bytes>,
+    partitions: Partitions,
+    /// Some values of this key expire.
+    expiring: Option<Bytes>,
     /// Operations that it has under way at most.
     slots: usize,
     gives_up_after: Micros,
@@ -64,7 +73,11 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(index: usize, keys: Vec<Bytes>, scenario: &Scenario, line: &mut Timeline) -> Self {
+        let partitions = Partitions::try_from(scenario.partitions).expect("a power of two");
+        let expiring = keys.last().filter(|_| scenario.expires).cloned();
         Self {
+            partitions,
+            expiring,
             index,
             id: ClientId(0xC11E_0000 + index as u128),
             keys,
@@ -87,6 +100,11 @@ impl Client {
 
     pub(crate) fn is_idle(&self) -> bool {
         self.active.is_empty() && self.script.is_empty()
+    }
+
+    /// Asks less often: only that it goes on is of interest now.
+    pub(crate) fn slow_down(&mut self) {
+        self.thinks *= 4;
     }
 
     /// Puts and gets each key once, with patience: everything must work again.
@@ -127,6 +145,11 @@ impl Client {
         Bytes::from([token.as_bytes(), &vec![b'.'; padding]].concat())
     }
 
+    /// A moment at which a value is to expire.
+    fn soon(&self, line: &mut Timeline) -> WallTime {
+        WallTime(WALL_BEGIN_MS + line.now / MS + line.between(0, 1_500))
+    }
+
     fn choose(&mut self, line: &mut Timeline, key: &Bytes) -> Asked {
         let (key, value) = (key.clone(), self.token(line));
         let seen = self.seen.get(&key).cloned();
@@ -139,10 +162,19 @@ impl Client {
         };
         let long = seen.is_some_and(|(_, value)| value.len() > APPENDED_MAX);
         let operation = match line.between(0, 99) {
-            0..=39 => return Asked::Get,
+            0..=34 => return Asked::Get,
+            35..=39 => return Asked::Scan,
+            90..=99 if self.expiring.as_ref() == Some(&key) => {
+                let expires = line.chance(0.8).then(|| self.soon(line));
+                Operation::Expire { key, expires }
+            }
             40..=54 if !long => Operation::Append { key, value },
             55..=64 => Operation::Delete { key, condition },
-            _ => Operation::Put { key, value, expires: None, condition },
+            _ => {
+                let expires = self.expiring.as_ref() == Some(&key) && line.chance(0.5);
+                let expires = expires.then(|| self.soon(line));
+                Operation::Put { key, value, expires, condition }
+            }
         };
         let with_origin = line.chance(0.9);
         self.write(operation, with_origin)
@@ -183,7 +215,7 @@ impl Client {
             Some((assignment.coordinator.0 & u128::from(u64::MAX)) as usize - 1)
         });
         let anywhere = line.rng.usize(0..servers);
-        let is_read = matches!(active.asked, Asked::Get);
+        let is_read = matches!(active.asked, Asked::Get | Asked::Scan);
         let to = if line.chance(if is_read { self.reads_anywhere } else { 0.15 }) {
             anywhere
         } else {
@@ -196,6 +228,11 @@ impl Client {
         active.open.insert(call);
         let ask = match &active.asked {
             Asked::Get => Ask::Read(Query::Get { key: key.clone() }),
+            Asked::Scan => {
+                let partition = self.partitions.of_key(key);
+                let (after, prefix, limit) = (None, Bytes::new(), u32::MAX);
+                Ask::Read(Query::Scan { partition, after, prefix, limit })
+            }
             Asked::Write { origin, operation } => {
                 let first_unanswered = active.first_unanswered;
                 let origin = origin.map(|(client, number)| Origin { client, number, first_unanswered });
@@ -252,6 +289,7 @@ impl Client {
                 Told::Outcome(outcome)
             }
             Some(Reply::Value { found }) => Told::Value(found),
+            Some(Reply::Page { pairs, .. }) => Told::Page(pairs),
             Some(Reply::Unknown { .. }) => {
                 // It may be done: asked again when the try is over.
                 return false;
@@ -259,6 +297,13 @@ impl Client {
             Some(Reply::Refused { reason }) => panic!("a sound request was refused: {reason}"),
             None | Some(_) => {
                 active.open.remove(&call);
+                if active.open.is_empty()
+                    && self.gives_up_after < Micros::MAX
+                    && line.chance(GIVES_UP_AT_ONCE)
+                {
+                    self.give_up(line, operation);
+                    return true;
+                }
                 let pause = line.between(2, 60) * MS;
                 line.after(pause, Event::Timeout { client: self.index, call });
                 return true;

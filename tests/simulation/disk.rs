@@ -164,9 +164,10 @@ impl Disk {
         true
     }
 
-    /// Numbers of the writes that wait for a sync.
-    pub(crate) fn unsynced(&self) -> Vec<u64> {
-        self.waiting.iter().map(|(number, _, _)| *number).collect()
+    /// Numbers of the first and the last write that wait for a sync.
+    pub(crate) fn unsynced(&self) -> Option<(u64, u64)> {
+        let first = self.waiting.front().map(|(number, _, _)| *number)?;
+        Some((first, self.writes))
     }
 
     /// The writes up to a number are on disk: their tickets.

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use common::ids::{ClusterId, ServerId};
-use common::limits::Timers;
 use common::ring::Partitions;
 use common::time::Time;
-use ecs::core::{Config, Ecs, Effect, Input, State};
+use ecs::core::{Config, Ecs, Effect, Input, Settings, State};
 
 use super::net::Place;
+use super::scenario::Scenario;
 use super::timeline::{Event, MS, Micros, Timeline};
 use super::truth::Truth;
 
@@ -21,23 +21,35 @@ pub(crate) struct EcsHost {
     writing: Option<(u64, State)>,
     pub(crate) life: u64,
     ticks: u64,
+    /// When the newest timer ends.
+    tick_at: Option<Micros>,
     clock_offset: Micros,
     /// Share of syncs that are slow.
     pub(crate) slow: f64,
+    pub(crate) paused: bool,
+    /// What happened during a pause.
+    pub(crate) held: Vec<Event>,
 }
 
 impl EcsHost {
-    pub(crate) fn new(timers: Timers, partitions: u32, slow: f64, line: &mut Timeline) -> Self {
-        let partitions = Partitions::try_from(partitions).expect("a power of two");
+    pub(crate) fn new(scenario: &Scenario, line: &mut Timeline) -> Self {
+        let Scenario { timers, min_in_sync, slow, ecs_mutation: mutation, .. } = *scenario;
+        let partitions = Partitions::try_from(scenario.partitions).expect("a power of two");
         Self {
-            config: Config { timers, ..Config::default() },
+            config: Config { timers, mutation, ..Config::default() },
             core: None,
-            durable: State::new(ClusterId(77), partitions),
+            durable: State {
+                settings: Settings { min_copies: min_in_sync },
+                ..State::new(ClusterId(77), partitions)
+            },
             writing: None,
             life: 0,
             ticks: 0,
+            tick_at: None,
             clock_offset: line.between(0, 1_000_000 * MS),
             slow,
+            paused: false,
+            held: Vec::new(),
         }
     }
 
@@ -47,6 +59,7 @@ impl EcsHost {
 
     pub(crate) fn start(&mut self, line: &mut Timeline, truth: &mut Truth) {
         self.life += 1;
+        self.tick_at = None;
         self.core = Some(Ecs::new(self.config, self.durable.clone(), self.time(line.now)));
         line.note(|| "  ecs starts".to_owned());
         self.settle(line, truth);
@@ -55,11 +68,21 @@ impl EcsHost {
     /// The process dies; a state on its way to the disk may have got there.
     pub(crate) fn crash(&mut self, line: &mut Timeline, truth: &mut Truth) {
         self.core = None;
+        self.paused = false;
+        self.held.clear();
         self.life += 1;
         let writing = self.writing.take().filter(|_| line.chance(0.5));
         if let Some((_, state)) = writing {
             truth.on_view(&state.view);
             self.durable = state;
+        }
+    }
+
+    /// A pause ends.
+    pub(crate) fn resume(&mut self, line: &mut Timeline) {
+        self.paused = false;
+        for event in std::mem::take(&mut self.held) {
+            line.after(0, event);
         }
     }
 
@@ -84,8 +107,11 @@ impl EcsHost {
     fn settle(&mut self, line: &mut Timeline, truth: &mut Truth) {
         let life = self.life;
         let Some(core) = &mut self.core else { return };
-        core.invariants();
-        for effect in core.effects() {
+        let effects = core.effects();
+        if !effects.is_empty() {
+            core.invariants();
+        }
+        for effect in effects {
             line.note(|| format!("    ecs: {effect:?}"));
             match effect {
                 Effect::Persist { ticket, state } => {
@@ -105,15 +131,21 @@ impl EcsHost {
         }
         let now = Time(self.clock_offset + line.now);
         if let Some(deadline) = core.deadline() {
-            self.ticks += 1;
             let wait = u64::try_from(deadline.since(now).as_micros()).expect("soon");
-            line.after(wait, Event::EcsTick { life, tick: self.ticks });
+            let at = line.now + wait;
+            // A timer that ends before does no harm: there will be another one.
+            if self.tick_at.is_none_or(|tick_at| at < tick_at) {
+                self.ticks += 1;
+                self.tick_at = Some(at);
+                line.after(wait, Event::EcsTick { life, tick: self.ticks });
+            }
         }
     }
 
     /// A timer: only the newest one counts.
     pub(crate) fn on_tick(&mut self, line: &mut Timeline, truth: &mut Truth, tick: u64) {
         if tick == self.ticks {
+            self.tick_at = None;
             self.step(line, truth, Input::Tick);
         }
     }

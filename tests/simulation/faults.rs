@@ -1,7 +1,10 @@
 //! The faults of a run, chosen by its seed.
 
+use common::messages::ServerReport;
+
 use super::net::{Place, Weather};
 use super::scenario::Fault;
+use super::server::DiskFault;
 use super::timeline::{Event, MS, Micros, SECOND};
 use super::world::World;
 
@@ -65,6 +68,17 @@ impl World {
                 let one = self.some_coordinator().map_or_else(|| self.some_place(), Place::Server);
                 self.cut_both_or_one(&[(one, Place::Ecs)]);
             }
+            Fault::Halves => {
+                let away: Vec<usize> = (0..self.servers.len()).filter(|_| self.line.chance(0.5)).collect();
+                let lasts = self.line.between(500 * MS, 3 * SECOND);
+                self.split(&away, lasts);
+            }
+            Fault::CutEcsAndOne => {
+                let Some(server) = self.some_coordinator() else { return };
+                let (one, other) = (Place::Server(server), self.some_place());
+                let lasts = self.line.between(1_200 * MS, 3 * SECOND);
+                self.cut(vec![(one, Place::Ecs), (Place::Ecs, one), (one, other), (other, one)], lasts);
+            }
             Fault::CutClients => {
                 let one = self.some_place();
                 self.cut_both_or_one(&[(one, Place::Clients)]);
@@ -75,9 +89,7 @@ impl World {
                 self.line.after(lasts, Event::Calm);
             }
             Fault::EcsCrash => {
-                self.ecs.crash(&mut self.line, &mut self.truth);
-                let away = self.line.between(10 * MS, 2_500 * MS);
-                self.line.after(away, Event::EcsStart);
+                self.crash_ecs(10 * MS, 2_500 * MS);
             }
             Fault::Join => self.join(),
             Fault::Leave => self.leave(),
@@ -85,15 +97,161 @@ impl World {
             Fault::CutEcsAndSlow => self.cut_ecs_and_slow(),
             Fault::Lose => self.lose(),
             Fault::EcsCrashThenCrash => {
-                self.ecs.crash(&mut self.line, &mut self.truth);
-                let away = self.line.between(800 * MS, 2_500 * MS);
-                self.line.after(away, Event::EcsStart);
+                self.crash_ecs(800 * MS, 2_500 * MS);
                 if let Some(server) = self.some_coordinator() {
                     let before = self.line.between(0, 300 * MS);
-                    self.line.after(before, Event::CrashAt { server });
+                    let away = self.line.between(MS, 40 * MS);
+                    self.line.after(before, Event::CrashAt { server, away });
+                }
+            }
+            Fault::Wipe => {
+                if let Some(server) = self.some_spareable() {
+                    let away = self.line.between(10 * MS, 2 * SECOND);
+                    self.crash(server, away);
+                    self.servers[server].wipe();
+                }
+            }
+            Fault::DiskFull => self.fail_disk(DiskFault::Full),
+            Fault::SyncFails => self.fail_disk(DiskFault::Sync),
+            Fault::Rot => self.fail_disk(DiskFault::Rot),
+            Fault::PowerLoss => {
+                let running: Vec<usize> = (0..self.servers.len())
+                    .filter(|&server| self.servers[server].process.is_some())
+                    .collect();
+                for server in running {
+                    let away = self.line.between(100 * MS, 1_500 * MS);
+                    self.crash(server, away);
+                }
+                self.crash_ecs(10 * MS, 2_000 * MS);
+            }
+            Fault::EcsPause => {
+                self.ecs.paused = true;
+                let away = self.line.between(20 * MS, 3_000 * MS);
+                self.line.after(away, Event::EcsResume);
+            }
+            Fault::CrashSource | Fault::CrashJoiner | Fault::LeaveInTransfer => {
+                let Some((source, joiner)) = self.some_transfer() else { return };
+                match fault {
+                    Fault::LeaveInTransfer => {
+                        let server = if self.line.chance(0.5) { source } else { joiner };
+                        self.leave_as_planned(server);
+                    }
+                    _ => {
+                        let server = if fault == Fault::CrashSource { source } else { joiner };
+                        let longest = if self.line.chance(0.5) { 100 * MS } else { 3 * SECOND };
+                        let away = self.line.between(MS, longest);
+                        self.crash_at(server, away);
+                    }
+                }
+            }
+            Fault::StrikeProposers => self.strikes += self.line.between(1, 2),
+            Fault::ThreeInARow => {
+                let mut running = self.running();
+                self.line.rng.shuffle(&mut running);
+                let dead = u64::try_from(self.scenario.timers.dead.as_micros()).expect("seconds");
+                let mut after = 0;
+                for &server in running.iter().take(3) {
+                    let away = self.line.between(SECOND, 4 * SECOND);
+                    self.line.after(after, Event::CrashAt { server, away });
+                    after += dead / 2 + self.line.between(0, dead);
                 }
             }
         }
+    }
+
+    /// A server reports a proposal.
+    pub(super) fn on_proposed(&mut self, server: usize) {
+        if self.strikes == 0 {
+            return;
+        }
+        self.strikes -= 1;
+        let before = self.line.between(0, 3 * MS);
+        match self.line.between(0, 3) {
+            0 => {
+                // The members know nothing of the answer, the joiner does.
+                let id = self.servers[server].id;
+                let view = self.truth.newest().cloned().expect("somebody coordinates");
+                let own = view.iter().map(|(_, assignment)| assignment).filter(|own| own.coordinator == id);
+                let away: Vec<usize> = own
+                    .filter(|own| !own.joining.is_empty())
+                    .flat_map(|own| own.in_sync.iter().map(|member| self.index_of(member.server)))
+                    .collect();
+                let lasts = self.line.between(1_200 * MS, 2_500 * MS);
+                self.split(&away, lasts);
+            }
+            1 => {
+                // Nobody hears of the proposal, and whom it names is no more.
+                self.crash_ecs(10 * MS, 600 * MS);
+                let joiner = self.some_transfer().filter(|(source, _)| *source == server);
+                if let Some((_, joiner)) = joiner.filter(|(_, joiner)| self.is_spareable(*joiner)) {
+                    let away = self.line.between(10 * MS, SECOND);
+                    self.crash(joiner, away);
+                    self.servers[joiner].wipe();
+                }
+            }
+            2 => {
+                let away = self.line.between(MS, 2 * SECOND);
+                self.line.after(before, Event::CrashAt { server, away });
+            }
+            _ => {
+                let lasts = self.line.between(900 * MS, 2 * SECOND);
+                self.line.after(before, Event::LoseEcs { server, lasts });
+            }
+        }
+    }
+
+    /// Separates servers from the others and from the ECS.
+    fn split(&mut self, away: &[usize], lasts: Micros) {
+        let others = (0..self.servers.len()).filter(|other| !away.contains(other)).map(Place::Server);
+        let others: Vec<Place> = others.chain([Place::Ecs]).collect();
+        let links = away.iter().flat_map(|&one| others.iter().map(move |&other| (Place::Server(one), other)));
+        let cuts = links.flat_map(|(one, other)| [(one, other), (other, one)]).collect();
+        self.cut(cuts, lasts);
+    }
+
+    /// A server and the ECS no longer reach each other.
+    pub(super) fn lose_ecs(&mut self, server: usize, lasts: Micros) {
+        let place = Place::Server(server);
+        self.cut(vec![(place, Place::Ecs), (Place::Ecs, place)], lasts);
+    }
+
+    fn fail_disk(&mut self, fault: DiskFault) {
+        if let Some(server) = self.some_spareable() {
+            self.servers[server].disk_fault = Some(fault);
+        }
+    }
+
+    /// A disk has failed, and the process stops.
+    pub(super) fn on_disk_failed(&mut self, server: usize) {
+        let Some(fault) = self.servers[server].failed else { return };
+        let away = self.line.between(10 * MS, 2 * SECOND);
+        if fault != DiskFault::Full && self.line.chance(0.5) {
+            let reason = format!("{fault:?}");
+            let report = ServerReport::StoreFailed { reason };
+            let event = Event::Report { sender: self.servers[server].sender(), report };
+            self.line.send_in_order(Place::Server(server), Place::Ecs, event);
+        }
+        self.crash(server, away);
+        if fault != DiskFault::Full {
+            self.servers[server].wipe();
+        }
+    }
+
+    /// The source and the member of a copy that is being brought up.
+    fn some_transfer(&mut self) -> Option<(usize, usize)> {
+        let view = self.truth.newest().cloned()?;
+        let joining = view.iter().flat_map(|(_, assignment)| {
+            assignment.joining.iter().map(|member| (assignment.coordinator, member.server))
+        });
+        let joining: Vec<_> = joining.collect();
+        let nth = self.line.rng.usize(0..joining.len().max(1));
+        joining.get(nth).map(|&(source, joiner)| (self.index_of(source), self.index_of(joiner)))
+    }
+
+    fn crash_ecs(&mut self, shortest: Micros, longest: Micros) {
+        self.ecs.crash(&mut self.line, &mut self.truth);
+        let away = self.line.between(shortest, longest);
+        self.line.after(away, Event::EcsStart);
     }
 
     fn running(&self) -> Vec<usize> {
@@ -180,36 +338,49 @@ impl World {
 
     /// A planned leave, as long as two servers stay.
     fn leave(&mut self) {
+        if let Some(server) = self.some_running() {
+            self.leave_as_planned(server);
+        }
+    }
+
+    fn leave_as_planned(&mut self, server: usize) {
         let stays =
             self.servers.iter().filter(|server| server.life > 0 && !server.gone && !server.leaving).count();
-        if stays <= 2 {
-            return;
-        }
-        if let Some(index) = self.some_running().filter(|&index| !self.servers[index].leaving) {
-            self.servers[index].leaving = true;
-            let id = self.servers[index].id;
+        let least = self.scenario.min_in_sync.max(2);
+        if stays > least && !self.servers[server].leaving && self.servers[server].process.is_some() {
+            self.servers[server].leaving = true;
+            let id = self.servers[server].id;
             self.ecs.leave(&mut self.line, &mut self.truth, id);
         }
     }
 
     /// A server never comes back.
     fn lose(&mut self) {
-        let Some(view) = self.truth.newest().cloned() else { return };
-        let running = self.running();
-        let Some(index) = self.some_running().filter(|_| !self.servers.iter().any(|server| server.lost))
-        else {
+        if self.servers.iter().any(|server| server.lost) {
             return;
-        };
-        let member = self.servers[index].id;
-        let has_others = view.iter().all(|(_, assignment)| {
-            let mut others = assignment.in_sync.iter().filter(|other| other.server != member);
-            let holds = assignment.in_sync_member(member).is_some();
-            !holds || others.any(|other| running.contains(&self.index_of(other.server)))
-        });
-        if has_others && running.len() > 1 {
+        }
+        if let Some(index) = self.some_spareable() {
             self.stop(index);
             (self.servers[index].gone, self.servers[index].lost) = (true, true);
         }
+    }
+
+    /// A running server without which all partitions have an in-sync copy that runs.
+    fn some_spareable(&mut self) -> Option<usize> {
+        let index = self.some_running()?;
+        self.is_spareable(index).then_some(index)
+    }
+
+    fn is_spareable(&self, index: usize) -> bool {
+        let Some(view) = self.truth.newest() else { return false };
+        let running = self.running();
+        let server = self.servers[index].id;
+        let has_others = view.iter().all(|(partition, assignment)| {
+            let others = self.in_sync(partition);
+            let holds = assignment.in_sync_member(server).is_some();
+            !holds || others.iter().any(|other| *other != index && running.contains(other))
+        });
+        has_others && running.len() > 1 && running.contains(&index)
     }
 
     /// The promise of a server that died in between is the only thing in the way of two readers.
@@ -221,7 +392,8 @@ impl World {
         let dead = u64::try_from(self.scenario.timers.dead.as_micros()).expect("seconds");
         for server in self.running().into_iter().filter(|&server| server != cut) {
             let before = self.line.between(0, 150 * MS);
-            self.line.after(dead - before, Event::CrashAt { server });
+            let away = self.line.between(MS, 40 * MS);
+            self.line.after(dead - before, Event::CrashAt { server, away });
         }
     }
 
@@ -236,10 +408,9 @@ impl World {
         self.line.after(lasts, Event::Hasten { server });
     }
 
-    /// A server dies now and is back at once.
-    pub(super) fn crash_at(&mut self, server: usize) {
+    /// A server dies now, if it runs.
+    pub(super) fn crash_at(&mut self, server: usize, away: Micros) {
         if self.servers[server].process.is_some() {
-            let away = self.line.between(MS, 40 * MS);
             self.crash(server, away);
         }
     }

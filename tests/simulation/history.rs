@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use common::ids::{ClientId, RequestNumber, Seq};
-use common::operation::{Found, Operation, Outcome};
+use common::operation::{Found, Operation, Outcome, Pair};
 
 use super::model::{Model, Stored};
 use super::timeline::Micros;
@@ -17,6 +17,8 @@ use super::timeline::Micros;
 pub(crate) enum Asked {
     /// For the value.
     Get,
+    /// For all values of the key's partition.
+    Scan,
     /// For a change; with the number that makes its retries harmless, if there is one.
     Write { origin: Option<(ClientId, RequestNumber)>, operation: Operation },
 }
@@ -30,6 +32,8 @@ pub(crate) enum Told {
     NotDone,
     /// The value.
     Value(Option<Found>),
+    /// All values.
+    Page(Vec<Pair>),
     /// What a write did.
     Outcome(Outcome),
 }
@@ -45,6 +49,12 @@ pub(crate) struct Operated {
 }
 
 impl Operated {
+    /// Time alone may change the value after it.
+    pub(crate) fn expires(&self) -> bool {
+        let Asked::Write { operation, .. } = &self.asked else { return false };
+        matches!(operation, Operation::Put { expires: Some(_), .. } | Operation::Expire { .. })
+    }
+
     /// The value as a read told it.
     pub(crate) fn read(&self) -> Option<Stored> {
         match &self.told {
@@ -99,7 +109,12 @@ fn place(operated: &Operated, model: &Model, floor: Seq) -> Result<Option<Seq>, 
         (Asked::Write { origin: None, .. }, Told::Outcome(outcome)) => {
             super::server::version_of(outcome).map_or(Ok(None), |version| later(version.seq, floor))
         }
-        (Asked::Write { .. }, Told::Value(_)) => Err("a write was answered with a value".to_owned()),
+        (Asked::Scan, Told::Page(pairs)) => {
+            let found =
+                pairs.iter().map(|pair| (pair.key.clone(), (pair.found.version, pair.found.value.clone())));
+            model.place_scan(&found.collect(), floor).map(Some)
+        }
+        (asked, told) => Err(format!("{asked:?} was answered with {told:?}")),
     }
 }
 

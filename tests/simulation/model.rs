@@ -1,14 +1,18 @@
 //! What a partition's log does, told a second time and independently of the server: one map, one operation after the
 //! other. Keeps every state that a key ever had, so that a read can be placed in the log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use common::ids::{ClientId, LogId, RequestNumber, Seq};
 use common::operation::{Command, Condition, Operation, Outcome};
+use common::time::WallTime;
 
 /// A value and the entry that wrote it.
 pub(crate) type Stored = Option<(LogId, Bytes)>;
+
+/// A state of a key: since when, what, and when it expires.
+type Kept = (Seq, Stored, Option<WallTime>);
 
 #[derive(Debug, Default)]
 struct Seen {
@@ -21,7 +25,9 @@ struct Seen {
 pub(crate) struct Model {
     clients: BTreeMap<ClientId, Seen>,
     /// By key: each state with the entry that made it.
-    states: BTreeMap<Bytes, Vec<(Seq, Stored)>>,
+    states: BTreeMap<Bytes, Vec<Kept>>,
+    /// By entry: the log time after it. Values whose expiry is not later are gone.
+    log_times: Vec<WallTime>,
     /// Where each write with an origin took effect.
     effects: BTreeMap<(ClientId, RequestNumber), (Seq, Outcome)>,
     /// Values that were ever put or appended with effect.
@@ -31,6 +37,11 @@ pub(crate) struct Model {
 impl Model {
     /// Carries out the next entry.
     pub(crate) fn apply(&mut self, id: LogId, command: &Command) -> Outcome {
+        let log_time = self.log_time().max(command.stamp);
+        // Entries that a test leaves out change nothing.
+        let before = usize::try_from(id.seq.0 - 1).expect("few entries");
+        self.log_times.resize(before, self.log_time());
+        self.log_times.push(log_time);
         let Some(origin) = command.origin else { return self.execute(id, &command.operation) };
         let seen = self.clients.entry(origin.client).or_default();
         if origin.number < seen.first_unanswered {
@@ -50,18 +61,28 @@ impl Model {
         outcome
     }
 
+    fn log_time(&self) -> WallTime {
+        self.log_times.last().copied().unwrap_or_default()
+    }
+
     fn execute(&mut self, id: LogId, operation: &Operation) -> Outcome {
         let Some(key) = operation.key() else { return Outcome::Ticked {} };
-        let current =
-            self.states.get(key).and_then(|states| states.last()).and_then(|(_, stored)| stored.clone());
+        let log_time = self.log_time();
+        let last = self.states.get(key).and_then(|states| states.last());
+        let last = last.filter(|(_, _, expires)| expires.is_none_or(|expires| expires > log_time));
+        let (current, old_expires) =
+            last.map_or((None, None), |(_, stored, expires)| (stored.clone(), *expires));
+        let mut new_expires = None;
         let (stored, outcome) = match operation {
-            Operation::Put { value, condition, .. } if holds(condition, &current) => {
+            Operation::Put { value, condition, expires, .. } if holds(condition, &current) => {
+                new_expires = *expires;
                 self.tokens.insert(value.clone(), id.seq);
                 let outcome = Outcome::Written { version: id, replaced: current.is_some() };
                 (Some((id, value.clone())), outcome)
             }
             Operation::Append { value, .. } => {
                 self.tokens.insert(value.clone(), id.seq);
+                new_expires = old_expires;
                 let old = current.map(|(_, old)| old).unwrap_or_default();
                 let whole = Bytes::from([&old[..], &value[..]].concat());
                 (Some((id, whole)), Outcome::Appended { version: id, offset: old.len() as u64 })
@@ -75,11 +96,14 @@ impl Model {
             Operation::Put { .. } | Operation::Delete { .. } => {
                 return Outcome::ConditionFailed { current: current.map(|(version, _)| version) };
             }
-            _ => {
-                unreachable!("the simulated clients ask for nothing else")
+            Operation::Expire { expires, .. } => {
+                let Some((_, value)) = current else { return Outcome::NotFound {} };
+                new_expires = *expires;
+                (Some((id, value)), Outcome::Written { version: id, replaced: true })
             }
+            _ => unreachable!("the simulated clients ask for nothing else"),
         };
-        self.states.entry(key.clone()).or_default().push((id.seq, stored));
+        self.states.entry(key.clone()).or_default().push((id.seq, stored, new_expires));
         outcome
     }
 
@@ -93,15 +117,28 @@ impl Model {
         self.tokens.get(value).copied()
     }
 
+    /// The states that a key had, with the entry from which on it had each.
+    fn history(&self, key: &Bytes) -> Vec<(Seq, Stored)> {
+        let mut history = vec![(Seq(0), None)];
+        let states = self.states.get(key).map(Vec::as_slice).unwrap_or_default();
+        let ends = states.iter().skip(1).map(|(seq, _, _)| seq.0).chain([u64::MAX]);
+        for ((begin, stored, expires), end) in states.iter().zip(ends) {
+            history.push((*begin, stored.clone()));
+            let gone =
+                expires.map(|expires| self.log_times.partition_point(|&time| time < expires) as u64 + 1);
+            if let Some(gone) = gone.filter(|&gone| gone < end && gone <= self.log_times.len() as u64) {
+                history.push((Seq(gone.max(begin.0)), None));
+            }
+        }
+        history
+    }
+
     /// The first place in the log, `floor` or later, at which the key was as it was read; with the reason if there is none.
     pub(crate) fn place_read(&self, key: &Bytes, read: &Stored, floor: Seq) -> Result<Seq, String> {
-        let none = Vec::new();
-        let states = self.states.get(key).unwrap_or(&none);
-        let before = (Seq(0), None);
-        let begins = std::iter::once(&before).chain(states);
-        let ends = states.iter().map(|(seq, _)| Some(*seq)).chain(std::iter::once(None));
+        let history = self.history(key);
+        let ends = history.iter().skip(1).map(|(seq, _)| Some(*seq)).chain([None]);
         let mut seen = false;
-        for ((begin, stored), end) in begins.zip(ends) {
+        for ((begin, stored), end) in history.iter().zip(ends) {
             if stored == read {
                 seen = true;
                 let place = floor.max(*begin);
@@ -112,6 +149,30 @@ impl Model {
         }
         let what = if seen { "was no longer so" } else { "was never so" };
         Err(format!("key {key:?} was read as {read:?}, but at entry {floor}, committed before, it {what}"))
+    }
+
+    /// The first place in the log, `floor` or later, at which all keys together were as a scan found them.
+    pub(crate) fn place_scan(
+        &self,
+        found: &BTreeMap<Bytes, (LogId, Bytes)>,
+        floor: Seq,
+    ) -> Result<Seq, String> {
+        if let Some(key) = found.keys().find(|key| !self.states.contains_key(*key)) {
+            return Err(format!("a scan found {key:?}, which was never written"));
+        }
+        let histories: Vec<_> = self.states.keys().map(|key| (found.get(key), self.history(key))).collect();
+        let changes = histories.iter().flat_map(|(_, history)| history.iter().map(|(seq, _)| *seq));
+        let places: BTreeSet<Seq> = changes.filter(|&seq| seq > floor).chain([floor]).collect();
+        let fits = |place: &&Seq| {
+            histories.iter().all(|(found, history)| {
+                let (_, stored) = history.iter().rev().find(|(begin, _)| begin <= *place).expect("from 0 on");
+                stored.as_ref() == *found
+            })
+        };
+        let place = places.iter().find(fits);
+        place
+            .copied()
+            .ok_or_else(|| format!("a scan found what was never so from entry {floor} on: {found:?}"))
     }
 }
 
@@ -152,6 +213,40 @@ mod tests {
         assert_eq!(model.place_read(&key, &a, Seq(0)), Ok(Seq(1)));
         assert_eq!(model.place_read(&key, &a, Seq(2)), Ok(Seq(2)));
         assert_eq!(model.place_read(&key, &Some((at(3), Bytes::from("b"))), Seq(9)), Ok(Seq(9)));
+    }
+
+    #[test]
+    fn a_value_is_gone_from_the_entry_on_whose_stamp_is_its_expiry() {
+        let mut model = Model::default();
+        for (seq, stamp) in [(1, 10), (2, 15), (3, 20), (4, 30)] {
+            let expires = (seq == 1).then_some(WallTime(20));
+            let key = if seq == 1 { "k" } else { "other" };
+            let condition = Condition::Always {};
+            let operation = Operation::Put { key: key.into(), value: "a".into(), expires, condition };
+            let command = Command { origin: None, stamp: WallTime(stamp), operation };
+            model.apply(at(seq), &command);
+        }
+        let (key, a) = (Bytes::from("k"), Some((at(1), Bytes::from("a"))));
+        assert_eq!(model.place_read(&key, &a, Seq(2)), Ok(Seq(2)));
+        assert!(model.place_read(&key, &a, Seq(3)).unwrap_err().contains("no longer"));
+        assert_eq!(model.place_read(&key, &None, Seq(1)), Ok(Seq(3)));
+    }
+
+    #[test]
+    fn a_scan_must_show_one_moment() {
+        let mut model = model();
+        let operation = Operation::put("other", "c");
+        model.apply(at(4), &Command { origin: None, stamp: Default::default(), operation });
+        let found = |pairs: &[(&'static str, u64, &'static str)]| {
+            pairs.iter().map(|&(key, seq, value)| (key.into(), (at(seq), value.into()))).collect()
+        };
+        assert_eq!(model.place_scan(&found(&[("k", 1, "a")]), Seq(0)), Ok(Seq(1)));
+        assert_eq!(model.place_scan(&found(&[("k", 3, "b"), ("other", 4, "c")]), Seq(0)), Ok(Seq(4)));
+        assert!(
+            model.place_scan(&found(&[("k", 1, "a"), ("other", 4, "c")]), Seq(0)).is_err(),
+            "never together"
+        );
+        assert!(model.place_scan(&found(&[("k", 1, "a")]), Seq(4)).is_err(), "of the past");
     }
 
     #[test]

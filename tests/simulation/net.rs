@@ -1,7 +1,5 @@
 //! The network: who reaches whom, and how late, how often and in which order messages arrive.
 
-use std::collections::BTreeMap;
-
 use fastrand::Rng;
 
 use super::timeline::{MS, Micros};
@@ -17,6 +15,24 @@ pub(crate) enum Place {
     Clients,
 }
 
+/// Places that there are at most: the ECS, the clients, and servers.
+const PLACES: usize = 16;
+
+impl Place {
+    fn index(self) -> usize {
+        match self {
+            Self::Ecs => 0,
+            Self::Clients => 1,
+            Self::Server(server) => server + 2,
+        }
+    }
+}
+
+/// The index of a direction.
+fn direction(from: Place, to: Place) -> usize {
+    from.index() * PLACES + to.index()
+}
+
 /// How messages between servers fare.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Weather {
@@ -28,17 +44,19 @@ pub(crate) struct Weather {
     pub(crate) late: f64,
     /// How late those are at most.
     pub(crate) late_max: Micros,
+    /// How late those are at least; then all between are as likely.
+    pub(crate) late_min: Micros,
     /// Messages of a pair do not overtake each other.
     pub(crate) in_order: bool,
 }
 
 impl Weather {
     pub(crate) const CALM: Self =
-        Self { loss: 0.0, duplicates: 0.0, late: 0.0, late_max: MS, in_order: true };
+        Self { loss: 0.0, duplicates: 0.0, late: 0.0, late_min: 0, late_max: MS, in_order: true };
     pub(crate) const ROUGH: Self =
-        Self { loss: 0.01, duplicates: 0.02, late: 0.02, late_max: 300 * MS, in_order: false };
+        Self { loss: 0.01, duplicates: 0.02, late: 0.02, late_min: 0, late_max: 300 * MS, in_order: false };
     pub(crate) const STORM: Self =
-        Self { loss: 0.10, duplicates: 0.10, late: 0.15, late_max: 1_500 * MS, in_order: false };
+        Self { loss: 0.10, duplicates: 0.10, late: 0.15, late_min: 0, late_max: 1_500 * MS, in_order: false };
 }
 
 /// See the module's text.
@@ -46,71 +64,72 @@ impl Weather {
 pub(crate) struct Network {
     pub(crate) weather: Weather,
     /// By direction: how many cuts lie over it.
-    cuts: BTreeMap<(Place, Place), u32>,
-    /// By server: how much later everything from other servers arrives.
-    slow_to: BTreeMap<Place, Micros>,
+    cuts: Vec<u32>,
+    /// By place: how much later everything from other servers arrives.
+    slow_to: Vec<Micros>,
     /// By direction: when the last message in order arrives.
-    last: BTreeMap<(Place, Place), Micros>,
+    last: Vec<Micros>,
 }
 
 impl Default for Network {
     fn default() -> Self {
         Self {
             weather: Weather::CALM,
-            cuts: BTreeMap::new(),
-            slow_to: BTreeMap::new(),
-            last: BTreeMap::new(),
+            cuts: vec![0; PLACES * PLACES],
+            slow_to: vec![0; PLACES],
+            last: vec![0; PLACES * PLACES],
         }
     }
 }
 
 impl Network {
     pub(crate) fn passes(&self, from: Place, to: Place) -> bool {
-        !self.cuts.contains_key(&(from, to))
+        self.cuts[direction(from, to)] == 0
     }
 
     pub(crate) fn cut(&mut self, cuts: &[(Place, Place)]) {
-        for &cut in cuts {
-            *self.cuts.entry(cut).or_default() += 1;
+        for &(from, to) in cuts {
+            self.cuts[direction(from, to)] += 1;
         }
     }
 
     /// Ends one cut in each of these directions.
     pub(crate) fn mend(&mut self, cuts: &[(Place, Place)]) {
-        for cut in cuts {
-            if let Some(count) = self.cuts.get_mut(cut) {
-                *count -= 1;
-                if *count == 0 {
-                    self.cuts.remove(cut);
-                }
-            }
+        for &(from, to) in cuts {
+            let count = &mut self.cuts[direction(from, to)];
+            *count = count.saturating_sub(1);
         }
     }
 
     pub(crate) fn mend_all(&mut self) {
-        self.cuts.clear();
-        self.slow_to.clear();
+        self.cuts.fill(0);
+        self.slow_to.fill(0);
     }
 
     /// Everything that servers send to this one comes so much later, until this is set to 0.
     pub(crate) fn slow_down(&mut self, to: Place, by: Micros) {
-        self.slow_to.insert(to, by);
+        self.slow_to[to.index()] = by;
     }
 
     pub(crate) fn slowness(&self, from: Place, to: Place) -> Micros {
         let between_servers = matches!((from, to), (Place::Server(_), Place::Server(_)));
-        self.slow_to.get(&to).copied().filter(|_| between_servers).unwrap_or_default()
+        if between_servers { self.slow_to[to.index()] } else { 0 }
     }
 
     pub(crate) fn delay(&self, rng: &mut Rng) -> Micros {
         let usual = rng.u64(50..=600);
         let is_late = self.weather.late > 0.0 && rng.f64() < self.weather.late;
-        if is_late { usual + heavy_tailed(rng, self.weather.late_max) } else { usual }
+        let Weather { late_min, late_max, .. } = self.weather;
+        match (is_late, late_min) {
+            (false, _) => usual,
+            (true, 0) => usual + heavy_tailed(rng, late_max),
+            (true, _) => usual + rng.u64(late_min..=late_max),
+        }
     }
 
     /// When a message that would arrive at `at` arrives behind those before it.
     pub(crate) fn in_order(&mut self, from: Place, to: Place, at: Micros) -> Micros {
-        let last = self.last.entry((from, to)).or_default();
+        let last = &mut self.last[direction(from, to)];
         *last = at.max(*last);
         *last
     }

@@ -25,11 +25,13 @@ pub(crate) struct Process {
     pub(super) trees: BTreeMap<PartitionId, Tree>,
     pictures: BTreeMap<(PartitionId, u64), Tree>,
     staging: BTreeMap<PartitionId, BTreeMap<Bytes, Bytes>>,
+    /// A planted bug: results are not looked at when an entry is applied.
+    applies_again: bool,
     pub(super) pins: BTreeMap<PartitionId, Seq>,
     pub(super) waiting: BTreeMap<Token, Waiting>,
     pub(super) last_token: u64,
     /// Commit and applied of each partition when it was last looked at.
-    pub(super) seen: BTreeMap<PartitionId, (u64, u64)>,
+    pub(super) seen: Vec<(u64, u64)>,
     /// The start of the ECS that it said hello to.
     pub(crate) linked: Option<u64>,
 }
@@ -42,8 +44,9 @@ pub(super) struct Waiting {
 }
 
 impl Process {
-    pub(super) fn new(node: Node, trees: BTreeMap<PartitionId, Tree>) -> Self {
+    pub(super) fn new(node: Node, trees: BTreeMap<PartitionId, Tree>, applies_again: bool) -> Self {
         Self {
+            applies_again,
             node,
             inbox: Vec::new(),
             running: false,
@@ -56,9 +59,14 @@ impl Process {
             pins: BTreeMap::new(),
             waiting: BTreeMap::new(),
             last_token: 0,
-            seen: BTreeMap::new(),
+            seen: Vec::new(),
             linked: None,
         }
+    }
+
+    /// It keeps parts of its log for copies under way.
+    pub(super) fn has_pins(&self) -> bool {
+        !self.pins.is_empty()
     }
 
     /// Does what the core wants of the store.
@@ -66,8 +74,9 @@ impl Process {
         match work {
             Effect::Apply { partition, entries } => {
                 let tree = self.trees.entry(partition).or_default();
+                let applies_again = self.applies_again;
                 let outcomes = entries.into_iter().map(|entry| {
-                    let outcome = tree.apply(entry.id, entry.body.clone());
+                    let outcome = tree.apply(entry.id, entry.body.clone(), applies_again);
                     truth.on_applied(partition, entry.id, &entry.body, &outcome, tree.digest());
                     outcome
                 });
@@ -78,7 +87,11 @@ impl Process {
                     Query::Get { key } => {
                         Answer::Value(self.trees.get(&partition).and_then(|tree| tree.get(&key)))
                     }
-                    Query::Scan { .. } | Query::Keys { .. } | Query::Count { .. } => {
+                    Query::Scan { .. } => {
+                        let pairs = self.trees.get(&partition).map(Tree::scan).unwrap_or_default();
+                        Answer::Page { pairs, more: false }
+                    }
+                    Query::Keys { .. } | Query::Count { .. } => {
                         Answer::Page { pairs: Vec::new(), more: false }
                     }
                     Query::Nothing => Answer::Nothing,

@@ -10,6 +10,9 @@ use kvserver::core::Mutation;
 use super::scenario::Scenario;
 use super::world::{self, Summary};
 
+/// Runs of long scenarios are so much rarer.
+pub(crate) const LONG_EVERY: u64 = 20;
+
 /// A seed that failed, and what was found.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -36,13 +39,13 @@ pub(crate) fn try_seed(scenario: &Scenario, seed: u64) -> Result<Summary, Failur
 /// Runs seeds of a scenario until one fails: the smallest of those that failed.
 fn search(seeds: std::ops::Range<u64>, scenario: &Scenario) -> (Vec<Summary>, Option<Failure>) {
     /// Two cores are what everybody has.
-    const THREADS: usize = 2;
+    const THREADS: u64 = 2;
     quiet();
     let next = AtomicU64::new(seeds.start);
     let end = AtomicU64::new(seeds.end);
     let found: Mutex<(Vec<Summary>, Option<Failure>)> = Mutex::default();
     thread::scope(|scope| {
-        for _ in 0..THREADS {
+        for _ in 0..number("THREADS", THREADS) {
             scope.spawn(|| {
                 IS_QUIET.set(true);
                 loop {
@@ -68,19 +71,26 @@ fn search(seeds: std::ops::Range<u64>, scenario: &Scenario) -> (Vec<Summary>, Op
     found.into_inner().expect("all threads have ended")
 }
 
+/// Says what was found, and how to see it again.
+fn fail(Failure { seed, scenario, what }: Failure) -> ! {
+    panic!(
+        "seed {seed}, scenario {scenario}: {what}\nreplay: SEED={seed} SCENARIO={scenario} cargo test --test \
+         simulation replay -- --nocapture"
+    );
+}
+
 /// Runs seeds of a scenario; panics with the command that replays a failure.
 pub(crate) fn all_pass(seeds: std::ops::Range<u64>, scenario: &Scenario) {
     let (summaries, failure) = search(seeds, scenario);
-    if let Some(Failure { seed, scenario, what }) = failure {
-        panic!(
-            "seed {seed}, scenario {scenario}: {what}\nreplay: SEED={seed} SCENARIO={scenario} cargo test --test \
-             simulation replay -- --nocapture"
-        );
+    if let Some(failure) = failure {
+        fail(failure);
     }
     let total = |of: fn(&Summary) -> u64| summaries.iter().map(of).sum::<u64>();
     println!(
-        "{} seeds: {} events, {} operations, {} entries committed, {} keys too large to search",
+        "{} seeds of {}: {} s, {} events, {} operations, {} entries committed, {} keys too large to search",
         summaries.len(),
+        scenario.name,
+        total(|summary| summary.ended) / 1_000_000,
         total(|summary| summary.events),
         total(|summary| summary.operations as u64),
         total(|summary| summary.committed as u64),
@@ -88,14 +98,77 @@ pub(crate) fn all_pass(seeds: std::ops::Range<u64>, scenario: &Scenario) {
     );
 }
 
-/// Searches seeds until a planted bug is found; how many it took.
-pub(crate) fn must_find(mutation: Mutation, scenario: &Scenario, within: u64) -> u64 {
-    let scenario = Scenario { mutation: Some(mutation), ..scenario.clone() };
-    let (_, failure) = search(0..within, &scenario);
-    let Some(Failure { seed, what, .. }) = failure else {
-        panic!("{mutation:?} was not found within {within} seeds");
+/// Runs seeds of all scenarios, batch by batch, and tells how far it is.
+#[expect(clippy::disallowed_methods, reason = "how fast it is, is what it tells")]
+pub(crate) fn search_for_long(scenarios: &[Scenario], seeds: std::ops::Range<u64>) {
+    /// Seeds of a scenario before the next one's turn comes.
+    const BATCH: u64 = 100;
+    /// Between two lines of progress.
+    const TELL_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
+    let began = std::time::Instant::now();
+    let (mut told, mut count, mut unsearched, mut lost) = (began, 0_u64, 0, 0);
+    let tell = |count: u64, unsearched: usize, lost: usize| {
+        let rate = count as f64 * 60.0 / began.elapsed().as_secs_f64();
+        println!(
+            "{count} seeds without a finding, {rate:.0} a minute; {unsearched} keys too large to search, {lost} \
+             clusters that lost a partition's last disk"
+        );
     };
-    println!("{mutation:?}: found by seed {seed}: {what}");
+    let mut begin = seeds.start;
+    while begin < seeds.end {
+        let end = seeds.end.min(begin + BATCH);
+        for scenario in scenarios {
+            let end = if scenario.is_long { begin + (end - begin).div_ceil(LONG_EVERY) } else { end };
+            let (summaries, failure) = search(begin..end, scenario);
+            if let Some(failure) = failure {
+                tell(count, unsearched, lost);
+                fail(failure);
+            }
+            count += summaries.len() as u64;
+            unsearched += summaries.iter().map(|summary| summary.unsearched).sum::<usize>();
+            lost += summaries.iter().filter(|summary| summary.is_lost).count();
+            if told.elapsed() >= TELL_EVERY {
+                told = std::time::Instant::now();
+                tell(count, unsearched, lost);
+            }
+        }
+        begin = end;
+    }
+    tell(count, unsearched, lost);
+}
+
+/// A bug that is planted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Planted {
+    Server(Mutation),
+    Ecs(ecs::core::Mutation),
+}
+
+impl Planted {
+    pub(crate) fn name(self) -> String {
+        match self {
+            Self::Server(mutation) => format!("{mutation:?}"),
+            Self::Ecs(mutation) => format!("{mutation:?}"),
+        }
+    }
+
+    /// A scenario with it.
+    pub(crate) fn within(self, scenario: &Scenario) -> Scenario {
+        match self {
+            Self::Server(mutation) => Scenario { mutation: Some(mutation), ..scenario.clone() },
+            Self::Ecs(mutation) => Scenario { ecs_mutation: Some(mutation), ..scenario.clone() },
+        }
+    }
+}
+
+/// Searches seeds until a planted bug is found; how many it took.
+pub(crate) fn must_find(planted: Planted, scenario: &Scenario, within: u64) -> u64 {
+    let mutation = planted.name();
+    let (_, failure) = search(0..within, &planted.within(scenario));
+    let Some(Failure { seed, what, .. }) = failure else {
+        panic!("{mutation} was not found within {within} seeds");
+    };
+    println!("{mutation}: found by seed {seed}: {what}");
     seed + 1
 }
 

@@ -27,6 +27,10 @@ pub(crate) enum Fault {
     Split,
     /// A server and the ECS do not reach each other, in one or both directions; all other links are well.
     CutEcs,
+    /// Some servers do not reach the others and the ECS.
+    Halves,
+    /// A coordinator reaches neither the ECS nor one of its members.
+    CutEcsAndOne,
     /// Clients do not reach a server.
     CutClients,
     /// Messages are lost, doubled and late.
@@ -45,6 +49,28 @@ pub(crate) enum Fault {
     Lose,
     /// The ECS dies for a while, and in that time a coordinator dies and comes back.
     EcsCrashThenCrash,
+    /// A server loses its disk and comes back with an empty one.
+    Wipe,
+    /// A disk is full: the process stops, and comes back when there is room.
+    DiskFull,
+    /// A sync fails: the store is not used again.
+    SyncFails,
+    /// A bit on a disk is not what it was, and is read.
+    Rot,
+    /// All servers and the ECS lose power at once.
+    PowerLoss,
+    /// The process of the ECS stops for a while and goes on without knowing.
+    EcsPause,
+    /// A coordinator that brings up a joining copy dies.
+    CrashSource,
+    /// A server with a joining copy dies.
+    CrashJoiner,
+    /// A server that brings up a joining copy, or has one, is to leave.
+    LeaveInTransfer,
+    /// The next coordinators that propose a member die, or lose the ECS, before they have an answer.
+    StrikeProposers,
+    /// A second server dies when the first is given up, and a third while copies of the second are made again.
+    ThreeInARow,
 }
 
 /// See the module's text.
@@ -68,6 +94,8 @@ pub(crate) struct Scenario {
     /// When all faults end.
     pub(crate) heal_at: Micros,
     pub(crate) weather: Weather,
+    /// Some values expire, on a key of their own.
+    pub(crate) expires: bool,
     /// Share of disk syncs and store works that are slow.
     pub(crate) slow: f64,
     /// Logs are trimmed as soon as they may be: members that come back need copies of the state.
@@ -78,7 +106,14 @@ pub(crate) struct Scenario {
     pub(crate) drift_max: u64,
     /// Share of reads that go to any server.
     pub(crate) reads_anywhere: f64,
+    /// An in-sync set is not made smaller than this.
+    pub(crate) min_in_sync: usize,
+    /// Nothing happens for which a server may be taken for dead.
+    pub(crate) nobody_fails: bool,
+    /// A run takes many times longer than one of the others.
+    pub(crate) is_long: bool,
     pub(crate) mutation: Option<Mutation>,
+    pub(crate) ecs_mutation: Option<ecs::core::Mutation>,
 }
 
 impl Scenario {
@@ -86,23 +121,28 @@ impl Scenario {
         name: "base",
         servers: (3, 4),
         spares: 1,
-        partitions: 4,
-        clients: 4,
-        keys: 6,
+        partitions: 2,
+        clients: 3,
+        keys: 4,
         value_bytes_max: 0,
-        thinks: 40 * MS,
+        thinks: 80 * MS,
         faults: &[],
-        fault_every: (200 * MS, 1_500 * MS),
-        heal_at: 7 * SECOND,
+        fault_every: (100 * MS, 900 * MS),
+        heal_at: 4 * SECOND,
         weather: Weather::CALM,
+        expires: true,
         slow: 0.02,
         trims: true,
         timers: Timers::FAST,
         reads: Reads::Lease,
         // PROTOCOL.md allows 10 % between two servers.
-        drift_max: 40_000,
+        drift_max: 47_000,
         reads_anywhere: 0.5,
+        min_in_sync: 1,
+        nobody_fails: false,
+        is_long: false,
         mutation: None,
+        ecs_mutation: None,
     };
 
     /// Nothing fails; servers come and go as planned.
@@ -138,6 +178,7 @@ impl Scenario {
             Fault::Isolate,
             Fault::CutEcs,
             Fault::CutEcs,
+            Fault::Halves,
             Fault::Pause,
             Fault::Storm,
             Fault::CutClients,
@@ -160,6 +201,8 @@ impl Scenario {
             Fault::CutPair,
             Fault::Isolate,
             Fault::CutEcs,
+            Fault::Halves,
+            Fault::CutEcsAndOne,
             Fault::CutEcsThenCrash,
             Fault::CutEcsAndSlow,
             Fault::EcsCrashThenCrash,
@@ -168,11 +211,37 @@ impl Scenario {
             Fault::Join,
             Fault::Leave,
             Fault::Lose,
+            Fault::Wipe,
+            Fault::DiskFull,
+            Fault::SyncFails,
+            Fault::Rot,
+            Fault::PowerLoss,
+            Fault::EcsPause,
+            Fault::CrashSource,
+            Fault::CrashJoiner,
+            Fault::LeaveInTransfer,
+            Fault::StrikeProposers,
+            Fault::ThreeInARow,
         ],
-        fault_every: (50 * MS, 900 * MS),
+        fault_every: (50 * MS, 700 * MS),
         weather: Weather::ROUGH,
         slow: 0.05,
         ..Self::BASE
+    };
+
+    /// Everything at once, for longer and with more of everything.
+    pub(crate) const LONG: Self = Self {
+        name: "long",
+        servers: (3, 5),
+        spares: 3,
+        partitions: 8,
+        clients: 4,
+        keys: 12,
+        thinks: 40 * MS,
+        fault_every: (50 * MS, 1_500 * MS),
+        heal_at: 15 * SECOND,
+        is_long: true,
+        ..Self::EVERYTHING
     };
 
     /// Messages come late and twice, servers die and are back before they are missed.
@@ -180,11 +249,111 @@ impl Scenario {
         name: "late",
         servers: (3, 3),
         spares: 0,
-        partitions: 8,
+        partitions: 4,
         faults: &[Fault::CrashShort, Fault::CrashShort, Fault::CrashCoordinator],
         fault_every: (50 * MS, 500 * MS),
-        weather: Weather { loss: 0.05, duplicates: 0.5, late: 0.4, late_max: 2 * SECOND, in_order: false },
+        weather: Weather {
+            loss: 0.05,
+            duplicates: 0.5,
+            late: 0.4,
+            late_min: 0,
+            late_max: 2 * SECOND,
+            in_order: false,
+        },
         trims: false,
+        ..Self::BASE
+    };
+
+    /// Acknowledgements come late, and coordinators die before their own disk has what the others have.
+    pub(crate) const LATE_ACKS: Self = Self {
+        name: "late_acks",
+        servers: (2, 2),
+        partitions: 2,
+        thinks: 15 * MS,
+        faults: &[Fault::CrashShort],
+        fault_every: (500 * MS, 1_000 * MS),
+        weather: Weather {
+            loss: 0.0,
+            duplicates: 0.8,
+            late: 0.1,
+            late_min: 500 * MS,
+            late_max: 1_600 * MS,
+            in_order: false,
+        },
+        slow: 0.4,
+        ..Self::LATE
+    };
+
+    /// Disks are lost, full, fail to sync, or rot.
+    pub(crate) const DISKS: Self = Self {
+        name: "disks",
+        servers: (3, 5),
+        spares: 1,
+        faults: &[
+            Fault::Wipe,
+            Fault::DiskFull,
+            Fault::SyncFails,
+            Fault::Rot,
+            Fault::CrashShort,
+            Fault::CrashLong,
+            Fault::PowerLoss,
+        ],
+        fault_every: (300 * MS, 1_500 * MS),
+        slow: 0.1,
+        ..Self::BASE
+    };
+
+    /// Servers are lost while copies are made again, and coordinators between a proposal and its answer.
+    pub(crate) const RECOVERY: Self = Self {
+        name: "recovery",
+        servers: (4, 6),
+        spares: 2,
+        faults: &[
+            Fault::ThreeInARow,
+            Fault::CrashLong,
+            Fault::CrashSource,
+            Fault::CrashJoiner,
+            Fault::LeaveInTransfer,
+            Fault::StrikeProposers,
+            Fault::StrikeProposers,
+            Fault::Lose,
+            Fault::EcsCrash,
+            Fault::Join,
+            Fault::Wipe,
+            Fault::Storm,
+        ],
+        fault_every: (200 * MS, 1_000 * MS),
+        weather: Weather::ROUGH,
+        slow: 0.1,
+        ..Self::BASE
+    };
+
+    /// The process of the ECS stops and goes on; nothing else fails.
+    pub(crate) const ECS_PAUSED: Self = Self {
+        name: "ecs_paused",
+        spares: 0,
+        thinks: 200 * MS,
+        faults: &[Fault::EcsPause],
+        nobody_fails: true,
+        fault_every: (500 * MS, 2_500 * MS),
+        ..Self::BASE
+    };
+
+    /// An in-sync set is not made smaller than two: writes wait instead.
+    pub(crate) const TWO_AT_LEAST: Self = Self {
+        name: "two_at_least",
+        min_in_sync: 2,
+        faults: &[
+            Fault::CrashShort,
+            Fault::CrashLong,
+            Fault::CrashAll,
+            Fault::CutPair,
+            Fault::CutEcs,
+            Fault::Isolate,
+            Fault::Join,
+            Fault::Leave,
+        ],
+        weather: Weather::ROUGH,
         ..Self::BASE
     };
 
@@ -192,10 +361,10 @@ impl Scenario {
     pub(crate) const ECS_AWAY: Self = Self {
         name: "ecs_away",
         spares: 0,
-        thinks: 10 * MS,
+        thinks: 20 * MS,
         faults: &[Fault::EcsCrashThenCrash],
         fault_every: (1_500 * MS, 3_000 * MS),
-        heal_at: 12 * SECOND,
+        heal_at: 6 * SECOND,
         slow: 0.3,
         ..Self::BASE
     };
@@ -204,9 +373,15 @@ impl Scenario {
     pub(crate) const ECS_CUT: Self = Self {
         name: "ecs_cut",
         spares: 0,
-        faults: &[Fault::CutEcs, Fault::CutEcsAndSlow, Fault::CutEcsThenCrash],
-        fault_every: (1_000 * MS, 3_000 * MS),
-        heal_at: 10 * SECOND,
+        faults: &[
+            Fault::CutEcs,
+            Fault::CutEcsAndSlow,
+            Fault::CutEcsThenCrash,
+            Fault::Halves,
+            Fault::CutEcsAndOne,
+        ],
+        fault_every: (700 * MS, 2_000 * MS),
+        heal_at: 5 * SECOND,
         ..Self::BASE
     };
 
@@ -215,7 +390,7 @@ impl Scenario {
         name: "joins",
         servers: (2, 3),
         spares: 3,
-        thinks: 10 * MS,
+        thinks: 20 * MS,
         faults: &[Fault::Join, Fault::Leave, Fault::CrashLong, Fault::Pause],
         fault_every: (100 * MS, 600 * MS),
         slow: 0.4,
@@ -228,6 +403,8 @@ impl Scenario {
         clients: 3,
         keys: 3,
         value_bytes_max: 600_000,
+        expires: false,
+        is_long: true,
         thinks: 300 * MS,
         faults: &[Fault::CrashShort, Fault::CrashLong, Fault::CutPair, Fault::Storm, Fault::Join],
         weather: Weather::ROUGH,
@@ -245,6 +422,7 @@ impl Scenario {
         faults: &[Fault::CrashLong, Fault::Join, Fault::Isolate],
         fault_every: (2 * SECOND, 30 * SECOND),
         heal_at: 200 * SECOND,
+        is_long: true,
         ..Self::BASE
     };
 
@@ -283,12 +461,18 @@ impl Scenario {
         Self { name: "barrier_cut", reads: Reads::Barrier, drift_max: 500_000, ..Self::ECS_CUT };
 
     /// All kinds of runs.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::CALM,
         Self::CRASHES,
         Self::NETWORK,
         Self::EVERYTHING,
+        Self::LONG,
         Self::LATE,
+        Self::LATE_ACKS,
+        Self::DISKS,
+        Self::RECOVERY,
+        Self::ECS_PAUSED,
+        Self::TWO_AT_LEAST,
         Self::ECS_AWAY,
         Self::ECS_CUT,
         Self::JOINS,

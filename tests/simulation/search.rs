@@ -65,7 +65,9 @@ pub(crate) fn check_key(operations: &[&Operated]) -> Verdict {
 
 fn step(operated: &Operated, all: &[&Operated]) -> Option<Step> {
     let effect = match (&operated.asked, &operated.told) {
-        (_, Told::NotDone) | (Asked::Get, Told::Nothing | Told::Outcome(_)) => return None,
+        (_, Told::NotDone)
+        | (Asked::Get, Told::Nothing | Told::Outcome(_) | Told::Page(_))
+        | (Asked::Scan, _) => return None,
         (Asked::Get, Told::Value(_)) => Effect::Read(operated.read()?.map(|(_, value)| value)),
         (Asked::Write { operation, .. }, told) => effect(operation, told, all)?,
     };
@@ -190,12 +192,14 @@ impl Search {
     }
 
     fn run(mut self) -> Verdict {
-        // By level: what has happened, the state, and the successors that are not tried yet.
+        let answered = self.steps.iter().filter(|step| step.returned != Micros::MAX).count();
+        // By level: what has happened, the first that has not, how many answers are to be explained yet, and the
+        // successors that are not tried yet.
         let begin = vec![0; self.steps.len().div_ceil(64)];
-        let first = self.successors(&begin, &None);
-        let mut stack = vec![(begin, None::<Bytes>, first)];
-        while let Some((done, _, successors)) = stack.last_mut() {
-            if self.is_complete(done) {
+        let successors = self.successors(&begin, 0, &None);
+        let mut stack = vec![(begin, 0, answered, successors)];
+        while let Some((done, first, open, successors)) = stack.last_mut() {
+            if *open == 0 {
                 return Verdict::Linearizable;
             }
             let Some((index, state)) = successors.pop() else {
@@ -204,29 +208,29 @@ impl Search {
             };
             let mut done = done.clone();
             done[index / 64] |= 1 << (index % 64);
+            let open = *open - usize::from(self.steps[index].returned != Micros::MAX);
+            let mut first = *first;
+            while first < self.steps.len() && is_set(&done, first) {
+                first += 1;
+            }
             if !self.visited.insert((done.clone(), state.clone())) {
                 continue;
             }
             if self.visited.len() > STATES_MAX {
                 return Verdict::TooLarge;
             }
-            let next = self.successors(&done, &state);
-            stack.push((done, state, next));
+            let successors = self.successors(&done, first, &state);
+            stack.push((done, first, open, successors));
         }
         Verdict::Impossible
     }
 
-    /// All that was answered has happened.
-    fn is_complete(&self, done: &[u64]) -> bool {
-        self.steps.iter().enumerate().all(|(index, step)| step.returned == Micros::MAX || is_set(done, index))
-    }
-
-    /// What may happen next: nothing that began after something else had ended which has not happened yet. The one that
+    /// What may happen next, when all before `first` has happened: nothing that began after something else had ended which has not happened yet. The one that
     /// ended first is tried first (it is last in the list).
-    fn successors(&self, done: &[u64], state: &Option<Bytes>) -> Vec<(usize, Option<Bytes>)> {
+    fn successors(&self, done: &[u64], first: usize, state: &Option<Bytes>) -> Vec<(usize, Option<Bytes>)> {
         let mut first_end = Micros::MAX;
         let mut candidates = Vec::new();
-        for (index, step) in self.steps.iter().enumerate() {
+        for (index, step) in self.steps.iter().enumerate().skip(first) {
             if step.invoked > first_end {
                 break;
             }

@@ -3,7 +3,6 @@
 //! Inputs are taken in batches. What the core wants of the store is done in order, one thing after the other, each
 //! after a delay. A crash forgets all but the disk; a pause delays all that happens here.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use common::ids::{ClientId, Epoch, Incarnation, LogId, PartitionId, Seq, ServerId, StoreId};
@@ -11,7 +10,9 @@ use common::messages::{Reply, Sender, ServerReport};
 use common::operation::Outcome;
 use common::time::{Now, Time, WallTime};
 use common::view::View;
-use kvserver::core::{Ask, Config, CopyFacts, Effect, Input, LogRecord, Node, Query, TICK, Ticket, Token};
+use kvserver::core::{
+    Ask, Config, CopyFacts, Effect, Input, LogRecord, Mutation, Node, Query, TICK, Ticket, Token,
+};
 
 use super::disk::Disk;
 use super::net::Place;
@@ -20,14 +21,33 @@ use super::scenario::Scenario;
 use super::timeline::{Event, MS, Micros, SECOND, Timeline};
 use super::truth::Truth;
 
+/// Times that the timer is slower than the core wants, at most.
+const TICKS_MAX: u64 = 4;
+
 /// The wall clock at the beginning.
-const WALL_BEGIN_MS: u64 = 1_700_000_000_000;
+pub(crate) const WALL_BEGIN_MS: u64 = 1_700_000_000_000;
+
+/// How a server's disk is to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DiskFault {
+    /// The next write finds no room: the process stops and may come back with all that was synced.
+    Full,
+    /// The next sync fails: the process stops, and its store is not used again (R3).
+    Sync,
+    /// What is read next is not what was written: the same.
+    Rot,
+}
 
 /// See the module's text.
 pub(crate) struct Server {
     pub(crate) index: usize,
     pub(crate) id: ServerId,
     pub(crate) store: StoreId,
+    /// Stores that it has had.
+    stores: u128,
+    /// Its disk is to fail, or has failed and the process is about to stop.
+    pub(crate) disk_fault: Option<DiskFault>,
+    pub(crate) failed: Option<DiskFault>,
     incarnation: Incarnation,
     config: Config,
     clock_offset: Micros,
@@ -37,6 +57,8 @@ pub(crate) struct Server {
     /// Share of syncs and of the store's works that are slow.
     pub(crate) slow: f64,
     trims: bool,
+    /// Between two of its timer's events: under load a timer is late.
+    tick: Micros,
     /// Counts starts and stops: events of a former process are dropped.
     pub(crate) life: u64,
     pub(crate) process: Option<Process>,
@@ -52,7 +74,11 @@ pub(crate) struct Server {
     /// The number of the newest view that it used, over restarts.
     used: Epoch,
     /// By partition, over restarts.
-    epochs: BTreeMap<PartitionId, Epoch>,
+    epochs: Vec<Epoch>,
+    /// After the last batch: partitions that it may read as their coordinator, and how far they are applied.
+    pub(crate) readers: Vec<(PartitionId, u64)>,
+    /// And those that it may read alone as a replica.
+    pub(crate) lone: Vec<PartitionId>,
 }
 
 impl Server {
@@ -64,6 +90,9 @@ impl Server {
             index,
             id: ServerId((random << 64) | (index as u128 + 1)),
             store: StoreId(index as u128 + 1),
+            stores: 0,
+            disk_fault: None,
+            failed: None,
             incarnation: Incarnation(0),
             config,
             clock_offset: line.between(0, 1_000 * SECOND),
@@ -71,6 +100,7 @@ impl Server {
             wall_offset_ms: line.between(0, 400),
             slow: scenario.slow,
             trims: scenario.trims,
+            tick: line.between(1, TICKS_MAX) * u64::try_from(TICK.as_micros()).expect("short"),
             life: 0,
             process: None,
             disk: Disk::default(),
@@ -80,7 +110,9 @@ impl Server {
             leaving: false,
             lost: false,
             used: Epoch::default(),
-            epochs: BTreeMap::new(),
+            epochs: Vec::new(),
+            readers: Vec::new(),
+            lone: Vec::new(),
         }
     }
 
@@ -119,7 +151,8 @@ impl Server {
         let session = u128::from(line.rng.u64(..)) << 8 | self.index as u128;
         let config = Config { session: ClientId(session), ..self.config.clone() };
         let node = Node::new(config, self.sender(), view, copies, self.now(line.now));
-        self.process = Some(Process::new(node, trees));
+        let applies_again = self.config.mutation == Some(Mutation::RetryAppliedAgain);
+        self.process = Some(Process::new(node, trees, applies_again));
         line.note(|| format!("  s{} starts, view {known}", self.index));
         let (server, life) = (self.index, self.life);
         self.wake(line);
@@ -134,8 +167,30 @@ impl Server {
         self.process = None;
         self.life += 1;
         self.paused = false;
+        (self.disk_fault, self.failed) = (None, None);
         self.held.clear();
         self.disk.crash(&mut line.rng);
+    }
+
+    /// The store is lost, or must not be used again: what comes back has nothing, and says so by another store id.
+    pub(crate) fn wipe(&mut self) {
+        assert!(self.process.is_none(), "wiped under a running process");
+        self.disk = Disk::default();
+        // What was used before is of the former store.
+        (self.used, self.epochs) = (Epoch::default(), Vec::new());
+        if self.config.mutation != Some(Mutation::WipedKeepsIdentity) {
+            self.stores += 1;
+            self.store = StoreId((self.stores << 64) | (self.index as u128 + 1));
+        }
+    }
+
+    /// The process finds that its disk has failed: it does nothing more.
+    fn fail(&mut self, fault: DiskFault) -> bool {
+        let fails = self.disk_fault == Some(fault) && self.process.is_some();
+        if fails {
+            self.failed = self.disk_fault.take();
+        }
+        fails
     }
 
     /// Keeps an event for the end of a pause.
@@ -172,7 +227,12 @@ impl Server {
             Ask::Read(_) => None,
         };
         let view = process.node.view();
-        let partition = key.map(|key| view.partitions.of_key(key)).filter(|_| !view.assignments.is_empty());
+        let scanned = match &ask {
+            Ask::Read(Query::Scan { partition, .. }) => Some(*partition),
+            _ => None,
+        };
+        let partition = scanned.or(key.map(|key| view.partitions.of_key(key)));
+        let partition = partition.filter(|_| !view.assignments.is_empty());
         process.waiting.insert(token, Waiting { client, call, partition });
         process.inbox.push(Input::Client { token, ask });
         self.wake(line);
@@ -183,20 +243,33 @@ impl Server {
         if let Some(process) = &mut self.process
             && !std::mem::replace(&mut process.running, true)
         {
-            let delay = if line.chance(0.3) { line.between(0, 150) } else { 0 };
-            line.after(delay, Event::Run { server, life });
+            // Mostly at once; some times more comes in until then.
+            if line.chance(0.3) {
+                let delay = line.between(0, 150);
+                line.after(delay, Event::Run { server, life });
+            } else {
+                line.ready.push(server);
+            }
         }
     }
 
     /// One batch.
     pub(crate) fn run(&mut self, line: &mut Timeline, truth: &mut Truth) {
         let now = self.now(line.now);
+        self.readers.clear();
+        self.lone.clear();
         let Some(process) = &mut self.process else { return };
         process.running = false;
-        for input in std::mem::take(&mut process.inbox) {
+        let mut only_ticks = true;
+        for input in process.inbox.drain(..) {
+            only_ticks &= matches!(input, Input::Tick);
             process.node.step(now, input);
         }
         let effects = process.node.effects();
+        if only_ticks && effects.is_empty() {
+            // Nothing has come of it, so nothing can have become wrong.
+            return;
+        }
         process.node.invariants();
         for effect in effects {
             self.carry_out(line, truth, effect);
@@ -204,17 +277,26 @@ impl Server {
         self.check_progress(line.now);
     }
 
-    /// I1 and I4 at this server: nothing goes back.
+    /// I1 and I4 at this server: nothing goes back. Notes what may be read.
     fn check_progress(&mut self, now: Micros) {
         let time = self.time(now);
         let Some(process) = &mut self.process else { return };
-        for partition in process.node.view().partitions.all().take(process.node.view().assignments.len()) {
+        let partitions = process.node.view().assignments.len();
+        self.epochs.resize(partitions, Epoch::default());
+        process.seen.resize(partitions, (0, 0));
+        for (index, partition) in process.node.view().partitions.all().take(partitions).enumerate() {
             let Some(facts) = process.node.facts(partition, time) else { continue };
-            let epoch = self.epochs.entry(partition).or_default();
+            if facts.may_read {
+                self.readers.push((partition, facts.applied));
+            }
+            if facts.has_read_lease {
+                self.lone.push(partition);
+            }
+            let epoch = &mut self.epochs[index];
             assert!(facts.epoch >= *epoch, "I1: the epoch of partition {partition} went back");
             *epoch = facts.epoch;
             assert!(facts.applied <= facts.commit, "I4: applied and not committed");
-            let seen = process.seen.entry(partition).or_default();
+            let seen = &mut process.seen[index];
             let back = facts.commit < seen.0 || facts.applied < seen.1;
             // A dropped copy begins anew.
             assert!(!back || facts.last == 0, "I4: commit or applied of partition {partition} went back");
@@ -223,6 +305,9 @@ impl Server {
     }
 
     fn carry_out(&mut self, line: &mut Timeline, truth: &mut Truth, effect: Effect) {
+        if self.failed.is_some() {
+            return;
+        }
         line.note(|| format!("    s{}: {effect:?}", self.index));
         match effect {
             Effect::Persist { ticket, records } => self.persist(line, truth, ticket, records),
@@ -266,6 +351,9 @@ impl Server {
                 truth.on_written(*partition, previous, entry);
             }
         }
+        if self.fail(DiskFault::Full) {
+            return;
+        }
         self.disk.write_records(ticket, records);
         self.sync(line);
     }
@@ -273,19 +361,21 @@ impl Server {
     /// Asks the disk to sync what is written, if it does not yet.
     fn sync(&mut self, line: &mut Timeline) {
         let (server, life) = (self.index, self.life);
-        let waiting = self.disk.unsynced();
         let Some(process) = &mut self.process else { return };
-        let Some(&last) = waiting.last() else { return };
+        let Some((first, last)) = self.disk.unsynced() else { return };
         if std::mem::replace(&mut process.syncing, true) {
             return;
         }
         // Two writes of one batch may be synced one after the other.
-        let upto = if line.chance(0.2) { waiting[line.rng.usize(0..waiting.len())] } else { last };
+        let upto = if line.chance(0.2) { line.between(first, last) } else { last };
         let delay = if line.chance(self.slow) { line.between(1, 60) * MS } else { line.between(80, 900) };
         line.after(delay, Event::Synced { server, life, upto });
     }
 
     pub(crate) fn on_synced(&mut self, line: &mut Timeline, upto: u64) {
+        if self.fail(DiskFault::Sync) {
+            return;
+        }
         let tickets = self.disk.sync(upto);
         let Some(process) = &mut self.process else { return };
         process.syncing = false;
@@ -296,8 +386,7 @@ impl Server {
 
     pub(crate) fn on_tick(&mut self, line: &mut Timeline) {
         let (server, life) = (self.index, self.life);
-        let tick = u64::try_from(TICK.as_micros()).expect("short");
-        line.after(tick, Event::Tick { server, life });
+        line.after(self.tick, Event::Tick { server, life });
         self.take(line, Input::Tick);
     }
 
@@ -312,6 +401,9 @@ impl Server {
 
     fn report(&mut self, line: &mut Timeline, report: ServerReport) {
         if self.process.as_ref().is_some_and(|process| process.linked.is_some()) {
+            if matches!(report, ServerReport::Propose { .. }) {
+                line.after(0, Event::Proposed { server: self.index });
+            }
             let event = Event::Report { sender: self.sender(), report };
             line.send_in_order(Place::Server(self.index), Place::Ecs, event);
         }
@@ -326,6 +418,15 @@ impl Server {
             && let Some(version) = version_of(outcome)
         {
             truth.on_acknowledged(partition, version);
+        }
+        let coordinates = |partition: &PartitionId| {
+            let assignment = process.node.view().assignment(*partition);
+            assignment.is_some_and(|assignment| assignment.coordinator == self.id)
+        };
+        if let Reply::Moved { view } = reply
+            && view == process.node.view().number
+        {
+            assert!(!partition.as_ref().is_some_and(coordinates), "a coordinator sends a client to itself");
         }
         let event = Event::Response { client, call, reply: Some(reply) };
         if line.net.passes(Place::Server(self.index), Place::Clients) {
@@ -355,6 +456,17 @@ impl Server {
         let Some(process) = &mut self.process else { return };
         process.working = false;
         let Some(work) = process.work.pop_front() else { return };
+        let reads = matches!(
+            work,
+            Effect::Read { .. }
+                | Effect::ReadLog { .. }
+                | Effect::OpenSnapshot { .. }
+                | Effect::ReadSnapshot { .. }
+        );
+        if reads && self.fail(DiskFault::Rot) {
+            return;
+        }
+        let Some(process) = &mut self.process else { return };
         if let Some(input) = process.execute(&mut self.disk, truth, work) {
             process.inbox.push(input);
             self.wake(line);

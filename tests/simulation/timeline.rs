@@ -3,7 +3,8 @@
 //! Everything that happens is an event at a microsecond; events of the same moment happen in the order in which they
 //! were made. So a seed names one run for ever.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use common::messages::{PeerMessage, Reply, Sender, ServerReport};
@@ -55,10 +56,16 @@ pub(crate) enum Event {
     Housekeeping { server: usize, life: u64 },
     /// A server starts.
     Start { server: usize },
-    /// A server dies and comes back at once.
-    CrashAt { server: usize },
+    /// A server dies, and comes back after a while.
+    CrashAt { server: usize, away: Micros },
+    /// A server and the ECS no longer reach each other, for a while.
+    LoseEcs { server: usize, lasts: Micros },
     /// A paused server goes on.
     Resume { server: usize },
+    /// A paused ECS goes on.
+    EcsResume,
+    /// A server reports a proposal to the ECS just now.
+    Proposed { server: usize },
     /// The timer of the ECS.
     EcsTick { life: u64, tick: u64 },
     /// The disk of the ECS has a state.
@@ -85,7 +92,13 @@ pub(crate) struct Timeline {
     pub(crate) now: Micros,
     pub(crate) rng: Rng,
     pub(crate) net: Network,
-    queue: BTreeMap<(Micros, u64), Event>,
+    /// When, in which order it was made, and its place in `events`.
+    queue: BinaryHeap<Reverse<(Micros, u64, usize)>>,
+    /// What is to happen, by place; events are large, so the queue sorts places.
+    events: Vec<Option<Event>>,
+    free: Vec<usize>,
+    /// Servers that run at this moment, before anything else happens.
+    pub(crate) ready: Vec<usize>,
     made: u64,
     pub(crate) happened: u64,
     hash: u64,
@@ -98,7 +111,10 @@ impl Timeline {
             now: 0,
             rng: Rng::with_seed(seed),
             net: Network::default(),
-            queue: BTreeMap::new(),
+            queue: BinaryHeap::new(),
+            events: Vec::new(),
+            free: Vec::new(),
+            ready: Vec::new(),
             made: 0,
             happened: 0,
             hash: 0xcbf2_9ce4_8422_2325,
@@ -109,12 +125,20 @@ impl Timeline {
     /// Lets something happen after a delay.
     pub(crate) fn after(&mut self, delay: Micros, event: Event) {
         self.made += 1;
-        self.queue.insert((self.now + delay, self.made), event);
+        let place = self.free.pop().unwrap_or(self.events.len());
+        if place == self.events.len() {
+            self.events.push(Some(event));
+        } else {
+            self.events[place] = Some(event);
+        }
+        self.queue.push(Reverse((self.now + delay, self.made, place)));
     }
 
     /// The next event; time goes on to it.
     pub(crate) fn next(&mut self) -> Option<Event> {
-        let ((at, made), event) = self.queue.pop_first()?;
+        let Reverse((at, made, place)) = self.queue.pop()?;
+        let event = self.events[place].take().expect("each event happens once");
+        self.free.push(place);
         self.now = at;
         self.happened += 1;
         for word in [at, made, self.rng.get_seed()] {

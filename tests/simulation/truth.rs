@@ -9,7 +9,7 @@ use common::codec::Wire;
 use common::ids::{Epoch, LogId, PartitionId, Seq};
 use common::messages::Entry;
 use common::operation::{Command, Outcome};
-use common::view::View;
+use common::view::{ServerState, View};
 
 use super::disk::PartitionLog;
 use super::model::Model;
@@ -41,6 +41,8 @@ pub(crate) struct Truth {
     partitions: BTreeMap<PartitionId, Partition>,
     views: BTreeMap<Epoch, Arc<View>>,
     newest: Option<Arc<View>>,
+    /// Nothing happens in this run for which a server may be taken for dead.
+    pub(crate) nobody_fails: bool,
     /// Committed and not yet looked for at all members.
     pub(crate) fresh: Vec<(PartitionId, LogId)>,
     /// Partitions whose members have changed since this was last looked at.
@@ -68,6 +70,8 @@ impl Truth {
         {
             return;
         }
+        let down = view.servers.iter().find(|(_, info)| info.state == ServerState::Down);
+        assert!(!self.nobody_fails || down.is_none(), "a server that is well is taken for dead: {down:?}");
         let before = self.newest.replace(Arc::clone(view));
         for (partition, assignment) in view.iter() {
             let old = before.as_ref().and_then(|before| before.assignment(partition));

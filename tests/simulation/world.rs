@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use bytes::Bytes;
 use common::ids::{ClientId, PartitionId, ServerId};
 use common::limits::COPIES;
-use common::view::ServerState;
+use common::view::{Member, ServerState};
 use ecs::core::Input as EcsInput;
 use kvserver::core::{Config, Input};
 
@@ -54,6 +54,10 @@ pub(crate) struct Summary {
     pub(crate) committed: usize,
     /// Keys whose search was given up as too large.
     pub(crate) unsearched: usize,
+    /// Virtual time at the end.
+    pub(crate) ended: Micros,
+    /// It ended because a partition's last disk was lost.
+    pub(crate) is_lost: bool,
 }
 
 /// See the module's text.
@@ -64,6 +68,8 @@ pub(crate) struct World {
     pub(crate) ecs: EcsHost,
     pub(crate) servers: Vec<Server>,
     clients: Vec<Client>,
+    /// Coordinators that are to be struck when they propose a member.
+    pub(crate) strikes: u64,
     phase: Phase,
 }
 
@@ -84,7 +90,7 @@ impl World {
         line.net.weather = scenario.weather;
         let config = Config {
             timers: scenario.timers,
-            park: std::time::Duration::from_secs(3),
+            park: std::time::Duration::from_millis(line.between(300, 3_000)),
             reads: scenario.reads,
             value_bytes_max: common::limits::VALUE_BYTES_MAX,
             session: ClientId(0),
@@ -94,7 +100,7 @@ impl World {
         let all = first + scenario.spares;
         let servers: Vec<Server> =
             (0..all).map(|index| Server::new(index, config.clone(), &scenario, &mut line)).collect();
-        let ecs = EcsHost::new(scenario.timers, scenario.partitions, scenario.slow, &mut line);
+        let ecs = EcsHost::new(&scenario, &mut line);
         let keys: Vec<Bytes> = (0..scenario.keys).map(|key| format!("key{key}").into()).collect();
         let clients: Vec<Client> = (0..scenario.clients)
             .map(|index| Client::new(index, keys.clone(), &scenario, &mut line))
@@ -108,31 +114,33 @@ impl World {
             let at = line.between(100 * MS, SECOND);
             line.after(at, Event::Wake { client });
         }
-        let at = line.between(SECOND, 3 * SECOND);
+        let at = line.between(300 * MS, 2 * SECOND);
         line.after(at, Event::Fault);
         line.after(scenario.heal_at, Event::Heal);
-        Self { scenario, line, truth: Truth::default(), ecs, servers, clients, phase: Phase::Faults }
+        let mut truth = Truth::default();
+        truth.nobody_fails = scenario.nobody_fails;
+        Self { scenario, line, truth, ecs, servers, clients, strikes: 0, phase: Phase::Faults }
     }
 
     fn run(&mut self) {
         while self.phase != Phase::Over {
             let event = self.line.next().expect("timers never end");
-            let acted = self.server_of(&event);
             self.handle(event);
-            self.check_copies();
-            if let Some(server) = acted {
-                self.check_readers(server);
-                self.check_lone_readers(server);
+            while let Some(server) = self.line.ready.pop() {
+                self.run_server(server);
             }
+            for server in 0..self.servers.len() {
+                self.on_disk_failed(server);
+            }
+            self.check_copies();
         }
     }
 
-    /// The server that an event may make act.
-    fn server_of(&self, event: &Event) -> Option<usize> {
-        match event {
-            Event::Run { server, .. } | Event::Work { server, .. } => Some(*server),
-            _ => None,
-        }
+    /// A server takes what came in, unless it stopped meanwhile.
+    fn run_server(&mut self, server: usize) {
+        self.servers[server].run(&mut self.line, &mut self.truth);
+        self.check_readers(server);
+        self.check_lone_readers(server);
     }
 
     /// Whom a pause keeps from an event.
@@ -173,6 +181,17 @@ impl World {
         if self.is_stale(&event) {
             return;
         }
+        if self.ecs.paused
+            && matches!(
+                event,
+                Event::Report { .. }
+                    | Event::LinkEnded { .. }
+                    | Event::EcsTick { .. }
+                    | Event::EcsSynced { .. }
+            )
+        {
+            return self.ecs.held.push(event);
+        }
         let Self { line, truth, servers, .. } = self;
         match event {
             Event::Peer { to, from, message } => servers[to].take(line, Input::Peer { from, message }),
@@ -182,9 +201,7 @@ impl World {
             }
             Event::View { to, view } => servers[to].take(line, Input::View(view)),
             Event::Request { to, client, call, ask } => servers[to].take_request(line, client, call, ask),
-            Event::Run { server, .. } => {
-                self.servers[server].run(&mut self.line, &mut self.truth);
-            }
+            Event::Run { server, .. } => self.run_server(server),
             Event::Work { server, .. } => {
                 self.servers[server].on_work(&mut self.line, &mut self.truth);
             }
@@ -229,11 +246,16 @@ impl World {
                 }
             }
             Event::Resume { server } => self.servers[server].resume(&mut self.line),
-            Event::CrashAt { server } => self.crash_at(server),
+            Event::EcsResume => self.ecs.resume(&mut self.line),
+            Event::Proposed { server } => self.on_proposed(server),
+            Event::LoseEcs { server, lasts } => self.lose_ecs(server, lasts),
+            Event::CrashAt { server, away } => self.crash_at(server, away),
             Event::Fault => self.on_fault(),
             Event::Mend { cuts } => self.mend(&cuts),
             Event::Hasten { server } => self.line.net.slow_down(Place::Server(server), 0),
-            Event::Calm => self.line.net.weather = self.scenario.weather,
+            // After all faults have ended the weather stays as it is then.
+            Event::Calm if self.phase == Phase::Faults => self.line.net.weather = self.scenario.weather,
+            Event::Calm => {}
             Event::Heal => self.heal(),
             Event::Look => self.look(),
         }
@@ -283,11 +305,16 @@ impl World {
     }
 
     pub(crate) fn index_of(&self, server: ServerId) -> usize {
-        self.servers.iter().position(|other| other.id == server).expect("all servers are here")
+        // Indices are in the lower half of the ids.
+        (server.0 & u128::from(u64::MAX)) as usize - 1
     }
 
     /// I2: looked at whenever an entry is committed, members change, or a disk loses entries.
     fn check_copies(&mut self) {
+        let lost_some = self.servers.iter().any(|server| !server.disk.lost.is_empty());
+        if self.truth.fresh.is_empty() && self.truth.changed.is_empty() && !lost_some {
+            return;
+        }
         let Some(view) = self.truth.newest().cloned() else { return };
         for (partition, id) in std::mem::take(&mut self.truth.fresh) {
             for index in self.in_sync(partition) {
@@ -296,6 +323,9 @@ impl World {
             }
         }
         let changed = std::mem::take(&mut self.truth.changed);
+        if changed.is_empty() && !lost_some {
+            return;
+        }
         for partition in view.partitions.all().take(view.assignments.len()) {
             for index in self.in_sync(partition) {
                 let lost = self.servers[index].disk.lost.contains(&partition);
@@ -308,45 +338,43 @@ impl World {
         self.servers.iter_mut().for_each(|server| server.disk.lost.clear());
     }
 
-    /// The servers of the in-sync set in the newest view.
-    fn in_sync(&self, partition: PartitionId) -> Vec<usize> {
+    /// The servers of the in-sync set in the newest view that have not lost what they had.
+    pub(crate) fn in_sync(&self, partition: PartitionId) -> Vec<usize> {
         let assignment = self.truth.newest().and_then(|view| view.assignment(partition));
         let members = assignment.map(|assignment| assignment.in_sync.as_slice()).unwrap_or_default();
-        members.iter().map(|member| self.index_of(member.server)).collect()
+        let present = |index: &usize| !self.servers[*index].lost;
+        let same_store = |member: &&Member| self.servers[self.index_of(member.server)].store == member.store;
+        members.iter().filter(same_store).map(|member| self.index_of(member.server)).filter(present).collect()
     }
 
     /// I5: at most one reader, and it has all that was acknowledged.
     fn check_readers(&mut self, acted: usize) {
-        let Some(view) = self.truth.newest() else { return };
         let now = self.line.now;
-        for partition in view.partitions.all().take(view.assignments.len()) {
-            let Some(facts) = self.servers[acted].facts(partition, now) else { continue };
-            if !facts.may_read {
-                continue;
-            }
+        for &(partition, applied) in &self.servers[acted].readers {
             let reads = |server: &&Server| {
                 server.index != acted && server.facts(partition, now).is_some_and(|facts| facts.may_read)
             };
             let other = self.servers.iter().find(reads).map(|server| (acted, server.index));
-            self.truth.on_reader(partition, facts.applied, other);
+            self.truth.on_reader(partition, applied, other);
         }
     }
 
     /// I6: a replica that may read alone has all that was acknowledged, applied or pending. Looked at for the server
     /// that acted, and for all when something was acknowledged.
     fn check_lone_readers(&mut self, acted: usize) {
-        let Some(view) = self.truth.newest().cloned() else { return };
         let now = self.line.now;
-        for partition in view.partitions.all().take(view.assignments.len()) {
-            let told = self.truth.told.contains(&partition);
-            for server in self.servers.iter().filter(|server| told || server.index == acted) {
+        for &partition in &self.servers[acted].lone {
+            let log = self.servers[acted].disk.written.logs.get(&partition);
+            self.truth.on_lone_reader(partition, acted, log);
+        }
+        for partition in std::mem::take(&mut self.truth.told) {
+            for server in &self.servers {
                 if server.facts(partition, now).is_some_and(|facts| facts.has_read_lease) {
                     let log = server.disk.written.logs.get(&partition);
                     self.truth.on_lone_reader(partition, server.index, log);
                 }
             }
         }
-        self.truth.told.clear();
     }
 
     /// All faults end.
@@ -357,10 +385,13 @@ impl World {
         if self.ecs.core.is_none() {
             self.ecs.start(&mut self.line, &mut self.truth);
         }
+        self.ecs.resume(&mut self.line);
         self.ecs.slow = 0.0;
+        self.strikes = 0;
         for index in 0..self.servers.len() {
             let server = &mut self.servers[index];
             server.slow = 0.0;
+            server.disk_fault = None;
             if server.paused {
                 server.resume(&mut self.line);
             }
@@ -368,6 +399,7 @@ impl World {
                 server.start(&mut self.line);
             }
         }
+        self.clients.iter_mut().for_each(Client::slow_down);
         self.line.after(LOOK_EVERY, Event::Look);
     }
 
@@ -403,8 +435,7 @@ impl World {
     /// bring it back.
     fn is_lost(&self) -> bool {
         let Some(view) = self.truth.newest() else { return false };
-        let all = |(partition, _)| self.in_sync(partition).iter().all(|&index| self.servers[index].lost);
-        view.iter().any(all)
+        view.iter().any(|(partition, _)| self.in_sync(partition).is_empty())
     }
 
     /// What is not yet as it should be.
@@ -438,7 +469,11 @@ impl World {
                 return Some(format!("activity of partition {partition} at server {coordinator}: {facts:?}"));
             }
         }
-        None
+        let pinned = |server: &&Server| server.process.as_ref().is_some_and(|process| process.has_pins());
+        self.servers
+            .iter()
+            .find(pinned)
+            .map(|server| format!("release of the log of server {}", server.index))
     }
 
     /// The checks of what the clients saw.
@@ -459,7 +494,12 @@ impl World {
             }
         }
         let mut unsearched = 0;
+        let expiring = |operated: &&Operated| operated.expires();
         for (key, operations) in by_key {
+            if operations.iter().any(expiring) {
+                // The search knows no time; the check by versions does.
+                continue;
+            }
             match search::check_key(&operations) {
                 Verdict::Linearizable => {}
                 Verdict::Impossible => panic!("no order explains what clients saw of {key:?}"),
@@ -467,6 +507,8 @@ impl World {
             }
         }
         Summary {
+            ended: self.line.now,
+            is_lost: self.is_lost(),
             hash: self.line.hash(),
             events: self.line.happened,
             operations: all.len(),

@@ -24,6 +24,7 @@ use common::time::Time;
 use common::view::{ServerState, View};
 
 use super::cause::{Cause, Event};
+use super::mutation::Mutation;
 use super::next::{self, Facts, Planned, Proposal, Registration};
 use super::peers::{Complaints, Peer};
 use super::planner::Target;
@@ -49,6 +50,15 @@ pub struct Config {
     pub handovers_per_view_max: usize,
     /// Between two views, at least.
     pub view_interval: Duration,
+    /// A planted bug; it has no effect without the feature `mutations`.
+    pub mutation: Option<Mutation>,
+}
+
+impl Config {
+    /// Whether a bug is planted.
+    pub(super) fn mutated(&self, mutation: Mutation) -> bool {
+        cfg!(feature = "mutations") && self.mutation == Some(mutation)
+    }
 }
 
 impl Default for Config {
@@ -60,6 +70,7 @@ impl Default for Config {
             moving_per_server_max: MOVING_PER_SERVER_MAX,
             handovers_per_view_max: HANDOVERS_PER_VIEW_MAX,
             view_interval: VIEW_INTERVAL_MIN,
+            mutation: None,
         }
     }
 }
@@ -368,7 +379,8 @@ impl Ecs {
     /// its sockets. Judging them by the clock now would remove everybody.
     fn notice_own_pause(&mut self, now: Time) {
         let pause_max = self.config.timers.dead / 2;
-        if self.expected.is_some_and(|expected| now.since(expected) > pause_max) {
+        let ignores = self.config.mutated(Mutation::OwnPauseIgnored);
+        if !ignores && self.expected.is_some_and(|expected| now.since(expected) > pause_max) {
             self.be_quiet(now);
         }
     }
@@ -469,6 +481,12 @@ impl Ecs {
 
     fn seal(&mut self, now: Time, state: State, causes: Vec<Cause>) {
         self.check_rules(&state);
+        if self.config.mutated(Mutation::PublishedBeforeFsync) {
+            for (&to, info) in &state.view.servers {
+                let (address, view) = (info.address.clone(), state.view.clone());
+                self.effects.push(Effect::Publish { to, address, view });
+            }
+        }
         self.tickets += 1;
         let ticket = self.tickets;
         self.effects.push(Effect::Persist { ticket, state: state.clone() });

@@ -164,12 +164,18 @@ impl Coordinator {
         if env.mutated(Mutation::ReadWithoutLease) {
             return self.active && applied >= self.adopted_last;
         }
-        self.active
-            && applied >= self.adopted_last
-            && self.needed().all(|server| {
-                self.peers.get(&server).is_some_and(|peer| peer.acked.is_some())
-                    && env.leases.holds(server, self.ping_floor, epoch, time)
-            })
+        let holds = |server: &ServerId| {
+            self.peers.get(server).is_some_and(|peer| peer.acked.is_some())
+                && env.leases.holds(*server, self.ping_floor, epoch, time)
+        };
+        let leased = if env.mutated(Mutation::LeaseOfMajority) {
+            2 * self.needed().filter(holds).count() >= self.needed().count()
+        } else if env.mutated(Mutation::LeaseIgnoresJoiner) {
+            self.in_sync.iter().all(holds)
+        } else {
+            self.needed().all(|server| holds(&server))
+        };
+        self.active && applied >= self.adopted_last && leased
     }
 
     pub(crate) fn invariants(&self, last: Seq) {
@@ -237,6 +243,10 @@ impl PartitionCopy {
     }
 
     fn park(&mut self, env: &mut Env, asked: Stray) {
+        if env.mutated(Mutation::MovedInCircles) && !asked.maybe_done {
+            let view = env.view.number;
+            return env.reply(asked.to, Reply::Moved { view });
+        }
         if self.parked.len() < PARKED_MAX {
             self.parked.push_back(asked);
         } else {

@@ -221,6 +221,9 @@ impl PartitionCopy {
             }
             return;
         }
+        if env.mutated(Mutation::IndeterminateRefused) {
+            return env.reply(to, Reply::Busy { reason: "the coordinator changed".to_owned() });
+        }
         let entry = self.log.in_memory(seq, 1).and_then(|mut entries| entries.pop());
         let command = entry.and_then(|entry| Command::from_wire(entry.body).ok());
         match command {

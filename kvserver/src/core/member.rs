@@ -174,6 +174,9 @@ impl PartitionCopy {
             ));
             return false;
         }
+        if env.mutated(Mutation::LogNotCut) {
+            return true;
+        }
         self.cut(env, after);
         self.log.last() <= after
     }

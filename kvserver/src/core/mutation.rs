@@ -62,4 +62,26 @@ pub enum Mutation {
     BarrierNotAwaited,
     /// The sync mark is not written with the cut that belongs to it.
     SyncMarkNotDurable,
+    /// A view is used before it is on disk.
+    ViewUsedBeforeFsync,
+    /// Leases of most members are enough.
+    LeaseOfMajority,
+    /// The lease of a proposed joiner is not needed.
+    LeaseIgnoresJoiner,
+    /// A member keeps what its coordinator's log does not have.
+    LogNotCut,
+    /// A new coordinator waits again with each ping that the former one still sends.
+    PromiseRenewed,
+    /// A write that may be in a log is answered as not done.
+    IndeterminateRefused,
+    /// A copy that is given up leaves the log pinned.
+    PinNotReleased,
+    /// A coordinator that is not active yet sends clients away, to itself.
+    MovedInCircles,
+    /// Acknowledgements of an older epoch count.
+    OldAckCounted,
+    /// Results of writes are not looked at when entries are applied; planted by the simulated store.
+    RetryAppliedAgain,
+    /// A server whose disk was lost comes back with the same store id; planted by the simulated server.
+    WipedKeepsIdentity,
 }

@@ -25,6 +25,7 @@ use route::Forward;
 use super::copy::{Mark, PartitionCopy, RecoveredCopy, Role};
 use super::env::{After, Config, Env, first_number};
 use super::io::{Answer, Effect, Input, ReadId, Reader, Ticket};
+use super::mutation::Mutation;
 
 /// See the module's text.
 #[derive(Debug)]
@@ -235,7 +236,10 @@ impl Node {
             return;
         }
         self.newest = view.number;
-        self.env.out.persist_view(view);
+        self.env.out.persist_view(Arc::clone(&view));
+        if self.env.mutated(Mutation::ViewUsedBeforeFsync) {
+            self.use_view(view, false);
+        }
     }
 
     fn use_view(&mut self, view: Arc<View>, starting: bool) {

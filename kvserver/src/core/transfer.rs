@@ -85,7 +85,9 @@ impl Sending {
         if let Some(transfer) = self.transfer {
             env.transfers_open -= 1;
             env.out.effect(Effect::CloseSnapshot { partition, transfer });
-            env.out.effect(Effect::PinLog { partition, from: None });
+            if !env.mutated(Mutation::PinNotReleased) {
+                env.out.effect(Effect::PinLog { partition, from: None });
+            }
         }
     }
 

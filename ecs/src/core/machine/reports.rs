@@ -7,6 +7,7 @@ use common::time::Time;
 use common::view::ServerState;
 
 use super::{Ecs, Effect, Refusal};
+use crate::core::mutation::Mutation;
 use crate::core::next::{Proposal, Registration};
 use crate::core::peers::{Load, Peer};
 use crate::core::planner::WEIGHT_MAX;
@@ -168,7 +169,8 @@ impl Ecs {
         self.owed.insert(proposal.sender.server);
         let newest = self.sealed.as_ref().map_or(&self.durable.view, |sealed| &sealed.state.view);
         let Some(assignment) = newest.assignment(partition) else { return };
-        if assignment.epoch == proposal.epoch && assignment.coordinator == proposal.sender.server {
+        let present = assignment.epoch == proposal.epoch && assignment.coordinator == proposal.sender.server;
+        if present || self.config.mutated(Mutation::OldProposalTaken) {
             self.proposals.entry(partition).or_insert(proposal);
             self.wanted = true;
         }

@@ -5,6 +5,7 @@ use common::view::{Assignment, Member, ServerState};
 
 use super::Builder;
 use crate::core::cause::Change;
+use crate::core::mutation::Mutation;
 
 impl Builder<'_> {
     /// Settles one partition. `target` is the last plan, a preference among living coordinators.
@@ -15,9 +16,12 @@ impl Builder<'_> {
             return;
         }
         let mut new = old.clone();
-        let mut renewed = self.restarted.contains(&old.coordinator);
-        renewed |= self.give_up_joining(partition, &mut new);
-        renewed |= self.take_proposal(partition, &old, &mut new);
+        let config = self.facts.config;
+        let mut renewed =
+            self.restarted.contains(&old.coordinator) && !config.mutated(Mutation::RestartKeepsEpoch);
+        let given_up = self.give_up_joining(partition, &mut new);
+        let refused = self.take_proposal(partition, &old, &mut new);
+        renewed |= (given_up || refused) && !config.mutated(Mutation::ForgottenWithoutEpoch);
         self.remove_dead(&old, &mut new);
         self.remove_silent(partition, &old, &mut new);
         self.promote(&old, &mut new, target);
@@ -73,7 +77,8 @@ impl Builder<'_> {
         let info = self.view.servers.get(&sender.server);
         let known =
             info.is_some_and(|info| (info.store, info.incarnation) == (sender.store, sender.incarnation));
-        if proposal.epoch != old.epoch || sender.server != old.coordinator || !known {
+        let present = proposal.epoch == old.epoch && sender.server == old.coordinator && known;
+        if !present && !self.facts.config.mutated(Mutation::OldProposalTaken) {
             return false;
         }
         let member = proposal.member;
@@ -95,11 +100,12 @@ impl Builder<'_> {
     /// Removes members that are gone, if a living one is left, and never below the minimum (V4). Where nobody
     /// lives, nobody is removed: whoever comes back first has all that was acknowledged.
     fn remove_dead(&mut self, old: &Assignment, new: &mut Assignment) {
-        if !old.in_sync.iter().any(|&member| self.living(member)) {
+        let all = self.facts.config.mutated(Mutation::LastMemberRemoved);
+        if !all && !old.in_sync.iter().any(|&member| self.living(member)) {
             return;
         }
         for member in new.in_sync.clone() {
-            if self.removable(member) && new.in_sync.len() > self.floor() {
+            if self.removable(member) && (all || new.in_sync.len() > self.floor()) {
                 new.in_sync.retain(|&other| other != member);
                 self.note(member.server, Change::Removed, 1);
             }
@@ -129,6 +135,14 @@ impl Builder<'_> {
     fn promote(&mut self, old: &Assignment, new: &mut Assignment, target: Option<&Vec<ServerId>>) {
         let present = new.in_sync_member(new.coordinator);
         if present.is_some_and(|member| self.living(member) || !self.removable(member)) {
+            return;
+        }
+        if self.facts.config.mutated(Mutation::JoinerPromoted)
+            && let Some(joiner) = new.joining.iter().copied().find(|&member| self.living(member))
+        {
+            new.joining.retain(|&member| member != joiner);
+            new.in_sync.push(joiner);
+            new.coordinator = joiner.server;
             return;
         }
         let candidates = new

@@ -54,6 +54,11 @@ impl PartitionCopy {
     /// have run out (or those have acknowledged this epoch).
     pub(super) fn try_activate(&mut self, env: &mut Env) {
         let (durable, now) = (self.log.durable(), env.now.time);
+        if env.mutated(Mutation::PromiseRenewed) {
+            for (server, until) in &mut self.promises {
+                *until = env.leases.bound_until(*server).unwrap_or(*until).max(*until);
+            }
+        }
         self.promises.retain(|_, until| *until > now);
         let promises = &self.promises;
         let Role::Coordinator(coordinator) = &mut self.role else { return };

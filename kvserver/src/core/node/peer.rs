@@ -134,7 +134,8 @@ impl Node {
                 | PeerMessage::SnapshotAck { .. }
                 | PeerMessage::ReadIndexReply { .. }
         );
-        if epoch < copy.epoch && !self.env.mutated(Mutation::OldEpochAccepted) {
+        let counts = matches!(message, PeerMessage::Ack { .. }) && self.env.mutated(Mutation::OldAckCounted);
+        if epoch < copy.epoch && !counts && !self.env.mutated(Mutation::OldEpochAccepted) {
             if asks {
                 self.env.send_view(from.server);
             }
