@@ -34,7 +34,7 @@ use simulation::world;
 const SEEDS: u64 = 124;
 
 /// Seeds that once failed, with what they found; docs/testing.md tells more of each.
-const REGRESSIONS: [(&str, u64, &str); 12] = [
+const REGRESSIONS: [(&str, u64, &str); 13] = [
     ("calm", 5, "a new coordinator read before it had applied what was acknowledged"),
     ("crashes", 0, "the same after a crash"),
     ("calm", 8, "a view was used before it was on disk"),
@@ -47,6 +47,7 @@ const REGRESSIONS: [(&str, u64, &str); 12] = [
     ("late", 199, "a sync would have cut what was applied since the coordinator asked"),
     ("joins", 4129, "the same"),
     ("joins", 67, "a server that is to leave starts anew"),
+    ("barrier", 0, "a replica was told the commit of before its coordinator was active"),
 ];
 
 fn check(scenario: Scenario) {

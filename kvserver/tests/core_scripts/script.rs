@@ -266,6 +266,7 @@ impl Script {
                     request: Request::Write { origin, age_ms: 0, operation: put(key, value) },
                 }
             }
+            ["read_index", n] => PeerMessage::ReadIndex { partition, epoch, n: number(n) },
             ["refuses", n] => {
                 let reason = "the value is too long here".to_owned();
                 PeerMessage::ForwardReply { n: number(n), reply: Reply::Refused { reason } }
