@@ -331,12 +331,19 @@ impl PartitionCopy {
         let mut late = Vec::new();
         let Role::Coordinator(coordinator) = &mut self.role else { return };
         let needed: Vec<ServerId> = coordinator.needed().collect();
+        // A member that has all entries and answers no pings holds reads up, where nobody writes too.
+        let reads_wait = coordinator.active && !coordinator.reads.is_empty();
+        let floor = coordinator.ping_floor;
         for (&server, peer) in &mut coordinator.peers {
-            if !peer.waits(last) {
+            let waits = peer.waits(last);
+            if !waits && (!needed.contains(&server) || env.leases.holds(server, floor, epoch, now)) {
                 peer.awaited = None;
                 continue;
             }
-            if now.since(peer.moved) >= peer.patience {
+            if !waits && !reads_wait {
+                continue;
+            }
+            if waits && now.since(peer.moved) >= peer.patience {
                 peer.patience = (peer.patience * 2).min(RESEND_MAX);
                 if let Stage::Snapshot(sending) = &peer.stage
                     && sending.is_lost()
