@@ -8,4 +8,5 @@ mod cluster {
     mod changes;
     mod ecs;
     mod failures;
+    mod leaving;
 }

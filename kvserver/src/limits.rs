@@ -57,3 +57,7 @@ pub(crate) const INLINE_RECORDS_MAX: usize = 4;
 /// A disk whose fdatasync takes longer is waited for by the log thread alone, in microseconds. A handover to it
 /// and back takes 20 to 50.
 pub(crate) const INLINE_SYNC_US_MAX: u64 = 200;
+
+/// After everything is handed over, requests are still answered for this long: clients that know this server alone
+/// learn where to go before their connection ends.
+pub(crate) const LINGER: Duration = Duration::from_millis(500);

@@ -21,6 +21,7 @@ use crate::driver::{Driver, Event, Events, Parts};
 use crate::ecs_link::EcsLink;
 use crate::error::{Error, Failure};
 use crate::identity;
+use crate::limits::LINGER;
 use crate::machine::Machine;
 use crate::options::Options;
 use crate::peers::Peers;
@@ -101,7 +102,12 @@ impl Opened {
                 tokio::select! {
                     outcome = &mut ended => return finish(outcome, &options),
                     () = &mut now => {}
-                    () = drain(&options, &started.reports, started.views.clone(), &started.me) => {}
+                    () = async {
+                        if drain(&options, &started.reports, started.views.clone(), &started.me).await {
+                            // Nothing happens here but answers.
+                            let _over = tokio::time::timeout(LINGER, std::future::pending::<()>()).await;
+                        }
+                    } => {}
                 }
             }
         }
@@ -285,13 +291,14 @@ async fn keep_ranges(mut views: watch::Receiver<Option<Arc<View>>>, ranges: watc
 }
 
 /// Asks the ECS to move everything away and waits until no view lists this server, for as long as is allowed. Where
-/// no other server is up, there is nobody to wait for: a whole cluster that is stopped at once stops at once.
+/// no other server is up, there is nobody to wait for: a whole cluster that is stopped at once stops at once. Whether
+/// everything was handed over.
 async fn drain(
     options: &Options,
     reports: &UnboundedSender<ServerReport>,
     mut views: watch::Receiver<Option<Arc<View>>>,
     me: &Sender,
-) {
+) -> bool {
     let is_member = |view: &View| view.servers.contains_key(&me.server);
     let has_heir = |view: &View| {
         view.servers.iter().any(|(server, info)| *server != me.server && info.state == ServerState::Up)
@@ -299,7 +306,7 @@ async fn drain(
     let waits =
         |view: &Option<Arc<View>>| view.as_ref().is_some_and(|view| is_member(view) && has_heir(view));
     if options.drain_ms == 0 || !waits(&views.borrow()) {
-        return;
+        return false;
     }
     tracing::info!("leaving: handing everything over (again to stop at once)");
     let _gone = reports.send(ServerReport::Leave {});
@@ -309,14 +316,19 @@ async fn drain(
             tracing::info!(
                 "no other server stays: stopping. What is here is on disk and counts again at the next start"
             );
+            return false;
         }
-        Ok(_) => tracing::info!("everything is handed over"),
+        Ok(_) => {
+            tracing::info!("everything is handed over");
+            return true;
+        }
         Err(_) => tracing::warn!(
             "not everything was handed over within {} ms (--drain-ms): the other servers have not caught up, or the \
              ECS does not answer. Stopping; what is here is on disk and counts again at the next start",
             options.drain_ms
         ),
     }
+    false
 }
 
 #[cfg(test)]
