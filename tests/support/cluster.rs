@@ -1,9 +1,9 @@
 //! An ECS and servers in one temporary directory.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Output, Stdio};
+use std::process::{Command, ExitStatus, Output, Stdio};
 
 use common::status::{ClusterStatus, MemberStatus};
 use common::view::ServerState;
@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use super::db::Db;
 use super::http;
+use super::net::{Host, Net};
 use super::process::{Process, Program, Refused, free_port};
 use super::wait::{SOON, wait_for};
 
@@ -35,6 +36,10 @@ pub(crate) struct Settings {
     pub(crate) same_ports: bool,
     /// `fast` or `steady`.
     pub(crate) timers: &'static str,
+    /// Where the cluster's directory is made, if not where temporary ones are.
+    pub(crate) base: Option<PathBuf>,
+    /// The ECS and so many servers have a network namespace each.
+    pub(crate) net_servers: usize,
 }
 
 impl Default for Settings {
@@ -46,6 +51,8 @@ impl Default for Settings {
             under: Vec::new(),
             same_ports: false,
             timers: "fast",
+            base: None,
+            net_servers: 0,
         }
     }
 }
@@ -55,6 +62,27 @@ impl Settings {
     pub(crate) fn server_args(mut self, args: &[&str]) -> Self {
         self.server_args.extend(args.iter().map(|&arg| arg.to_owned()));
         self
+    }
+
+    /// Adds arguments for the ECS.
+    pub(crate) fn ecs_args(mut self, args: &[&str]) -> Self {
+        self.ecs_args.extend(args.iter().map(|&arg| arg.to_owned()));
+        self
+    }
+
+    /// Gives the ECS and up to `servers` servers a network of their own; says so and returns nothing where the machine
+    /// has none.
+    pub(crate) fn networked(mut self, servers: usize) -> Option<Self> {
+        match Net::new(servers) {
+            Ok(_works) => {
+                self.net_servers = servers;
+                Some(self)
+            }
+            Err(why) => {
+                println!("skipped: {why}");
+                None
+            }
+        }
     }
 
     /// Starts a cluster and waits until all of its servers have their share.
@@ -69,9 +97,12 @@ impl Settings {
 
     /// Starts an ECS alone.
     pub(crate) fn start_ecs(self) -> Cluster {
-        let dir = tempfile::Builder::new().prefix("trefoil-e2e-").tempdir().expect("a temporary directory");
-        let mut cluster =
-            Cluster { settings: self, ecs_port: free_port(), ecs: None, servers: Vec::new(), dir: Some(dir) };
+        let base = self.base.clone().unwrap_or_else(std::env::temp_dir);
+        let dir =
+            tempfile::Builder::new().prefix("trefoil-e2e-").tempdir_in(base).expect("a temporary directory");
+        let net = (self.net_servers > 0).then(|| Net::new(self.net_servers).expect("it was tried before"));
+        let (settings, ecs_port) = (self, free_port());
+        let mut cluster = Cluster { settings, ecs_port, ecs: None, servers: Vec::new(), dir: Some(dir), net };
         cluster.start_ecs();
         cluster
     }
@@ -97,6 +128,7 @@ pub(crate) struct Cluster {
     servers: Vec<Slot>,
     /// Taken when it is removed.
     dir: Option<TempDir>,
+    net: Option<Net>,
 }
 
 impl Cluster {
@@ -116,13 +148,31 @@ impl Cluster {
     }
 
     pub(crate) fn ecs_address(&self) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], self.ecs_port))
+        SocketAddr::new(self.host_address(Host::Ecs), self.ecs_port)
+    }
+
+    /// The network, of a cluster that was started with one.
+    pub(crate) fn net(&self) -> &Net {
+        self.net.as_ref().expect("it has a network of its own")
+    }
+
+    fn host_address(&self, host: Host) -> IpAddr {
+        self.net.as_ref().map_or(Ipv4Addr::LOCALHOST.into(), |net| net.address(host))
+    }
+
+    /// What a process is started under, and the address that it listens at.
+    fn command(&self, program: Program, host: Host, port: u16) -> Command {
+        let mut under = self.net.as_ref().map(|net| net.under(host)).unwrap_or_default();
+        under.extend_from_slice(&self.settings.under);
+        let mut command = program.command_under(&under);
+        command.args(["-p", &port.to_string(), "-a", &self.host_address(host).to_string()]);
+        command.args(["--timers", self.settings.timers]);
+        command
     }
 
     /// Starts the ECS, at its port of before.
     pub(crate) fn start_ecs(&mut self) {
-        let mut command = Program::Ecs.command_under(&self.settings.under);
-        command.args(["-p", &self.ecs_port.to_string(), "--timers", self.settings.timers]);
+        let mut command = self.command(Program::Ecs, Host::Ecs, self.ecs_port);
         command.arg("-d").arg(self.path().join("ecs")).args(&self.settings.ecs_args);
         let ecs = Process::start(command, "ecs", self.path());
         self.ecs = Some(ecs.unwrap_or_else(|refused| panic!("the ECS did not start: {refused:?}")));
@@ -179,10 +229,9 @@ impl Cluster {
     pub(crate) fn try_start_server(&mut self, index: usize) -> Result<(), Refused> {
         let slot = &self.servers[index];
         assert!(slot.process.is_none(), "server {index} runs");
-        let mut command = Program::Server.command_under(&self.settings.under);
-        command.args(["-p", &slot.port.to_string(), "-b", &self.ecs_address().to_string()]);
-        command.arg("-d").arg(&slot.dir);
-        command.args(["--timers", self.settings.timers]).args(&self.settings.server_args).args(&slot.args);
+        let mut command = self.command(Program::Server, Host::Server(index), slot.port);
+        command.args(["-b", &self.ecs_address().to_string()]).arg("-d").arg(&slot.dir);
+        command.args(&self.settings.server_args).args(&slot.args);
         if !slot.args.iter().any(|arg| arg == "--reserve-mb") {
             command.args(["--reserve-mb", RESERVE_MB]);
         }
@@ -217,10 +266,16 @@ impl Cluster {
 
     /// Where the running servers listen.
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
-        self.running().map(|process| process.address).collect()
+        self.processes().map(|process| process.address).collect()
     }
 
-    fn running(&self) -> impl Iterator<Item = &Process> {
+    /// The numbers of the servers that run.
+    pub(crate) fn running(&self) -> impl Iterator<Item = usize> {
+        let slots = self.servers.iter().enumerate();
+        slots.filter(|(_, slot)| slot.process.is_some()).map(|(index, _)| index)
+    }
+
+    fn processes(&self) -> impl Iterator<Item = &Process> {
         self.servers.iter().filter_map(|slot| slot.process.as_ref())
     }
 
@@ -231,7 +286,7 @@ impl Cluster {
 
     /// `kill -9` to all servers, before any of them can notice that another one has gone.
     pub(crate) fn kill_servers(&mut self) {
-        self.running().for_each(|process| process.signal(rustix::process::Signal::KILL));
+        self.processes().for_each(|process| process.signal(rustix::process::Signal::KILL));
         for index in 0..self.servers.len() {
             if self.servers[index].process.is_some() {
                 self.kill_server(index);
@@ -329,11 +384,11 @@ fn unsettled(status: &ClusterStatus, running: &[SocketAddr]) -> Option<String> {
 impl Drop for Cluster {
     fn drop(&mut self) {
         let failed = std::thread::panicking();
-        for process in self.ecs.iter().chain(self.running()) {
+        for process in self.ecs.iter().chain(self.processes()) {
             process.signal(rustix::process::Signal::KILL);
         }
         if failed {
-            for process in self.ecs.iter().chain(self.running()) {
+            for process in self.ecs.iter().chain(self.processes()) {
                 process.print_log();
             }
             self.print_stopped_logs();
@@ -341,6 +396,7 @@ impl Drop for Cluster {
         // The processes are gone before their files are.
         self.ecs = None;
         self.servers.clear();
+        self.net = None;
         let left = self.dir.take().map(TempDir::close);
         if let Some(Err(error)) = left
             && !failed

@@ -6,6 +6,7 @@
 //!
 //! - [`process`] starts one program and stops it in every way there is; [`cluster`] keeps a cluster of them.
 //! - [`db`] is the client library for tests, which are not async; [`load`] uses it in a thread and keeps record.
+//! - [`net`] gives each process a network namespace of its own, and cuts links between them.
 //! - [`text`] speaks lines on a plain socket, [`http`] asks the ECS.
 
 #![allow(dead_code, unused_imports, reason = "each test program uses its own part of the harness")]
@@ -14,12 +15,14 @@ pub(crate) mod cluster;
 pub(crate) mod db;
 pub(crate) mod http;
 pub(crate) mod load;
+pub(crate) mod net;
 pub(crate) mod process;
 pub(crate) mod text;
 pub(crate) mod wait;
 
 pub(crate) use cluster::{Cluster, Settings};
 pub(crate) use load::Load;
+pub(crate) use net::Host;
 pub(crate) use process::Program;
 pub(crate) use text::TextClient;
 pub(crate) use wait::{Stopwatch, wait_for, wait_until};

@@ -1,0 +1,15 @@
+//! Real clusters under a recorded load, with faults at the moments that matter: see docs/testing.md.
+//!
+//! A small set of them runs always; `FAULTS=all cargo test --test faults` runs all.
+
+mod support;
+
+mod faults {
+    mod cuts;
+    mod history;
+    mod kills;
+    mod moments;
+    mod pauses;
+    mod power;
+    mod stage;
+}
