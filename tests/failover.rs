@@ -62,7 +62,7 @@ fn failover() {
     let settings = Settings { same_ports: true, ecs_args: Vec::new(), ..Settings::default() };
     let mut cluster = settings.start(SERVERS);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let options = Options { timeout: SOON, connect_timeout: SOON };
+    let options = Options { timeout: SOON, connect_timeout: SOON, ..Options::default() };
     let client = runtime.block_on(Client::connect(&cluster.seeds(), options)).expect("the cluster answers");
     let requests = Requests::default();
     let (stop, stopped) = watch::channel(false);

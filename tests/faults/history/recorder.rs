@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use common::clock;
 use common::operation::Condition;
-use kvclient::{Client, Error, Options};
+use kvclient::{Client, Error, Options, ReadFrom};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -187,7 +187,9 @@ fn run(plan: &Plan, shared: &Arc<Shared>, stop: &watch::Receiver<bool>) {
     runtime.block_on(async {
         let mut tasks = tokio::task::JoinSet::new();
         for number in 0..plan.clients {
-            let options = Options { timeout: REQUEST_TIMEOUT, connect_timeout: SOON };
+            // Every other client reads at replicas too.
+            let read_from = if number % 2 == 0 { ReadFrom::Coordinator } else { ReadFrom::InSync };
+            let options = Options { timeout: REQUEST_TIMEOUT, connect_timeout: SOON, read_from };
             let client = Client::connect(&plan.seeds, options).await.expect("the cluster answers");
             let asker = Asker { number, client, keys: plan.keys, shared: Arc::clone(shared) };
             tasks.spawn(asker.run(stop.clone()));
