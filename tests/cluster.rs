@@ -6,7 +6,9 @@ mod support;
 mod cluster {
     mod basics;
     mod changes;
+    mod damage;
     mod ecs;
     mod failures;
     mod leaving;
+    mod returns;
 }

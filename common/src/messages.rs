@@ -9,7 +9,7 @@ mod peer;
 
 use serde::{Deserialize, Serialize};
 
-pub use client::{ClientMessage, Reply, Request, ServerMessage};
+pub use client::{ClientMessage, Digest, Reply, Request, ServerMessage};
 pub use ecs::{CopyState, LogTail, ServerReport};
 pub use peer::{Entry, PeerMessage, ReadGrant, Run};
 

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use crate::ids::{ClientId, LogId, RequestNumber};
+use crate::ids::{ClientId, LogId, PartitionId, RequestNumber};
 use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::time::WallTime;
 use crate::{wire_enum, wire_struct};
@@ -166,6 +166,11 @@ pub enum Operation {
     /// Changes nothing but the partition's log time: a coordinator that finds a value expired by its clock
     /// makes that so at every copy before it says so.
     Tick {},
+    /// Changes nothing: each copy takes a digest of its records as they are at this entry, to be compared.
+    Compare {
+        /// Whose copies.
+        partition: PartitionId,
+    },
 }
 wire_enum!(Operation {
     1 => Put { key, value, expires, condition },
@@ -181,6 +186,7 @@ wire_enum!(Operation {
     11 => Retime { key, expiry, when, condition, tell },
     12 => Fetch { key },
     13 => Batch { checks, parts },
+    14 => Compare { partition },
 });
 
 /// Why an operation is refused before it is ordered.
@@ -246,7 +252,7 @@ impl Operation {
                 let checked = checks.first().map(|check| &check.key);
                 checked.or_else(|| parts.first().and_then(|part| part.0.key()))
             }
-            Self::Tick {} => None,
+            Self::Tick {} | Self::Compare { .. } => None,
         }
     }
 
@@ -356,6 +362,11 @@ pub enum Outcome {
     },
     /// A tick was applied.
     Ticked {},
+    /// Each copy takes a digest at this entry.
+    Compared {
+        /// The entry.
+        at: LogId,
+    },
     /// The client had its answer long ago; this is a late duplicate of its request, and it changed nothing.
     Superseded {},
     /// A value was changed or removed, and this is what it was.
@@ -422,6 +433,7 @@ wire_enum!(Outcome {
     16 => All { results },
     17 => Aborted {},
     18 => Forgotten {},
+    19 => Compared { at },
 });
 
 impl Outcome {

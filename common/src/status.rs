@@ -28,6 +28,60 @@ pub struct ServerStatus {
     pub bytes: u64,
     /// Bytes free on the disk.
     pub free_bytes: u64,
+    /// Copies of partitions that it sends to other servers now.
+    #[serde(default)]
+    pub transfers: Vec<TransferStatus>,
+    /// What it has sent to members that were behind, since its process began.
+    #[serde(default)]
+    pub caught_up: CaughtUp,
+    /// The reading of everything that is stored, against its checksums.
+    #[serde(default)]
+    pub scrub: ScrubStatus,
+}
+
+/// How far a server has read what it stores, since its process began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScrubStatus {
+    /// Times that all of it was read and found good.
+    pub passes: u64,
+    /// The partition that is being read; none between two passes.
+    pub partition: Option<u16>,
+    /// Bytes that were read.
+    pub bytes: u64,
+    /// Records that had expired and were removed.
+    pub expired: u64,
+}
+
+/// A copy of a partition's state on its way from one server to another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransferStatus {
+    /// The partition.
+    pub partition: u16,
+    /// Who sends.
+    pub from: ServerId,
+    /// Who takes.
+    pub to: ServerId,
+    /// Bytes of keys and values that were taken.
+    pub bytes_done: u64,
+    /// Bytes in all, roughly: what the sender's files and memory hold, where values are compressed and some are
+    /// obsolete.
+    pub bytes_all: u64,
+    /// Bytes a second since it began.
+    pub bytes_per_second: u64,
+}
+
+/// What was sent to members that joined or had been away: a member that was away for a moment gets entries of the log,
+/// in proportion to the writes that it missed; one that was away for long, or is new, a copy of the state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaughtUp {
+    /// Entries of the log.
+    pub log_entries: u64,
+    /// Their bytes.
+    pub log_bytes: u64,
+    /// Copies that were begun.
+    pub copies: u64,
+    /// Bytes of keys and values in their chunks.
+    pub copy_bytes: u64,
 }
 
 /// The part that a server has in a partition.
@@ -81,6 +135,9 @@ pub struct ClusterStatus {
     pub joining: u32,
     /// The servers, by id.
     pub servers: Vec<MemberStatus>,
+    /// Copies of partitions on their way between servers, as the senders told last.
+    #[serde(default)]
+    pub transfers: Vec<TransferStatus>,
 }
 
 /// What the ECS says of one server.

@@ -188,7 +188,7 @@ impl Client {
     }
 }
 
-async fn wait(duration: Duration) {
+pub(crate) async fn wait(duration: Duration) {
     // Between tries there is nothing else to wait for: the server may say no sooner that it is ready.
     sleep_until(Instant::now() + duration).await;
 }

@@ -10,6 +10,7 @@ mod piped;
 mod session;
 mod show;
 mod table;
+mod verify;
 mod words;
 
 use std::ffi::OsString;
@@ -82,6 +83,7 @@ async fn run_program(session: &mut Session, program: Program, out: &mut dyn Writ
     match program {
         Program::Import(args) => transfer::import(session.client().await?, &args).await,
         Program::Export(args) => transfer::export(session.client().await?, &args, out).await,
+        Program::Verify(args) => verify::run(session.client().await?, &args, out).await,
         Program::Bench(args) => bench::run(session.servers(), session.options(), &args, out).await,
         Program::Data(words) => {
             let command = Command::parse(&Line::from_args(&words))?;

@@ -193,11 +193,16 @@ impl Client {
         let Some(key) = operation.key() else {
             return Err(Error::Refused { reason: "this operation names no key".to_owned() });
         };
+        self.ordered(Target::Key(key), &operation).await
+    }
+
+    /// Has an operation ordered by the coordinator of `target`; what it did.
+    pub(crate) async fn ordered(&self, target: Target<'_>, operation: &Operation) -> Result<Outcome, Error> {
         // Held to the end: until then no server forgets what the write did.
         let ticket = self.shared.numbers.open();
         let origin = ticket.origin;
         let request = |age_ms| Request::Write { origin, age_ms, operation: operation.clone() };
-        match self.call(Target::Key(key), Progress::write(), request).await? {
+        match self.call(target, Progress::write(), request).await? {
             // A number is open until its answer is here, so this is none that a server may give.
             Reply::Outcome { outcome: Outcome::Superseded {} } => {
                 Err(Error::OutcomeUnknown { reason: "a server has forgotten what the write did".to_owned() })

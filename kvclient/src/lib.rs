@@ -35,8 +35,10 @@ mod status;
 #[cfg(test)]
 mod testing;
 mod transfer;
+mod verify;
 
 pub use client::{Appended, Client};
 pub use error::Error;
 pub use options::{Options, ReadFrom};
 pub use scan::{Page, Scan};
+pub use verify::{Comparison, CopyDigest};

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 
 use crate::error::Error;
 use crate::options::{Action, Cli, Options};
@@ -45,21 +46,32 @@ fn serve(options: Options) -> Result<(), Error> {
         let listener = server::bind(&options.address, options.port).await?;
         let address =
             listener.local_addr().map_err(|source| Error::Io { action: "read the address", source })?;
-        let opened = server::open(options, listener).await?;
+        let opened = server::open(options.clone(), listener).await?;
         announce(address);
-        let (first, asked) = tokio::sync::oneshot::channel();
-        let (second, again) = tokio::sync::oneshot::channel();
-        tokio::spawn(watch_signals(interrupt, terminate, first, second));
-        let stop = server::Stop {
-            leave: async {
-                let _closed = asked.await;
-            },
-            now: async {
-                let _closed = again.await;
-            },
+        let (asks, asked) = watch::channel(0);
+        tokio::spawn(watch_signals(interrupt, terminate, asks));
+        let reason = match opened.serve(stop(&asked)).await {
+            Err(Error::Damaged { reason }) => reason,
+            ended => return ended,
         };
-        opened.serve(stop).await
+        // Once: a disk that damages what was just written is for a person to look at.
+        tracing::error!("the store is damaged: {reason}. Starting again with an empty one");
+        let listener = server::bind(&options.address, address.port()).await?;
+        server::open(options, listener).await?.serve(stop(&asked)).await
     })
+}
+
+/// How the server is asked to stop, by the number of signals that have come.
+fn stop(asked: &watch::Receiver<u32>) -> server::Stop<impl Future<Output = ()>, impl Future<Output = ()>> {
+    let (mut leave, mut now) = (asked.clone(), asked.clone());
+    server::Stop {
+        leave: async move {
+            let _closed = leave.wait_for(|&signals| signals >= 1).await;
+        },
+        now: async move {
+            let _closed = now.wait_for(|&signals| signals >= 2).await;
+        },
+    }
 }
 
 /// The one line on standard output: what starts the program reads the port from it.
@@ -70,18 +82,12 @@ fn announce(address: SocketAddr) {
 }
 
 /// The first signal asks to leave, the second to stop at once.
-async fn watch_signals(
-    mut interrupt: Signal,
-    mut terminate: Signal,
-    first: tokio::sync::oneshot::Sender<()>,
-    second: tokio::sync::oneshot::Sender<()>,
-) {
-    for sender in [first, second] {
+async fn watch_signals(mut interrupt: Signal, mut terminate: Signal, asks: watch::Sender<u32>) {
+    loop {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        let _gone = sender.send(());
+        asks.send_modify(|signals| *signals += 1);
     }
-    std::future::pending::<()>().await;
 }

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use common::frame::PREFACE;
-use common::messages::Sender;
+use common::ids::{LogId, PartitionId};
+use common::messages::{Reply, Sender};
 use common::view::View;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
@@ -55,6 +56,18 @@ impl Shared {
         let (answer, status) = oneshot::channel();
         self.events.send(Event::Status(answer)).ok()?;
         Some(serde_json::to_vec(&status.await.ok()?).expect("a status is JSON"))
+    }
+
+    /// The digest of the copy here as it was at an entry.
+    pub(crate) async fn digest(&self, partition: PartitionId, at: LogId) -> Reply {
+        let (answer, digest) = oneshot::channel();
+        let _gone = self.events.send(Event::Digest(partition, at, answer));
+        match digest.await.ok().flatten() {
+            Some(digest) => Reply::Digest { digest },
+            None => Reply::Busy {
+                reason: format!("there is no digest of partition {partition} at entry {at} yet"),
+            },
+        }
     }
 }
 

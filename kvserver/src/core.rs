@@ -44,6 +44,7 @@ mod log;
 mod member;
 mod mutation;
 mod node;
+mod scrub;
 mod state;
 mod transfer;
 
@@ -54,4 +55,7 @@ pub use keys::{PartitionKeys, key_position};
 pub use limits::TICK;
 pub use mutation::Mutation;
 pub use node::{CopyFacts, Node, StoredPairs, ask_of};
-pub use state::{ApplyError, RECORD_HEADER_BYTES, Records, State, decode_record, encode_record};
+pub use scrub::{Scrub, ScrubStep};
+pub use state::{
+    ApplyError, RECORD_HEADER_BYTES, Records, State, decode_record, digest_record, encode_record,
+};

@@ -78,7 +78,9 @@ impl LogQueue {
         self.newest = match job {
             Job::Records(ticket, _) | Job::View(ticket, _) => ticket,
         };
-        self.jobs.send(job).map_err(|_| Failure::Broken("the log thread has ended".to_owned()))
+        self.jobs
+            .send(job)
+            .map_err(|_| Failure::Stopped("the log thread has ended; see the log above".to_owned()))
     }
 
     /// All up to `ticket` is on disk.
@@ -107,7 +109,9 @@ impl LogQueue {
 fn failure(error: storage::Error) -> Failure {
     match error.into() {
         Failure::DiskFull(reason) => Failure::DiskFull(format!("the commit log: {reason}")),
-        Failure::Broken(reason) => Failure::Broken(format!("the commit log: {reason}")),
+        Failure::Damaged(reason) => Failure::Damaged(format!("the commit log: {reason}")),
+        Failure::Store(reason) => Failure::Store(format!("the commit log: {reason}")),
+        Failure::Stopped(reason) => Failure::Stopped(format!("the commit log: {reason}")),
     }
 }
 

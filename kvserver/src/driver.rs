@@ -7,23 +7,30 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::mpsc::Sender as Sending;
 
 use common::clock;
-use common::ids::ServerId;
-use common::messages::{PeerMessage, Reply, Sender, ServerReport};
+use common::ids::{LogId, PartitionId, ServerId};
+use common::messages::{Digest, PeerMessage, Reply, Sender, ServerReport};
 use common::status::ServerStatus;
 use common::time::Time;
-use common::view::View;
+use common::view::{Member, View};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
-use crate::core::{Ask, Effect, Input, LogRecord, Node, Reader, TICK, Ticket, Token};
+use crate::copies::{BuildJob, Copy, ReadJob};
+use crate::core::{
+    Answer, Ask, Effect, Input, LogRecord, Node, Reader, Scrub, ScrubStep, TICK, Ticket, Token,
+};
+use crate::damage::sole_copies;
+use crate::digests::{DigestJob, Digests};
 use crate::disk::{Job, LogQueue};
 use crate::error::Failure;
 use crate::limits::{BATCH_EVENTS_MAX, ROOM_AGAIN};
 use crate::machine::Machine;
 use crate::peers::Peers;
+use crate::scrub::{Piece, ScrubJob};
 
 /// Replies of one batch to one connection, with the connection's own numbers of the requests.
 pub(crate) type Replies = Vec<(u64, Reply)>;
@@ -54,6 +61,14 @@ pub(crate) enum Event {
     Hello(oneshot::Sender<ServerReport>),
     /// Somebody wants to know how the server does.
     Status(oneshot::Sender<ServerStatus>),
+    /// A chunk of a copy is in place; with the last one the copy is whole and on disk.
+    Staged { copy: Copy, index: u64, whole: Option<storage::Staging> },
+    /// A digest of a copy as it was at an entry is made.
+    Digested(PartitionId, LogId, Digest),
+    /// Somebody wants it, if it is made.
+    Digest(PartitionId, LogId, oneshot::Sender<Option<Digest>>),
+    /// A piece of what is stored was read through.
+    Scrubbed(Piece),
     /// The disk or the store failed.
     Failed(Failure),
     /// The server stops.
@@ -65,6 +80,11 @@ pub(crate) struct Parts {
     pub(crate) node: Node,
     pub(crate) machine: Machine,
     pub(crate) log: LogQueue,
+    pub(crate) readers: Sending<ReadJob>,
+    pub(crate) builders: Sending<BuildJob>,
+    pub(crate) scrubber: Sending<ScrubJob>,
+    pub(crate) digester: Sending<DigestJob>,
+    pub(crate) scrub: Scrub,
     pub(crate) peers: Peers,
     pub(crate) views: watch::Sender<Option<Arc<View>>>,
     pub(crate) reports: UnboundedSender<ServerReport>,
@@ -89,6 +109,8 @@ pub(crate) struct Driver {
     totals: (u64, u64),
     requests: u64,
     totals_age: u32,
+    told_damage: bool,
+    digests: Digests,
 }
 
 /// Heartbeats between two countings of keys and bytes.
@@ -110,6 +132,8 @@ impl Driver {
             totals: (0, 0),
             requests: 0,
             totals_age: HEARTBEATS_PER_COUNT,
+            told_damage: false,
+            digests: Digests::default(),
         }
     }
 
@@ -165,10 +189,58 @@ impl Driver {
             Event::Status(answer) => {
                 let _gone = answer.send(self.status());
             }
-            Event::Failed(reason) => return Err(reason),
+            Event::Staged { copy: (partition, transfer), index, whole } => {
+                let generation = whole.map(|staging| self.parts.machine.keep_whole(partition, staging));
+                self.step(Input::Staged { partition, transfer, index, generation });
+            }
+            Event::Digested(partition, at, digest) => self.digests.keep(partition, at, digest),
+            Event::Digest(partition, at, answer) => {
+                let _gone = answer.send(self.digests.get(partition, at));
+            }
+            Event::Scrubbed(piece) => self.on_scrubbed(piece)?,
+            Event::Failed(failure) => _ = self.on_damaged_read(failure)?,
             Event::Stop => return Ok(false),
         }
         Ok(true)
+    }
+
+    /// What is stored is read through, as far as the rate allows.
+    fn scrub(&mut self) -> Result<(), Failure> {
+        let Parts { machine, scrub, scrubber, .. } = &mut self.parts;
+        while let Some(step) = scrub.next(clock::time(), || machine.partitions()) {
+            let job = match step {
+                ScrubStep::Open(partition) => {
+                    let (picture, log_time) = machine.open_for_scrub(partition)?;
+                    ScrubJob::Open(partition, picture, log_time)
+                }
+                ScrubStep::Read => ScrubJob::Read,
+            };
+            hand(scrubber, job)?;
+        }
+        Ok(())
+    }
+
+    fn on_scrubbed(&mut self, piece: Piece) -> Result<(), Failure> {
+        let Piece { partition, bytes, expired, done } = piece;
+        for key in expired {
+            if self.parts.machine.remove_expired(partition, &key)? {
+                self.parts.scrub.on_removed();
+            }
+        }
+        self.parts.scrub.on_read(clock::time(), bytes, done);
+        self.scrub()
+    }
+
+    /// A read came upon damage. The store is condemned, unless it is the only one that has some data: then what can be
+    /// read of it goes on being read.
+    fn on_damaged_read(&self, failure: Failure) -> Result<Answer, Failure> {
+        let Failure::Damaged(reason) = failure else { return Err(failure) };
+        let Parts { node, me, .. } = &self.parts;
+        if sole_copies(node.view(), Member { server: me.server, store: me.store }).is_empty() {
+            return Err(Failure::Damaged(reason));
+        }
+        tracing::error!("{reason}; the store is kept, as it is the only in-sync copy of some partitions");
+        Ok(Answer::Damaged(reason))
     }
 
     fn on_asks(&mut self, outbox: &Outbox, asks: Vec<(u64, Ask)>, anywhere: bool) {
@@ -201,6 +273,13 @@ impl Driver {
         self.step(Input::Tick);
         self.parts.machine.seal_due()?;
         self.parts.machine.make_tree()?;
+        if !self.told_damage
+            && let Some(reason) = self.parts.machine.damage()
+        {
+            self.told_damage = true;
+            self.on_damaged_read(Failure::Damaged(reason))?;
+        }
+        self.scrub()?;
         if now >= self.next_room {
             self.next_room = now + ROOM_AGAIN;
             let (free, has_room) = self.parts.machine.room();
@@ -247,7 +326,8 @@ impl Driver {
             for effect in later {
                 match effect {
                     Effect::Read { read, partition, query } => {
-                        let answer = self.parts.machine.read(partition, &query)?;
+                        let found = self.parts.machine.read(partition, &query);
+                        let answer = found.or_else(|failure| self.on_damaged_read(failure))?;
                         answers.push(Input::Answered { read, answer });
                     }
                     effect => self.carry_out_one(effect)?,
@@ -279,6 +359,9 @@ impl Driver {
         match effect {
             Effect::Apply { partition, entries } => {
                 let outcomes = machine.apply(partition, entries)?;
+                for job in machine.take_pictures() {
+                    hand(&self.parts.digester, job)?;
+                }
                 self.step(Input::Applied { partition, outcomes });
             }
             Effect::Reply { token, reply } => {
@@ -292,23 +375,29 @@ impl Driver {
             }
             Effect::PinLog { partition, from } => machine.pin(partition, from),
             Effect::OpenSnapshot { partition, transfer } => {
-                let state = machine.open_snapshot(partition, transfer)?;
-                self.step(Input::SnapshotOpened { partition, transfer, state });
+                let (picture, state) = machine.open_snapshot(partition)?;
+                hand(&self.parts.readers, ReadJob::Open((partition, transfer), picture))?;
+                let bytes = self.parts.machine.bytes_of(partition);
+                self.step(Input::SnapshotOpened { partition, transfer, state, bytes });
             }
             Effect::ReadSnapshot { partition, transfer, index } => {
-                if let Some((pairs, done)) = machine.read_snapshot(partition, transfer)? {
-                    self.step(Input::SnapshotRead { partition, transfer, index, pairs, done });
-                }
+                hand(&self.parts.readers, ReadJob::Read((partition, transfer), index))?;
             }
-            Effect::CloseSnapshot { partition, transfer } => machine.close_snapshot(partition, transfer),
+            Effect::CloseSnapshot { partition, transfer } => {
+                hand(&self.parts.readers, ReadJob::Close((partition, transfer)))?;
+            }
             Effect::Stage { partition, transfer, index, pairs, done } => {
-                let generation = machine.stage(partition, transfer, index, &pairs, done)?;
-                self.step(Input::Staged { partition, transfer, index, generation });
+                let staging = (index == 0).then(|| machine.stage(partition));
+                let copy = (partition, transfer);
+                hand(&self.parts.builders, BuildJob::Put { copy, index, staging, pairs, done })?;
             }
             Effect::Install { partition, generation, state } => {
                 machine.install(partition, generation, state)?
             }
-            Effect::Drop { partition } => machine.drop_partition(partition),
+            Effect::Drop { partition } => {
+                machine.drop_partition(partition);
+                hand(&self.parts.builders, BuildJob::Abandon(partition))?;
+            }
             Effect::Adopted { view } => {
                 tracing::debug!(view = %view.number, servers = view.servers.len(), "view adopted");
                 self.parts.peers.on_view(&view);
@@ -317,7 +406,7 @@ impl Driver {
             }
             Effect::Report { report } => self.report(report),
             Effect::Warn { reason } => tracing::warn!("{reason}"),
-            Effect::Fatal { reason } => return Err(Failure::Broken(reason)),
+            Effect::Fatal { reason } => return Err(Failure::Store(reason)),
             Effect::Persist { .. }
             | Effect::PersistView { .. }
             | Effect::Send { .. }
@@ -374,8 +463,16 @@ impl Driver {
             keys,
             bytes,
             free_bytes: self.free_bytes,
+            transfers: node.transfers(),
+            caught_up: node.caught_up(),
+            scrub: self.parts.scrub.status(),
         }
     }
+}
+
+/// Gives a thread something to do. One that has ended has said why before, or panicked.
+fn hand<T>(thread: &Sending<T>, job: T) -> Result<(), Failure> {
+    thread.send(job).map_err(|_| Failure::Stopped("a thread has ended; see the log above".to_owned()))
 }
 
 /// Replies of one batch, by connection.

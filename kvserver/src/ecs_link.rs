@@ -115,11 +115,18 @@ impl EcsLink {
             };
             let Some(report) = report else { return Ok(()) };
             out.clear();
+            let mut is_last = matches!(report, ServerReport::StoreFailed { .. });
             push(&mut out, &report);
             while let Ok(report) = self.reports.try_recv() {
+                is_last |= matches!(report, ServerReport::StoreFailed { .. });
                 push(&mut out, &report);
             }
             stream.write_all(&out).await?;
+            if is_last {
+                // The process ends; the ECS must have it before.
+                stream.shutdown().await?;
+                return Ok(());
+            }
         }
     }
 }

@@ -57,18 +57,39 @@ pub enum Error {
         /// What is wrong.
         detail: String,
     },
-    /// The store stopped acknowledging after a failure; it must not count as in sync again.
+    /// The store must not be used as it is, and it may be the only one that has some data.
     #[error(
-        "the store in {dir} failed ({reason}) and must not be used as it is: what it acknowledged is at its \
-         replicas. Move the directory aside and start again; the server is filled anew under a new store id"
+        "the store in {dir} cannot be used as it is ({reason}), and by the last view that it saw it is the only in-sync \
+         copy of {partitions}: nothing was changed. If the disk can be read better elsewhere, restore the directory from \
+         there. To give these partitions' data up, move the directory aside yourself and start again"
     )]
-    Failed {
+    LastCopy {
         /// The directory.
         dir: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+        /// Which, for people.
+        partitions: String,
+    },
+    /// The store failed: the next start sets it aside.
+    #[error(
+        "stopped, the store failed: {reason}. What it acknowledged is at its replicas. The next start keeps the damaged \
+         files in a folder damaged-<n> of the storage directory, and the server is filled anew"
+    )]
+    Condemned {
         /// What failed.
         reason: String,
     },
-    /// Going on would have broken a promise: look at the log.
+    /// Bytes of the store are not what was written: it is set aside, and the server begins anew.
+    #[error(
+        "the store is damaged: {reason}. What it acknowledged is at its replicas; the damaged files are kept in a folder \
+         damaged-<n> of the storage directory, and the server is filled anew"
+    )]
+    Damaged {
+        /// What does not check.
+        reason: String,
+    },
+    /// Look at the log; the store is as after a kill.
     #[error("stopped: {reason}")]
     Stopped {
         /// What happened.
@@ -103,20 +124,46 @@ impl Error {
     }
 }
 
-/// Why the core's thread or the log's cannot go on.
+/// Why one of the server's threads cannot go on.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// Something did not fit on the disk. The store is as it was before, so it may be used again.
     DiskFull(String),
-    /// What is on disk is not known any more, or going on would break a promise.
-    Broken(String),
+    /// Bytes are not what was written: the store must not count as in sync again (R3). The disk itself may be well.
+    Damaged(String),
+    /// What is on disk is not known, or not a prefix of what others have: likewise.
+    Store(String),
+    /// Something else, which says nothing of the store: it may be opened again as after a kill.
+    Stopped(String),
+}
+
+/// `EMFILE` and `ENFILE`, which have no kind of their own: they say nothing of the store.
+const TOO_MANY_FILES: [i32; 2] = [24, 23];
+
+/// Whether the store must not be used again after this error.
+pub(crate) fn condemns(error: &storage::Error) -> bool {
+    match error {
+        storage::Error::Damaged { .. } | storage::Error::Poisoned { .. } => true,
+        storage::Error::Io { source, .. } => {
+            let harmless = [io::ErrorKind::OutOfMemory, io::ErrorKind::PermissionDenied];
+            let too_many = source.raw_os_error().is_some_and(|code| TOO_MANY_FILES.contains(&code));
+            !harmless.contains(&source.kind()) && !too_many
+        }
+        storage::Error::InUse { .. }
+        | storage::Error::DiskFull { .. }
+        | storage::Error::TooLarge { .. }
+        | storage::Error::Absent { .. }
+        | storage::Error::BadOption { .. } => false,
+    }
 }
 
 impl From<storage::Error> for Failure {
     fn from(error: storage::Error) -> Self {
         match error {
             storage::Error::DiskFull { .. } => Self::DiskFull(error.to_string()),
-            error => Self::Broken(error.to_string()),
+            storage::Error::Damaged { .. } => Self::Damaged(error.to_string()),
+            error if condemns(&error) => Self::Store(error.to_string()),
+            error => Self::Stopped(error.to_string()),
         }
     }
 }

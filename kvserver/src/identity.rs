@@ -43,11 +43,8 @@ fn write<T: Serialize>(dir: &Path, name: &str, value: &T) -> Result<(), storage:
 /// Reads who we are, or decides it, and counts this start.
 ///
 /// # Errors
-/// When the directory is another program's, damaged, or its store has failed.
+/// When the directory is another program's or damaged.
 pub(crate) fn begin(dir: &Path) -> Result<Sender, Error> {
-    if let Some(reason) = read::<String>(dir, FAILED)? {
-        return Err(Error::Failed { dir: dir.to_owned(), reason });
-    }
     let identity = match read::<Identity>(dir, IDENTITY)? {
         Some(identity) if identity.format == FORMAT => identity,
         Some(Identity { format, .. }) => {
@@ -92,6 +89,40 @@ pub(crate) fn write_failed(dir: &Path, reason: &str) {
     }
 }
 
+/// Why the store must not be used again, if a former process has noted that.
+///
+/// # Errors
+/// When the note is damaged.
+pub(crate) fn condemned(dir: &Path) -> Result<Option<String>, Error> {
+    read::<String>(dir, FAILED)
+}
+
+/// Notes durably that the store must not be used again.
+///
+/// # Errors
+/// When the disk refuses.
+pub(crate) fn condemn(dir: &Path, reason: &str) -> Result<(), Error> {
+    write(dir, FAILED, &reason).map_err(Error::storage(dir))
+}
+
+/// The server goes on with a store that never was: the former identity is kept `aside`, and the note that the store
+/// must not be used is taken back, now that there is another one.
+///
+/// # Errors
+/// When the disk refuses.
+pub(crate) fn renew(dir: &Path, aside: &Path) -> Result<StoreId, Error> {
+    let former = read::<Identity>(dir, IDENTITY)?;
+    if let Some(former) = &former {
+        write(aside, IDENTITY, former).map_err(Error::storage(aside))?;
+    }
+    let server = former.map_or_else(ServerId::random, |former| former.server);
+    let identity = Identity { format: FORMAT, server, store: StoreId::random() };
+    write(dir, IDENTITY, &identity).map_err(Error::storage(dir))?;
+    std::fs::remove_file(dir.join(FAILED))
+        .map_err(|source| Error::Directory { dir: dir.to_owned(), source })?;
+    Ok(identity.store)
+}
+
 /// The server's id, for listings; none if the directory has no identity.
 ///
 /// # Errors
@@ -114,14 +145,11 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_store_is_not_used_again() {
+    fn a_failure_is_noted_until_there_is_another_store() {
         let dir = tempfile::tempdir().unwrap();
         begin(dir.path()).unwrap();
+        assert_eq!(condemned(dir.path()).unwrap(), None);
         write_failed(dir.path(), "fsync: input/output error");
-        let error = begin(dir.path()).unwrap_err().to_string();
-        assert!(
-            error.contains("input/output error") && error.contains("Move the directory aside"),
-            "{error}"
-        );
+        assert_eq!(condemned(dir.path()).unwrap().unwrap(), "fsync: input/output error");
     }
 }

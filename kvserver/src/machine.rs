@@ -5,25 +5,28 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use common::ids::{LogId, PartitionId, Seq, ServerId};
+use common::ids::{PartitionId, Seq, ServerId};
 use common::messages::{Entry, Run};
 use common::operation::{Outcome, Pair};
+use common::time::WallTime;
 use common::view::View;
-use storage::{Change, LogReader, Read, RecoveredPartition, Snapshot, Trees};
+use storage::{Change, LogReader, Read, RecoveredPartition, Snapshot, Staging, Trees};
 
-use crate::core::{Answer, Mark, PartitionKeys, Query, Records, RecoveredCopy, State, StoredPairs};
+use crate::core::{Answer, ApplyError, Mark, PartitionKeys, Query, Records, RecoveredCopy, State};
+use crate::digests::DigestJob;
 use crate::disk::{from_log_id, from_tag, log_id};
 use crate::error::Failure;
-use crate::limits::{CHUNK_BYTES, PAGE_BYTES_MAX, PAGE_KEYS_MAX};
+use crate::limits::{DIGESTS_WAITING_MAX, PAGE_BYTES_MAX, PAGE_KEYS_MAX};
 
 /// See the module's text.
 pub(crate) struct Machine {
     trees: Trees,
     reader: LogReader,
     states: BTreeMap<PartitionId, State>,
-    snapshots: BTreeMap<(PartitionId, u64), Snapshot>,
-    /// By partition: the copy that is being staged, and its tree.
-    staged: BTreeMap<PartitionId, (u64, u32)>,
+    /// Copies of others that are whole and on disk, and wait for their install record.
+    whole: BTreeMap<PartitionId, Staging>,
+    /// Taken at entries that compare copies, to be made digests of.
+    pictures: Vec<DigestJob>,
     /// Partitions that this server has a part in and perhaps no tree of yet.
     unmade: BTreeSet<PartitionId>,
 }
@@ -55,7 +58,14 @@ impl Records for TreeRecords<'_> {
 
 /// What was read is not what was written.
 fn malformed(error: impl std::fmt::Display) -> Failure {
-    Failure::Broken(error.to_string())
+    Failure::Store(error.to_string())
+}
+
+fn not_applied(error: ApplyError<storage::Error>) -> Failure {
+    match error {
+        ApplyError::Store(error) => error.into(),
+        error @ ApplyError::Malformed { .. } => malformed(error),
+    }
 }
 
 impl Machine {
@@ -81,8 +91,8 @@ impl Machine {
             };
             copies.insert(partition, copy);
         }
-        let (snapshots, staged) = (BTreeMap::new(), BTreeMap::new());
-        Ok((Self { trees, reader, states, snapshots, staged, unmade: BTreeSet::new() }, copies))
+        let (whole, pictures, unmade) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
+        Ok((Self { trees, reader, states, whole, pictures, unmade }, copies))
     }
 
     /// A view is in use: trees of partitions that are new here are made in quiet moments, not when the first write
@@ -111,12 +121,22 @@ impl Machine {
         let mut outcomes = Vec::with_capacity(entries.len());
         for entry in entries {
             let mut records = TreeRecords { trees: &self.trees, partition, changes: Vec::new() };
-            let outcome = state.apply(&mut records, entry.id, entry.body).map_err(malformed)?;
+            let outcome = state.apply(&mut records, entry.id, entry.body).map_err(not_applied)?;
             let changes = records.changes;
             self.trees.apply(partition.0, &changes, log_id(entry.id))?;
+            if outcome == (Outcome::Compared { at: entry.id }) && self.pictures.len() < DIGESTS_WAITING_MAX {
+                let picture = self.trees.snapshot(partition.0)?;
+                let (digest, log_time) = (state.digest(), state.log_time());
+                self.pictures.push(DigestJob { partition, at: entry.id, picture, digest, log_time });
+            }
             outcomes.push(outcome);
         }
         Ok(outcomes)
+    }
+
+    /// Pictures that digests are to be made of.
+    pub(crate) fn take_pictures(&mut self) -> Vec<DigestJob> {
+        std::mem::take(&mut self.pictures)
     }
 
     /// Reads applied state.
@@ -126,7 +146,7 @@ impl Machine {
         match query {
             Query::Get { key } => {
                 let records = TreeRecords { trees: &self.trees, partition, changes: Vec::new() };
-                state.read(&records, key).map(Answer::Value).map_err(malformed)
+                state.read(&records, key).map(Answer::Value).map_err(not_applied)
             }
             Query::Scan { after, prefix, limit, .. } => {
                 self.scan(partition, state, after.clone(), prefix, *limit)
@@ -217,60 +237,71 @@ impl Machine {
         }
     }
 
-    /// Opens a picture of the applied state; the state besides the records.
-    pub(crate) fn open_snapshot(&mut self, partition: PartitionId, transfer: u64) -> Result<Bytes, Failure> {
+    /// Opens a picture of the applied state; and the state besides the records.
+    pub(crate) fn open_snapshot(&mut self, partition: PartitionId) -> Result<(Snapshot, Bytes), Failure> {
         let snapshot = self.trees.snapshot(partition.0)?;
-        self.snapshots.insert((partition, transfer), snapshot);
-        Ok(self.states.entry(partition).or_default().encode())
+        Ok((snapshot, self.states.entry(partition).or_default().encode()))
     }
 
-    /// The next pairs of it; none if it was closed.
-    pub(crate) fn read_snapshot(
-        &mut self,
-        partition: PartitionId,
-        transfer: u64,
-    ) -> Result<Option<(StoredPairs, bool)>, Failure> {
-        let Some(snapshot) = self.snapshots.get_mut(&(partition, transfer)) else { return Ok(None) };
-        let chunk = snapshot.chunk(CHUNK_BYTES)?;
-        Ok(Some((chunk.pairs, chunk.done)))
+    /// Partitions that have records here.
+    pub(crate) fn partitions(&self) -> Vec<PartitionId> {
+        self.states.keys().copied().collect()
     }
 
-    pub(crate) fn close_snapshot(&mut self, partition: PartitionId, transfer: u64) {
-        self.snapshots.remove(&(partition, transfer));
+    /// A picture of the records to be read through, and the log time that they have.
+    pub(crate) fn open_for_scrub(&self, partition: PartitionId) -> Result<(Snapshot, WallTime), Failure> {
+        let log_time = self.states.get(&partition).map(State::log_time).unwrap_or_default();
+        Ok((self.trees.snapshot(partition.0)?, log_time))
     }
 
-    /// Puts pairs into a staged tree; its number when it is whole and durable.
-    pub(crate) fn stage(
-        &mut self,
-        partition: PartitionId,
-        transfer: u64,
-        index: u64,
-        pairs: &StoredPairs,
-        done: Option<(LogId, Bytes)>,
-    ) -> Result<Option<u32>, Failure> {
-        if index == 0 {
-            let generation = self.trees.stage(partition.0)?;
-            self.staged.insert(partition, (transfer, generation));
+    /// Removes a record if it has expired in log time: nobody sees it any more, at any copy, and log time does not go
+    /// back. So each copy may do it when it likes; the log need not say so.
+    pub(crate) fn remove_expired(&mut self, partition: PartitionId, key: &[u8]) -> Result<bool, Failure> {
+        let Some(state) = self.states.get(&partition) else { return Ok(false) };
+        let Some(record) = self.trees.get(partition.0, key)? else { return Ok(false) };
+        if state.visible(record).map_err(malformed)?.is_some() {
+            return Ok(false);
         }
-        let Some(&(staged, generation)) = self.staged.get(&partition) else { return Ok(None) };
-        if staged != transfer {
-            return Ok(None);
-        }
-        self.trees.stage_put(partition.0, generation, pairs)?;
-        let Some((base, state)) = done else { return Ok(None) };
-        self.trees.stage_finish(partition.0, generation, log_id(base), &state)?;
-        Ok(Some(generation))
+        self.trees.forget(partition.0, key)?;
+        Ok(true)
     }
 
-    /// The staged tree becomes the partition's.
+    /// Damage that was found in the background, if any.
+    pub(crate) fn damage(&self) -> Option<String> {
+        self.trees.damage()
+    }
+
+    /// Bytes that a partition's records have in files and in memory, roughly.
+    pub(crate) fn bytes_of(&self, partition: PartitionId) -> u64 {
+        let statistics = self.trees.statistics(partition.0);
+        statistics.bytes + statistics.memory_bytes
+    }
+
+    /// A place for a copy of another server's records.
+    pub(crate) fn stage(&mut self, partition: PartitionId) -> Staging {
+        self.trees.stage(partition.0)
+    }
+
+    /// A copy is whole and on disk; its number.
+    pub(crate) fn keep_whole(&mut self, partition: PartitionId, staging: Staging) -> u32 {
+        let generation = staging.generation();
+        self.whole.insert(partition, staging);
+        generation
+    }
+
+    /// The whole copy becomes the partition's.
     pub(crate) fn install(
         &mut self,
         partition: PartitionId,
         generation: u32,
         state: Bytes,
     ) -> Result<(), Failure> {
-        self.trees.install(partition.0, generation);
-        self.staged.remove(&partition);
+        let staging = self.whole.remove(&partition).filter(|staging| staging.generation() == generation);
+        let Some(staging) = staging else {
+            let reason = format!("partition {partition}: the copy {generation} to be installed is not here");
+            return Err(Failure::Stopped(reason));
+        };
+        self.trees.install(staging);
         self.states.insert(partition, State::decode(state).map_err(malformed)?);
         Ok(())
     }
@@ -278,7 +309,7 @@ impl Machine {
     pub(crate) fn drop_partition(&mut self, partition: PartitionId) {
         self.trees.drop_partition(partition.0);
         self.states.remove(&partition);
-        self.staged.remove(&partition);
+        self.whole.remove(&partition);
     }
 
     /// Seals what is due, so that the log can be trimmed.
@@ -302,5 +333,91 @@ impl Machine {
     pub(crate) fn room(&self) -> (u64, bool) {
         let free = self.trees.free_bytes().unwrap_or(u64::MAX);
         (free, self.trees.has_room().unwrap_or(true))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::encode_record;
+    use common::codec::Wire;
+    use common::ids::{Epoch, LogId};
+    use common::operation::{Command, Condition, Found, Operation};
+
+    const P: PartitionId = PartitionId(0);
+
+    fn put(key: &'static str, expires: Option<WallTime>) -> Operation {
+        Operation::Put { key: key.into(), value: "v".into(), expires, condition: Condition::Always {} }
+    }
+
+    #[test]
+    fn what_has_expired_in_log_time_is_removed_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = storage::Options { background: false, ..storage::Options::default() };
+        let storage::Opened { mut log, reader, trees, recovered } =
+            storage::Store::open(dir.path(), &options).unwrap();
+        let (mut machine, _) = Machine::new(trees, reader, recovered).unwrap();
+        let mut seq = 0;
+        let mut apply = |machine: &mut Machine, stamp, operation| {
+            seq += 1;
+            let id = LogId { tag: Epoch { generation: 0, version: 1 }, seq: Seq(seq) };
+            let body = Command { origin: None, stamp: WallTime(stamp), operation }.to_wire();
+            let record = storage::Record::Entry { partition: 0, id: log_id(id), body: body.clone() };
+            log.append(&[record]).unwrap();
+            log.sync().unwrap();
+            machine.apply(P, vec![Entry { id, body }]).unwrap();
+        };
+        apply(&mut machine, 1, put("gone", Some(WallTime(100))));
+        apply(&mut machine, 1, put("later", Some(WallTime(500))));
+        apply(&mut machine, 1, put("stays", None));
+        assert!(!machine.remove_expired(P, b"gone").unwrap(), "not by any clock but the log's");
+        apply(&mut machine, 100, Operation::Tick {});
+        for (key, removed) in [("gone", true), ("gone", false), ("later", false), ("stays", false)] {
+            assert_eq!(machine.remove_expired(P, key.as_bytes()).unwrap(), removed, "{key}");
+        }
+        let (mut picture, log_time) = machine.open_for_scrub(P).unwrap();
+        assert_eq!(log_time, WallTime(100));
+        let keys: Vec<Bytes> =
+            picture.chunk(1 << 20).unwrap().pairs.into_iter().map(|(key, _)| key).collect();
+        assert_eq!(keys, ["later", "stays"]);
+        let digest = |machine: &Machine| {
+            let (mut picture, log_time) = machine.open_for_scrub(P).unwrap();
+            let mut digest = machine.states[&P].digest();
+            for (key, record) in picture.chunk(1 << 20).unwrap().pairs {
+                crate::core::digest_record(&mut digest, log_time, &key, &record).unwrap();
+            }
+            digest
+        };
+        let first = digest(&machine);
+        assert_eq!((first.records, machine.take_pictures().len()), (2, 0));
+        let expired = encode_record(&Found {
+            value: "v".into(),
+            version: LogId::default(),
+            expires: Some(WallTime(9)),
+        });
+        let stray = |key: &'static str, value: Bytes| [Change::Put { key: key.into(), value }];
+        let at = |seq| log_id(LogId { tag: Epoch { generation: 0, version: 1 }, seq: Seq(seq) });
+        machine.trees.apply(0, &stray("x", expired), at(seq + 1)).unwrap();
+        assert_eq!(digest(&machine), first, "what has expired is not looked at");
+        let other = encode_record(&Found { value: "w".into(), version: LogId::default(), expires: None });
+        machine.trees.apply(0, &stray("stays", other), at(seq + 2)).unwrap();
+        assert_ne!(digest(&machine), first, "another value");
+        machine.trees.forget(0, b"stays").unwrap();
+        assert_ne!(digest(&machine).sum, first.sum, "a missing one");
+        let seq = seq + 2;
+        for missing in seq - 1..=seq {
+            log.append(&[storage::Record::Entry { partition: 0, id: at(missing), body: Bytes::new() }])
+                .unwrap();
+        }
+        log.sync().unwrap();
+        // The removal is on disk with the state that makes it right.
+        machine.trees.seal(0, &machine.states[&P].encode()).unwrap();
+        machine.trees.maintain();
+        drop((picture, machine));
+        log.close().unwrap();
+        let opened = storage::Store::open(dir.path(), &options).unwrap();
+        assert_eq!(opened.recovered[&0].applied.seq, seq);
+        assert_eq!(opened.trees.get(0, b"gone").unwrap(), None);
+        assert!(opened.trees.get(0, b"later").unwrap().is_some());
     }
 }

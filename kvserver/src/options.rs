@@ -137,6 +137,15 @@ pub struct Options {
     /// Room that is left free on the disk, in MiB: below it writes are refused, reads go on
     #[arg(long, env = "TREFOIL_RESERVE_MB", default_value_t = 512, value_parser = mebibytes(0))]
     pub reserve_mb: u64,
+    /// Bytes a second that copies of partitions are sent to other servers with, all together; 0: as fast as they go
+    #[arg(long, env = "TREFOIL_TRANSFER_RATE", value_name = "BYTES_PER_SECOND", default_value_t = TRANSFER_RATE)]
+    pub transfer_rate: u64,
+    /// Seconds between two readings of everything that is stored, against its checksums; 0: never
+    #[arg(long, env = "TREFOIL_SCRUB_INTERVAL", value_name = "SECONDS", default_value_t = SCRUB_SECONDS)]
+    pub scrub_interval: u64,
+    /// Bytes a second that everything is read through with; 0: as fast as it goes
+    #[arg(long, env = "TREFOIL_SCRUB_RATE", value_name = "BYTES_PER_SECOND", default_value_t = SCRUB_RATE)]
+    pub scrub_rate: u64,
     /// Taken for compatibility: a cache size in keys. The cache is measured in bytes, see --cache-mb
     #[arg(short = 'c', long, hide = true)]
     pub cache_size: Option<u64>,
@@ -146,11 +155,25 @@ pub struct Options {
 }
 
 impl Options {
+    /// Between two readings of everything; zero for none.
+    pub(crate) fn scrub(&self) -> Duration {
+        Duration::from_secs(self.scrub_interval)
+    }
+
     /// How long a request waits here for what will pass.
     pub(crate) fn park(&self) -> Duration {
         Duration::from_millis(self.park_ms)
     }
 }
+
+/// Half of what a link of a gigabit a second takes, so that clients keep the other: 10 GiB take less than three minutes.
+const TRANSFER_RATE: u64 = 64 << 20;
+
+/// A day: sectors go bad in months, and what has expired takes room no longer than that.
+const SCRUB_SECONDS: u64 = 24 * 3600;
+
+/// A small part of what a disk reads: 100 GiB take three and a half hours.
+const SCRUB_RATE: u64 = 8 << 20;
 
 /// Two segments: the store needs them to free one.
 const LOG_MB_MIN: u64 = 64;

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use common::codec::Wire;
 use common::frame::{PREFACE, write_frame};
 use common::ids::{ClusterId, ServerId};
-use common::limits::FRAME_BYTES_MAX;
 use common::messages::{Hello, PeerMessage, Sender};
 use common::view::View;
 use tokio::io::AsyncWriteExt;
@@ -81,7 +80,7 @@ impl Peers {
 
 /// Frames of messages, none much larger than [`PEER_FRAME_BYTES`] unless one message is.
 fn encode(messages: Vec<PeerMessage>, out: &mut Vec<u8>) {
-    let mut messages = messages.into_iter().filter(fits).peekable();
+    let mut messages = messages.into_iter().peekable();
     while messages.peek().is_some() {
         write_frame(out, |payload| {
             let start = payload.len();
@@ -92,17 +91,6 @@ fn encode(messages: Vec<PeerMessage>, out: &mut Vec<u8>) {
             }
         });
     }
-}
-
-/// Whether a message can be sent at all. Only the state of a copy has no bound of its own; without it the copy waits,
-/// and the server goes on.
-fn fits(message: &PeerMessage) -> bool {
-    let PeerMessage::SnapshotBegin { partition, state, .. } = message else { return true };
-    let fits = state.len() < FRAME_BYTES_MAX / 2;
-    if !fits {
-        tracing::error!(%partition, "the results remembered for clients take {} bytes, too many to copy", state.len());
-    }
-    fits
 }
 
 struct Outgoing {

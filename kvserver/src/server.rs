@@ -1,31 +1,40 @@
 //! A server from start to stop: opens its store, starts its threads and tasks, hands everything over when it leaves.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
 use common::clock;
-use common::ids::{ClientId, ClusterId, Epoch};
+use common::ids::{ClientId, ClusterId, Epoch, PartitionId};
 use common::messages::{Sender, ServerReport};
 use common::ring::Partitions;
 use common::view::{ServerState, View};
+use storage::LogWriter;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::clients::{self, Shared};
-use crate::core::{Config, Node};
+use crate::copies;
+use crate::core::{Config, Node, RecoveredCopy, Scrub};
+use crate::damage;
+use crate::digests;
 use crate::disk;
 use crate::driver::{Driver, Event, Events, Parts};
 use crate::ecs_link::EcsLink;
-use crate::error::{Error, Failure};
+use crate::error::{Error, Failure, condemns};
 use crate::identity;
 use crate::limits::LINGER;
 use crate::machine::Machine;
 use crate::options::Options;
 use crate::peers::Peers;
 use crate::protocol::text::RangeLists;
+use crate::scrub;
 
 /// Binds the port that a server is to use.
 ///
@@ -96,11 +105,11 @@ impl Opened {
         let Stop { leave, now } = stop;
         tokio::pin!(now);
         tokio::select! {
-            outcome = &mut ended => return finish(outcome, &options),
+            outcome = &mut ended => return finish(outcome),
             () = &mut now => {}
             () = leave => {
                 tokio::select! {
-                    outcome = &mut ended => return finish(outcome, &options),
+                    outcome = &mut ended => return finish(outcome),
                     () = &mut now => {}
                     () = async {
                         if drain(&options, &started.reports, started.views.clone(), &started.me).await {
@@ -112,24 +121,47 @@ impl Opened {
             }
         }
         let _gone = started.events.send(Event::Stop);
-        finish(ended.await, &options)
+        finish(ended.await)
     }
 }
 
 type Ended = oneshot::Receiver<Result<(), Failure>>;
 
-fn finish(
-    outcome: Result<Result<(), Failure>, oneshot::error::RecvError>,
-    options: &Options,
-) -> Result<(), Error> {
-    let reason = match outcome {
-        Ok(Ok(())) => return Ok(()),
-        Ok(Err(Failure::DiskFull(reason))) => return Err(Error::NoRoom { reason }),
-        Ok(Err(Failure::Broken(reason))) => reason,
-        Err(_) => "the core's thread ended without a word; see the log above".to_owned(),
+/// For the ECS to hear that the store failed, before the process ends. Without that word it hears that the link ended.
+const TELL_FOR: Duration = Duration::from_millis(500);
+
+/// A store that failed is noted, and the ECS is told. What condemns no store is not.
+async fn tell(
+    failure: &Failure,
+    dir: &Path,
+    reports: &UnboundedSender<ServerReport>,
+    link: tokio::task::JoinHandle<()>,
+) {
+    let reason = match failure {
+        Failure::Stopped(_) => return,
+        Failure::DiskFull(reason) => reason,
+        Failure::Damaged(reason) | Failure::Store(reason) => {
+            identity::write_failed(dir, reason);
+            reason
+        }
     };
-    identity::write_failed(&options.dir, &reason);
-    Err(Error::Stopped { reason })
+    let _gone = reports.send(ServerReport::StoreFailed { reason: reason.clone() });
+    let _away = tokio::time::timeout(TELL_FOR, link).await;
+}
+
+/// What became of the server. A panic is a bug, and says nothing of the store: what is on disk is as after a kill.
+fn finish(outcome: Result<Result<(), Failure>, oneshot::error::RecvError>) -> Result<(), Error> {
+    match outcome {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(Failure::DiskFull(reason))) => Err(Error::NoRoom { reason }),
+        Ok(Err(Failure::Damaged(reason))) => Err(Error::Damaged { reason }),
+        Ok(Err(Failure::Store(reason))) => Err(Error::Condemned { reason }),
+        Ok(Err(Failure::Stopped(reason))) => Err(Error::Stopped { reason }),
+        Err(_) => {
+            let reason = "the core's thread ended without a word; see the log above".to_owned();
+            Err(Error::Stopped { reason })
+        }
+    }
 }
 
 struct Started {
@@ -146,15 +178,58 @@ struct Ports {
     text: Option<TcpListener>,
 }
 
+/// A store as it was found.
+struct Found {
+    log: LogWriter,
+    machine: Machine,
+    copies: BTreeMap<PartitionId, RecoveredCopy>,
+}
+
+/// Why a store was not opened.
+enum NotOpened {
+    /// It must not be used as it is.
+    Damaged(String),
+    /// Something else, which says nothing of it.
+    Refused(storage::Error),
+}
+
+impl NotOpened {
+    fn into_error(self, dir: &Path) -> Error {
+        match self {
+            Self::Damaged(reason) => Error::Condemned { reason },
+            Self::Refused(error) => Error::storage(dir)(error),
+        }
+    }
+}
+
+/// Opens the store and reads what belongs to it.
+fn find(dir: &Path, options: &storage::Options) -> Result<Found, NotOpened> {
+    let opened = storage::Store::open(dir, options).map_err(|error| {
+        if condemns(&error) { NotOpened::Damaged(error.to_string()) } else { NotOpened::Refused(error) }
+    })?;
+    let malformed = |detail| NotOpened::Damaged(format!("{}: {detail}", dir.display()));
+    let (machine, copies) = Machine::new(opened.trees, opened.reader, opened.recovered).map_err(malformed)?;
+    Ok(Found { log: opened.log, machine, copies })
+}
+
 fn start(options: &Options, local: SocketAddr, ports: Ports) -> Result<Started, Error> {
     let dir = options.dir.clone();
     std::fs::create_dir_all(&dir).map_err(|source| Error::Directory { dir: dir.clone(), source })?;
     let files = Files::share(common::files::raise_limit(), options.max_connections);
-    let opened = storage::Store::open(&dir, &store_options(options, files)).map_err(Error::storage(&dir))?;
+    if let Some(reason) = identity::condemned(&dir)? {
+        damage::set_aside(&dir, &reason)?;
+    }
+    let storage_options = store_options(options, files);
+    let Found { log, machine, copies } = match find(&dir, &storage_options) {
+        Err(NotOpened::Damaged(reason)) => {
+            damage::set_aside(&dir, &reason)?;
+            find(&dir, &storage_options)
+        }
+        found => found,
+    }
+    .map_err(|not_opened| not_opened.into_error(&dir))?;
     let me = identity::begin(&dir)?;
     let view = identity::read_view(&dir)?;
-    let malformed = |detail| Error::Foreign { file: dir.clone(), detail };
-    let (machine, copies) = Machine::new(opened.trees, opened.reader, opened.recovered).map_err(malformed)?;
     tracing::info!(server = %me.server, incarnation = me.incarnation.0, copies = copies.len(), "store opened");
     let config = Config {
         timers: options.timers.timers(),
@@ -162,6 +237,7 @@ fn start(options: &Options, local: SocketAddr, ports: Ports) -> Result<Started, 
         reads: options.reads.into(),
         value_bytes_max: options.max_value,
         session: ClientId::random(),
+        transfer_rate: options.transfer_rate,
         mutation: None,
     };
     let node = Node::new(config, me, view.clone(), copies, clock::now());
@@ -169,14 +245,31 @@ fn start(options: &Options, local: SocketAddr, ports: Ports) -> Result<Started, 
     let (reports, report_queue) = unbounded_channel();
     let (view_sender, views) = watch::channel(view);
     let address = options.advertise.clone().unwrap_or_else(|| local.to_string());
-    let (log, log_thread) = disk::queue(opened.log);
-    let log_events = events.clone();
-    let log_thread = spawn("log", move || log_thread.run(&dir, &log_events))?;
+    let (log, log_thread) = disk::queue(log);
+    let (log_events, log_dir) = (events.clone(), dir.clone());
+    let log_thread = spawn("log", move || log_thread.run(&log_dir, &log_events))?;
+    let ((readers, read_jobs), read_events) = (channel(), events.clone());
+    let ((builders, build_jobs), build_events) = (channel(), events.clone());
+    let ((scrubber, scrub_jobs), scrub_events) = (channel(), events.clone());
+    let ((digester, digest_jobs), digest_events) = (channel(), events.clone());
+    // What they hold keeps the store in use: they end before the server does.
+    let helpers = [
+        log_thread,
+        spawn("copies-read", move || copies::read(&read_jobs, &read_events))?,
+        spawn("copies-build", move || copies::build(&build_jobs, &build_events))?,
+        spawn("scrub", move || scrub::run(&scrub_jobs, &scrub_events))?,
+        spawn("digests", move || digests::run(&digest_jobs, &digest_events))?,
+    ];
     let runtime = core_runtime()?;
     let parts = Parts {
         node,
         machine,
         log,
+        readers,
+        builders,
+        scrubber,
+        digester,
+        scrub: Scrub::new(options.scrub(), options.scrub_rate, clock::time()),
         peers: Peers::new(me, runtime.handle().clone(), events.clone()),
         views: view_sender,
         reports: reports.clone(),
@@ -207,18 +300,30 @@ fn start(options: &Options, local: SocketAddr, ports: Ports) -> Result<Started, 
     let ports = move_ports(&runtime, ports)?;
     let greeting = options.greeting;
     let (end, ended) = oneshot::channel();
+    let last_words = reports.clone();
     spawn("core", move || {
-        let _handle = runtime.enter();
-        tokio::spawn(clients::accept(ports.listener, shared.clone(), false, false));
-        if let Some(text) = ports.text {
-            tokio::spawn(clients::accept(text, shared.clone(), greeting, true));
+        let outcome = {
+            let _handle = runtime.enter();
+            tokio::spawn(clients::accept(ports.listener, shared.clone(), false, false));
+            if let Some(text) = ports.text {
+                tokio::spawn(clients::accept(text, shared.clone(), greeting, true));
+            }
+            let link = tokio::spawn(link.run());
+            tokio::spawn(keep_ranges(shared.views.clone(), ranges));
+            drop(shared);
+            runtime.block_on(async move {
+                let outcome = Driver::new(parts).run(inbox).await;
+                if let Err(failure) = &outcome {
+                    tell(failure, &dir, &last_words, link).await;
+                }
+                outcome
+            })
+        };
+        // Its ports are free again, and the driver's end ends the helpers' jobs; the log is closed in good order.
+        drop(runtime);
+        for helper in helpers {
+            let _panicked = helper.join();
         }
-        tokio::spawn(link.run());
-        tokio::spawn(keep_ranges(shared.views.clone(), ranges));
-        drop(shared);
-        let outcome = runtime.block_on(Driver::new(parts).run(inbox));
-        // The driver's end ends the log thread's jobs; its last write is closed in good order.
-        let _panicked = log_thread.join();
         let _gone = end.send(outcome);
     })?;
     Ok(Started { views, reports, events, me, ended })
@@ -310,7 +415,7 @@ async fn drain(
     }
     tracing::info!("leaving: handing everything over (again to stop at once)");
     let _gone = reports.send(ServerReport::Leave {});
-    let limit = std::time::Duration::from_millis(options.drain_ms);
+    let limit = Duration::from_millis(options.drain_ms);
     match tokio::time::timeout(limit, views.wait_for(|view| !waits(view))).await {
         Ok(Ok(view)) if view.as_ref().is_some_and(|view| is_member(view)) => {
             tracing::info!(

@@ -4,7 +4,8 @@
 //! trefoil-kvserver --test core_scripts` writes them anew, to be read before it is committed. There is one partition,
 //! and servers are letters; those that are started are cores, the others say what the script says. Inputs:
 //!
-//! - `start SERVER`: a process, with what is on its disk; `crash SERVER`: all that was not synced is gone
+//! - `start SERVER [rate=BYTES_PER_SECOND]`: a process, with what is on its disk, and its limit for copies; `crash
+//!   SERVER`: all that was not synced is gone
 //! - `view NUMBER COORDINATOR IN_SYNC [join=SERVERS] [epoch=N] [forced=N] [to=SERVERS]`: a view reaches servers (all
 //!   cores); `forced`: an operator let the partition begin anew in that epoch
 //! - `put|append SERVER KEY VALUE [as=N]`, `get SERVER KEY`: a client asks; `as` is the number of its write

@@ -32,6 +32,7 @@ mod inspect;
 mod lock;
 mod log;
 mod options;
+mod set_aside;
 mod store;
 mod tree;
 mod types;
@@ -44,8 +45,9 @@ pub use options::{
     FIRST_LEVEL_RUNS_MAX, FLUSH_QUEUE_LEN_MAX, KEY_BYTES_MAX, MARK_BYTES_MAX, Options, READ_ENTRIES_MAX,
     SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEPARATED_BYTES_MIN, STAGED_MEMTABLES_MAX,
 };
+pub use set_aside::set_aside;
 #[doc(hidden)]
 pub use store::open_log;
 pub use store::{Opened, Store};
-pub use tree::{Chunk, Page, Snapshot, Statistics, TreeReader, Trees};
+pub use tree::{Chunk, Page, Snapshot, Staging, Statistics, TreeReader, Trees};
 pub use types::{Change, LogId, Read, Record, RecoveredPartition, Tag};

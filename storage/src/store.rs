@@ -59,11 +59,16 @@ impl Store {
             check(&common, *partition, log, recovered, trees.contains_key(partition))?;
             opened.shared.set_applied(*partition, log.generation, recovered.applied.seq);
         }
-        remove_unnamed(&common, &folders, &logs)?;
+        let unwritten = open_unwritten(&common, &folders, &logs)?;
+        let kept = unwritten.iter().map(|(partition, (generation, _))| (*partition, *generation)).collect();
+        remove_unnamed(&common, &folders, &logs, &kept)?;
         for (_, tree) in trees.values() {
             common.seqno.fetch_max(tree.next_seqno()?);
         }
-        let found = found(trees, &logs, &recovered);
+        let mut found = found(trees, &logs, &recovered);
+        for (partition, (generation, tree)) in unwritten {
+            found.insert(partition, (generation, LogId::default(), Some(tree)));
+        }
         let trees = Trees::new(options, Arc::clone(&opened.shared), common, found)?;
         Ok(Opened { log: opened.writer, reader: opened.reader, trees, recovered })
     }
@@ -141,13 +146,39 @@ pub(crate) fn check(
     Err(Error::Damaged { file: common.dir.clone(), offset: None, partition: Some(partition), detail })
 }
 
-/// Removes what the log does not name: trees that were replaced or dropped, unfinished stagings.
+/// Trees that were made ahead ([`Trees::create`]) and never written to: the log does not know them, and they hold
+/// nothing. They are what a new one would be, so they stay.
+fn open_unwritten(
+    common: &Arc<Common>,
+    folders: &BTreeSet<(u16, u32)>,
+    logs: &BTreeMap<u16, PartitionLog>,
+) -> Result<OpenTrees, Error> {
+    let mut trees = BTreeMap::new();
+    for (partition, generation) in folders {
+        let next = match logs.get(partition) {
+            None => 0,
+            Some(log) if !log.exists => log.generation,
+            Some(_) => continue,
+        };
+        if next != *generation {
+            continue;
+        }
+        let tree = PartitionTree::open(common, *partition, *generation)?;
+        if tree.next_seqno()? == 0 {
+            trees.insert(*partition, (*generation, tree));
+        }
+    }
+    Ok(trees)
+}
+
+/// Removes what the log does not name: trees that were replaced or dropped, unfinished stagings. `kept` stay.
 fn remove_unnamed(
     common: &Common,
     folders: &BTreeSet<(u16, u32)>,
     logs: &BTreeMap<u16, PartitionLog>,
+    kept: &BTreeSet<(u16, u32)>,
 ) -> Result<(), Error> {
-    for (partition, generation) in folders {
+    for (partition, generation) in folders.difference(kept) {
         if !logs.get(partition).is_some_and(|log| log.exists && log.generation == *generation) {
             let path = common.dir.join(crate::tree::folder_name(*partition, *generation));
             tracing::info!("removing {}: the log does not name it", path.display());

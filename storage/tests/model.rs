@@ -169,14 +169,15 @@ impl World {
 
     /// Stages another server's content, and goes a random part of the way to installing it.
     fn replace(&mut self, partition: u16) {
-        let generation = self.store.trees.stage(partition).unwrap();
+        let mut staging = self.store.trees.stage(partition);
+        let generation = staging.generation();
         let count = self.random.usize(0..80);
         let pairs: BTreeMap<_, _> = (0..count)
             .map(|i| (Bytes::from(format!("k{i}")), Bytes::from(vec![i as u8; self.random.usize(0..500)])))
             .collect();
         let list: Vec<_> = pairs.clone().into_iter().collect();
         for chunk in list.chunks(10) {
-            self.store.trees.stage_put(partition, generation, chunk).unwrap();
+            staging.put(chunk).unwrap();
         }
         if self.random.u8(0..4) == 0 {
             return;
@@ -184,7 +185,7 @@ impl World {
         let last = self.models.get(&partition).map(Model::last).unwrap_or_default();
         let base = LogId { tag: last.tag, seq: last.seq + self.random.u64(0..50) };
         let state = base.seq.to_string();
-        self.store.trees.stage_finish(partition, generation, base, state.as_bytes()).unwrap();
+        staging.finish(base, state.as_bytes()).unwrap();
         if self.random.u8(0..4) == 0 {
             return;
         }
@@ -193,7 +194,7 @@ impl World {
         let model = self.models.entry(partition).or_default();
         *model =
             Model { base, start: pairs, synced: base.seq, mark: model.mark.clone(), entries: Vec::new() };
-        self.store.trees.install(partition, generation);
+        self.store.trees.install(staging);
     }
 
     fn check(&mut self, partition: u16) {

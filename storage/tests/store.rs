@@ -119,31 +119,53 @@ fn a_pin_holds_the_log() {
 }
 
 #[test]
+fn a_tree_that_was_made_ahead_stays() {
+    let dir = support::directory();
+    let mut store = open(dir.path());
+    write(&mut store, 1, 1, b"x");
+    store.trees.create(2).unwrap();
+    drop(store);
+    let inode = |folder: &str| {
+        use std::os::unix::fs::MetadataExt;
+        std::fs::metadata(dir.path().join("trees").join(folder)).unwrap().ino()
+    };
+    let made = inode("2-0");
+    let mut store = open(dir.path());
+    assert_eq!(inode("2-0"), made, "it is not made anew");
+    assert!(!store.recovered.contains_key(&2));
+    write(&mut store, 2, 1, b"y");
+    drop(store);
+    assert_eq!(open(dir.path()).recovered[&2].last, 1);
+}
+
+#[test]
 fn a_staged_tree_replaces_the_old_one_or_not_at_all() {
     for step in 0..4 {
         let dir = support::directory();
         let mut store = open(dir.path());
         write(&mut store, 5, 1, b"old");
-        let generation = store.trees.stage(5).unwrap();
+        let mut stage = Some(store.trees.stage(5));
+        let staging = stage.as_mut().unwrap();
+        let generation = staging.generation();
         let pairs: Vec<_> = (0..200)
             .map(|i| (Bytes::from(format!("new{i:03}")), Bytes::from(vec![i as u8; 1_000])))
             .collect();
-        store.trees.stage_put(5, generation, &pairs[..100]).unwrap();
-        store.trees.stage_put(5, generation, &pairs[100..]).unwrap();
+        staging.put(&pairs[..100]).unwrap();
+        staging.put(&pairs[100..]).unwrap();
         if step > 0 {
-            store.trees.stage_finish(5, generation, id(700), b"new state").unwrap();
+            staging.finish(id(700), b"new state").unwrap();
         }
         if step > 1 {
             store.log.append(&[Record::Install { partition: 5, generation, base: id(700) }]).unwrap();
             store.log.sync().unwrap();
         }
         if step > 2 {
-            store.trees.install(5, generation);
+            store.trees.install(stage.take().unwrap());
             assert_eq!(store.trees.applied(5), id(700));
             write(&mut store, 5, 701, b"next");
             store.trees.maintain();
         }
-        drop(store);
+        drop((stage, store));
         let store = open(dir.path());
         let found = &store.recovered[&5];
         let folders = std::fs::read_dir(dir.path().join("trees")).unwrap().count();

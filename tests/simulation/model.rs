@@ -66,6 +66,9 @@ impl Model {
     }
 
     fn execute(&mut self, id: LogId, operation: &Operation) -> Outcome {
+        if let Operation::Compare { .. } = operation {
+            return Outcome::Compared { at: id };
+        }
         let Some(key) = operation.key() else { return Outcome::Ticked {} };
         let log_time = self.log_time();
         let last = self.states.get(key).and_then(|states| states.last());

@@ -105,7 +105,7 @@ impl Process {
                 let tree = self.trees.entry(partition).or_default().clone();
                 let state = tree.encoded_state();
                 self.pictures.insert((partition, transfer), tree);
-                Some(Input::SnapshotOpened { partition, transfer, state })
+                Some(Input::SnapshotOpened { partition, transfer, state, bytes: 0 })
             }
             Effect::ReadSnapshot { partition, transfer, index } => {
                 let pairs = self.pictures.get(&(partition, transfer))?.pairs();

@@ -94,6 +94,7 @@ impl World {
             reads: scenario.reads,
             value_bytes_max: common::limits::VALUE_BYTES_MAX,
             session: ClientId(0),
+            transfer_rate: 0,
             mutation: scenario.mutation,
         };
         let first = line.rng.usize(scenario.servers.0..=scenario.servers.1);

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::ids::{Epoch, PartitionId};
+use crate::ids::{Epoch, LogId, PartitionId};
 use crate::operation::{Found, Operation, Origin, Outcome, Pair};
 use crate::{wire_enum, wire_struct};
 
@@ -54,6 +54,14 @@ pub enum Request {
     View {},
     /// How the server does, as JSON. Answered by [`Reply::Status`].
     Status {},
+    /// The digest of the server's own copy as it was at an entry of [`Operation::Compare`]. Answered by
+    /// [`Reply::Digest`], by [`Reply::Busy`] while it is not made, for whatever reason.
+    Digest {
+        /// The partition.
+        partition: PartitionId,
+        /// The entry.
+        at: LogId,
+    },
 }
 wire_enum!(Request {
     1 => Write { origin, age_ms, operation },
@@ -63,6 +71,7 @@ wire_enum!(Request {
     5 => Status {},
     6 => Keys { partition, after, limit },
     7 => Count { partition },
+    8 => Digest { partition, at },
 });
 
 /// What a server answers.
@@ -104,6 +113,11 @@ pub enum Reply {
         /// An encoded [`ServerStatus`](crate::status::ServerStatus).
         json: Bytes,
     },
+    /// A copy's digest.
+    Digest {
+        /// Of records, results and log time, independent of the order in which they are stored.
+        digest: Digest,
+    },
     /// Nothing was done here: by this server's view, another one coordinates the key. Fetch the view if yours is
     /// older, and ask there.
     Moved {
@@ -138,7 +152,22 @@ wire_enum!(Reply {
     8 => Unknown { reason },
     9 => Refused { reason },
     10 => Keys { keys, count, next },
+    11 => Digest { digest },
 });
+
+/// What a copy of a partition holds, in few bytes: two copies that are equal have equal ones, and two that are not have
+/// different ones unless somebody made them so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Digest {
+    /// The sum, modulo 2^128, of the MD5 of each record that has not expired (length of the key, key, stored value) and of
+    /// the state besides the records.
+    pub sum: u128,
+    /// Records.
+    pub records: u64,
+    /// Bytes of their keys and stored values.
+    pub bytes: u64,
+}
+wire_struct!(Digest { sum, records, bytes });
 
 /// A request on a client's link. A frame holds one or more of them, one behind the other.
 #[derive(Clone, Debug, PartialEq, Eq)]

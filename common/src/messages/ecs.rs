@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Epoch, Incarnation, LogId, PartitionId, ServerId};
+use crate::status::TransferStatus;
 use crate::view::Member;
 
 /// What a server's log of one partition holds, told at its start. The ECS uses it to say who has what when
@@ -63,6 +64,11 @@ pub enum ServerReport {
         bytes: u64,
         /// Bytes free on the disk.
         free_bytes: u64,
+    },
+    /// Beside a heartbeat, as long as there are any and once more: the copies that the sender sends to others.
+    Transfers {
+        /// All of them.
+        transfers: Vec<TransferStatus>,
     },
     /// Coordinator: an in-sync member has acknowledged nothing for the report time.
     Silent {

@@ -130,7 +130,8 @@ pub enum PeerMessage {
         /// The last entry that the sender has.
         last: Seq,
     },
-    /// Coordinator to joining member: a copy of the whole state as of `base` begins; it replaces the member's log.
+    /// Coordinator to joining member: a copy of the whole state as of `base` begins; it replaces the member's log. The
+    /// first chunks carry the state besides the pairs.
     SnapshotBegin {
         /// The partition.
         partition: PartitionId,
@@ -140,10 +141,8 @@ pub enum PeerMessage {
         transfer: u64,
         /// The last entry that the copy contains.
         base: LogId,
-        /// The state besides the pairs (results remembered for retries, log time), see `core::state`.
-        state: Bytes,
     },
-    /// The next pairs of a copy, in key order.
+    /// The next piece of a copy: of the state besides the pairs first, then pairs in key order.
     SnapshotChunk {
         /// The partition.
         partition: PartitionId,
@@ -153,6 +152,8 @@ pub enum PeerMessage {
         transfer: u64,
         /// From 0; chunks are taken in order.
         index: u64,
+        /// The next bytes of the state besides the pairs (results remembered for retries, log time), see `core::state`.
+        state: Bytes,
         /// Stored keys and values.
         pairs: Vec<(Bytes, Bytes)>,
         /// There are no more.
@@ -236,8 +237,8 @@ wire_enum!(PeerMessage {
     7 => Append { partition, epoch, sync, prev, commit, entries },
     8 => Ack { partition, epoch, seq, clean },
     9 => Gap { partition, epoch, last },
-    10 => SnapshotBegin { partition, epoch, transfer, base, state },
-    11 => SnapshotChunk { partition, epoch, transfer, index, pairs, done },
+    10 => SnapshotBegin { partition, epoch, transfer, base },
+    11 => SnapshotChunk { partition, epoch, transfer, index, state, pairs, done },
     12 => SnapshotAck { partition, epoch, transfer, next, installed },
     13 => ReadIndex { partition, epoch, n },
     14 => ReadIndexReply { partition, epoch, n, commit },

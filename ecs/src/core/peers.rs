@@ -10,6 +10,7 @@ use std::time::Duration;
 use common::ids::{Epoch, LogId, PartitionId, ServerId};
 use common::limits::Timers;
 use common::messages::Sender;
+use common::status::TransferStatus;
 use common::time::Time;
 
 use crate::limits::{HEARTBEATS_AFTER_LINK_END, PUSH_INTERVAL_MIN};
@@ -55,6 +56,8 @@ pub(super) struct Peer {
     pub(super) load: Load,
     /// Partitions that its disk holds data of, and the last entry of each log, as told at its start.
     pub(super) leftovers: BTreeMap<PartitionId, LogId>,
+    /// Copies that it sends to others, as it told last.
+    pub(super) transfers: Vec<TransferStatus>,
 }
 
 impl Peer {
@@ -72,6 +75,7 @@ impl Peer {
             heartbeat: None,
             load: Load::default(),
             leftovers: BTreeMap::new(),
+            transfers: Vec::new(),
         }
     }
 

@@ -41,6 +41,11 @@ pub(super) fn status(
         offline: u32_of(offline.count()),
         joining: u32_of(joining),
         servers: servers.into_values().collect(),
+        transfers: peers
+            .values()
+            .filter(|peer| peer.gone(now, &config.timers).is_none())
+            .flat_map(|peer| peer.transfers.clone())
+            .collect(),
     }
 }
 

@@ -100,7 +100,8 @@ async fn answer(request: Request, handle: &Handle) -> Reply {
         | Request::Get { .. }
         | Request::Scan { .. }
         | Request::Keys { .. }
-        | Request::Count { .. } => {
+        | Request::Count { .. }
+        | Request::Digest { .. } => {
             Reply::Refused { reason: "this is the ECS, which holds no keys: ask a server".to_owned() }
         }
     }

@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 
 use super::help;
 use super::table::TABLE;
+use super::verify::VerifyArgs;
 use crate::bench::BenchArgs;
 use crate::options::{Options, ReadFrom};
 use crate::transfer::{ExportArgs, ImportArgs};
@@ -54,6 +55,8 @@ pub(super) enum Program {
     Export(ExportArgs),
     /// Measure puts and gets in a closed loop
     Bench(BenchArgs),
+    /// Compare all copies of all partitions
+    Verify(VerifyArgs),
     /// A command of the shell
     #[command(external_subcommand)]
     Data(Vec<OsString>),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{Cell, CellAlignment, Table};
+use common::ids::ServerId;
 use common::status::{ClusterStatus, MemberStatus, Role, ServerStatus};
 use common::view::{KeyRange, ServerState, View};
 
@@ -90,7 +91,32 @@ pub(super) fn cluster(status: &ClusterStatus) -> String {
     }
     right_from(&mut table, 3);
     let cluster = status.cluster.short();
-    format!("{verdict}{moving}\ncluster {cluster}, view {}\n{table}\n", status.view)
+    let transfers = transfers(status);
+    format!("{verdict}{moving}\ncluster {cluster}, view {}\n{table}\n{transfers}", status.view)
+}
+
+/// Copies of partitions on their way between servers; nothing if there are none.
+fn transfers(status: &ClusterStatus) -> String {
+    if status.transfers.is_empty() {
+        return String::new();
+    }
+    let address = |id: ServerId| {
+        let server = status.servers.iter().find(|server| server.server == id);
+        server.map_or_else(|| id.short(), |server| server.address.clone())
+    };
+    let mut table = table(&["copy of", "from", "to", "done", "of about", "per second"]);
+    for transfer in &status.transfers {
+        table.add_row([
+            format!("partition {}", transfer.partition),
+            address(transfer.from),
+            address(transfer.to),
+            bytes_shown(transfer.bytes_done),
+            bytes_shown(transfer.bytes_all),
+            bytes_shown(transfer.bytes_per_second),
+        ]);
+    }
+    right_from(&mut table, 3);
+    format!("{table}\n")
 }
 
 fn member_row(member: &MemberStatus) -> Vec<Cell> {
@@ -172,7 +198,7 @@ fn right_from(table: &mut Table, first: usize) {
 
 #[cfg(test)]
 mod tests {
-    use common::ids::{ClusterId, Epoch, ServerId};
+    use common::ids::{ClusterId, Epoch};
 
     use super::*;
 
@@ -199,6 +225,7 @@ mod tests {
             offline: 0,
             joining: 0,
             servers: vec![server],
+            transfers: vec![],
         }
     }
 
@@ -208,6 +235,20 @@ mod tests {
         let shown = cluster(&status);
         assert!(shown.starts_with("OK: 1 servers up"), "{shown}");
         assert!(shown.contains("127.0.0.1:5001") && shown.contains("1.5 MB") && shown.contains("80 ms ago"));
+        assert!(!shown.contains("copy of"));
+        status.transfers = vec![common::status::TransferStatus {
+            partition: 7,
+            from: ServerId(1 << 127),
+            to: ServerId(2 << 120),
+            bytes_done: 3_000_000,
+            bytes_all: 9_000_000,
+            bytes_per_second: 1_000_000,
+        }];
+        let shown = cluster(&status);
+        assert!(
+            shown.contains("partition 7") && shown.contains("9.0 MB") && shown.contains("1.0 MB"),
+            "{shown}"
+        );
         status.servers[0].state = ServerState::Down;
         status.under_replicated = 3;
         let shown = cluster(&status);

@@ -95,14 +95,21 @@ pub(super) const TABLE: &[Entry] = &[
         what: "measure puts and gets",
         more: "`bench --help` lists the options.",
     },
+    Entry {
+        names: &["verify"],
+        words: "[--json]",
+        what: "compare all copies of all partitions",
+        more: "Writes may go on: the copies are compared at one entry of each partition's log. The exit code is 3 when \
+               copies differ, 4 when one cannot be asked.",
+    },
     Entry { names: &["help"], words: "[COMMAND]", what: "list the commands, or explain one", more: "" },
     Entry { names: &["quit", "exit"], words: "", what: "leave the shell", more: "" },
 ];
 
 impl Entry {
-    /// It takes arguments like a process: import, export, bench.
+    /// It takes arguments like a process: import, export, bench, verify.
     pub(super) fn is_program(&self) -> bool {
-        matches!(self.names[0], "import" | "export" | "bench")
+        matches!(self.names[0], "import" | "export" | "bench" | "verify")
     }
 }
 

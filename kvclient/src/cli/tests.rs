@@ -100,6 +100,9 @@ async fn status_comes_from_the_ecs_or_from_the_servers() {
         keys: 0,
         bytes: 0,
         free_bytes: 0,
+        transfers: Vec::new(),
+        caught_up: Default::default(),
+        scrub: Default::default(),
     };
     fake.set_status(serde_json::to_vec(&status).unwrap());
     let cluster = ClusterStatus {
@@ -110,6 +113,7 @@ async fn status_comes_from_the_ecs_or_from_the_servers() {
         offline: 0,
         joining: 0,
         servers: vec![],
+        transfers: vec![],
     };
     ecs.set_status(serde_json::to_vec(&cluster).unwrap());
     let mut session = session(&fake);

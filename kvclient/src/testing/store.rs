@@ -39,9 +39,11 @@ impl Store {
                     .collect();
                 Reply::Page { more: keys.next().is_some(), pairs }
             }
-            Request::Keys { .. } | Request::Count { .. } | Request::View {} | Request::Status {} => {
-                return Action::Silence;
-            }
+            Request::Keys { .. }
+            | Request::Count { .. }
+            | Request::View {}
+            | Request::Status {}
+            | Request::Digest { .. } => return Action::Silence,
         })
     }
 
@@ -76,6 +78,7 @@ impl Store {
                 }
                 None => Outcome::NotFound {},
             },
+            Operation::Compare { .. } => Outcome::Compared { at: version },
             _ => Outcome::Ticked {},
         }
     }

@@ -204,6 +204,9 @@ async fn requests(mut frame: Bytes, shared: &Shared, outbox: &Arc<ClientOutbox>)
                     let json = shared.status().await.ok_or(std::io::ErrorKind::BrokenPipe)?;
                     answered.push((id, Reply::Status { json: json.into() }));
                 }
+                Request::Digest { partition, at } => {
+                    answered.push((id, shared.digest(partition, at).await));
+                }
                 request => asks.extend(ask_of(request).map(|ask| (id, ask))),
             }
         }

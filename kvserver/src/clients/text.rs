@@ -243,8 +243,10 @@ fn answer_of(command: &TextCommand, reply: Reply) -> TextAnswer {
         Reply::Busy { .. } => TextAnswer::WriteLock,
         Reply::Unknown { reason } => TextAnswer::Unknown { reason },
         Reply::Refused { reason } => TextAnswer::Failed { reason },
-        Reply::Page { .. } | Reply::Keys { .. } | Reply::View { .. } | Reply::Status { .. } => {
-            TextAnswer::Failed { reason: "unexpected answer; report this".to_owned() }
-        }
+        Reply::Page { .. }
+        | Reply::Keys { .. }
+        | Reply::View { .. }
+        | Reply::Status { .. }
+        | Reply::Digest { .. } => TextAnswer::Failed { reason: "unexpected answer; report this".to_owned() },
     }
 }

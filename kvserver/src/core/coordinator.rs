@@ -19,6 +19,7 @@ use common::ids::{Epoch, LogId, PartitionId, Seq, ServerId};
 use common::limits::CLIENT_RETRY_FOR;
 use common::messages::{Entry, Reply, ServerReport};
 use common::operation::{Command, InvalidOperation};
+use common::status::TransferStatus;
 use common::time::Time;
 use common::view::{Assignment, Member};
 
@@ -78,6 +79,20 @@ impl Coordinator {
                 sending.close(env, partition);
             }
         }
+    }
+
+    /// The first entry that the log is to keep for members.
+    pub(crate) fn hold(&self) -> Option<Seq> {
+        self.peers.values().filter_map(|peer| peer.hold).min()
+    }
+
+    /// For people: the copies that are being sent.
+    pub(crate) fn transfers(&self, now: Time, partition: PartitionId, me: ServerId) -> Vec<TransferStatus> {
+        let status = |(&server, peer): (&ServerId, &Progress)| match &peer.stage {
+            Stage::Snapshot(sending) => sending.status(now, partition, me, server),
+            _ => None,
+        };
+        self.peers.iter().filter_map(status).collect()
     }
 
     pub(crate) fn take_reads(&mut self) -> VecDeque<ReadId> {
@@ -283,6 +298,7 @@ impl PartitionCopy {
         self.stream(env, false);
         self.advance_commit(env);
         self.consider_joiners(env);
+        self.settle_holds();
         self.retry_reads(env);
     }
 
@@ -353,8 +369,8 @@ impl PartitionCopy {
                 }
                 peer.rewind(now);
             }
-            if matches!(&peer.stage, Stage::Snapshot(sending) if !sending.is_open()) {
-                // It waits for its turn here.
+            if matches!(&peer.stage, Stage::Snapshot(sending) if !sending.is_open() || sending.is_idle()) {
+                // It waits for its turn here, or for the rate.
                 peer.awaited = None;
                 continue;
             }
@@ -364,6 +380,14 @@ impl PartitionCopy {
             if now.since(awaited) >= env.config.timers.report * patience {
                 peer.awaited = Some(now);
                 env.out.report(ServerReport::Silent { partition: id, epoch, member: server });
+                if patience > 1 {
+                    // It keeps the log no longer: who is away for long gets a copy.
+                    if let Stage::Snapshot(sending) = &peer.stage {
+                        sending.close(env, id);
+                        peer.stage = Stage::Probe { asked: None };
+                    }
+                    peer.hold = None;
+                }
             }
         }
         if env.mutated(Mutation::ProposalDropped)

@@ -95,6 +95,8 @@ pub(crate) struct PartitionCopy {
     /// The install record of a copy of the state is being written: nothing else may touch the log, whatever role a
     /// new view gives.
     pub(crate) installing: bool,
+    /// The first entry that the commit log was asked to keep.
+    pinned: Option<Seq>,
     /// The last state copy that was put in place: its sender and number.
     pub(crate) installed: Option<(ServerId, u64)>,
 }
@@ -122,6 +124,7 @@ impl PartitionCopy {
             unlisted_since: None,
             dropping: false,
             installing: false,
+            pinned: None,
             installed: None,
         }
     }
@@ -279,6 +282,14 @@ impl PartitionCopy {
                 self.settle_replica(env);
             }
             Role::Unlisted | Role::Resting => {}
+        }
+        let hold = match &self.role {
+            Role::Coordinator(coordinator) => coordinator.hold(),
+            _ => None,
+        };
+        if hold != self.pinned && !(hold.is_none() && env.mutated(Mutation::PinNotReleased)) {
+            self.pinned = hold;
+            env.out.effect(Effect::PinLog { partition: self.id, from: hold });
         }
         if self.written {
             self.written = false;

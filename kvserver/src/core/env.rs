@@ -10,12 +10,13 @@ use common::ids::{ClientId, Epoch, LogId, PartitionId, RequestNumber, Seq, Serve
 use common::limits::Timers;
 use common::messages::{PeerMessage, Reply, Sender, ServerReport};
 use common::operation::Origin;
+use common::status::CaughtUp;
 use common::time::{Now, Time};
 use common::view::{Member, View};
 
 use super::io::{Ask, Effect, LogRecord, Query, ReadId, Ticket, Token};
 use super::lease::Leases;
-use super::limits::{DOUBTFUL_FOR, STOPPED_LONG};
+use super::limits::{DOUBTFUL_FOR, PACE_SLACK, STOPPED_LONG};
 use super::mutation::Mutation;
 
 /// What a read rests on (PROTOCOL.md, sections 4, 6 and 7).
@@ -43,6 +44,8 @@ pub struct Config {
     /// The client that writes without an origin are given. Random for each process: the numbers of its writes begin
     /// anew, and a former process's results must not be taken for theirs.
     pub session: ClientId,
+    /// Bytes a second that copies of partitions are sent with, over all of them; 0: as fast as they go.
+    pub transfer_rate: u64,
     /// A planted bug; it has no effect without the feature `mutations`.
     pub mutation: Option<Mutation>,
 }
@@ -201,6 +204,26 @@ impl Stray {
     }
 }
 
+/// Keeps what is sent to a rate: each piece moves the time on from which the next may go.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Pace {
+    next: Time,
+}
+
+impl Pace {
+    /// Whether a piece may go now.
+    pub(crate) fn is_open(self, now: Time) -> bool {
+        now >= self.next
+    }
+
+    /// A piece goes. `rate`: bytes a second, 0 for no limit.
+    pub(crate) fn take(&mut self, now: Time, bytes: usize, rate: u64) {
+        let begin = self.next.max(now - PACE_SLACK);
+        let micros = (bytes as u64).saturating_mul(1_000_000).checked_div(rate).unwrap_or(0);
+        self.next = begin + Duration::from_micros(micros);
+    }
+}
+
 /// See the module's text.
 #[derive(Debug)]
 pub(crate) struct Env {
@@ -231,6 +254,8 @@ pub(crate) struct Env {
     pub(crate) used_views: BTreeMap<ServerId, Epoch>,
     /// Members to ping with this batch, for reads without leases.
     pub(crate) to_confirm: BTreeSet<ServerId>,
+    pub(crate) pace: Pace,
+    pub(crate) caught_up: CaughtUp,
     /// Copies that were touched in this batch.
     pub(crate) touched: BTreeSet<PartitionId>,
 }
@@ -266,6 +291,8 @@ impl Env {
             transfers_open: 0,
             used_views: BTreeMap::new(),
             to_confirm: BTreeSet::new(),
+            pace: Pace::default(),
+            caught_up: CaughtUp::default(),
             touched: BTreeSet::new(),
         }
     }
@@ -372,5 +399,29 @@ impl Env {
     /// The members' logs cannot be what they are: going on would break a promise.
     pub(crate) fn fatal(&mut self, reason: String) {
         self.out.effect(Effect::Fatal { reason });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pace_is_kept_on_average_and_none_is_no_limit() {
+        const PIECE: usize = 100_000;
+        let (mut pace, mut sent) = (Pace::default(), 0);
+        // Ten seconds of ticks of 10 ms, at a million bytes a second.
+        for tick in 0..1000 {
+            let now = Time(1_000_000_000 + tick * 10_000);
+            while pace.is_open(now) {
+                pace.take(now, PIECE, 1_000_000);
+                sent += PIECE;
+            }
+        }
+        assert!((9_900_000..=10_200_000).contains(&sent), "{sent}");
+        pace = Pace::default();
+        let now = Time(1_000_000_000);
+        (0..1000).for_each(|_| pace.take(now, PIECE, 0));
+        assert!(pace.is_open(now));
     }
 }

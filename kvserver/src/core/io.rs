@@ -102,6 +102,8 @@ pub enum Answer {
     },
     /// To nothing.
     Nothing,
+    /// What is stored does not check, for people; and there may be no other copy.
+    Damaged(String),
 }
 
 /// A record of the commit log, as `storage` takes it.
@@ -227,6 +229,8 @@ pub enum Input {
         transfer: u64,
         /// The encoded state besides the records.
         state: Bytes,
+        /// Bytes of the records, roughly.
+        bytes: u64,
     },
     /// The next pairs of an open picture.
     SnapshotRead {

@@ -39,6 +39,15 @@ pub(crate) const JOINER_PATIENCE: u32 = 10;
 /// Between two reports of the same proposal or silence.
 pub(crate) const REPORT_AGAIN: Duration = Duration::from_millis(500);
 
+/// Bytes of one piece of the state besides the records: about as large as a chunk of records.
+pub(crate) const STATE_PIECE_BYTES: usize = 512 << 10;
+
+/// What the limit of a rate may be behind by: a tick's worth, so that chunks can follow each other within a tick.
+pub(crate) const PACE_SLACK: Duration = Duration::from_millis(50);
+
+/// The first reading through after a start begins no later than this: a server that is restarted each day is read too.
+pub(crate) const SCRUB_FIRST: Duration = Duration::from_secs(600);
+
 /// Chunks of a copy that are sent and not acknowledged.
 pub(crate) const SNAPSHOT_WINDOW: u64 = 4;
 

@@ -287,8 +287,8 @@ impl PartitionCopy {
             return replica.index.queued.push(id);
         }
         let Some(read) = env.reads.remove(&id) else { return };
-        if expired(env, &answer) {
-            // Only the coordinator moves log time on.
+        if expired(env, &answer) || matches!(answer, Answer::Damaged(_)) {
+            // Only the coordinator moves log time on; and its copy may be better than this one.
             let ask = Ask::Read(read.query);
             return env.strays.push(Stray { to: read.to, ask, since: read.since, maybe_done: false });
         }

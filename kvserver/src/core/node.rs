@@ -14,7 +14,7 @@ use bytes::Bytes;
 use common::ids::{ClusterId, Epoch, Incarnation, PartitionId, ServerId, StoreId};
 use common::messages::{CopyState, LogTail, Sender, ServerReport};
 use common::ring::Partitions;
-use common::status::CopyStatus;
+use common::status::{CaughtUp, CopyStatus, TransferStatus};
 use common::time::{Now, Time};
 use common::view::View;
 
@@ -51,6 +51,8 @@ pub struct Node {
     /// What the last heartbeats said of each copy.
     told: BTreeMap<PartitionId, CopyState>,
     changed: BTreeSet<PartitionId>,
+    /// The last report of transfers named some.
+    told_transfers: bool,
 }
 
 /// What a checker may know of a copy.
@@ -100,6 +102,7 @@ impl Node {
             busy: BTreeSet::new(),
             told: BTreeMap::new(),
             changed: BTreeSet::new(),
+            told_transfers: false,
         };
         if let Some(view) = view {
             node.newest = view.number;
@@ -129,8 +132,8 @@ impl Node {
                 self.with(partition, |copy, env| copy.on_read_for_member(env, server, entries));
             }
             Input::Trimmed { partition, seq } => self.with(partition, |copy, _| copy.on_trimmed(seq)),
-            Input::SnapshotOpened { partition, transfer, state } => {
-                self.with(partition, |copy, env| copy.on_snapshot_opened(env, transfer, state));
+            Input::SnapshotOpened { partition, transfer, state, bytes } => {
+                self.with(partition, |copy, env| copy.on_snapshot_opened(env, transfer, &state, bytes));
             }
             Input::SnapshotRead { partition, transfer, index, pairs, done } => {
                 self.with(partition, |copy, env| copy.on_snapshot_read(env, transfer, index, pairs, done));
@@ -192,6 +195,23 @@ impl Node {
     pub fn status(&self) -> Vec<CopyStatus> {
         let present = |copy: &&PartitionCopy| !matches!(copy.role, Role::Unlisted) || !copy.log.is_empty();
         self.copies.iter().filter(present).map(|copy| copy.status(&self.env)).collect()
+    }
+
+    /// Copies of partitions that this server sends now.
+    #[must_use]
+    pub fn transfers(&self) -> Vec<TransferStatus> {
+        let (now, me) = (self.env.now.time, self.env.me.server);
+        let sending = |copy: &PartitionCopy| match &copy.role {
+            Role::Coordinator(coordinator) => coordinator.transfers(now, copy.id, me),
+            _ => Vec::new(),
+        };
+        self.busy.iter().filter_map(|id| self.copies.get(usize::from(id.0))).flat_map(sending).collect()
+    }
+
+    /// What it has sent to members that were behind.
+    #[must_use]
+    pub fn caught_up(&self) -> CaughtUp {
+        self.env.caught_up
     }
 
     /// What a checker may know of a copy at `time`.
@@ -348,6 +368,11 @@ impl Node {
         let view = self.env.view.number;
         let report = ServerReport::Heartbeat { view, copies, requests: 0, keys: 0, bytes: 0, free_bytes: 0 };
         self.env.out.report(report);
+        let transfers = self.transfers();
+        if !transfers.is_empty() || self.told_transfers {
+            self.told_transfers = !transfers.is_empty();
+            self.env.out.report(ServerReport::Transfers { transfers });
+        }
     }
 }
 

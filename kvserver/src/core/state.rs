@@ -14,6 +14,7 @@ use bytes::Bytes;
 use common::codec::{Malformed, Wire};
 use common::ids::{ClientId, LogId, RequestNumber};
 use common::limits::RESULTS_KEPT_FOR;
+use common::messages::Digest;
 use common::operation::{
     BATCH_BYTES_MAX, Check, Command, Found, Operation, Origin, Outcome, Part, PartOutcome,
 };
@@ -97,6 +98,32 @@ pub fn decode_record(mut record: Bytes) -> Result<Found, Malformed> {
     let version = LogId::read(&mut record)?;
     let expires = WallTime::read(&mut record)?;
     Ok(Found { value: record, version, expires: (expires.0 != 0).then_some(expires) })
+}
+
+/// Adds a record to a digest, unless it has expired: that one may be stored or not.
+///
+/// # Errors
+/// When the record is too short.
+pub fn digest_record(
+    digest: &mut Digest,
+    log_time: WallTime,
+    key: &[u8],
+    record: &Bytes,
+) -> Result<(), Malformed> {
+    if decode_record(record.clone())?.expires.is_some_and(|expires| expires <= log_time) {
+        return Ok(());
+    }
+    let length = (key.len() as u64).to_le_bytes();
+    digest.sum = digest.sum.wrapping_add(hash(&[&length, key, record]));
+    digest.records += 1;
+    digest.bytes += (key.len() + record.len()) as u64;
+    Ok(())
+}
+
+fn hash(parts: &[&[u8]]) -> u128 {
+    let mut context = md5::Context::new();
+    parts.iter().for_each(|part| context.consume(part));
+    u128::from_le_bytes(context.finalize().0)
 }
 
 /// The results of one client's recent writes.
@@ -231,6 +258,12 @@ impl State {
         Ok(found.expires.is_none_or(|expires| expires > self.log_time).then_some(found))
     }
 
+    /// What this state and the records in it add to a copy's digest: begin with it, then [`digest_record`] each record.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest { sum: hash(&[b"state", &self.encode()]), records: 0, bytes: 0 }
+    }
+
     fn known_result(&self, origin: Origin) -> Option<Outcome> {
         let results = self.clients.get(&origin.client)?;
         if origin.number < results.first_unanswered {
@@ -272,6 +305,9 @@ impl State {
         id: LogId,
         operation: Operation,
     ) -> Result<Outcome, ApplyError<R::Error>> {
+        if let Operation::Compare { .. } = operation {
+            return Ok(Outcome::Compared { at: id });
+        }
         if let Operation::Batch { checks, parts } = operation {
             return self.execute_batch(records, id, checks, parts);
         }

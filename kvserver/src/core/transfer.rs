@@ -1,21 +1,24 @@
 //! Copying a partition's state to a member whose log does not reach back far enough (J1).
 //!
-//! The coordinator opens a consistent picture of its applied state, pins its log from there on, and sends the pairs
-//! in chunks, a window of them at a time. The member stages them beside what it has, makes the copy durable, and puts
+//! The coordinator opens a consistent picture of its applied state, pins its log from there on, and sends it in chunks, a
+//! window of them at a time and within the server's rate: first the state besides the records, then the pairs. The pin
+//! moves on with what the member acknowledges and ends when the member's acknowledgements count (`Progress::hold`). The member stages them beside what it has, makes the copy durable, and puts
 //! it in place of its log and records with one record of its commit log. A crash in between leaves the old or the new
 //! one, never a mix. Writes go on all the while; the member gets them from the log afterwards.
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use common::ids::{Epoch, LogId, PartitionId, ServerId};
 use common::messages::PeerMessage;
+use common::status::TransferStatus;
+use common::time::Time;
 
 use super::coordinator::Stage;
 use super::copy::{PartitionCopy, Role};
 use super::env::{After, Env};
 use super::io::{Effect, LogRecord};
-use super::limits::SNAPSHOT_WINDOW;
+use super::limits::{SNAPSHOT_WINDOW, STATE_PIECE_BYTES};
 use super::mutation::Mutation;
 
 /// Stored keys and values.
@@ -27,8 +30,12 @@ pub(crate) struct Sending {
     /// Names the copy; none before the picture was asked for.
     transfer: Option<u64>,
     base: LogId,
-    /// The state besides the records, when the picture is open.
-    state: Option<Bytes>,
+    /// The state besides the records in pieces, one at least, when the picture is open. The first chunks carry them.
+    state: Option<Vec<Bytes>>,
+    /// When the picture was asked for, bytes in it (roughly) and bytes that were taken.
+    began: Time,
+    bytes_all: u64,
+    bytes_done: u64,
     announced: bool,
     /// The next chunk to read.
     next_read: u64,
@@ -44,9 +51,26 @@ pub(crate) struct Sending {
 
 #[derive(Debug)]
 struct Chunk {
+    state: Bytes,
     pairs: Pairs,
+    bytes: usize,
     done: bool,
     sent: bool,
+    /// It was sent once at least.
+    asked: bool,
+}
+
+impl Chunk {
+    fn new(state: Bytes, pairs: Pairs, done: bool) -> Self {
+        let bytes = pairs.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() + state.len();
+        Self { state, pairs, bytes, done, sent: false, asked: false }
+    }
+}
+
+/// A state in pieces, one at least.
+fn pieces(state: &Bytes) -> Vec<Bytes> {
+    let starts = (0..state.len().max(1)).step_by(STATE_PIECE_BYTES);
+    starts.map(|start| state.slice(start..state.len().min(start + STATE_PIECE_BYTES))).collect()
 }
 
 impl Sending {
@@ -55,6 +79,9 @@ impl Sending {
             transfer: None,
             base: LogId::default(),
             state: None,
+            began: Time::default(),
+            bytes_all: 0,
+            bytes_done: 0,
             announced: false,
             next_read: 0,
             reading: false,
@@ -80,14 +107,42 @@ impl Sending {
         self.transfer.is_some()
     }
 
+    /// The last entry that the open picture contains.
+    pub(crate) fn base(&self) -> Option<LogId> {
+        self.transfer.map(|_| self.base)
+    }
+
+    /// The member has all that was sent: what is awaited is the disk here, or the rate.
+    pub(crate) fn is_idle(&self) -> bool {
+        let asked = self.chunks.values().any(|chunk| chunk.asked) || (self.whole && self.chunks.is_empty());
+        !asked
+    }
+
+    /// For people.
+    pub(crate) fn status(
+        &self,
+        now: Time,
+        partition: PartitionId,
+        from: ServerId,
+        to: ServerId,
+    ) -> Option<TransferStatus> {
+        self.state.as_ref()?;
+        let millis = u64::try_from(now.since(self.began).as_millis()).unwrap_or(u64::MAX).max(1);
+        Some(TransferStatus {
+            partition: partition.0,
+            from,
+            to,
+            bytes_done: self.bytes_done,
+            bytes_all: self.bytes_all.max(self.bytes_done),
+            bytes_per_second: self.bytes_done.saturating_mul(1000) / millis,
+        })
+    }
+
     /// The picture is no longer needed.
     pub(crate) fn close(&self, env: &mut Env, partition: PartitionId) {
         if let Some(transfer) = self.transfer {
             env.transfers_open -= 1;
             env.out.effect(Effect::CloseSnapshot { partition, transfer });
-            if !env.mutated(Mutation::PinNotReleased) {
-                env.out.effect(Effect::PinLog { partition, from: None });
-            }
         }
     }
 
@@ -110,17 +165,33 @@ impl Sending {
         let Some(state) = &self.state else { return };
         if !self.announced {
             self.announced = true;
-            let (base, state) = (self.base, state.clone());
-            env.out.send(to, PeerMessage::SnapshotBegin { partition, epoch, transfer, base, state });
+            let base = self.base;
+            env.out.send(to, PeerMessage::SnapshotBegin { partition, epoch, transfer, base });
         }
-        if !self.reading && !self.whole && self.next_read < self.taken.saturating_add(SNAPSHOT_WINDOW) {
+        while !self.reading && !self.whole && self.next_read < self.taken.saturating_add(SNAPSHOT_WINDOW) {
+            let index = self.next_read;
+            // The last piece of the state travels with the first pairs.
+            if let Some(piece) = state.get(index as usize).filter(|_| index + 1 < state.len() as u64) {
+                self.chunks.insert(index, Chunk::new(piece.clone(), Vec::new(), false));
+                self.next_read += 1;
+                continue;
+            }
             self.reading = true;
-            env.out.effect(Effect::ReadSnapshot { partition, transfer, index: self.next_read });
+            env.out.effect(Effect::ReadSnapshot { partition, transfer, index });
         }
+        let (now, rate) = (env.now.time, env.config.transfer_rate);
         for (&index, chunk) in self.chunks.iter_mut().filter(|(_, chunk)| !chunk.sent) {
-            chunk.sent = true;
-            let (pairs, done) = (chunk.pairs.clone(), chunk.done);
-            env.out.send(to, PeerMessage::SnapshotChunk { partition, epoch, transfer, index, pairs, done });
+            if !env.pace.is_open(now) {
+                break;
+            }
+            env.pace.take(now, chunk.bytes, rate);
+            env.caught_up.copy_bytes += chunk.bytes as u64;
+            (chunk.sent, chunk.asked) = (true, true);
+            let (state, pairs, done) = (chunk.state.clone(), chunk.pairs.clone(), chunk.done);
+            env.out.send(
+                to,
+                PeerMessage::SnapshotChunk { partition, epoch, transfer, index, state, pairs, done },
+            );
         }
     }
 
@@ -131,8 +202,8 @@ impl Sending {
         env.transfers_open += 1;
         env.last_transfer += 1;
         let transfer = env.last_transfer;
-        (self.transfer, self.base) = (Some(transfer), base);
-        env.out.effect(Effect::PinLog { partition, from: Some(base.seq.next()) });
+        (self.transfer, self.base, self.began) = (Some(transfer), base, env.now.time);
+        env.caught_up.copies += 1;
         env.out.effect(Effect::OpenSnapshot { partition, transfer });
     }
 }
@@ -143,10 +214,21 @@ pub(crate) struct Receiving {
     pub(crate) coordinator: ServerId,
     transfer: u64,
     base: LogId,
-    state: Bytes,
+    /// What has come of the state besides the records.
+    state: BytesMut,
     /// The chunk that is awaited, and the one that is not staged yet.
     next: u64,
     staged: u64,
+}
+
+/// The content of a chunk's message.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    pub(crate) transfer: u64,
+    pub(crate) index: u64,
+    pub(crate) state: Bytes,
+    pub(crate) pairs: Pairs,
+    pub(crate) done: bool,
 }
 
 impl PartitionCopy {
@@ -159,11 +241,12 @@ impl PartitionCopy {
     }
 
     /// The picture is open.
-    pub(crate) fn on_snapshot_opened(&mut self, env: &mut Env, transfer: u64, state: Bytes) {
+    pub(crate) fn on_snapshot_opened(&mut self, env: &mut Env, transfer: u64, state: &Bytes, bytes: u64) {
         let bare = env.mutated(Mutation::ResultsMissingFromSnapshot);
         env.touched.insert(self.id);
         if let Some((_, sending)) = self.sending(transfer) {
-            sending.state = Some(if bare { Bytes::new() } else { state });
+            sending.state = Some(if bare { vec![Bytes::new()] } else { pieces(state) });
+            sending.bytes_all = bytes.saturating_add(state.len() as u64);
         }
     }
 
@@ -181,7 +264,9 @@ impl PartitionCopy {
         if index == sending.next_read && std::mem::take(&mut sending.reading) {
             sending.next_read += 1;
             sending.whole = done;
-            sending.chunks.insert(index, Chunk { pairs, done, sent: false });
+            let piece = sending.state.as_ref().and_then(|pieces| pieces.get(index as usize));
+            let state = piece.cloned().unwrap_or_default();
+            sending.chunks.insert(index, Chunk::new(state, pairs, done));
         }
     }
 
@@ -203,8 +288,9 @@ impl PartitionCopy {
         let moved = next > sending.taken;
         sending.lost = next < sending.taken;
         sending.taken = sending.taken.max(next);
-        let taken = sending.taken;
-        sending.chunks.retain(|&index, _| index >= taken);
+        let left = sending.chunks.split_off(&sending.taken);
+        let done = std::mem::replace(&mut sending.chunks, left);
+        sending.bytes_done += done.values().map(|chunk| chunk.bytes as u64).sum::<u64>();
         if installed {
             sending.close(env, id);
         }
@@ -221,14 +307,7 @@ impl PartitionCopy {
     }
 
     /// A copy for this member begins.
-    pub(crate) fn on_snapshot_begin(
-        &mut self,
-        env: &mut Env,
-        from: ServerId,
-        transfer: u64,
-        base: LogId,
-        state: Bytes,
-    ) {
+    pub(crate) fn on_snapshot_begin(&mut self, env: &mut Env, from: ServerId, transfer: u64, base: LogId) {
         let (partition, epoch, unneeded) = (self.id, self.epoch, self.needs_no_copy(base));
         let last_installed = self.installed;
         let Role::Replica(replica) = &mut self.role else { return };
@@ -243,7 +322,7 @@ impl PartitionCopy {
             return env.out.send(from, ack);
         }
         let coordinator = from;
-        let new = Receiving { coordinator, transfer, base, state, next: 0, staged: 0 };
+        let new = Receiving { coordinator, transfer, base, state: BytesMut::new(), next: 0, staged: 0 };
         let same = replica.receiving.take().filter(|now| now.transfer == transfer && now.coordinator == from);
         let next = replica.receiving.insert(same.unwrap_or(new)).staged;
         env.out.send(from, PeerMessage::SnapshotAck { partition, epoch, transfer, next, installed: false });
@@ -255,14 +334,9 @@ impl PartitionCopy {
         base.seq < self.reaching() || (in_step && self.log.last() >= base.seq)
     }
 
-    /// The next pairs of it.
-    pub(crate) fn on_snapshot_chunk(
-        &mut self,
-        env: &mut Env,
-        from: ServerId,
-        chunk: (u64, u64, Pairs, bool),
-    ) {
-        let (transfer, index, pairs, done) = chunk;
+    /// The next piece of it.
+    pub(crate) fn on_snapshot_chunk(&mut self, env: &mut Env, from: ServerId, piece: Piece) {
+        let Piece { transfer, index, state, pairs, done } = piece;
         let (id, epoch) = (self.id, self.epoch);
         let Role::Replica(replica) = &mut self.role else { return };
         let Some(receiving) = &mut replica.receiving else { return };
@@ -271,7 +345,8 @@ impl PartitionCopy {
         }
         if index == receiving.next {
             receiving.next += 1;
-            let done = done.then(|| (receiving.base, receiving.state.clone()));
+            receiving.state.extend_from_slice(&state);
+            let done = done.then(|| (receiving.base, receiving.state.clone().freeze()));
             env.out.effect(Effect::Stage { partition: id, transfer, index, pairs, done });
         } else if index < receiving.staged {
             let next = receiving.staged;
@@ -290,8 +365,8 @@ impl PartitionCopy {
             return;
         }
         receiving.staged = index + 1;
-        let (from, next, base, state) =
-            (receiving.coordinator, index + 1, receiving.base, receiving.state.clone());
+        let (from, next, base) = (receiving.coordinator, index + 1, receiving.base);
+        let state = generation.map(|_| receiving.state.clone().freeze()).unwrap_or_default();
         match generation {
             None => {
                 let ack = PeerMessage::SnapshotAck { partition: id, epoch, transfer, next, installed: false };
@@ -338,5 +413,20 @@ impl PartitionCopy {
         let (partition, epoch) = (self.id, self.epoch);
         let ack = PeerMessage::SnapshotAck { partition, epoch, transfer, next: u64::MAX, installed: true };
         env.out.send(from, ack);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_is_sent_in_pieces_that_fit_a_message() {
+        assert_eq!(pieces(&Bytes::new()), [Bytes::new()]);
+        let state: Bytes = (0..2 * STATE_PIECE_BYTES + 5).map(|i| i as u8).collect();
+        let parts = pieces(&state);
+        let lengths: Vec<usize> = parts.iter().map(Bytes::len).collect();
+        assert_eq!(lengths, [STATE_PIECE_BYTES, STATE_PIECE_BYTES, 5]);
+        assert_eq!(parts.concat(), state);
     }
 }

@@ -97,6 +97,8 @@ pub(crate) struct Host {
     id: ServerId,
     incarnation: u64,
     pub(crate) node: Option<Node>,
+    /// Bytes a second, for the next start.
+    pub(crate) transfer_rate: u64,
     durable: Content,
     written: Content,
     waiting: VecDeque<(Ticket, Write)>,
@@ -115,6 +117,7 @@ impl Host {
             id,
             incarnation: 0,
             node: None,
+            transfer_rate: 0,
             durable: Content::default(),
             written: Content::default(),
             waiting: VecDeque::new(),
@@ -139,6 +142,7 @@ impl Host {
             reads,
             value_bytes_max: 1000,
             session: ClientId(self.id.0 << 64 | u128::from(self.incarnation)),
+            transfer_rate: self.transfer_rate,
             mutation: None,
         };
         let copies = BTreeMap::from([(P, self.durable.recover(self.flushed.applied))]);
@@ -236,7 +240,9 @@ impl Host {
             Effect::OpenSnapshot { transfer, .. } => {
                 let state = self.tree.state.encode();
                 self.picture = Some(self.tree.clone());
-                Some(Input::SnapshotOpened { partition, transfer, state })
+                let bytes =
+                    self.tree.map.0.iter().map(|(key, record)| key.len() + record.len()).sum::<usize>();
+                Some(Input::SnapshotOpened { partition, transfer, state, bytes: bytes as u64 })
             }
             Effect::ReadSnapshot { transfer, index, .. } => {
                 // One pair in each chunk.

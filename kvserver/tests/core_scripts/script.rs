@@ -101,9 +101,11 @@ impl Script {
         match words[..] {
             ["disk", "auto"] => self.auto_disk = true,
             ["reads", "barrier"] => self.reads = Reads::Barrier,
-            ["start", name] => {
+            ["start", name, ..] => {
                 let (now, reads) = (self.now, self.reads);
-                self.hosts.entry(server(name)).or_insert_with_key(|&id| Host::new(id)).start(now, reads);
+                let host = self.hosts.entry(server(name)).or_insert_with_key(|&id| Host::new(id));
+                host.transfer_rate = option(&words, "rate").map_or(0, number);
+                host.start(now, reads);
                 self.step(server(name), Input::Tick);
             }
             ["crash", name] => self.host(server(name)).crash(),

@@ -118,7 +118,9 @@ pub(crate) fn effect(effect: &Effect) -> Option<String> {
         Effect::PersistView { view, .. } => format!("persist view {}", view.number),
         Effect::Adopted { view } => format!("adopted view {}", view.number),
         Effect::Send { to, message: what } => format!("to {}: {}", name(*to), message(what)?),
-        Effect::Report { report: ServerReport::Heartbeat { .. } } => return None,
+        Effect::Report { report: ServerReport::Heartbeat { .. } | ServerReport::Transfers { .. } } => {
+            return None;
+        }
         Effect::Report { report: ServerReport::Propose { member, epoch, .. } } => {
             format!("to ecs: propose {}, epoch {epoch}", name(member.server))
         }

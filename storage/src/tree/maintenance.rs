@@ -16,7 +16,7 @@ use crate::{
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
@@ -51,6 +51,7 @@ pub(crate) struct Maintenance {
     pub(crate) queued: AtomicU64,
     stopping: AtomicBool,
     failures: Mutex<BTreeMap<(Task, u16), String>>,
+    damage: OnceLock<String>,
     retry: Mutex<Vec<Arc<PartitionTree>>>,
     jobs: Mutex<Sender<Job>>,
     compactions: Mutex<Sender<Option<Arc<PartitionTree>>>>,
@@ -74,6 +75,7 @@ impl Maintenance {
             queued: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             failures: Mutex::new(BTreeMap::new()),
+            damage: OnceLock::new(),
             retry: Mutex::new(Vec::new()),
             jobs: Mutex::new(jobs),
             compactions: Mutex::new(compactions),
@@ -117,6 +119,11 @@ impl Maintenance {
     /// What failed and has not succeeded since.
     pub(crate) fn failure(&self) -> Option<String> {
         hold(&self.failures).values().next().cloned()
+    }
+
+    /// Damage that was found, if any.
+    pub(crate) fn damage(&self) -> Option<String> {
+        self.damage.get().cloned()
     }
 
     #[allow(clippy::disallowed_methods, reason = "a thread of the shell; all others count its ticks")]
@@ -239,6 +246,9 @@ impl Maintenance {
             return;
         };
         let text = error.to_string();
+        if matches!(error, Error::Damaged { .. }) {
+            let _known = self.damage.set(text.clone());
+        }
         if failures.get(&(task, partition)) != Some(&text) {
             tracing::error!("storage maintenance: {text}");
             failures.insert((task, partition), text);

@@ -5,8 +5,8 @@
 //! maintenance thread writes it out in one atomic step, and the log may forget it. So after a start
 //! a tree holds exactly the entries up to its `applied`, and the caller replays the rest.
 //!
-//! A partition's tree can be replaced by a staged one: [`Trees::stage`], [`Trees::stage_put`],
-//! [`Trees::stage_finish`], then `Record::Install` in the log, synced, then [`Trees::install`].
+//! A partition's tree can be replaced by a staged one: [`Trees::stage`], [`Staging::put`],
+//! [`Staging::finish`], then `Record::Install` in the log, synced, then [`Trees::install`].
 //! The log decides which folder is the tree: even generations grew from the log, odd ones were
 //! staged, and at a start every folder that the log does not name is removed.
 
@@ -27,6 +27,7 @@ use maintenance::{Job, Maintenance, Queues};
 pub(crate) use partition::{Common, PartitionTree, folder_name, parse_folder, sync_dir};
 pub use reader::{Page, TreeReader};
 pub use snapshot::{Chunk, Snapshot};
+pub use stage::Staging;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, atomic::Ordering},
@@ -40,6 +41,8 @@ pub struct Statistics {
     pub keys: u64,
     /// Bytes in files.
     pub bytes: u64,
+    /// Bytes in memory that are not in files yet.
+    pub memory_bytes: u64,
 }
 
 /// One partition as the owner of the trees sees it.
@@ -51,12 +54,14 @@ struct Slot {
     sealed: LogId,
     /// Tick of the first change since the last seal.
     changed: Option<u64>,
+    /// Keys were removed without an entry since the last seal.
+    forgot: bool,
 }
 
 impl Slot {
     fn empty(generation: u32) -> Self {
         let (applied, sealed) = (LogId::default(), LogId::default());
-        Self { generation, tree: None, applied, sealed, changed: None }
+        Self { generation, tree: None, applied, sealed, changed: None, forgot: false }
     }
 }
 
@@ -70,7 +75,6 @@ pub struct Trees {
     queues: Option<Queues>,
     reader: TreeReader,
     slots: BTreeMap<u16, Slot>,
-    staged: BTreeMap<u16, stage::Stage>,
     /// The last generation that [`Self::stage`] gave out.
     last_staged: BTreeMap<u16, u32>,
     /// Partitions whose memtable is over its size.
@@ -92,7 +96,7 @@ impl Trees {
             .into_iter()
             .map(|(partition, (generation, applied, tree))| {
                 let tree = tree.map(Arc::new);
-                (partition, Slot { generation, tree, applied, sealed: applied, changed: None })
+                (partition, Slot { generation, tree, applied, sealed: applied, changed: None, forgot: false })
             })
             .collect();
         for (partition, slot) in &slots {
@@ -121,7 +125,6 @@ impl Trees {
             queues: kept,
             reader,
             slots,
-            staged: BTreeMap::new(),
             last_staged: BTreeMap::new(),
             full: BTreeSet::new(),
             seen: u64::MAX,
@@ -204,6 +207,24 @@ impl Trees {
         Ok(())
     }
 
+    /// Removes a key that does not count any more by what has been applied, whatever is applied later (its record has
+    /// expired): no entry says so, and each copy does it when it likes.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub fn forget(&mut self, partition: u16, key: &[u8]) -> Result<(), Error> {
+        let tick = self.maintenance.ticks.load(Ordering::Acquire);
+        let limit = self.options.memtable_bytes;
+        let (slot, tree) = self.slot(partition)?;
+        let bytes = tree.remove(&envelope::user_key(key));
+        slot.forgot = true;
+        slot.changed.get_or_insert(tick);
+        if bytes > limit {
+            self.full.insert(partition);
+        }
+        Ok(())
+    }
+
     /// Position of the last entry applied to a partition's tree, durable or not.
     #[must_use]
     pub fn applied(&self, partition: u16) -> LogId {
@@ -220,7 +241,7 @@ impl Trees {
         let (slot, tree) = self.slot(partition)?;
         tree.seal(slot.applied, state, log)?;
         slot.sealed = slot.applied;
-        slot.changed = None;
+        (slot.changed, slot.forgot) = (None, false);
         self.full.remove(&partition);
         self.maintenance.send(Job::Flush(tree));
         Ok(())
@@ -241,7 +262,8 @@ impl Trees {
         let idle = |partition: &u16| {
             let slot = self.slots.get(partition);
             slot.is_some_and(|s| {
-                s.applied > s.sealed && s.tree.as_ref().is_some_and(|t| t.jobs.load(Ordering::Acquire) == 0)
+                (s.applied > s.sealed || s.forgot)
+                    && s.tree.as_ref().is_some_and(|t| t.jobs.load(Ordering::Acquire) == 0)
             })
         };
         let mut due = self.holding_the_log();
@@ -278,7 +300,6 @@ impl Trees {
     /// Removes a partition's tree. To be called when `Record::Drop` is synced, and before anything
     /// is applied to a new partition of the same number.
     pub fn drop_partition(&mut self, partition: u16) {
-        self.staged.remove(&partition);
         self.full.remove(&partition);
         // The log counts generations also of partitions that never had a tree.
         let slot = self.slots.entry(partition).or_insert_with(|| Slot::empty(0));
@@ -295,7 +316,8 @@ impl Trees {
     pub fn statistics(&self, partition: u16) -> Statistics {
         let Some(tree) = self.tree(partition) else { return Statistics::default() };
         let (keys, bytes) = (tree.approximate_keys(), tree.disk_bytes());
-        Statistics { keys: keys.unwrap_or(0), bytes: bytes.unwrap_or(0) }
+        let memory_bytes = tree.memory_bytes().unwrap_or(0);
+        Statistics { keys: keys.unwrap_or(0), bytes: bytes.unwrap_or(0), memory_bytes }
     }
 
     /// Bytes that the disk has left for this process.
@@ -320,6 +342,12 @@ impl Trees {
     #[must_use]
     pub fn failure(&self) -> Option<String> {
         self.maintenance.failure()
+    }
+
+    /// Damage that the maintenance threads came upon, if any: it does not heal.
+    #[must_use]
+    pub fn damage(&self) -> Option<String> {
+        self.maintenance.damage()
     }
 
     /// Does the maintenance threads' work, for tests that switched them off.

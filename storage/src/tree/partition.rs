@@ -324,6 +324,10 @@ impl PartitionTree {
         fence(&self.dir, self.partition, "look at", || Ok(self.tree.disk_space()))
     }
 
+    pub(crate) fn memory_bytes(&self) -> Result<u64, Error> {
+        fence(&self.dir, self.partition, "look at", || Ok(self.tree.version_memtable_size_sum()))
+    }
+
     /// The folder is to go when the last handle goes.
     pub(crate) fn doom(&self) {
         self.doomed.store(true, Ordering::Release);

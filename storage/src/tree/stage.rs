@@ -2,6 +2,7 @@
 
 use super::{
     Job, Slot, Trees, envelope,
+    maintenance::Maintenance,
     partition::{PartitionTree, Sealed},
     sync_dir,
 };
@@ -12,58 +13,48 @@ use crate::{
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// A tree that is being built. Its folder goes when it is dropped unfinished.
-pub(super) struct Stage {
-    tree: Arc<PartitionTree>,
+/// A tree that is being built, by any thread: it waits for the disk, which the trees' owner should not. Its folder
+/// goes when it is dropped before [`Trees::install`].
+pub struct Staging {
+    partition: u16,
+    generation: u32,
+    maintenance: Arc<Maintenance>,
+    memtable_bytes: u64,
+    /// Made with the first pairs.
+    tree: Option<Arc<PartitionTree>>,
     /// Set once everything is on disk.
     base: Option<LogId>,
     installed: bool,
 }
 
-impl Drop for Stage {
+impl Drop for Staging {
     fn drop(&mut self) {
-        if !self.installed {
-            self.tree.doom();
+        if let Some(tree) = self.tree.take().filter(|_| !self.installed) {
+            tree.doom();
+            drop(tree);
+            self.maintenance.send(Job::Wake);
         }
     }
 }
 
-impl Trees {
-    /// Begins a new tree for a partition, empty. A staging that was under way is given up. Returns
-    /// the generation that names it.
+impl Staging {
+    /// The number that names it in `Record::Install`.
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// Adds pairs, in any order; a key given again replaces its value. Waits while too much is in memory.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::DiskFull`].
-    pub fn stage(&mut self, partition: u16) -> Result<u32, Error> {
-        // Never a number again that a staging given up had: its folder may still be there.
-        let before = self.last_staged.entry(partition).or_default();
-        let current = self.slots.get(&partition).map_or(0, |s| s.generation);
-        let generation = next_staged(current.max(*before));
-        *before = generation;
-        self.staged.remove(&partition);
-        let tree = Arc::new(PartitionTree::open(&self.common, partition, generation)?);
-        sync_dir(&self.common.dir)?;
-        self.staged.insert(partition, Stage { tree, base: None, installed: false });
-        Ok(generation)
-    }
-
-    /// Adds pairs to a staging, in any order; a key given again replaces its value. Waits while too
-    /// much is in memory.
-    ///
-    /// # Errors
-    /// [`Error::Absent`] when this staging was given up, [`Error::Io`], [`Error::DiskFull`].
-    pub fn stage_put(
-        &mut self,
-        partition: u16,
-        generation: u32,
-        pairs: &[(Bytes, Bytes)],
-    ) -> Result<(), Error> {
-        let tree = self.staging(partition, generation)?;
+    pub fn put(&mut self, pairs: &[(Bytes, Bytes)]) -> Result<(), Error> {
+        let tree = self.tree()?;
         let mut bytes = 0;
         for (key, value) in pairs {
             bytes = tree.put(&envelope::user_key(key), value);
         }
-        if bytes > self.options.memtable_bytes {
+        if bytes > self.memtable_bytes {
             tree.rotate(Sealed { applied: None, log: Position::default() })?;
             if tree.waiting().len() > STAGED_MEMTABLES_MAX {
                 self.maintenance.flush_tree(&tree)?;
@@ -74,31 +65,49 @@ impl Trees {
         Ok(())
     }
 
-    /// Ends a staging: when this returns, everything is on disk. `base` is the last entry that the
-    /// pairs hold, `state` what belongs to it.
+    /// Ends it: when this returns, everything is on disk. `base` is the last entry that the pairs hold, `state` what
+    /// belongs to it.
     ///
     /// # Errors
-    /// As [`Self::stage_put`].
-    pub fn stage_finish(
-        &mut self,
-        partition: u16,
-        generation: u32,
-        base: LogId,
-        state: &[u8],
-    ) -> Result<(), Error> {
-        let tree = self.staging(partition, generation)?;
+    /// As [`Self::put`].
+    pub fn finish(&mut self, base: LogId, state: &[u8]) -> Result<(), Error> {
+        let tree = self.tree()?;
         tree.seal(base, state, Position::default())?;
         self.maintenance.flush_tree(&tree)?;
-        if let Some(stage) = self.staged.get_mut(&partition) {
-            stage.base = Some(base);
-        }
+        self.base = Some(base);
         Ok(())
     }
 
-    /// Gives a staging up.
-    pub fn stage_abort(&mut self, partition: u16) {
-        self.staged.remove(&partition);
-        self.maintenance.send(Job::Wake);
+    fn tree(&mut self) -> Result<Arc<PartitionTree>, Error> {
+        if let Some(tree) = &self.tree {
+            return Ok(Arc::clone(tree));
+        }
+        let common = &self.maintenance.common;
+        let tree = Arc::new(PartitionTree::open(common, self.partition, self.generation)?);
+        self.tree = Some(Arc::clone(&tree));
+        sync_dir(&common.dir)?;
+        Ok(tree)
+    }
+}
+
+impl Trees {
+    /// Begins a new tree for a partition, empty. Nothing is done on disk yet. One that was begun before should be
+    /// dropped.
+    pub fn stage(&mut self, partition: u16) -> Staging {
+        // Never a number again that a staging given up had: its folder may still be there.
+        let before = self.last_staged.entry(partition).or_default();
+        let current = self.slots.get(&partition).map_or(0, |s| s.generation);
+        let generation = next_staged(current.max(*before));
+        *before = generation;
+        Staging {
+            partition,
+            generation,
+            maintenance: Arc::clone(&self.maintenance),
+            memtable_bytes: self.options.memtable_bytes,
+            tree: None,
+            base: None,
+            installed: false,
+        }
     }
 
     /// Makes a finished staging the partition's tree. To be called when its `Record::Install` is
@@ -106,27 +115,19 @@ impl Trees {
     ///
     /// # Panics
     /// When the staging was not finished.
-    pub fn install(&mut self, partition: u16, generation: u32) {
-        let stage = self.staged.remove(&partition).filter(|s| s.tree.generation == generation);
-        let base = stage.as_ref().and_then(|s| s.base);
-        let (Some(mut stage), Some(base)) = (stage, base) else {
+    pub fn install(&mut self, mut staging: Staging) {
+        let (partition, generation) = (staging.partition, staging.generation);
+        let (Some(base), Some(tree)) = (staging.base, staging.tree.clone()) else {
             panic!("partition {partition}: staging {generation} is not finished")
         };
-        stage.installed = true;
-        let tree = Arc::clone(&stage.tree);
+        staging.installed = true;
         let slot =
-            Slot { generation, tree: Some(Arc::clone(&tree)), applied: base, sealed: base, changed: None };
+            Slot { tree: Some(Arc::clone(&tree)), applied: base, sealed: base, ..Slot::empty(generation) };
         if let Some(old) = self.slots.insert(partition, slot).and_then(|s| s.tree) {
             old.doom();
         }
         self.full.remove(&partition);
         self.reader.set(partition, Some(tree));
         self.maintenance.send(Job::Wake);
-    }
-
-    fn staging(&self, partition: u16, generation: u32) -> Result<Arc<PartitionTree>, Error> {
-        let stage =
-            self.staged.get(&partition).filter(|s| s.tree.generation == generation && s.base.is_none());
-        stage.map(|s| Arc::clone(&s.tree)).ok_or(Error::Absent { partition })
     }
 }

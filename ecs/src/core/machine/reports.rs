@@ -3,6 +3,7 @@
 use common::ids::{Epoch, PartitionId, ServerId};
 use common::limits::SERVERS_MAX;
 use common::messages::{LogTail, Sender, ServerReport};
+use common::status::TransferStatus;
 use common::time::Time;
 use common::view::ServerState;
 
@@ -37,6 +38,7 @@ impl Ecs {
                 let load = Load { keys, bytes, free_bytes, requests_per_second: 0.0 };
                 self.on_heartbeat(now, sender, view, requests, load);
             }
+            ServerReport::Transfers { transfers } => self.on_transfers(sender.server, transfers),
             ServerReport::Silent { partition, epoch, member } => {
                 self.on_silent(now, sender, partition, epoch, member);
             }
@@ -140,6 +142,13 @@ impl Ecs {
         peer.view = view;
         if view < own && peer.may_push(now) {
             self.owed.insert(sender.server);
+        }
+    }
+
+    /// For the status alone: nothing is decided by it.
+    fn on_transfers(&mut self, server: ServerId, transfers: Vec<TransferStatus>) {
+        if let Some(peer) = self.peers.get_mut(&server) {
+            peer.transfers = transfers;
         }
     }
 

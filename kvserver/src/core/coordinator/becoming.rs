@@ -33,14 +33,21 @@ impl Coordinator {
         if let Some(former) = former {
             // A copy under way goes on: what it holds is committed, so it serves every later epoch.
             for (server, old) in former.peers {
-                let Stage::Snapshot(sending) = old.stage else { continue };
-                match coordinator.peers.get_mut(&server) {
-                    Some(peer) if peer.member == old.member => {
+                let peer = coordinator.peers.get_mut(&server).filter(|peer| peer.member == old.member);
+                let Stage::Snapshot(sending) = old.stage else {
+                    if let Some(peer) = peer {
+                        peer.hold = old.hold;
+                    }
+                    continue;
+                };
+                match peer {
+                    Some(peer) => {
                         peer.incarnation = old.incarnation;
                         peer.stage = Stage::Snapshot(sending);
+                        peer.hold = old.hold;
                         peer.rewind(env.now.time);
                     }
-                    _ => sending.close(env, partition),
+                    None => sending.close(env, partition),
                 }
             }
             coordinator.reads = former.reads;

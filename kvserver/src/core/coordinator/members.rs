@@ -54,6 +54,9 @@ pub(crate) struct Progress {
     /// When it last moved on, and the present time-out.
     pub(crate) moved: Time,
     pub(crate) patience: std::time::Duration,
+    /// The first entry that the log is to keep for it: it has what comes before, or gets it with a copy. None when what
+    /// it lacks is not applied, and so not trimmed, without its acknowledgement, or when it is silent.
+    pub(crate) hold: Option<Seq>,
     /// Since when something is awaited of it; for reports of silence.
     pub(super) awaited: Option<Time>,
 }
@@ -68,6 +71,7 @@ impl Progress {
             clean: false,
             moved: now,
             patience: RESEND,
+            hold: None,
             awaited: None,
         }
     }
@@ -117,8 +121,10 @@ impl PartitionCopy {
     ) {
         let common = self.log.common_point(base, last, runs);
         let own_base = self.log.base().seq;
-        let now = env.now.time;
-        let Some(peer) = self.coordinator().and_then(|c| c.peers.get_mut(&from.server)) else { return };
+        let (now, reaching) = (env.now.time, self.reaching());
+        let Some(coordinator) = self.coordinator() else { return };
+        let counts = coordinator.needed().any(|server| server == from.server);
+        let Some(peer) = coordinator.peers.get_mut(&from.server) else { return };
         // A member that is not in step may tell it again: its log was not what it had told.
         let asked = match peer.stage {
             Stage::Probe { .. } => true,
@@ -130,8 +136,10 @@ impl PartitionCopy {
         }
         peer.incarnation = from.incarnation;
         peer.on_moved(now);
-        peer.stage = match common {
-            Some(common) if common.seq >= own_base => Stage::Stream {
+        let streams = common.filter(|common| common.seq >= own_base);
+        peer.hold = streams.filter(|common| !counts || common.seq < reaching).map(|common| common.seq.next());
+        peer.stage = match streams {
+            Some(common) => Stage::Stream {
                 common,
                 next: common.seq.next(),
                 in_flight: VecDeque::new(),
@@ -189,7 +197,7 @@ impl PartitionCopy {
             if let Stage::Snapshot(sending) = &peer.stage {
                 sending.close(env, id);
             }
-            *peer = Progress { awaited: peer.awaited, ..Progress::new(peer.member, now) };
+            *peer = Progress { awaited: peer.awaited, hold: peer.hold, ..Progress::new(peer.member, now) };
         } else {
             peer.rewind(now);
         }
@@ -206,6 +214,7 @@ impl PartitionCopy {
         let (id, epoch, commit, now) = (self.id, self.epoch, self.commit, env.now.time);
         let log = &self.log;
         let Role::Coordinator(coordinator) = &mut self.role else { return };
+        let counts = coordinator.needed().any(|needed| needed == server);
         let Some(peer) = coordinator.peers.get_mut(&server) else { return };
         let Stage::Stream { next, in_flight, reading, told, fresh, .. } = &mut peer.stage else { return };
         if !std::mem::take(reading) {
@@ -225,8 +234,23 @@ impl PartitionCopy {
         }
         let Some(prev) = log.id_at(Seq(next.0 - 1)) else { return };
         let sync = peer.acked.is_none() || *fresh;
+        if !counts {
+            count_caught_up(env, &entries);
+        }
         send_append(env, server, id, epoch, sync, prev, commit, entries, next, in_flight);
         *told = commit;
+    }
+
+    /// Keeps the log from the first entry on that a member still needs of it (J1).
+    pub(super) fn settle_holds(&mut self) {
+        let reaching = self.reaching();
+        let Role::Coordinator(coordinator) = &mut self.role else { return };
+        let counting: Vec<ServerId> = coordinator.needed().collect();
+        for (server, peer) in &mut coordinator.peers {
+            let (Some(hold), Some(acked)) = (peer.hold, peer.acked) else { continue };
+            let is_near = counting.contains(server) && acked >= reaching;
+            peer.hold = (!is_near).then(|| hold.max(acked.next()));
+        }
     }
 
     /// Sends what members lack. With `notice` also the commit alone, to those that were told an older one.
@@ -235,7 +259,8 @@ impl PartitionCopy {
         let reaching = self.reaching();
         let log = &self.log;
         let Role::Coordinator(coordinator) = &mut self.role else { return };
-        // One picture at a time for each partition: they share the pin of its log.
+        let counting: Vec<ServerId> = coordinator.needed().collect();
+        // One picture at a time for each partition: members of one partition do not hurry each other.
         let mut may_open = !coordinator.peers.values().any(Progress::has_open_picture);
         for (&server, peer) in &mut coordinator.peers {
             match &mut peer.stage {
@@ -248,6 +273,9 @@ impl PartitionCopy {
                     let base = log.id_at(reaching).filter(|_| may_open);
                     sending.advance(env, server, id, epoch, base);
                     may_open &= !sending.is_open();
+                    if let Some(base) = sending.base() {
+                        peer.hold = Some(base.seq.next());
+                    }
                 }
                 Stage::Stream { next, in_flight, reading, told, fresh, .. } => {
                     let sync = peer.acked.is_none() || *fresh;
@@ -273,6 +301,9 @@ impl PartitionCopy {
                             break;
                         }
                         if let Some(entries) = log.in_memory(*next, APPEND_BYTES_MAX) {
+                            if !counting.contains(&server) {
+                                count_caught_up(env, &entries);
+                            }
                             send_append(env, server, id, epoch, sync, prev, commit, entries, next, in_flight);
                             *told = commit;
                         } else {
@@ -298,6 +329,12 @@ impl PartitionCopy {
             }
         }
     }
+}
+
+/// Entries for a member that does not count yet.
+fn count_caught_up(env: &mut Env, entries: &[Entry]) {
+    env.caught_up.log_entries += entries.len() as u64;
+    env.caught_up.log_bytes += entries.iter().map(|entry| entry.body.len() as u64).sum::<u64>();
 }
 
 /// One append, and the note that it is under way.

@@ -151,7 +151,7 @@ pub(crate) fn expired(env: &Env, answer: &Answer) -> bool {
         Answer::Value(found) => found.as_ref().is_some_and(gone),
         Answer::Page { pairs, .. } => pairs.iter().any(|pair| gone(&pair.found)),
         Answer::Keys { expires, .. } => expires.is_some_and(|expires| expires <= env.now.wall),
-        Answer::Nothing => false,
+        Answer::Nothing | Answer::Damaged(_) => false,
     }
 }
 
@@ -162,5 +162,9 @@ pub(crate) fn reply_of(answer: Answer) -> Reply {
         Answer::Page { pairs, more } => Reply::Page { pairs, more },
         Answer::Keys { keys, count, next, .. } => Reply::Keys { keys, count, next },
         Answer::Nothing => Reply::Value { found: None },
+        Answer::Damaged(reason) => {
+            let reason = format!("what is stored is damaged, and there is no other copy in sync: {reason}");
+            Reply::Refused { reason }
+        }
     }
 }

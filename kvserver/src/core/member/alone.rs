@@ -122,6 +122,8 @@ impl PartitionCopy {
             Answer::Page { pairs, .. } => pairs.iter().any(|pair| pair.found.expires.is_some()),
             Answer::Keys { expires, .. } => expires.is_some(),
             Answer::Nothing => false,
+            // The coordinator's copy may be better.
+            Answer::Damaged(_) => return false,
         };
         self.has_read_lease(env.now.time) && (!expires || self.applied == self.log.last())
     }

@@ -11,6 +11,7 @@ use super::super::copy::Role;
 use super::super::limits::WANT_VIEW_AGAIN;
 use super::super::member::Append;
 use super::super::mutation::Mutation;
+use super::super::transfer::Piece;
 use super::Node;
 
 impl Node {
@@ -162,11 +163,11 @@ impl Node {
             PeerMessage::Append { sync, prev, commit, entries, .. } => {
                 copy.on_append(env, from, Append { sync, prev, commit, entries });
             }
-            PeerMessage::SnapshotBegin { transfer, base, state, .. } => {
-                copy.on_snapshot_begin(env, from.server, transfer, base, state);
+            PeerMessage::SnapshotBegin { transfer, base, .. } => {
+                copy.on_snapshot_begin(env, from.server, transfer, base);
             }
-            PeerMessage::SnapshotChunk { transfer, index, pairs, done, .. } => {
-                copy.on_snapshot_chunk(env, from.server, (transfer, index, pairs, done));
+            PeerMessage::SnapshotChunk { transfer, index, state, pairs, done, .. } => {
+                copy.on_snapshot_chunk(env, from.server, Piece { transfer, index, state, pairs, done });
             }
             PeerMessage::ReadIndexReply { n, commit, .. } => copy.on_read_index_reply(env, n, commit),
             _ => {}

@@ -2,7 +2,7 @@
 
 use common::ids::{PartitionId, ServerId};
 use common::messages::{PeerMessage, Reply, Request};
-use common::operation::InvalidOperation;
+use common::operation::{InvalidOperation, Operation};
 use common::time::Time;
 use common::view::View;
 
@@ -183,6 +183,7 @@ fn partition_of(view: &View, ask: &Ask) -> Option<PartitionId> {
         return None;
     }
     match ask {
+        Ask::Write { operation: Operation::Compare { partition }, .. } => Some(*partition),
         Ask::Write { operation, .. } => operation.key().map(|key| view.partitions.of_key(key)),
         Ask::Read(Query::Get { key }) => Some(view.partitions.of_key(key)),
         Ask::Read(
@@ -199,6 +200,13 @@ fn coordinator_of(view: &View, ask: &Ask) -> Option<ServerId> {
 /// What is refused before anything else is looked at.
 fn check(ask: &Ask, value_bytes_max: usize, view: &View) -> Result<(), String> {
     match ask {
+        Ask::Write { operation: Operation::Compare { partition }, .. }
+        | Ask::Read(
+            Query::Scan { partition, .. } | Query::Keys { partition, .. } | Query::Count { partition },
+        ) if !view.assignments.is_empty() && usize::from(partition.0) >= view.partitions.count() => {
+            Err(format!("partition {partition} does not exist; there are {}", view.partitions.count()))
+        }
+        Ask::Write { operation: Operation::Compare { .. }, .. } => Ok(()),
         Ask::Write { operation, .. } if operation.key().is_none() => {
             Err("this is no operation on a key".to_owned())
         }
@@ -208,11 +216,6 @@ fn check(ask: &Ask, value_bytes_max: usize, view: &View) -> Result<(), String> {
             if gathered { Ok(()) } else { Err(InvalidOperation::BatchScattered.to_string()) }
         }
         Ask::Read(Query::Get { key }) => common::operation::check_key(key).map_err(|error| error.to_string()),
-        Ask::Read(
-            Query::Scan { partition, .. } | Query::Keys { partition, .. } | Query::Count { partition },
-        ) if !view.assignments.is_empty() && usize::from(partition.0) >= view.partitions.count() => {
-            Err(format!("partition {partition} does not exist; there are {}", view.partitions.count()))
-        }
         Ask::Read(_) => Ok(()),
     }
 }
@@ -230,7 +233,7 @@ pub fn ask_of(request: Request) -> Option<Ask> {
         }
         Request::Keys { partition, after, limit } => Ask::Read(Query::Keys { partition, after, limit }),
         Request::Count { partition } => Ask::Read(Query::Count { partition }),
-        Request::View {} | Request::Status {} => return None,
+        Request::View {} | Request::Status {} | Request::Digest { .. } => return None,
     })
 }
 

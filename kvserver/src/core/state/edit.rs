@@ -81,7 +81,9 @@ pub(crate) fn decide(operation: Operation, current: Option<Found>, at: Moment) -
             (Some(put_or_remove(Found { version, expires, ..found }, at)), outcome)
         }
         Operation::Fetch { .. } => (None, Outcome::Told { found: current }),
-        Operation::Tick {} | Operation::Batch { .. } => (None, Outcome::Ticked {}),
+        Operation::Tick {} | Operation::Compare { .. } | Operation::Batch { .. } => {
+            (None, Outcome::Ticked {})
+        }
     }
 }
 

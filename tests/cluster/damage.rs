@@ -1,0 +1,174 @@
+//! Storage directories that are damaged while their server is away: it says what is wrong, keeps the damaged files, and
+//! is filled anew; nothing acknowledged is lost.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use crate::support::wait::SOON;
+use crate::support::{Cluster, Load, Settings, db, wait_until};
+
+/// All files below a folder.
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found
+}
+
+/// Flips a bit in the middle of what was written to a file (the rest of a log's segment is zeros).
+fn flip(path: &Path) {
+    let mut bytes = fs::read(path).expect("a file");
+    let Some(last) = bytes.iter().rposition(|&byte| byte != 0) else { return };
+    bytes[last / 2] ^= 4;
+    fs::write(path, bytes).expect("a file");
+}
+
+/// The same, in a file that a server has open.
+fn flip_in_place(path: &Path) {
+    let file = fs::OpenOptions::new().read(true).write(true).open(path).expect("a file");
+    let at = file.metadata().expect("its length").len() / 2;
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).expect("a byte");
+    file.write_all_at(&[byte[0] ^ 4], at).expect("a byte");
+}
+
+fn flip_log(dir: &Path) {
+    let numbered = |path: &PathBuf| !path.file_name().expect("a name").to_string_lossy().starts_with("free-");
+    files(&dir.join("log")).iter().filter(|path| numbered(path)).for_each(|path| flip(path));
+}
+
+fn flip_trees(dir: &Path) {
+    files(&dir.join("trees")).iter().for_each(|path| flip(path));
+}
+
+/// A server of three is killed under load and damaged; what it says, and that it is whole again.
+fn damaged_and_filled_anew(damage: fn(&Path), words: &[&str]) {
+    let mut cluster = Cluster::start(3);
+    let all = db::pairs("key/", 500);
+    cluster.client().put_many(&all);
+    let load = Load::start("load", &cluster.seeds(), 4);
+    load.wait_for_more(200);
+    cluster.kill_server(1);
+    damage(cluster.server_dir(1));
+    cluster.start_server(1);
+    let log = cluster.server(1).log();
+    assert!(words.iter().all(|word| log.contains(word)), "{log}");
+    assert!(log.contains("filled anew") && log.contains("damaged-1"), "{log}");
+    for kept in ["damaged-1/log", "damaged-1/trees", "damaged-1/identity", "damaged-1/reason"] {
+        assert!(cluster.server_dir(1).join(kept).exists(), "{kept} is not kept");
+    }
+    load.wait_for_more(200);
+    cluster.wait_settled();
+    let recording = load.stop();
+    recording.assert_no_failures();
+    // Asked of the damaged one alone, when the others are gone: it has everything.
+    cluster.kill_server(0);
+    cluster.kill_server(2);
+    let alone = cluster.client();
+    recording.verify(&alone);
+    assert_eq!(alone.scan("key/"), all);
+}
+
+#[test]
+fn a_server_with_a_damaged_log_is_filled_anew() {
+    damaged_and_filled_anew(flip_log, &[".log is damaged at byte"]);
+}
+
+#[test]
+fn a_server_with_damaged_trees_is_filled_anew() {
+    damaged_and_filled_anew(flip_trees, &["trees", "is damaged (partition"]);
+}
+
+/// Bytes of each value: large enough to reach the disk beside the log, too large to stay in a small cache.
+const LARGE_BYTES: usize = 1 << 20;
+
+/// Values of the live server whose files are damaged.
+const LARGE: usize = 120;
+
+#[test]
+fn flipped_bytes_under_a_live_server_are_found_by_the_scrub_and_repaired() {
+    let settings = Settings { same_ports: true, ..Settings::default() };
+    let args = ["--log-mb", "64", "--cache-mb", "1", "--scrub-interval", "1", "--scrub-rate", "0"];
+    let cluster = settings.server_args(&args).start(3);
+    let small = db::pairs("key/", 200);
+    let db = cluster.client();
+    db.put_many(&small);
+    // Bytes that no compression makes fewer.
+    let value =
+        |n: usize| format!("{n} ") + &(0..LARGE_BYTES).map(|_| fastrand::alphanumeric()).collect::<String>();
+    let large: BTreeMap<String, String> = (0..LARGE).map(|n| (format!("large/{n}"), value(n))).collect();
+    for (key, value) in &large {
+        db.put(key.clone(), value.clone());
+    }
+    let values = || -> Vec<PathBuf> {
+        let is_large = |path: &PathBuf| fs::metadata(path).is_ok_and(|of| of.len() > LARGE_BYTES as u64 / 4);
+        files(&cluster.server_dir(1).join("trees")).into_iter().filter(is_large).collect()
+    };
+    wait_until("values reach the trees' files", SOON, || !values().is_empty());
+    let load = Load::start("load", &cluster.seeds(), 4);
+    load.wait_for_more(100);
+    values().iter().for_each(|path| flip_in_place(path));
+    wait_until("the damage is found", 2 * SOON, || {
+        cluster.server(1).log().contains("Starting again with an empty one")
+    });
+    wait_until("the server is empty", SOON, || {
+        cluster.server(1).log().contains("is filled anew from the other")
+    });
+    // What any of them reads meanwhile is right, or comes from another.
+    for (key, value) in &large {
+        assert_eq!(db.get(key.clone()).as_ref(), Some(value));
+    }
+    load.wait_for_more(100);
+    cluster.wait_settled();
+    let recording = load.stop();
+    recording.assert_no_failures();
+    recording.verify(&db);
+    let passes = || {
+        let address = cluster.address(1).to_string();
+        db.block(db.client.server_status(&address)).map_or(0, |status| status.scrub.passes)
+    };
+    wait_until("what was filled anew is read through", 2 * SOON, || passes() > 0);
+    assert_eq!(db.scan("key/"), small);
+    assert!(db.scan("large/") == large);
+    let output = cluster.kvclient(0, &["verify"]);
+    assert!(output.status.success() && output.stdout.starts_with(b"OK: 192 copies"), "{output:?}");
+}
+
+/// All copies of all partitions are compared while they are written to, some of them having been away.
+#[test]
+fn copies_are_equal_under_load() {
+    let mut cluster = Cluster::start(3);
+    cluster.client().put_many(&db::pairs("key/", 300));
+    let load = Load::start("load", &cluster.seeds(), 4);
+    load.wait_for_more(200);
+    cluster.kill_server(2);
+    load.wait_for_more(200);
+    cluster.start_server(2);
+    cluster.wait_settled();
+    let output = cluster.kvclient(0, &["verify", "--json"]);
+    assert!(output.status.success(), "{output:?}");
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(found["equal"], true);
+    let partitions = found["partitions"].as_array().expect("a list");
+    assert!(partitions.iter().all(|one| one["copies"].as_array().is_some_and(|copies| copies.len() == 3)));
+    let keys: u64 = partitions.iter().filter_map(|one| one["copies"][0]["keys"].as_u64()).sum();
+    assert!(keys >= 300, "{keys} keys");
+    load.stop().assert_no_failures();
+}
+
+/// The only copy is not set aside, nor is anything else done to it.
+#[test]
+fn the_only_copy_with_a_damaged_log_stays_as_it_is() {
+    let mut cluster = Cluster::start(1);
+    cluster.client().put_many(&db::pairs("key/", 100));
+    cluster.kill_server(0);
+    flip_log(cluster.server_dir(0));
+    let refused = cluster.try_start_server(0).expect_err("its log is damaged");
+    let words = [".log is damaged at byte", "only in-sync copy of partitions 0, 1,", "nothing was changed"];
+    assert!(words.iter().all(|word| refused.log.contains(word)), "{}", refused.log);
+    assert!(cluster.server_dir(0).join("log").is_dir() && !cluster.server_dir(0).join("damaged-1").exists());
+}
