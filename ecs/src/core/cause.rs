@@ -52,6 +52,12 @@ pub enum Change {
 }
 
 impl Change {
+    /// One of many small steps on the way to a plan.
+    #[must_use]
+    pub fn is_routine(self) -> bool {
+        matches!(self, Self::Listed | Self::InSync | Self::HandedOver | Self::Dropped)
+    }
+
     /// The change in words, after the server's name.
     #[must_use]
     pub fn words(self) -> &'static str {

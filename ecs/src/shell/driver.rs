@@ -13,7 +13,7 @@ use common::view::{ServerState, View};
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::outbound::Outbound;
 use crate::core::{Ecs, Effect, Event, Input, Refusal, Settings};
@@ -119,6 +119,8 @@ pub(super) struct Driver {
     /// The newest view as the frame that is sent.
     frame: Option<(Epoch, Arc<Vec<u8>>)>,
     events: VecDeque<EventRecord>,
+    /// Copies are in the making.
+    moving: bool,
     /// Whose refusal was logged last: a server that tries again and again is logged once.
     refused: Option<(Sender, Refusal)>,
 }
@@ -130,7 +132,7 @@ impl Driver {
         let (view, watching) = watch::channel(ecs.view().clone());
         let outbound = Outbound::new(ecs.view().cluster);
         let (frame, events, refused) = (None, VecDeque::new(), None);
-        let driver = Self { ecs, commands, view, outbound, frame, events, refused };
+        let driver = Self { ecs, commands, view, outbound, frame, events, moving: false, refused };
         let handle = Handle { commands: sender.clone(), view: watching };
         let done = move |result| {
             let _ = sender.blocking_send(Command::Journal(result));
@@ -260,7 +262,17 @@ impl Driver {
     fn on_made(&mut self, event: Event) {
         let text: Vec<String> = event.causes.iter().map(ToString::to_string).collect();
         let text = text.join("; ");
-        info!(view = %event.view, "{text}");
+        // A join of one server makes hundreds of views: people are told of its beginning and its end.
+        let routine = event.causes.iter().all(|cause| cause.change.is_routine());
+        if routine {
+            debug!(view = %event.view, "{text}");
+        } else {
+            info!(view = %event.view, "{text}");
+        }
+        let moving = self.ecs.view().assignments.iter().any(|now| !now.joining.is_empty());
+        if std::mem::replace(&mut self.moving, moving) && !moving {
+            info!(view = %event.view, "no copies are in the making any more");
+        }
         if self.events.len() == EVENTS_MAX {
             self.events.pop_front();
         }
