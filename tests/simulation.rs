@@ -34,7 +34,7 @@ use simulation::world;
 const SEEDS: u64 = 124;
 
 /// Seeds that once failed, with what they found; docs/testing.md tells more of each.
-const REGRESSIONS: [(&str, u64, &str); 13] = [
+const REGRESSIONS: [(&str, u64, &str); 15] = [
     ("calm", 5, "a new coordinator read before it had applied what was acknowledged"),
     ("crashes", 0, "the same after a crash"),
     ("calm", 8, "a view was used before it was on disk"),
@@ -48,6 +48,8 @@ const REGRESSIONS: [(&str, u64, &str); 13] = [
     ("joins", 4129, "the same"),
     ("joins", 67, "a server that is to leave starts anew"),
     ("barrier", 0, "a replica was told the commit of before its coordinator was active"),
+    ("long", 3, "a joiner was proposed while a promise to the former coordinator bound its proposer"),
+    ("ecs_cut", 3_000_042, "the same"),
 ];
 
 fn check(scenario: Scenario) {
@@ -203,7 +205,7 @@ fn replay() {
 /// Not here: `LeaseNotRechecked`. Before a read, too, the leases are looked at, by a clock that was read after the
 /// request had come; so at that moment the answer was right, and the moment lies within the read. The second look is
 /// needed only by a shell that reads the clock before it takes its inputs, which this one must not do for pings either.
-const PLANTED: [(Planted, Scenario, u64); 46] = [
+const PLANTED: [(Planted, Scenario, u64); 47] = [
     (Server(Mutation::AckBeforeFsync), Scenario::CRASHES, 20),
     (Server(Mutation::OwnCopyBeforeFsync), Scenario::CRASHES, 20),
     (Server(Mutation::AckWithoutOneReplica), Scenario::CRASHES, 20),
@@ -233,13 +235,14 @@ const PLANTED: [(Planted, Scenario, u64); 46] = [
     (Server(Mutation::MovedInCircles), Scenario::CRASHES, 40),
     (Server(Mutation::RetryAppliedAgain), Scenario::CRASHES, 40),
     (Server(Mutation::WipedKeepsIdentity), Scenario::DISKS, 40),
+    (Server(Mutation::ProposedWhileBound), Scenario::ECS_CUT, 2_000),
     (Server(Mutation::OldAckCounted), Scenario::LATE_ACKS, 6_000),
     (Server(Mutation::ReadLeaseUnbounded), Scenario::READERS, 40),
     (Server(Mutation::ReadLeaseToJoiner), Scenario::READERS, 400),
     (Server(Mutation::ReadGrantIgnored), Scenario::READERS, 200),
     (Server(Mutation::CleanDespiteReadGrants), Scenario::READERS, 1_500),
     (Server(Mutation::PendingKeyRead), Scenario::READERS, 40),
-    (Server(Mutation::RestartForgetsPending), Scenario::READERS, 1_500),
+    (Server(Mutation::RestartForgetsPending), Scenario::READERS, 6_000),
     (Server(Mutation::IndexWithoutLease), Scenario::READERS, 40),
     (Server(Mutation::IndexWhileInactive), Scenario::READERS, 100),
     (Server(Mutation::BarrierNotAwaited), Scenario::BARRIER_CUT, 40),

@@ -78,6 +78,8 @@ pub enum Mutation {
     PinNotReleased,
     /// A coordinator that is not active yet sends clients away, to itself.
     MovedInCircles,
+    /// A coordinator that is not active proposes a joiner while its promise to the former one still binds it.
+    ProposedWhileBound,
     /// Acknowledgements of an older epoch count.
     OldAckCounted,
     /// Results of writes are not looked at when entries are applied; planted by the simulated store.

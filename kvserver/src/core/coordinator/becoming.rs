@@ -57,6 +57,15 @@ impl Coordinator {
 }
 
 impl PartitionCopy {
+    /// P3b: what this server promised to former coordinators has run out, or those have acknowledged this epoch.
+    pub(super) fn promises_are_over(&self, env: &Env) -> bool {
+        let Role::Coordinator(coordinator) = &self.role else { return false };
+        let now = env.now.time;
+        let released = |server: &ServerId| coordinator.peers.get(server).is_some_and(|peer| peer.clean);
+        let mut promises = self.promises.iter();
+        promises.all(|(server, until)| *until <= now || released(server)) && now >= env.bound_by_past
+    }
+
     /// P3: active only when all in-sync members have the whole log as it was, and promises to former coordinators
     /// have run out (or those have acknowledged this epoch).
     pub(super) fn try_activate(&mut self, env: &mut Env) {
@@ -67,7 +76,7 @@ impl PartitionCopy {
             }
         }
         self.promises.retain(|_, until| *until > now);
-        let promises = &self.promises;
+        let free = self.promises_are_over(env);
         let Role::Coordinator(coordinator) = &mut self.role else { return };
         if coordinator.active || durable < coordinator.adopted_last {
             return;
@@ -79,8 +88,6 @@ impl PartitionCopy {
         if !coordinator.in_sync.iter().all(synced) {
             return;
         }
-        let released = |server: &ServerId| coordinator.peers.get(server).is_some_and(|peer| peer.clean);
-        let free = promises.keys().all(released) && now >= env.bound_by_past;
         if free || env.mutated(Mutation::PromiseNotAwaited) {
             coordinator.active = true;
         }

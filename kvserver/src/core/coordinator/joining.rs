@@ -30,12 +30,15 @@ impl PartitionCopy {
             (self.id, self.epoch, self.commit, self.log.last(), env.now.time);
         let early = env.mutated(Mutation::ProposedBeforeCaughtUp);
         let durable = self.log.durable();
+        let bound = !self.promises_are_over(env) && !env.mutated(Mutation::ProposedWhileBound);
         let Role::Coordinator(coordinator) = &mut self.role else { return };
         // V4: where a member that is gone has to stay in the in-sync set, this coordinator becomes active only after a
         // joiner has taken its place. What it does not know to be committed may have been acknowledged by its
         // predecessor, so the joiner must have the whole log as it was at adoption.
         let needed = commit.max(coordinator.adopted_last);
-        if !coordinator.active && durable < coordinator.adopted_last {
+        // And while a promise of this server binds it, the former coordinator may still read: a joiner, which promised
+        // it nothing, could be made coordinator and would wait for nothing.
+        if !coordinator.active && (bound || durable < coordinator.adopted_last) {
             return;
         }
         if coordinator.extra.is_none() {
