@@ -8,6 +8,7 @@
 //! - [`db`] is the client library for tests, which are not async; [`load`] uses it in a thread and keeps record.
 //! - [`net`] gives each process a network namespace of its own, and cuts links between them.
 //! - [`text`] speaks lines on a plain socket, [`http`] asks the ECS.
+//! - [`text`] speaks lines on a plain socket, [`resp`] the Redis protocol, [`http`] asks the ECS.
 
 #![allow(dead_code, unused_imports, reason = "each test program uses its own part of the harness")]
 
@@ -17,6 +18,7 @@ pub(crate) mod http;
 pub(crate) mod load;
 pub(crate) mod net;
 pub(crate) mod process;
+pub(crate) mod resp;
 pub(crate) mod text;
 pub(crate) mod wait;
 

@@ -22,6 +22,7 @@ mod glob;
 mod info;
 mod local;
 mod parse;
+mod scripts;
 mod session;
 
 pub use answer::{Call, Form, Part};

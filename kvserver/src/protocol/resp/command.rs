@@ -6,6 +6,7 @@ use super::config;
 use super::encode::Writer;
 use super::local::{self, Local};
 use super::parse::{self, Parsed, Refusal};
+use super::scripts;
 use super::session::{self, Session, Wide};
 
 /// Who carries a command out.
@@ -70,6 +71,8 @@ const COMMANDS: &[Spec] = &[
     Spec { name: "DELIFEQ", arity: 3, flags: "wF", keys: (1, 1, 1), group: "string", since: "9.0.0", summary: "Removes a key if its value is the given one.", run: Run::Keys(parse::delifeq) },
     Spec { name: "DISCARD", arity: 1, flags: "nF", keys: (0, 0, 0), group: "transactions", since: "2.0.0", summary: "Forgets a transaction.", run: Run::Local(session::discard) },
     Spec { name: "ECHO", arity: 2, flags: "F", keys: (0, 0, 0), group: "connection", since: "1.0.0", summary: "Returns its argument.", run: Run::Local(local::echo) },
+    Spec { name: "EVAL", arity: -3, flags: "n", keys: (0, 0, 0), group: "scripting", since: "2.6.0", summary: "Carries out one of the known scripts that keep locks.", run: Run::Keys(scripts::eval) },
+    Spec { name: "EVALSHA", arity: -3, flags: "n", keys: (0, 0, 0), group: "scripting", since: "2.6.0", summary: "Carries out one of the known scripts that keep locks.", run: Run::Keys(scripts::evalsha) },
     Spec { name: "EXEC", arity: 1, flags: "n", keys: (0, 0, 0), group: "transactions", since: "1.2.0", summary: "Carries out a transaction.", run: Run::Local(session::exec) },
     Spec { name: "EXISTS", arity: -2, flags: "rF", keys: (1, -1, 1), group: "generic", since: "1.0.0", summary: "Counts which of the keys are there.", run: Run::Keys(parse::exists) },
     Spec { name: "EXPIRE", arity: -3, flags: "wF", keys: (1, 1, 1), group: "generic", since: "1.0.0", summary: "Sets the expiry of a key in seconds from now.", run: Run::Keys(parse::expire) },
@@ -109,6 +112,7 @@ const COMMANDS: &[Spec] = &[
     Spec { name: "RESET", arity: 1, flags: "nsF", keys: (0, 0, 0), group: "connection", since: "6.2.0", summary: "Makes the connection as it was at its beginning.", run: Run::Local(local::reset) },
     Spec { name: "ROLE", arity: 1, flags: "nF", keys: (0, 0, 0), group: "server", since: "2.8.12", summary: "Tells that every server takes writes.", run: Run::Local(local::role) },
     Spec { name: "SCAN", arity: -2, flags: "r", keys: (0, 0, 0), group: "generic", since: "2.8.0", summary: "Goes over the keys of the cluster.", run: Run::Wide(local::scan) },
+    Spec { name: "SCRIPT", arity: -2, flags: "n", keys: (0, 0, 0), group: "scripting", since: "2.6.0", summary: "Knows the scripts that keep locks.", run: Run::Local(scripts::script) },
     Spec { name: "SELECT", arity: 2, flags: "F", keys: (0, 0, 0), group: "connection", since: "1.0.0", summary: "Takes the one database that there is.", run: Run::Local(local::select) },
     Spec { name: "SET", arity: -3, flags: "wm", keys: (1, 1, 1), group: "string", since: "1.0.0", summary: "Sets the value of a key.", run: Run::Keys(parse::set_command) },
     Spec { name: "SETEX", arity: 4, flags: "wm", keys: (1, 1, 1), group: "string", since: "2.0.0", summary: "Sets the value of a key with an expiry in seconds.", run: Run::Keys(parse::setex) },

@@ -30,7 +30,8 @@ pub(super) fn integer(word: &[u8]) -> Result<i64, Refusal> {
     text.parse().ok().filter(|_| plain).ok_or(NOT_AN_INTEGER.into())
 }
 
-fn key(word: &Bytes) -> Result<Bytes, Refusal> {
+/// A key within its limits.
+pub(super) fn key(word: &Bytes) -> Result<Bytes, Refusal> {
     check_key(word).map_err(|error| Cow::Owned(format!("ERR {error}")))?;
     Ok(word.clone())
 }

@@ -1,0 +1,11 @@
+//! Redis clients: real ones where they are on this machine, and every byte by a plain socket.
+
+mod support;
+
+mod redis {
+    mod compare;
+    mod everywhere;
+    mod junk;
+    mod pipelines;
+    mod programs;
+}
