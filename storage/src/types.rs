@@ -53,7 +53,7 @@ pub enum Record {
         partition: u16,
         /// What [`crate::Trees::stage`] returned.
         generation: u32,
-        /// The last entry that the staged tree holds, as given to [`crate::Trees::stage_finish`].
+        /// The last entry that the staged tree holds, as given to [`crate::Staging::finish`].
         base: LogId,
     },
     /// The partition is gone: log, mark and tree.

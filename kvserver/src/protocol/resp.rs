@@ -3,7 +3,7 @@
 //! The way of a command: [`RespDecoder::decode`] takes the words of one command off the bytes that have arrived;
 //! [`Session::take`] looks its name up in the table of `command` and reads it, which gives a [`Step`]: bytes that answer
 //! it at once, a [`Call`] on keys, or something about all keys. The server asks for the call's [`Part`]s and gives the
-//! replies to [`Call::answer`]. `docs/redis.md` tells users what is served.
+//! replies to the form of the call, which writes the answer. `docs/redis.md` tells users what is served.
 //!
 //! Invariants:
 //! - The same bytes give the same commands and problems, however the reads split them.

@@ -9,7 +9,7 @@ use bytes::{Buf, Bytes, BytesMut};
 /// Elements of one command, at most.
 pub const ELEMENTS_MAX: usize = 1 << 20;
 
-/// Bytes of one command with all its words, at most; each word counts [`WORD_BYTES`] besides its own.
+/// Bytes of one command with all its words, at most; each word counts 32 bytes besides its own.
 pub const COMMAND_BYTES_MAX: usize = 64 << 20;
 
 /// Bytes of memory that a word takes besides its own.
