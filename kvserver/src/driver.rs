@@ -294,27 +294,31 @@ impl Driver {
         Ok(())
     }
 
-    /// Carries out what the core wants, until it wants nothing more.
+    /// Carries out what the core wants, until it wants nothing more. What this thread writes to the log itself comes
+    /// last: messages and replies do not wait for it.
     fn carry_out(&mut self) -> Result<(), Failure> {
+        let mut own = None;
         loop {
             let effects = self.parts.node.effects();
             if effects.is_empty() {
-                break;
+                self.replies.deliver();
+                let Some((ticket, records)) = own.take() else { return Ok(()) };
+                self.parts.log.write(ticket, records)?;
+                self.step(Input::Durable { ticket });
+                continue;
             }
             let mut later = Vec::with_capacity(effects.len());
-            let mut own = None;
             for effect in effects {
                 match effect {
-                    Effect::Persist { ticket, records } if self.parts.log.suits(&records) => {
+                    Effect::Persist { ticket, records }
+                        if own.is_none() && self.parts.log.suits(&records) =>
+                    {
                         own = Some((ticket, records));
                     }
                     Effect::Persist { ticket, records } => {
-                        self.parts.log.submit(Job::Records(ticket, records))?;
+                        self.submit(&mut own, Job::Records(ticket, records))?;
                     }
-                    Effect::PersistView { ticket, view } => {
-                        self.write_own(own.take())?;
-                        self.parts.log.submit(Job::View(ticket, view))?;
-                    }
+                    Effect::PersistView { ticket, view } => self.submit(&mut own, Job::View(ticket, view))?,
                     Effect::Send { to, message } => self.outgoing.entry(to).or_default().push(message),
                     effect => later.push(effect),
                 }
@@ -339,19 +343,15 @@ impl Driver {
                 self.parts.node.step(now, answer);
             }
             self.replies.deliver();
-            // Last: messages and replies do not wait for it.
-            self.write_own(own)?;
         }
-        self.replies.deliver();
-        Ok(())
     }
 
-    /// Writes to the log on this thread.
-    fn write_own(&mut self, own: Option<(Ticket, Vec<LogRecord>)>) -> Result<(), Failure> {
-        let Some((ticket, records)) = own else { return Ok(()) };
-        self.parts.log.write(ticket, records)?;
-        self.step(Input::Durable { ticket });
-        Ok(())
+    /// Passes a job to the log thread, behind what this thread was to write before it.
+    fn submit(&mut self, own: &mut Option<(Ticket, Vec<LogRecord>)>, job: Job) -> Result<(), Failure> {
+        if let Some((ticket, records)) = own.take() {
+            self.parts.log.submit(Job::Records(ticket, records))?;
+        }
+        self.parts.log.submit(job)
     }
 
     fn carry_out_one(&mut self, effect: Effect) -> Result<(), Failure> {
