@@ -128,3 +128,29 @@ impl PartitionCopy {
         self.has_read_lease(env.now.time) && (!expires || self.applied == self.log.last())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use common::ids::{Epoch, LogId};
+    use common::messages::Entry;
+    use common::operation::{Operation, Part};
+    use common::time::WallTime;
+
+    #[test]
+    fn every_key_of_a_batch_is_pending_until_it_is_applied() {
+        let put = |key: &'static str| Part(Operation::put(Bytes::from(key), Bytes::from("v")));
+        let operation = Operation::Batch { checks: Vec::new(), parts: vec![put("a"), put("b"), put("c")] };
+        let body = Command { origin: None, stamp: WallTime(0), operation }.to_wire();
+        let mut log = Log::default();
+        let id = LogId { tag: Epoch { generation: 0, version: 1 }, seq: Seq(1) };
+        log.append(Entry { id, body });
+        let mut alone = Alone::new(Seq(0));
+        assert!(alone.look(&log, Seq(0)));
+        let pending: Vec<(&[u8], u64)> =
+            alone.pending.iter().map(|(key, seq)| (key.as_ref(), seq.0)).collect();
+        assert_eq!(pending, [(&b"a"[..], 1), (&b"b"[..], 1), (&b"c"[..], 1)]);
+        assert!(alone.look(&log, Seq(1)));
+        assert!(alone.pending.values().all(|seq| *seq <= Seq(1)), "what is applied is pending no more");
+    }
+}
