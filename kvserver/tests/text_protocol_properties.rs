@@ -1,4 +1,4 @@
-//! What holds of the text protocol for all bytes, however reads split them.
+//! What holds of the text protocol for all bytes, however reads split them: those of `corpus/text`, then random ones.
 
 use bytes::{Bytes, BytesMut};
 use common::limits::KEY_BYTES_MAX;
@@ -71,6 +71,21 @@ fn conversation() -> impl Strategy<Value = Vec<u8>> {
         1 => vec(any::<u8>(), 0..40),
     ];
     vec(piece, 0..60).prop_map(|pieces| pieces.concat())
+}
+
+#[test]
+fn the_corpus_is_borne() {
+    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/text");
+    let mut files = 0;
+    for entry in std::fs::read_dir(dir).expect("the corpus is there") {
+        let bytes = std::fs::read(entry.expect("an entry").path()).expect("a file");
+        let whole = decode(std::iter::once(&bytes[..]));
+        for size in 1..=bytes.len().min(64) {
+            assert_eq!(decode(bytes.chunks(size)), whole, "in parts of {size} bytes");
+        }
+        files += 1;
+    }
+    assert!(files >= 8, "{files} files");
 }
 
 fn no_line_end(byte: &u8) -> bool {
