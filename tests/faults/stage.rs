@@ -2,14 +2,16 @@
 //!
 //! At the end all faults are over, and: every partition has all its copies; every request of the writers that keep
 //! record has succeeded and is there; what all clients and readers saw can have happened one after the other; every
-//! server that has a copy of a key tells the same value.
+//! server that has a copy of a key tells the same value; and all copies of all partitions are equal, byte by byte.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use common::clock;
 use common::ids::ServerId;
+use common::limits::COPIES;
 use common::view::{ServerState, View};
+use kvclient::Comparison;
 
 use crate::faults::history::recorder::{Plan, Recorder, line_told};
 use crate::faults::history::{self, Asked, Operated, Told};
@@ -185,6 +187,7 @@ impl Stage {
         assert!(db.scan("data/") == data, "the data of before is not as it was");
         let keys: Vec<String> = keys.into_iter().chain(data.into_keys().take(KEYS)).collect();
         assert_copies_equal(&cluster, &db, &keys);
+        assert_digests_equal(&cluster, &db);
     }
 }
 
@@ -199,7 +202,7 @@ pub(crate) struct Transfer {
 #[track_caller]
 fn assert_copies_equal(cluster: &Cluster, db: &Db, keys: &[String]) {
     let mut lines: Vec<_> = cluster.addresses().into_iter().map(TextClient::connect).collect();
-    let copies = lines.len().min(common::limits::COPIES);
+    let copies = lines.len().min(COPIES);
     for key in keys {
         let value = db.get(key.clone());
         wait_until(&format!("{copies} copies of {key} answer, all with one value"), SOON, || {
@@ -217,6 +220,31 @@ fn assert_copies_equal(cluster: &Cluster, db: &Db, keys: &[String]) {
             answers.len() == copies
         });
     }
+}
+
+/// Each partition has all its copies, and each of them, read as a whole at one entry of the log, gives the same digest:
+/// what `kvclient verify` looks at.
+#[track_caller]
+fn assert_digests_equal(cluster: &Cluster, db: &Db) {
+    let servers = cluster.running().count();
+    let watch = Stopwatch::start();
+    let all = wait_for("every copy gives a digest", SOON, || {
+        let all = db.block(db.client.compare_all()).map_err(|error| error.to_string())?;
+        let whole = |one: &Comparison| one.is_complete() && one.copies.len() == servers.min(COPIES);
+        match all.iter().find(|one| !whole(one)) {
+            Some(one) => Err(format!("{one:?}")),
+            None => Ok(all),
+        }
+    });
+    let different: Vec<_> = all.iter().filter(|one| one.differs()).collect();
+    assert!(different.is_empty(), "copies differ: {different:?}");
+    let records: u64 = all.iter().filter_map(|one| one.copies[0].digest).map(|digest| digest.records).sum();
+    assert!(records >= DATA_COUNT as u64, "the digests are of {records} records");
+    println!(
+        "{servers} servers, {} partitions, {records} records compared in {:?}",
+        all.len(),
+        watch.elapsed()
+    );
 }
 
 /// Asks a server for keys in one piece, by lines, without waiting; [`Asking::answers`] are for the history.
