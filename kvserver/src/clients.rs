@@ -23,6 +23,7 @@ use tokio::time::timeout;
 use self::first::First;
 pub(crate) use self::resp::Registry;
 use crate::driver::{Event, Events};
+use crate::farewell::Traffic;
 use crate::limits::HELLO_FOR;
 use crate::protocol::text::RangeLists;
 
@@ -43,6 +44,7 @@ pub(crate) struct Shared {
     pub(crate) value_bytes_max: usize,
     pub(crate) connections: Arc<Semaphore>,
     pub(crate) resp: Arc<Registry>,
+    pub(crate) traffic: Traffic,
 }
 
 impl Shared {
@@ -79,49 +81,90 @@ enum Place {
     Stranger(#[expect(dead_code, reason = "held until it has said what it is")] OwnedSemaphorePermit),
 }
 
-/// Accepts connections for ever. `greeting`: a text-only port that sends one line first.
-pub(crate) async fn accept(listener: TcpListener, shared: Shared, greeting: bool, text_only: bool) {
-    let strangers = Arc::new(Semaphore::new(if text_only { 0 } else { STRANGERS_MAX }));
+/// What is spoken on a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Port {
+    /// Everything.
+    Any,
+    /// Text alone. `greeting`: the server sends one line first.
+    Text { greeting: bool },
+}
+
+impl Port {
+    fn strangers_max(self) -> usize {
+        match self {
+            Self::Any => STRANGERS_MAX,
+            Self::Text { .. } => 0,
+        }
+    }
+}
+
+/// Accepts connections until the port is to close. Those that the system has taken by then are served as well.
+pub(crate) async fn accept(
+    listener: TcpListener,
+    shared: Shared,
+    mut closing: watch::Receiver<bool>,
+    port: Port,
+) {
+    let door = Door { shared, strangers: Arc::new(Semaphore::new(port.strangers_max())), port };
     let mut failing = false;
     loop {
-        let (stream, from) = match listener.accept().await {
-            Ok(accepted) => accepted,
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _closing = closing.wait_for(|closing| *closing) => break,
+        };
+        match accepted {
+            Ok((stream, from)) => {
+                failing = false;
+                door.admit(stream, from).await;
+            }
             Err(error) => {
                 // Out of memory or files, which may pass, or a connection that ended at once.
                 if !std::mem::replace(&mut failing, true) {
                     tracing::warn!("a connection could not be accepted: {error}; trying again");
                 }
                 let _over = timeout(ACCEPT_PAUSE, std::future::pending::<()>()).await;
-                continue;
             }
-        };
-        failing = false;
-        let client = Arc::clone(&shared.connections).try_acquire_owned().map(Place::Client);
-        let place = client.or_else(|_| Arc::clone(&strangers).try_acquire_owned().map(Place::Stranger));
+        }
+    }
+    let Ok(listener) = listener.into_std() else { return };
+    while let Ok((stream, from)) = listener.accept() {
+        if stream.set_nonblocking(true).is_ok()
+            && let Ok(stream) = TcpStream::from_std(stream)
+        {
+            door.admit(stream, from).await;
+        }
+    }
+}
+
+/// Who gets in at a port.
+struct Door {
+    shared: Shared,
+    strangers: Arc<Semaphore>,
+    port: Port,
+}
+
+impl Door {
+    async fn admit(&self, stream: TcpStream, from: SocketAddr) {
+        let client = Arc::clone(&self.shared.connections).try_acquire_owned().map(Place::Client);
+        let place = client.or_else(|_| Arc::clone(&self.strangers).try_acquire_owned().map(Place::Stranger));
         let Ok(place) = place else {
             tracing::debug!(%from, "refused: --max-connections are open");
-            text::refuse(stream).await;
-            continue;
+            return text::refuse(stream).await;
         };
-        let shared = shared.clone();
+        let (shared, port) = (self.shared.clone(), self.port);
         tokio::spawn(async move {
-            if let Err(error) = serve(stream, shared, place, greeting, text_only).await {
+            if let Err(error) = serve(stream, shared, place, port).await {
                 tracing::debug!(%from, "connection ended: {error}");
             }
         });
     }
 }
 
-async fn serve(
-    mut stream: TcpStream,
-    shared: Shared,
-    place: Place,
-    greeting: bool,
-    text_only: bool,
-) -> std::io::Result<()> {
+async fn serve(mut stream: TcpStream, shared: Shared, place: Place, port: Port) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let local: SocketAddr = stream.local_addr()?;
-    if text_only {
+    if let Port::Text { greeting } = port {
         return text::serve(stream, shared, greeting.then_some(local), BytesMut::new()).await;
     }
     let mut first = [0; 1];

@@ -27,6 +27,7 @@ use crate::damage::sole_copies;
 use crate::digests::{DigestJob, Digests};
 use crate::disk::{Job, LogQueue};
 use crate::error::Failure;
+use crate::farewell::Traffic;
 use crate::limits::{BATCH_EVENTS_MAX, ROOM_AGAIN};
 use crate::machine::Machine;
 use crate::peers::Peers;
@@ -88,6 +89,7 @@ pub(crate) struct Parts {
     pub(crate) peers: Peers,
     pub(crate) views: watch::Sender<Option<Arc<View>>>,
     pub(crate) reports: UnboundedSender<ServerReport>,
+    pub(crate) traffic: Traffic,
     pub(crate) me: Sender,
     pub(crate) address: String,
     pub(crate) ecs: String,
@@ -159,6 +161,7 @@ impl Driver {
             }
             self.tick()?;
             self.carry_out()?;
+            self.parts.traffic.set_unanswered(self.open.len());
         }
     }
 

@@ -18,6 +18,7 @@ mod disk;
 mod driver;
 mod ecs_link;
 mod error;
+mod farewell;
 mod identity;
 mod inspect;
 mod limits;

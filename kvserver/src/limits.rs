@@ -67,6 +67,12 @@ pub(crate) const INLINE_RECORDS_MAX: usize = 4;
 /// and back takes 20 to 50.
 pub(crate) const INLINE_SYNC_US_MAX: u64 = 200;
 
-/// After everything is handed over, requests are still answered for this long: clients that know this server alone
-/// learn where to go before their connection ends.
+/// After everything is handed over, connections stay until no client has said anything for this long: clients that
+/// know this server alone learn where to go before their connection ends.
 pub(crate) const LINGER: Duration = Duration::from_millis(500);
+
+/// The link to a server that has left the view is kept for this long: the answers to what it had passed on leave by it.
+pub(crate) const LINKED_AFTER: Duration = Duration::from_secs(10);
+
+/// Clients that go on asking a server that has left are cut off after this long.
+pub(crate) const LINGER_MAX: Duration = Duration::from_secs(10);

@@ -1,4 +1,6 @@
 //! Links to the other servers: one outgoing link each, one way. Messages may be lost; the core sends again.
+//!
+//! A link to a server that has left stays for a moment: requests that it had passed on are still to be answered.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,12 +14,14 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::backoff::{Backoff, connect};
 use crate::core::Input;
 use crate::driver::{Event, Events};
-use crate::limits::{PEER_FRAME_BYTES, PEER_QUEUE_BYTES_MAX};
+use crate::limits::{LINKED_AFTER, PEER_FRAME_BYTES, PEER_QUEUE_BYTES_MAX};
 use crate::outlet::Outlet;
 
 /// All links of this server.
@@ -30,6 +34,8 @@ pub(crate) struct Peers {
 
 struct Link {
     address: String,
+    /// The server is in the view.
+    listed: watch::Sender<bool>,
     outlet: Arc<Outlet>,
     task: JoinHandle<()>,
 }
@@ -47,8 +53,11 @@ impl Peers {
 
     /// Links follow the view: new servers get one, a server with another address a new one.
     pub(crate) fn on_view(&mut self, view: &View) {
-        self.links
-            .retain(|server, link| view.servers.get(server).is_some_and(|info| info.address == link.address));
+        self.links.retain(|server, link| {
+            let info = view.servers.get(server);
+            link.listed.send_replace(info.is_some());
+            !link.task.is_finished() && info.is_none_or(|info| info.address == link.address)
+        });
         for (&server, info) in &view.servers {
             if server != self.me.server && !self.links.contains_key(&server) {
                 let link = self.link(server, info.address.clone(), view.cluster);
@@ -59,15 +68,22 @@ impl Peers {
 
     fn link(&self, to: ServerId, address: String, cluster: ClusterId) -> Link {
         let outlet = Arc::new(Outlet::default());
+        let (listed, is_listed) = watch::channel(true);
         let outgoing = Outgoing {
             to,
             address: address.clone(),
             hello: Hello::Peer { cluster, sender: self.me, to },
             outlet: Arc::clone(&outlet),
             events: self.events.clone(),
+            listed: is_listed.clone(),
         };
-        let task = self.runtime.spawn(outgoing.run());
-        Link { address, outlet, task }
+        let task = self.runtime.spawn(async move {
+            tokio::select! {
+                () = outgoing.run() => {}
+                () = has_left(is_listed) => outgoing.outlet.disconnect(),
+            }
+        });
+        Link { address, listed, outlet, task }
     }
 
     /// Sends messages; drops them if the server is unknown, not linked, or takes nothing any more.
@@ -99,13 +115,25 @@ struct Outgoing {
     hello: Hello,
     outlet: Arc<Outlet>,
     events: Events,
+    listed: watch::Receiver<bool>,
+}
+
+/// Returns when a server has been in no view for [`LINKED_AFTER`].
+async fn has_left(mut listed: watch::Receiver<bool>) {
+    loop {
+        let left = listed.wait_for(|listed| !listed).await.is_err();
+        if left || timeout(LINKED_AFTER, listed.wait_for(|listed| *listed)).await.is_err() {
+            return;
+        }
+    }
 }
 
 impl Outgoing {
-    async fn run(self) {
+    /// Serves one link after the other, until one breaks to a server that is in no view.
+    async fn run(&self) {
         let mut backoff = Backoff::default();
         let mut reachable = true;
-        loop {
+        while *self.listed.borrow() {
             let error = match connect(&self.address).await {
                 Ok(stream) => {
                     reachable = true;
@@ -117,7 +145,7 @@ impl Outgoing {
                 }
                 Err(error) => error,
             };
-            if std::mem::take(&mut reachable) {
+            if std::mem::take(&mut reachable) && *self.listed.borrow() {
                 tracing::warn!(peer = %self.to, address = %self.address, "the link broke, trying again: {error}");
             }
             backoff.wait().await;

@@ -17,9 +17,9 @@ use storage::LogWriter;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
-use crate::clients::{self, Shared};
+use crate::clients::{self, Port, Shared};
 use crate::copies;
 use crate::core::{Config, Node, RecoveredCopy, Scrub};
 use crate::damage;
@@ -28,8 +28,8 @@ use crate::disk;
 use crate::driver::{Driver, Event, Events, Parts};
 use crate::ecs_link::EcsLink;
 use crate::error::{Error, Failure, condemns};
+use crate::farewell::Farewell;
 use crate::identity;
-use crate::limits::LINGER;
 use crate::machine::Machine;
 use crate::options::Options;
 use crate::peers::Peers;
@@ -113,8 +113,7 @@ impl Opened {
                     () = &mut now => {}
                     () = async {
                         if drain(&options, &started.reports, started.views.clone(), &started.me).await {
-                            // Nothing happens here but answers.
-                            let _over = tokio::time::timeout(LINGER, std::future::pending::<()>()).await;
+                            started.farewell.say().await;
                         }
                     } => {}
                 }
@@ -169,6 +168,7 @@ struct Started {
     reports: UnboundedSender<ServerReport>,
     events: Events,
     me: Sender,
+    farewell: Farewell,
     ended: Ended,
 }
 
@@ -261,6 +261,7 @@ fn start(options: &Options, local: SocketAddr, ports: Ports) -> Result<Started, 
         spawn("digests", move || digests::run(&digest_jobs, &digest_events))?,
     ];
     let runtime = core_runtime()?;
+    let farewell = Farewell::new(files.connections);
     let parts = Parts {
         node,
         machine,
@@ -273,6 +274,7 @@ fn start(options: &Options, local: SocketAddr, ports: Ports) -> Result<Started, 
         peers: Peers::new(me, runtime.handle().clone(), events.clone()),
         views: view_sender,
         reports: reports.clone(),
+        traffic: farewell.traffic.clone(),
         me,
         address,
         ecs: options.ecs.clone(),
@@ -280,6 +282,7 @@ fn start(options: &Options, local: SocketAddr, ports: Ports) -> Result<Started, 
     };
     let empty = Arc::new(View::new(ClusterId(0), Epoch::default(), Partitions::default()));
     let first = views.borrow().clone().unwrap_or(empty);
+    let (closing, text_closing) = (farewell.closing.subscribe(), farewell.closing.subscribe());
     let (ranges, range_lists) = watch::channel(Arc::new(RangeLists::new(first)));
     let shared = Shared {
         me,
@@ -287,7 +290,8 @@ fn start(options: &Options, local: SocketAddr, ports: Ports) -> Result<Started, 
         views: views.clone(),
         ranges: range_lists,
         value_bytes_max: options.max_value,
-        connections: Arc::new(Semaphore::new(files.connections)),
+        connections: Arc::clone(&farewell.connections),
+        traffic: farewell.traffic.clone(),
         resp: Arc::new(clients::Registry::new()),
     };
     let link = EcsLink {
@@ -304,9 +308,9 @@ fn start(options: &Options, local: SocketAddr, ports: Ports) -> Result<Started, 
     spawn("core", move || {
         let outcome = {
             let _handle = runtime.enter();
-            tokio::spawn(clients::accept(ports.listener, shared.clone(), false, false));
+            tokio::spawn(clients::accept(ports.listener, shared.clone(), closing, Port::Any));
             if let Some(text) = ports.text {
-                tokio::spawn(clients::accept(text, shared.clone(), greeting, true));
+                tokio::spawn(clients::accept(text, shared.clone(), text_closing, Port::Text { greeting }));
             }
             let link = tokio::spawn(link.run());
             tokio::spawn(keep_ranges(shared.views.clone(), ranges));
@@ -326,7 +330,7 @@ fn start(options: &Options, local: SocketAddr, ports: Ports) -> Result<Started, 
         }
         let _gone = end.send(outcome);
     })?;
-    Ok(Started { views, reports, events, me, ended })
+    Ok(Started { views, reports, events, me, farewell, ended })
 }
 
 /// All that happens between a socket and the core happens on one thread: a request wakes nobody on its way.

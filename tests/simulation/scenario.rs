@@ -280,7 +280,7 @@ impl Scenario {
             late_max: 1_600 * MS,
             in_order: false,
         },
-        slow: 0.4,
+        slow: 0.8,
         ..Self::LATE
     };
 

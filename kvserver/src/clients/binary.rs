@@ -184,6 +184,7 @@ async fn read_requests(
         if stream.read_buf(&mut input).await? == 0 {
             return Ok(());
         }
+        shared.traffic.on_heard();
     }
 }
 

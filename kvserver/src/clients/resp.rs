@@ -125,7 +125,9 @@ impl Connection {
             }
             self.decoder.release();
             input.reserve(READ_BYTES);
-            if stream.read_buf(&mut input).await? == 0 {
+            let read = stream.read_buf(&mut input).await?;
+            self.shared.traffic.on_heard();
+            if read == 0 {
                 // Who has said all may close its half and still read the replies.
                 self.outbox.all_answered().await;
                 self.outbox.all_sent().await;

@@ -100,6 +100,7 @@ pub(super) async fn serve(
         tokio::select! {
             read = stream.read_buf(&mut input), if took_all && !at_end && !connection.closing => {
                 at_end = read? == 0;
+                connection.shared.traffic.on_heard();
             }
             Some(batch) = replies.recv() => {
                 for (id, reply) in batch {

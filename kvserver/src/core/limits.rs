@@ -86,5 +86,11 @@ pub(crate) const FORWARD_AGAIN: Duration = Duration::from_millis(100);
 /// A copy that no view lists is kept this long: a server that was taken out by mistake catches up from it.
 pub(crate) const UNLISTED_KEPT: Duration = Duration::from_secs(60);
 
+/// Messages of epochs not heard of yet that are kept until their view is here: a few for each partition.
+pub(crate) const EARLY_MESSAGES_MAX: usize = 4096;
+
+/// Bytes of the same.
+pub(crate) const EARLY_BYTES_MAX: usize = 8 << 20;
+
 /// Between two requests for a newer view to the same server.
 pub(crate) const WANT_VIEW_AGAIN: Duration = Duration::from_millis(50);

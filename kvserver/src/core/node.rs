@@ -3,6 +3,7 @@
 //! One batch: any number of [`Node::step`]s, then [`Node::effects`]. Every message is first dropped if it is old
 //! (each reason is named at its place), then handed to the copy that it is about.
 
+mod early;
 mod peer;
 mod read_leases;
 mod route;
@@ -20,6 +21,7 @@ use common::view::View;
 
 pub use route::ask_of;
 
+use early::Early;
 use route::Forward;
 
 use super::copy::{Mark, PartitionCopy, RecoveredCopy, Role};
@@ -38,6 +40,8 @@ pub struct Node {
     incarnations: BTreeMap<(ServerId, StoreId), Incarnation>,
     /// The number of the newest view that is known, though perhaps not on disk yet.
     newest: Epoch,
+    /// Messages of epochs that no view has told of yet.
+    early: Early,
     forwards: BTreeMap<u64, Forward>,
     last_forward: u64,
     /// When a newer view was last asked for.
@@ -93,6 +97,7 @@ impl Node {
             recovered,
             incarnations: BTreeMap::new(),
             newest: Epoch::default(),
+            early: Early::default(),
             forwards: BTreeMap::new(),
             last_forward: first_number(me),
             wanted: BTreeMap::new(),
@@ -300,6 +305,9 @@ impl Node {
         self.give_back_read_leases(givers);
         // L1: leases in a new epoch need pings sent after it was adopted.
         self.ping();
+        for (from, message) in self.early.take() {
+            self.on_peer(from, message);
+        }
     }
 
     fn on_durable(&mut self, ticket: Ticket) {

@@ -244,7 +244,7 @@ impl Script {
         let epoch = option(what, "epoch").map_or(self.view.assignments[0].epoch, epoch);
         let message = match what {
             ["ack", seq, ..] => PeerMessage::Ack { partition, epoch, seq: Seq(number(seq)), clean: true },
-            ["sync_request"] => PeerMessage::SyncRequest { partition, epoch },
+            ["sync_request", ..] => PeerMessage::SyncRequest { partition, epoch },
             ["pong"] => {
                 let n = self.pings.get(&(to, from)).copied().expect("it was pinged");
                 PeerMessage::Pong { n, view: self.view.number }

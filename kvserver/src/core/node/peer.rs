@@ -121,12 +121,12 @@ impl Node {
     /// asked for it.
     fn on_partition_message(&mut self, from: Sender, message: PeerMessage) {
         let Some((partition, epoch)) = subject(&message) else { return };
-        let Some(copy) = self.copies.get_mut(usize::from(partition.0)) else {
-            return self.want_view(from.server);
-        };
-        if epoch > copy.epoch {
+        let known = self.copies.get(usize::from(partition.0)).map_or(self.env.view.number, |copy| copy.epoch);
+        if epoch > known {
+            self.early.keep(from, message);
             return self.want_view(from.server);
         }
+        let Some(copy) = self.copies.get_mut(usize::from(partition.0)) else { return };
         let asks = !matches!(
             message,
             PeerMessage::Ack { .. }
