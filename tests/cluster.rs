@@ -7,6 +7,7 @@ mod cluster {
     mod basics;
     mod changes;
     mod damage;
+    mod differs;
     mod ecs;
     mod failures;
     mod leaving;

@@ -28,7 +28,7 @@ use kvserver::core::Mutation;
 use simulation::runner::Planted::{self, Ecs, Server};
 use simulation::runner::{LONG_EVERY, all_pass, must_find, number, try_seed};
 use simulation::scenario::Scenario;
-use simulation::world;
+use simulation::world::{self, Summary};
 
 /// Seeds of each scenario, unless `SEEDS` says otherwise; of the long ones fewer. 2,000 in all.
 const SEEDS: u64 = 124;
@@ -52,12 +52,12 @@ const REGRESSIONS: [(&str, u64, &str); 15] = [
     ("ecs_cut", 3_000_042, "the same"),
 ];
 
-fn check(scenario: Scenario) {
+fn check(scenario: Scenario) -> Vec<Summary> {
     let (first, mut seeds) = (number("FIRST", 0), number("SEEDS", SEEDS));
     if scenario.is_long {
         seeds = seeds.div_ceil(LONG_EVERY);
     }
-    all_pass(first..first + seeds, &scenario);
+    all_pass(first..first + seeds, &scenario)
 }
 
 fn scenario_named(name: &str) -> Scenario {
@@ -112,6 +112,13 @@ fn acknowledgements_come_late() {
 #[test]
 fn disks_fail() {
     check(Scenario::DISKS);
+}
+
+#[test]
+fn copies_that_seem_to_differ_are_made_anew() {
+    let summaries = check(Scenario::COMPARES);
+    let failed: u64 = summaries.iter().map(|summary| summary.copies_failed).sum();
+    assert!(failed > 0 || summaries.len() < 20, "no copy was ever given up");
 }
 
 #[test]
@@ -205,7 +212,7 @@ fn replay() {
 /// Not here: `LeaseNotRechecked`. Before a read, too, the leases are looked at, by a clock that was read after the
 /// request had come; so at that moment the answer was right, and the moment lies within the read. The second look is
 /// needed only by a shell that reads the clock before it takes its inputs, which this one must not do for pings either.
-const PLANTED: [(Planted, Scenario, u64); 47] = [
+const PLANTED: [(Planted, Scenario, u64); 48] = [
     (Server(Mutation::AckBeforeFsync), Scenario::CRASHES, 20),
     (Server(Mutation::OwnCopyBeforeFsync), Scenario::CRASHES, 20),
     (Server(Mutation::AckWithoutOneReplica), Scenario::CRASHES, 20),
@@ -236,6 +243,7 @@ const PLANTED: [(Planted, Scenario, u64); 47] = [
     (Server(Mutation::RetryAppliedAgain), Scenario::CRASHES, 2_000),
     (Server(Mutation::WipedKeepsIdentity), Scenario::DISKS, 2_000),
     (Server(Mutation::ProposedWhileBound), Scenario::ECS_CUT, 2_000),
+    (Server(Mutation::FailedDroppedEarly), Scenario::COMPARES, 2_000),
     (Server(Mutation::OldAckCounted), Scenario::LATE_ACKS, 6_000),
     (Server(Mutation::ReadLeaseUnbounded), Scenario::READERS, 2_000),
     (Server(Mutation::ReadLeaseToJoiner), Scenario::READERS, 2_000),

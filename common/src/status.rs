@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{ClusterId, Epoch, Incarnation, ServerId, StoreId};
+use crate::ids::{ClusterId, Epoch, Incarnation, LogId, ServerId, StoreId};
 use crate::view::ServerState;
 
 /// What a server says of itself.
@@ -37,6 +37,31 @@ pub struct ServerStatus {
     /// The reading of everything that is stored, against its checksums.
     #[serde(default)]
     pub scrub: ScrubStatus,
+    /// The comparing of copies of the partitions that it coordinates.
+    #[serde(default)]
+    pub compared: ComparedStatus,
+}
+
+/// What a server has found by comparing the copies of the partitions that it coordinates, since its process began.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComparedStatus {
+    /// Comparisons in which all in-sync copies were equal.
+    pub equal: u64,
+    /// Those in which they were not, the newest last; only so many are kept.
+    pub differences: Vec<Difference>,
+}
+
+/// Copies of a partition that hold different data, seen twice.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Difference {
+    /// The partition.
+    pub partition: u16,
+    /// The entry of the log at which they were compared.
+    pub entry: LogId,
+    /// Servers whose copies are wrong and are filled anew. Empty: it cannot be told which is right, and nothing is done.
+    pub wrong: Vec<ServerId>,
+    /// The servers that were compared: those whose copies are equal together, most first.
+    pub groups: Vec<Vec<ServerId>>,
 }
 
 /// How far a server has read what it stores, since its process began.

@@ -202,6 +202,14 @@ impl World {
         }
     }
 
+    /// By its own view, which may be an old one.
+    fn fail_copy(&mut self, server: ServerId) {
+        let partition = PartitionId(self.random.u16(..u16::try_from(PARTITIONS).unwrap()));
+        let Some(assignment) = self.servers[&server].view.assignment(partition) else { return };
+        let epoch = assignment.epoch;
+        self.report(server, ServerReport::CopyFailed { partition, epoch });
+    }
+
     fn any(&mut self) -> ServerId {
         ServerId(u128::from(self.random.u64(1..=SERVERS)))
     }
@@ -210,7 +218,7 @@ impl World {
         let server = self.any();
         let running = self.servers[&server].running;
         let sender = self.servers[&server].sender;
-        match self.random.u32(..12) {
+        match self.random.u32(..13) {
             0..=3 => self.start(server),
             4 => self.servers.get_mut(&server).unwrap().running = false,
             5 => self.step(Input::LinkEnded { sender }),
@@ -223,6 +231,7 @@ impl World {
                 state.running = false;
                 state.sender.store.0 += 1;
             }
+            12 if running => self.fail_copy(server),
             10 => {
                 if let Some(index) = (!self.late.is_empty()).then(|| self.random.usize(..self.late.len())) {
                     let late = self.late[index].clone();

@@ -9,6 +9,7 @@
 //! - `hello SERVER [inc=N] [store=N] [at=ADDRESS] [weight=N] [late]`, `link_ended SERVER [inc=N]`
 //! - `propose PARTITION MEMBER [epoch=N] [inc=N] [store=N]`, by the coordinator
 //! - `silent PARTITION MEMBER`, by the coordinator; `store_failed SERVER`; `leave SERVER`; `drain SERVER`
+//! - `copy_failed SERVER PARTITION [epoch=N]`: its copy of a partition is not what it should be
 //! - `set min_copies=N`: an operator sets it; `recover PARTITION SERVER`: one forces a partition to go on (R7)
 //! - `durable`: the persist under way is done (with `disk=manual`)
 //! - `run MILLISECONDS [SERVER...]`: time passes, with heartbeats of these servers; `pause MILLISECONDS`: this
@@ -142,6 +143,12 @@ impl Script {
                 self.report(name(assignment.coordinator), report);
             }
             "store_failed" => self.report(server(), ServerReport::StoreFailed { reason: "fsync".to_owned() }),
+            "copy_failed" => {
+                let partition = PartitionId(plain[1].parse().unwrap());
+                let now = self.ecs().view().assignment(partition).unwrap().epoch;
+                let epoch = number("epoch").map_or(now, |version| Epoch { generation: 0, version });
+                self.report(server(), ServerReport::CopyFailed { partition, epoch });
+            }
             "leave" => self.report(server(), ServerReport::Leave {}),
             "drain" => self.step(Input::Leave { server: id(server()) }),
             "recover" => {

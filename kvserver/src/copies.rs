@@ -1,7 +1,7 @@
 //! Threads that wait for the disk on behalf of copies of partitions: one reads pictures for other servers, one builds
 //! the copies that come from them. The core's thread must not wait: leases stand on its answers.
 //!
-//! Both take jobs in order and tell what is done as events. A failure ends the thread and the server.
+//! Both take jobs in order and tell what is done as events. What a failure means is decided by the core and the driver.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::Receiver;
@@ -57,9 +57,13 @@ pub(crate) fn read(jobs: &Receiver<ReadJob>, events: &Events) {
                     Ok(storage::Chunk { pairs, done }) => {
                         Event::Core(Input::SnapshotRead { partition, transfer, index, pairs, done })
                     }
-                    Err(error) => Event::Failed(error.into()),
+                    Err(error) => {
+                        // If the server goes on, it goes on sending other partitions' copies.
+                        pictures.remove(&copy);
+                        Event::Failed(error.into())
+                    }
                 };
-                if !tell(events, event) {
+                if events.send(event).is_err() {
                     return;
                 }
             }

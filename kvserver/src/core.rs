@@ -33,9 +33,13 @@
 //! until a newer view. No timer ever makes a write succeed or fail. No clock but `CLOCK_BOOTTIME` matters, and only its
 //! rate. Nothing here is async, opens a file or a socket, reads a clock or draws a random number.
 
+mod compare;
 mod coordinator;
 mod copy;
+mod damage;
+mod digests;
 mod env;
+mod failed;
 mod io;
 mod keys;
 mod lease;
@@ -47,6 +51,8 @@ mod node;
 mod scrub;
 mod state;
 mod transfer;
+
+pub(crate) use damage::sole_copies;
 
 pub use copy::{Mark, RecoveredCopy};
 pub use env::{Config, Reads};

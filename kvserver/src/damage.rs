@@ -7,8 +7,9 @@
 use std::path::Path;
 
 use common::ids::PartitionId;
-use common::view::{Member, View};
+use common::view::Member;
 
+use crate::core::sole_copies;
 use crate::error::Error;
 use crate::identity;
 
@@ -36,13 +37,6 @@ pub(crate) fn set_aside(dir: &Path, reason: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Partitions that the member alone has in sync: the ECS never takes the last one out (V4), and an empty store in its
-/// place would make a loss of what may only be a damaged file.
-pub(crate) fn sole_copies(view: &View, me: Member) -> Vec<PartitionId> {
-    let sole = view.iter().filter(|(_, assignment)| assignment.in_sync == [me]);
-    sole.map(|(partition, _)| partition).collect()
-}
-
 fn names(partitions: &[PartitionId]) -> String {
     /// More are counted.
     const NAMED_MAX: usize = 8;
@@ -59,7 +53,7 @@ mod tests {
     use super::*;
     use common::ids::{ClusterId, Epoch, ServerId, StoreId};
     use common::ring::Partitions;
-    use common::view::Assignment;
+    use common::view::{Assignment, View};
 
     /// A view of one partition with this server and perhaps another one in sync.
     fn keep_view(dir: &Path, others: &[Member]) {

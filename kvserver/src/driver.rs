@@ -14,7 +14,7 @@ use common::ids::{LogId, PartitionId, ServerId};
 use common::messages::{Digest, PeerMessage, Reply, Sender, ServerReport};
 use common::status::ServerStatus;
 use common::time::Time;
-use common::view::{Member, View};
+use common::view::View;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
@@ -23,27 +23,15 @@ use crate::copies::{BuildJob, Copy, ReadJob};
 use crate::core::{
     Answer, Ask, Effect, Input, LogRecord, Node, Reader, Scrub, ScrubStep, TICK, Ticket, Token,
 };
-use crate::damage::sole_copies;
-use crate::digests::{DigestJob, Digests};
+use crate::digests::{DigestJob, DigestPiece};
 use crate::disk::{Job, LogQueue};
 use crate::error::Failure;
 use crate::farewell::Traffic;
 use crate::limits::{BATCH_EVENTS_MAX, ROOM_AGAIN};
 use crate::machine::Machine;
 use crate::peers::Peers;
+use crate::replies::{BatchReplies, Outbox};
 use crate::scrub::{Piece, ScrubJob};
-
-/// Replies of one batch to one connection, with the connection's own numbers of the requests.
-pub(crate) type Replies = Vec<(u64, Reply)>;
-
-/// Where a connection's replies go. What waits there is bounded by the requests that the connection may have open.
-pub(crate) trait Deliver: Send + Sync {
-    /// Takes replies, without waiting. Those of a connection that is gone are dropped.
-    fn deliver(&self, replies: Replies);
-}
-
-/// A connection's, shared.
-pub(crate) type Outbox = Arc<dyn Deliver>;
 
 /// How events come to the core.
 pub(crate) type Events = UnboundedSender<Event>;
@@ -64,9 +52,9 @@ pub(crate) enum Event {
     Status(oneshot::Sender<ServerStatus>),
     /// A chunk of a copy is in place; with the last one the copy is whole and on disk.
     Staged { copy: Copy, index: u64, whole: Option<storage::Staging> },
-    /// A digest of a copy as it was at an entry is made.
-    Digested(PartitionId, LogId, Digest),
-    /// Somebody wants it, if it is made.
+    /// A piece of a copy that is compared with others was read.
+    DigestRead(DigestPiece),
+    /// Somebody wants the digest of a copy as it was at an entry, if it is made.
     Digest(PartitionId, LogId, oneshot::Sender<Option<Digest>>),
     /// A piece of what is stored was read through.
     Scrubbed(Piece),
@@ -112,7 +100,6 @@ pub(crate) struct Driver {
     requests: u64,
     totals_age: u32,
     told_damage: bool,
-    digests: Digests,
 }
 
 /// Heartbeats between two countings of keys and bytes.
@@ -135,7 +122,6 @@ impl Driver {
             requests: 0,
             totals_age: HEARTBEATS_PER_COUNT,
             told_damage: false,
-            digests: Digests::default(),
         }
     }
 
@@ -196,12 +182,16 @@ impl Driver {
                 let generation = whole.map(|staging| self.parts.machine.keep_whole(partition, staging));
                 self.step(Input::Staged { partition, transfer, index, generation });
             }
-            Event::Digested(partition, at, digest) => self.digests.keep(partition, at, digest),
+            Event::DigestRead(DigestPiece { bytes, done }) => {
+                self.parts.scrub.on_digest_read(clock::time(), bytes, done);
+                self.scrub()?;
+            }
             Event::Digest(partition, at, answer) => {
-                let _gone = answer.send(self.digests.get(partition, at));
+                let _gone = answer.send(self.parts.node.digest(partition, at));
             }
             Event::Scrubbed(piece) => self.on_scrubbed(piece)?,
-            Event::Failed(failure) => _ = self.on_damaged_read(failure)?,
+            Event::Failed(Failure::Damaged(reason)) => self.step(Input::Damaged { reason }),
+            Event::Failed(failure) => return Err(failure),
             Event::Stop => return Ok(false),
         }
         Ok(true)
@@ -209,41 +199,42 @@ impl Driver {
 
     /// What is stored is read through, as far as the rate allows.
     fn scrub(&mut self) -> Result<(), Failure> {
-        let Parts { machine, scrub, scrubber, .. } = &mut self.parts;
-        while let Some(step) = scrub.next(clock::time(), || machine.partitions()) {
-            let job = match step {
-                ScrubStep::Open(partition) => {
-                    let (picture, log_time) = machine.open_for_scrub(partition)?;
-                    ScrubJob::Open(partition, picture, log_time)
-                }
-                ScrubStep::Read => ScrubJob::Read,
-            };
-            hand(scrubber, job)?;
+        loop {
+            let Parts { machine, scrub, scrubber, digester, .. } = &mut self.parts;
+            match scrub.next(clock::time(), || machine.partitions()) {
+                None => return Ok(()),
+                Some(ScrubStep::Open(partition)) => match machine.open_for_scrub(partition) {
+                    Ok((picture, log_time)) => {
+                        hand(scrubber, ScrubJob::Open(partition, picture, log_time))?;
+                    }
+                    Err(Failure::Damaged(reason)) => {
+                        scrub.on_damaged();
+                        self.step(Input::Damaged { reason });
+                    }
+                    Err(failure) => return Err(failure),
+                },
+                Some(ScrubStep::Read) => hand(scrubber, ScrubJob::Read)?,
+                Some(ScrubStep::ReadDigest) => hand(digester, DigestJob::Read)?,
+            }
         }
-        Ok(())
     }
 
     fn on_scrubbed(&mut self, piece: Piece) -> Result<(), Failure> {
-        let Piece { partition, bytes, expired, done } = piece;
+        let Piece { partition, bytes, expired, is_good, done } = piece;
         for key in expired {
             if self.parts.machine.remove_expired(partition, &key)? {
                 self.parts.scrub.on_removed();
             }
         }
-        self.parts.scrub.on_read(clock::time(), bytes, done);
-        self.scrub()
-    }
-
-    /// A read came upon damage. The store is condemned, unless it is the only one that has some data: then what can be
-    /// read of it goes on being read.
-    fn on_damaged_read(&self, failure: Failure) -> Result<Answer, Failure> {
-        let Failure::Damaged(reason) = failure else { return Err(failure) };
-        let Parts { node, me, .. } = &self.parts;
-        if sole_copies(node.view(), Member { server: me.server, store: me.store }).is_empty() {
-            return Err(Failure::Damaged(reason));
+        if is_good {
+            self.parts.scrub.on_read(clock::time(), bytes, done);
+        } else {
+            self.parts.scrub.on_damaged();
         }
-        tracing::error!("{reason}; the store is kept, as it is the only in-sync copy of some partitions");
-        Ok(Answer::Damaged(reason))
+        if is_good && done {
+            self.step(Input::Compare { partition });
+        }
+        self.scrub()
     }
 
     fn on_asks(&mut self, outbox: &Outbox, asks: Vec<(u64, Ask)>, anywhere: bool) {
@@ -280,7 +271,7 @@ impl Driver {
             && let Some(reason) = self.parts.machine.damage()
         {
             self.told_damage = true;
-            self.on_damaged_read(Failure::Damaged(reason))?;
+            self.step(Input::Damaged { reason });
         }
         self.scrub()?;
         if now >= self.next_room {
@@ -333,8 +324,10 @@ impl Driver {
             for effect in later {
                 match effect {
                     Effect::Read { read, partition, query } => {
-                        let found = self.parts.machine.read(partition, &query);
-                        let answer = found.or_else(|failure| self.on_damaged_read(failure))?;
+                        let answer = match self.parts.machine.read(partition, &query) {
+                            Err(Failure::Damaged(reason)) => Answer::Damaged(reason),
+                            found => found?,
+                        };
                         answers.push(Input::Answered { read, answer });
                     }
                     effect => self.carry_out_one(effect)?,
@@ -362,10 +355,17 @@ impl Driver {
         match effect {
             Effect::Apply { partition, entries } => {
                 let outcomes = machine.apply(partition, entries)?;
-                for job in machine.take_pictures() {
-                    hand(&self.parts.digester, job)?;
-                }
+                let (pictures, left_out) = machine.take_pictures();
                 self.step(Input::Applied { partition, outcomes });
+                for picture in pictures {
+                    if picture.paced {
+                        self.parts.scrub.on_picture();
+                    }
+                    hand(&self.parts.digester, DigestJob::Make(picture))?;
+                }
+                for at in left_out {
+                    self.step(Input::Digested { partition, at, digest: None });
+                }
             }
             Effect::Reply { token, reply } => {
                 if let Some((outbox, id)) = self.open.remove(&token) {
@@ -409,6 +409,8 @@ impl Driver {
             }
             Effect::Report { report } => self.report(report),
             Effect::Warn { reason } => tracing::warn!("{reason}"),
+            Effect::Alarm { reason } => tracing::error!("{reason}"),
+            Effect::Condemn { reason } => return Err(Failure::Damaged(reason)),
             Effect::Fatal { reason } => return Err(Failure::Store(reason)),
             Effect::Persist { .. }
             | Effect::PersistView { .. }
@@ -469,6 +471,7 @@ impl Driver {
             transfers: node.transfers(),
             caught_up: node.caught_up(),
             scrub: self.parts.scrub.status(),
+            compared: node.compared(),
         }
     }
 }
@@ -476,31 +479,4 @@ impl Driver {
 /// Gives a thread something to do. One that has ended has said why before, or panicked.
 fn hand<T>(thread: &Sending<T>, job: T) -> Result<(), Failure> {
     thread.send(job).map_err(|_| Failure::Stopped("a thread has ended; see the log above".to_owned()))
-}
-
-/// Replies of one batch, by connection.
-#[derive(Default)]
-struct BatchReplies {
-    lists: Vec<(Outbox, Replies)>,
-    /// By the address of an outbox: its place in `lists`.
-    places: BTreeMap<usize, usize>,
-}
-
-impl BatchReplies {
-    /// Adds a reply to those that its connection gets with this batch.
-    fn push(&mut self, outbox: &Outbox, id: u64, reply: Reply) {
-        let lists = &mut self.lists;
-        let place = *self.places.entry(Arc::as_ptr(outbox).addr()).or_insert_with(|| {
-            lists.push((outbox.clone(), Vec::new()));
-            lists.len() - 1
-        });
-        lists[place].1.push((id, reply));
-    }
-
-    fn deliver(&mut self) {
-        self.places.clear();
-        for (outbox, replies) in self.lists.drain(..) {
-            outbox.deliver(replies);
-        }
-    }
 }

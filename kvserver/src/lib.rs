@@ -1,11 +1,10 @@
 //! Trefoil's server: coordinates its share of the ring and keeps replicas of others' shares.
 //!
 //! [`core`] decides; everything else acts. `driver` is the loop that owns the core, `disk` the log thread, `machine`
-//! the state machine on its trees, `copies` the threads that read and build copies of partitions, `digests` the one that makes digests of
-//! copies to be compared, `scrub` the one that reads all of
-//! them through, `damage` what is done
-//! with a store that must not be used again, `peers` and `ecs_link` the links that go out, `clients` those that come in,
-//! [`protocol`] the bytes that clients speak.
+//! the state machine on its trees, `copies` the threads that read and build copies of partitions, `scrub` the one that
+//! reads all of them through, `digests` the one that makes digests of copies to be compared, `damage` what is done with a
+//! store that must not be used again, `replies` those of a batch, `peers` and `ecs_link` the links that go out, `clients` those that
+//! come in, [`protocol`] the bytes that clients speak.
 
 mod backoff;
 pub mod cli;
@@ -27,6 +26,7 @@ mod options;
 mod outlet;
 mod peers;
 pub mod protocol;
+mod replies;
 mod scrub;
 mod server;
 

@@ -29,9 +29,6 @@ pub(crate) const CHUNK_BYTES: usize = 512 << 10;
 /// Pictures for digests that one batch of entries leaves at most; who compares asks again for what is left out.
 pub(crate) const DIGESTS_WAITING_MAX: usize = 64;
 
-/// Digests that are remembered; the oldest go first.
-pub(crate) const DIGESTS_KEPT: usize = 4096;
-
 /// Bytes that the scrub reads at once: few enough that its rate is kept evenly.
 pub(crate) const SCRUB_BYTES: usize = 128 << 10;
 

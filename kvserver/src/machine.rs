@@ -5,15 +5,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use common::ids::{PartitionId, Seq, ServerId};
+use common::codec::Wire;
+use common::ids::{LogId, PartitionId, Seq, ServerId};
 use common::messages::{Entry, Run};
-use common::operation::{Outcome, Pair};
+use common::operation::{Command, Outcome, Pair};
 use common::time::WallTime;
 use common::view::View;
 use storage::{Change, LogReader, Read, RecoveredPartition, Snapshot, Staging, Trees};
 
 use crate::core::{Answer, ApplyError, Mark, PartitionKeys, Query, Records, RecoveredCopy, State};
-use crate::digests::DigestJob;
+use crate::digests::Picture;
 use crate::disk::{from_log_id, from_tag, log_id};
 use crate::error::Failure;
 use crate::limits::{DIGESTS_WAITING_MAX, PAGE_BYTES_MAX, PAGE_KEYS_MAX};
@@ -26,7 +27,9 @@ pub(crate) struct Machine {
     /// Copies of others that are whole and on disk, and wait for their install record.
     whole: BTreeMap<PartitionId, Staging>,
     /// Taken at entries that compare copies, to be made digests of.
-    pictures: Vec<DigestJob>,
+    pictures: Vec<Picture>,
+    /// Entries that were to be looked at as well, and were too many.
+    left_out: Vec<LogId>,
     /// Partitions that this server has a part in and perhaps no tree of yet.
     unmade: BTreeSet<PartitionId>,
 }
@@ -91,8 +94,9 @@ impl Machine {
             };
             copies.insert(partition, copy);
         }
-        let (whole, pictures, unmade) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
-        Ok((Self { trees, reader, states, whole, pictures, unmade }, copies))
+        let (whole, unmade) = (BTreeMap::new(), BTreeSet::new());
+        let (pictures, left_out) = (Vec::new(), Vec::new());
+        Ok((Self { trees, reader, states, whole, pictures, left_out, unmade }, copies))
     }
 
     /// A view is in use: trees of partitions that are new here are made in quiet moments, not when the first write
@@ -121,22 +125,29 @@ impl Machine {
         let mut outcomes = Vec::with_capacity(entries.len());
         for entry in entries {
             let mut records = TreeRecords { trees: &self.trees, partition, changes: Vec::new() };
+            let body = entry.body.clone();
             let outcome = state.apply(&mut records, entry.id, entry.body).map_err(not_applied)?;
             let changes = records.changes;
             self.trees.apply(partition.0, &changes, log_id(entry.id))?;
-            if outcome == (Outcome::Compared { at: entry.id }) && self.pictures.len() < DIGESTS_WAITING_MAX {
-                let picture = self.trees.snapshot(partition.0)?;
-                let (digest, log_time) = (state.digest(), state.log_time());
-                self.pictures.push(DigestJob { partition, at: entry.id, picture, digest, log_time });
+            if outcome == (Outcome::Compared { at: entry.id }) {
+                if self.pictures.len() < DIGESTS_WAITING_MAX {
+                    let records = self.trees.snapshot(partition.0)?;
+                    let (digest, log_time) = (state.digest(), state.log_time());
+                    // A coordinator that compares has no origin; a client that does waits for it.
+                    let paced = Command::from_wire(body).is_ok_and(|command| command.origin.is_none());
+                    self.pictures.push(Picture { partition, at: entry.id, records, digest, log_time, paced });
+                } else {
+                    self.left_out.push(entry.id);
+                }
             }
             outcomes.push(outcome);
         }
         Ok(outcomes)
     }
 
-    /// Pictures that digests are to be made of.
-    pub(crate) fn take_pictures(&mut self) -> Vec<DigestJob> {
-        std::mem::take(&mut self.pictures)
+    /// Pictures that digests are to be made of, and entries for which there will be none.
+    pub(crate) fn take_pictures(&mut self) -> (Vec<Picture>, Vec<LogId>) {
+        (std::mem::take(&mut self.pictures), std::mem::take(&mut self.left_out))
     }
 
     /// Reads applied state.
@@ -389,7 +400,7 @@ mod tests {
             digest
         };
         let first = digest(&machine);
-        assert_eq!((first.records, machine.take_pictures().len()), (2, 0));
+        assert_eq!((first.records, machine.take_pictures().0.len()), (2, 0));
         let expired = encode_record(&Found {
             value: "v".into(),
             version: LogId::default(),
@@ -419,5 +430,30 @@ mod tests {
         assert_eq!(opened.recovered[&0].applied.seq, seq);
         assert_eq!(opened.trees.get(0, b"gone").unwrap(), None);
         assert!(opened.trees.get(0, b"later").unwrap().is_some());
+    }
+
+    #[test]
+    fn a_picture_is_taken_at_each_entry_that_compares_up_to_a_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = storage::Options { background: false, ..storage::Options::default() };
+        let opened = storage::Store::open(dir.path(), &options).unwrap();
+        let (mut machine, _) = Machine::new(opened.trees, opened.reader, opened.recovered).unwrap();
+        let entry = |seq: u64, origin| {
+            let id = LogId { tag: Epoch { generation: 0, version: 1 }, seq: Seq(seq) };
+            let operation = Operation::Compare { partition: P };
+            Entry { id, body: Command { origin, stamp: WallTime(1), operation }.to_wire() }
+        };
+        let number = common::ids::RequestNumber(1);
+        let client = common::ids::ClientId(1);
+        let person = common::operation::Origin { client, number, first_unanswered: number };
+        machine.apply(P, vec![entry(1, Some(person)), entry(2, None)]).unwrap();
+        let (pictures, left_out) = machine.take_pictures();
+        let paced: Vec<bool> = pictures.iter().map(|picture| picture.paced).collect();
+        assert_eq!((paced, left_out.len()), (vec![false, true], 0), "who waits for it is not kept waiting");
+        let many = DIGESTS_WAITING_MAX as u64 + 2;
+        machine.apply(P, (3..3 + many).map(|seq| entry(seq, None)).collect()).unwrap();
+        let (pictures, left_out) = machine.take_pictures();
+        assert_eq!((pictures.len(), left_out.len()), (DIGESTS_WAITING_MAX, 2));
+        assert_eq!(left_out.last().unwrap().seq, Seq(2 + many));
     }
 }

@@ -21,17 +21,20 @@ pub(crate) enum ScrubJob {
     Read,
 }
 
-/// A piece that was read and found good.
+/// A piece that was read.
 pub(crate) struct Piece {
     pub(crate) partition: PartitionId,
     pub(crate) bytes: usize,
     /// Keys whose records have expired.
     pub(crate) expired: Vec<Bytes>,
+    /// Its checksums are right.
+    pub(crate) is_good: bool,
     /// It was the partition's last.
     pub(crate) done: bool,
 }
 
-/// Runs until the jobs end, or until something does not check.
+/// Runs until the jobs end. Where something does not check, the rest of that partition is left out: if the server goes
+/// on, it has been said.
 pub(crate) fn run(jobs: &Receiver<ScrubJob>, events: &Events) {
     let mut open = None;
     for job in jobs {
@@ -41,18 +44,24 @@ pub(crate) fn run(jobs: &Receiver<ScrubJob>, events: &Events) {
                 continue;
             }
             ScrubJob::Read => match &mut open {
-                Some((partition, picture, log_time)) => read(*partition, picture, *log_time),
+                Some((partition, picture, log_time)) => (*partition, read(*partition, picture, *log_time)),
                 None => continue,
             },
         };
-        let (event, ends) = match found {
-            Ok(piece) => (Event::Scrubbed(piece), false),
-            Err(failure) => (Event::Failed(failure), true),
+        let (partition, found) = found;
+        let piece = match found {
+            Ok(piece) => piece,
+            Err(failure) => {
+                if events.send(Event::Failed(failure)).is_err() {
+                    return;
+                }
+                Piece { partition, bytes: 0, expired: Vec::new(), is_good: false, done: true }
+            }
         };
-        if matches!(&event, Event::Scrubbed(Piece { done: true, .. })) {
+        if piece.done {
             open = None;
         }
-        if events.send(event).is_err() || ends {
+        if events.send(Event::Scrubbed(piece)).is_err() {
             return;
         }
     }
@@ -70,5 +79,5 @@ fn read(partition: PartitionId, picture: &mut Snapshot, log_time: WallTime) -> R
             expired.push(key);
         }
     }
-    Ok(Piece { partition, bytes, expired, done: chunk.done })
+    Ok(Piece { partition, bytes, expired, is_good: true, done: chunk.done })
 }

@@ -13,11 +13,15 @@
 //! - `deliver FROM TO [COUNT]`, `drop FROM TO [COUNT]`: messages that wait between two cores
 //! - `again FROM TO`: the message delivered last from one to the other arrives once more
 //! - `say FROM TO MESSAGE`, from a server that is none: `ack SEQ`, `append PREV ENTRIES... [epoch=N] [sync]
-//!   [commit=N]`, `sync_request`, `sync_reply BASE LAST`, `pong` (to the last ping), `forward N KEY VALUE`, `refuses N` (a request that was passed on), `read_index N`, `read_lease_request`, `read_lease MILLISECONDS` (to the last question), `view`; entries and places are `TAG.SEQ`
+//!   [commit=N]`, `sync_request`, `sync_reply BASE LAST`, `pong` (to the last ping), `forward N KEY VALUE`, `refuses N` (a request that was passed on), `read_index N`, `read_lease_request`, `read_lease MILLISECONDS` (to the last question), `view`,
+//!   `digest_request AT`, `digest_reply AT SUM|none`, `differs AT SUM`; entries and places are `TAG.SEQ`
 //! - `settle`: all waiting messages and disks, until nothing happens any more
 //! - `run MILLISECONDS`: time passes at all cores; `flush SERVER`, `trim SERVER SEQ`: its store
 //! - `reads barrier`: servers that are started from here on read without leases
 //! - `stopped MILLISECONDS`: time passes, and no core notices it
+//! - `compare SERVER`: it has read the partition through; `rot SERVER KEY VALUE`: a record becomes another one, with a
+//!   good checksum; `misread SERVER`: its next digest comes out wrong
+//! - `bad SERVER KEY`: a record fails its checksum when it is read; `damaged SERVER`: something does that in the background
 //! - `facts SERVER`: where its copy stands
 
 mod core_scripts {

@@ -16,7 +16,7 @@ use kvserver::core::{Ask, Query};
 use super::history::{Asked, Operated, Told};
 use super::net::Place;
 use super::scenario::Scenario;
-use super::server::WALL_BEGIN_MS;
+use super::server::{FLIPPED_BIT, WALL_BEGIN_MS};
 use super::timeline::{Event, MS, Micros, Timeline};
 
 /// Bytes of a value from which on a client puts instead of appending.
@@ -293,6 +293,13 @@ impl Client {
             Some(Reply::Unknown { .. }) => {
                 // It may be done: asked again when the try is over.
                 return false;
+            }
+            // Of the only copy, on a bad disk: a second reading is right.
+            Some(Reply::Refused { reason }) if reason.contains(FLIPPED_BIT) => {
+                assert!(matches!(self.history[active.record].asked, Asked::Get | Asked::Scan));
+                let pause = line.between(2, 60) * MS;
+                line.after(pause, Event::Timeout { client: self.index, call });
+                return true;
             }
             Some(Reply::Refused { reason }) => panic!("a sound request was refused: {reason}"),
             None | Some(_) => {

@@ -114,6 +114,13 @@ impl World {
             Fault::DiskFull => self.fail_disk(DiskFault::Full),
             Fault::SyncFails => self.fail_disk(DiskFault::Sync),
             Fault::Rot => self.fail_disk(DiskFault::Rot),
+            Fault::Misread => {
+                if let Some(server) = self.some_running() {
+                    self.truth.misread = true;
+                    let lasts = self.line.between(300 * MS, 2 * SECOND);
+                    self.servers[server].misreads_until = self.line.now + lasts;
+                }
+            }
             Fault::PowerLoss => {
                 let running: Vec<usize> = (0..self.servers.len())
                     .filter(|&server| self.servers[server].process.is_some())

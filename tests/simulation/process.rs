@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use common::ids::{PartitionId, Seq};
 use common::messages::Entry;
+use common::operation::Outcome;
 use kvserver::core::{Answer, Effect, Input, Node, Query, Token};
 
 use super::disk::Disk;
@@ -32,6 +33,8 @@ pub(crate) struct Process {
     pub(super) last_token: u64,
     /// Commit and applied of each partition when it was last looked at.
     pub(super) seen: Vec<(u64, u64)>,
+    /// Digests that are being made.
+    digesting: VecDeque<Input>,
     /// The start of the ECS that it said hello to.
     pub(crate) linked: Option<u64>,
 }
@@ -60,6 +63,7 @@ impl Process {
             waiting: BTreeMap::new(),
             last_token: 0,
             seen: Vec::new(),
+            digesting: VecDeque::new(),
             linked: None,
         }
     }
@@ -69,8 +73,19 @@ impl Process {
         !self.pins.is_empty()
     }
 
-    /// Does what the core wants of the store.
-    pub(super) fn execute(&mut self, disk: &mut Disk, truth: &mut Truth, work: Effect) -> Option<Input> {
+    /// A digest that was being made is made.
+    pub(super) fn finish_digest(&mut self) {
+        self.inbox.extend(self.digesting.pop_front());
+    }
+
+    /// Does what the core wants of the store. `misreads`: digests come out wrong.
+    pub(super) fn execute(
+        &mut self,
+        disk: &mut Disk,
+        truth: &mut Truth,
+        work: Effect,
+        misreads: bool,
+    ) -> Option<Input> {
         match work {
             Effect::Apply { partition, entries } => {
                 let tree = self.trees.entry(partition).or_default();
@@ -78,6 +93,11 @@ impl Process {
                 let outcomes = entries.into_iter().map(|entry| {
                     let outcome = tree.apply(entry.id, entry.body.clone(), applies_again);
                     truth.on_applied(partition, entry.id, &entry.body, &outcome, tree.digest());
+                    if let Outcome::Compared { at } = outcome {
+                        let mut digest = tree.full_digest();
+                        digest.records += u64::from(misreads);
+                        self.digesting.push_back(Input::Digested { partition, at, digest: Some(digest) });
+                    }
                     outcome
                 });
                 Some(Input::Applied { partition, outcomes: outcomes.collect() })

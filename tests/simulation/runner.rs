@@ -80,7 +80,7 @@ fn fail(Failure { seed, scenario, what }: Failure) -> ! {
 }
 
 /// Runs seeds of a scenario; panics with the command that replays a failure.
-pub(crate) fn all_pass(seeds: std::ops::Range<u64>, scenario: &Scenario) {
+pub(crate) fn all_pass(seeds: std::ops::Range<u64>, scenario: &Scenario) -> Vec<Summary> {
     let (summaries, failure) = search(seeds, scenario);
     if let Some(failure) = failure {
         fail(failure);
@@ -96,6 +96,7 @@ pub(crate) fn all_pass(seeds: std::ops::Range<u64>, scenario: &Scenario) {
         total(|summary| summary.committed as u64),
         total(|summary| summary.unsearched as u64),
     );
+    summaries
 }
 
 /// Runs seeds of all scenarios, batch by batch, and tells how far it is.

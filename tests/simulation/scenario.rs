@@ -57,6 +57,9 @@ pub(crate) enum Fault {
     SyncFails,
     /// A bit on a disk is not what it was, and is read.
     Rot,
+    /// The digests that a server makes of its copies come out wrong for a while: the others find them different, and its
+    /// copies are made anew.
+    Misread,
     /// All servers and the ECS lose power at once.
     PowerLoss,
     /// The process of the ECS stops for a while and goes on without knowing.
@@ -215,6 +218,7 @@ impl Scenario {
             Fault::DiskFull,
             Fault::SyncFails,
             Fault::Rot,
+            Fault::Misread,
             Fault::PowerLoss,
             Fault::EcsPause,
             Fault::CrashSource,
@@ -294,6 +298,8 @@ impl Scenario {
             Fault::DiskFull,
             Fault::SyncFails,
             Fault::Rot,
+            Fault::Misread,
+            Fault::Misread,
             Fault::CrashShort,
             Fault::CrashLong,
             Fault::PowerLoss,
@@ -325,6 +331,25 @@ impl Scenario {
         fault_every: (200 * MS, 1_000 * MS),
         weather: Weather::ROUGH,
         slow: 0.1,
+        ..Self::BASE
+    };
+
+    /// Copies seem to differ, and are made anew, while servers die and are cut off.
+    pub(crate) const COMPARES: Self = Self {
+        name: "compares",
+        faults: &[
+            Fault::Misread,
+            Fault::Misread,
+            Fault::Misread,
+            Fault::CrashCoordinator,
+            Fault::CrashLong,
+            Fault::EcsCrash,
+            Fault::CutEcs,
+            Fault::Join,
+            Fault::Leave,
+        ],
+        fault_every: (400 * MS, 1_500 * MS),
+        heal_at: 10 * SECOND,
         ..Self::BASE
     };
 
@@ -461,7 +486,7 @@ impl Scenario {
         Self { name: "barrier_cut", reads: Reads::Barrier, drift_max: 500_000, ..Self::ECS_CUT };
 
     /// All kinds of runs.
-    pub(crate) const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::CALM,
         Self::CRASHES,
         Self::NETWORK,
@@ -470,6 +495,7 @@ impl Scenario {
         Self::LATE,
         Self::LATE_ACKS,
         Self::DISKS,
+        Self::COMPARES,
         Self::RECOVERY,
         Self::ECS_PAUSED,
         Self::TWO_AT_LEAST,

@@ -11,7 +11,7 @@ use common::operation::Outcome;
 use common::time::{Now, Time, WallTime};
 use common::view::View;
 use kvserver::core::{
-    Ask, Config, CopyFacts, Effect, Input, LogRecord, Mutation, Node, Query, TICK, Ticket, Token,
+    Answer, Ask, Config, CopyFacts, Effect, Input, LogRecord, Mutation, Node, Query, TICK, Ticket, Token,
 };
 
 use super::disk::Disk;
@@ -23,6 +23,12 @@ use super::truth::Truth;
 
 /// Times that the timer is slower than the core wants, at most.
 const TICKS_MAX: u64 = 4;
+
+/// What is told of a bad disk.
+pub(crate) const FLIPPED_BIT: &str = "a flipped bit";
+
+/// Share of the looks after a tree with which its copies are compared.
+const COMPARES: f64 = 0.3;
 
 /// The wall clock at the beginning.
 pub(crate) const WALL_BEGIN_MS: u64 = 1_700_000_000_000;
@@ -66,6 +72,8 @@ pub(crate) struct Server {
     pub(crate) paused: bool,
     /// What happened to it during a pause.
     held: Vec<Event>,
+    /// Until then the digests of its copies come out wrong.
+    pub(crate) misreads_until: Micros,
     /// It has left as planned, or is to.
     pub(crate) gone: bool,
     pub(crate) leaving: bool,
@@ -106,6 +114,7 @@ impl Server {
             disk: Disk::default(),
             paused: false,
             held: Vec::new(),
+            misreads_until: 0,
             gone: false,
             leaving: false,
             lost: false,
@@ -322,7 +331,10 @@ impl Server {
                 let event = Event::Peer { to, from: self.sender(), message };
                 line.send(Place::Server(self.index), Place::Server(to), event);
             }
-            Effect::Report { report } => self.report(line, report),
+            Effect::Report { report } => {
+                truth.copies_failed += u64::from(matches!(report, ServerReport::CopyFailed { .. }));
+                self.report(line, report);
+            }
             Effect::Reply { token, reply } => self.reply(line, truth, token, reply),
             Effect::PinLog { partition, from } => {
                 let Some(process) = &mut self.process else { return };
@@ -331,6 +343,9 @@ impl Server {
                     None => process.pins.remove(&partition),
                 };
             }
+            // Copies are never different here: only a wrong digest, or a bad disk, may make a server say so.
+            Effect::Alarm { reason } => assert!(truth.misread, "server {}: {reason}", self.index),
+            Effect::Condemn { .. } => self.failed = Some(DiskFault::Rot),
             Effect::Fatal { reason } => panic!("server {} stops: {reason}", self.index),
             work => self.enqueue(line, work),
         }
@@ -456,21 +471,30 @@ impl Server {
         let Some(process) = &mut self.process else { return };
         process.working = false;
         let Some(work) = process.work.pop_front() else { return };
-        let reads = matches!(
-            work,
-            Effect::Read { .. }
-                | Effect::ReadLog { .. }
-                | Effect::OpenSnapshot { .. }
-                | Effect::ReadSnapshot { .. }
-        );
-        if reads && self.fail(DiskFault::Rot) {
+        if matches!(work, Effect::ReadLog { .. }) && self.fail(DiskFault::Rot) {
             return;
         }
+        let misreads = line.now < self.misreads_until;
+        let rotten = self.disk_fault == Some(DiskFault::Rot);
         let Some(process) = &mut self.process else { return };
-        if let Some(input) = process.execute(&mut self.disk, truth, work) {
-            process.inbox.push(input);
-            self.wake(line);
+        let mut found = process.execute(&mut self.disk, truth, work, misreads);
+        let reason = || FLIPPED_BIT.to_owned();
+        match &mut found {
+            Some(Input::Answered { answer, .. }) if rotten => *answer = Answer::Damaged(reason()),
+            // Where the server goes on, a second reading is right.
+            Some(Input::SnapshotRead { .. }) if rotten => {
+                process.inbox.push(Input::Damaged { reason: reason() });
+            }
+            _ => {}
         }
+        if matches!(found, Some(Input::Answered { .. } | Input::SnapshotRead { .. })) && rotten {
+            (self.disk_fault, truth.misread) = (None, true);
+        }
+        process.inbox.extend(found);
+        if line.chance(0.3) {
+            process.finish_digest();
+        }
+        self.wake(line);
         self.work_on(line);
     }
 
@@ -480,11 +504,15 @@ impl Server {
         let next = line.between(20 * MS, 400 * MS);
         line.after(next, Event::Housekeeping { server, life });
         let Some(process) = &mut self.process else { return };
+        process.finish_digest();
         if process.trees.is_empty() {
             return;
         }
         let nth = line.rng.usize(0..process.trees.len());
         let (&partition, tree) = process.trees.iter().nth(nth).expect("within the map");
+        if line.chance(COMPARES) {
+            process.inbox.push(Input::Compare { partition });
+        }
         self.disk.flush(partition, tree.clone());
         if !self.trims || line.chance(0.3) {
             return;

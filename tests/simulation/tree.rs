@@ -6,8 +6,9 @@ use std::convert::Infallible;
 use bytes::Bytes;
 use common::codec::Wire;
 use common::ids::LogId;
+use common::messages::Digest;
 use common::operation::{Command, Found, Outcome, Pair};
-use kvserver::core::{Records, State};
+use kvserver::core::{Records, State, digest_record};
 
 /// Entries between two that the hash of a tree includes results and log time of.
 const STATE_HASHED_EVERY: u64 = 8;
@@ -94,6 +95,16 @@ impl Tree {
 
     pub(crate) fn pairs(&self) -> Vec<(Bytes, Bytes)> {
         self.map.records.iter().map(|(key, record)| (key.clone(), record.clone())).collect()
+    }
+
+    /// What copies are compared by.
+    pub(crate) fn full_digest(&self) -> Digest {
+        let mut digest = self.state.digest();
+        for (key, record) in &self.map.records {
+            digest_record(&mut digest, self.state.log_time(), key, record)
+                .expect("a record as it was stored");
+        }
+        digest
     }
 
     /// A hash of the records, and at some places of all else but the life.

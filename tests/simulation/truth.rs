@@ -43,6 +43,10 @@ pub(crate) struct Truth {
     newest: Option<Arc<View>>,
     /// Nothing happens in this run for which a server may be taken for dead.
     pub(crate) nobody_fails: bool,
+    /// Some server has made a wrong digest, or has a bad disk.
+    pub(crate) misread: bool,
+    /// Reports of copies that have failed.
+    pub(crate) copies_failed: u64,
     /// Committed and not yet looked for at all members.
     pub(crate) fresh: Vec<(PartitionId, LogId)>,
     /// Partitions whose members have changed since this was last looked at.

@@ -52,6 +52,8 @@ pub(crate) struct Summary {
     pub(crate) events: u64,
     pub(crate) operations: usize,
     pub(crate) committed: usize,
+    /// Reports of copies that have failed.
+    pub(crate) copies_failed: u64,
     /// Keys whose search was given up as too large.
     pub(crate) unsearched: usize,
     /// Virtual time at the end.
@@ -514,6 +516,7 @@ impl World {
             events: self.line.happened,
             operations: all.len(),
             committed: self.truth.committed(),
+            copies_failed: self.truth.copies_failed,
             unsearched,
         }
     }

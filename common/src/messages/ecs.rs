@@ -93,6 +93,14 @@ pub enum ServerReport {
     },
     /// The sender wants to leave the cluster: move its copies away.
     Leave {},
+    /// The sender's copy of one partition is not what it should be: do not count it. The sender uses it no more,
+    /// says so again while it is counted, drops it as soon as it is not, and then joins with nothing.
+    CopyFailed {
+        /// The partition.
+        partition: PartitionId,
+        /// Its epoch at the sender.
+        epoch: Epoch,
+    },
     /// The sender's store failed (fsync, checksum, disk full): count none of its copies. It comes back
     /// under a new store id.
     StoreFailed {

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use crate::ids::{Epoch, LogId, PartitionId, Seq};
-use crate::messages::client::{Reply, Request};
+use crate::ids::{Epoch, LogId, PartitionId, Seq, ServerId};
+use crate::messages::client::{Digest, Reply, Request};
 use crate::{wire_enum, wire_struct};
 
 /// A log entry: its name and its body, an encoded [`Command`](crate::operation::Command).
@@ -226,6 +226,52 @@ pub enum PeerMessage {
         /// For the client.
         reply: Reply,
     },
+    /// Coordinator to in-sync member that has not told it: what is the digest of your copy as it was at this entry? Asked
+    /// again until it is answered.
+    DigestRequest {
+        /// The partition.
+        partition: PartitionId,
+        /// Its epoch.
+        epoch: Epoch,
+        /// An entry of [`Operation::Compare`](crate::operation::Operation::Compare).
+        at: LogId,
+    },
+    /// The answer, when there will be none; and unasked when a digest is made.
+    DigestReply {
+        /// The partition.
+        partition: PartitionId,
+        /// Its epoch.
+        epoch: Epoch,
+        /// Of the request.
+        at: LogId,
+        /// None: the copy was not looked at there, and is beyond it.
+        digest: Option<Digest>,
+        /// Servers whose copies, with this one, were all found equal at some entry since this one was filled.
+        equal_with: Vec<ServerId>,
+    },
+    /// Coordinator to in-sync member: the copies of these servers were found equal at this entry.
+    Equal {
+        /// The partition.
+        partition: PartitionId,
+        /// Its epoch.
+        epoch: Epoch,
+        /// The entry.
+        at: LogId,
+        /// All in-sync members, the coordinator too.
+        servers: Vec<ServerId>,
+    },
+    /// Coordinator to in-sync member: most copies agree, and yours is another one, which was equal to them before. The receiver takes its copy for
+    /// failed, unless this is the digest that it has told. Said again until a newer epoch.
+    Differs {
+        /// The partition.
+        partition: PartitionId,
+        /// Its epoch.
+        epoch: Epoch,
+        /// The entry at which they were compared.
+        at: LogId,
+        /// Of most copies.
+        digest: Digest,
+    },
 }
 wire_enum!(PeerMessage {
     1 => Ping { n, view },
@@ -246,4 +292,8 @@ wire_enum!(PeerMessage {
     16 => ForwardReply { n, reply },
     17 => ReadLeaseRequest { n, view, partitions },
     18 => ReadLease { n, partitions },
+    19 => DigestRequest { partition, epoch, at },
+    20 => DigestReply { partition, epoch, at, digest, equal_with },
+    21 => Equal { partition, epoch, at, servers },
+    22 => Differs { partition, epoch, at, digest },
 });

@@ -43,6 +43,8 @@ pub enum Change {
     Removed,
     /// Copies on it were reported silent by their coordinator and do not count any more.
     ReportedSilent,
+    /// It said that copies on it are not what they should be: they do not count, and are made anew.
+    CopyFailed,
     /// Copies on it are not wanted there any more.
     Dropped,
     /// An operator let partitions that were offline go on from its copy.
@@ -79,6 +81,7 @@ impl Change {
             Self::HandedOver => "took over as coordinator",
             Self::Removed => "lost its in-sync copies",
             Self::ReportedSilent => "was reported silent and lost in-sync copies",
+            Self::CopyFailed => "found copies of its own wrong and gave them up, to be filled anew",
             Self::Dropped => "gave up copies",
             Self::Forced => "was made to go on alone by an operator: writes may be lost",
             Self::ProposalRefused => "was proposed and refused",

@@ -26,7 +26,7 @@ use common::view::{ServerState, View};
 use super::cause::{Cause, Event};
 use super::mutation::Mutation;
 use super::next::{self, Facts, Planned, Proposal, Registration};
-use super::peers::{Complaints, Peer};
+use super::peers::{Complaints, FailedCopies, Peer};
 use super::planner::Target;
 use super::state::{Settings, State};
 use super::{rules, summary};
@@ -197,6 +197,7 @@ pub struct Ecs {
     wished: Option<Settings>,
     proposals: BTreeMap<PartitionId, Proposal>,
     complaints: Complaints,
+    failed_copies: FailedCopies,
     barred: BTreeMap<(PartitionId, ServerId), Time>,
     planned: Planned,
     /// There is something to make a view of.
@@ -240,6 +241,7 @@ impl Ecs {
             wished: None,
             proposals: BTreeMap::new(),
             complaints: Complaints::default(),
+            failed_copies: FailedCopies::new(),
             barred: BTreeMap::new(),
             planned: Planned::default(),
             wanted: true,
@@ -310,13 +312,13 @@ impl Ecs {
     /// How the cluster does, by the newest durable view.
     #[must_use]
     pub fn status(&self, now: Time) -> ClusterStatus {
-        summary::status(&self.durable, &self.peers, &self.config, now)
+        summary::status(&self.durable, &self.peers, &self.failed_copies, &self.config, now)
     }
 
-    /// Whether no copy that counts is at a server that is up: nothing of the partition can be read or written.
+    /// Whether no copy that counts, and is not said to have failed, is at a server that is up: nothing of the partition can be read or written.
     #[must_use]
     pub fn is_offline(&self, partition: PartitionId) -> bool {
-        summary::is_offline(&self.durable.view, partition)
+        summary::is_offline(&self.durable.view, &self.failed_copies, partition)
     }
 
     /// The servers that are up, by what they have of a partition: the one that has most is the first. `None`: it told of
@@ -437,6 +439,10 @@ impl Ecs {
         self.complaints.retain(|partition, epoch| {
             view.assignment(partition).is_some_and(|assignment| assignment.epoch == epoch)
         });
+        self.failed_copies.retain(|(partition, member)| {
+            let now = view.assignment(*partition);
+            now.is_some_and(|now| now.in_sync.contains(member) && now.in_sync.len() > 1)
+        });
         self.barred.retain(|_, until| *until > now);
         self.wanted = true;
     }
@@ -458,6 +464,7 @@ impl Ecs {
             settings: self.settings(),
             proposals: &self.proposals,
             complaints: &self.complaints,
+            failed_copies: &self.failed_copies,
             barred: &self.barred,
             hand_over_from: self.handed_over_at.map_or(now, |at| at + self.config.timers.heartbeat),
         };

@@ -19,7 +19,7 @@ use common::view::{Assignment, Member, ServerState, View};
 
 use super::cause::{Cause, Change};
 use super::machine::Config;
-use super::peers::{Complaints, Peer};
+use super::peers::{Complaints, FailedCopies, Peer};
 use super::planner::{self, Target};
 use super::state::{Registered, Settings, State, forget_some};
 
@@ -69,6 +69,7 @@ pub(super) struct Facts<'a> {
     pub(super) settings: Settings,
     pub(super) proposals: &'a BTreeMap<PartitionId, Proposal>,
     pub(super) complaints: &'a Complaints,
+    pub(super) failed_copies: &'a FailedCopies,
     /// Copies that are not to be tried again before a time.
     pub(super) barred: &'a BTreeMap<(PartitionId, ServerId), Time>,
     /// Before this, no coordinator moves as planned.
@@ -153,6 +154,16 @@ impl Builder<'_> {
     fn living(&self, member: Member) -> bool {
         let info = self.view.servers.get(&member.server);
         info.is_some_and(|info| info.store == member.store && info.state != ServerState::Down)
+    }
+
+    /// The member's server says that its copy is not what it should be.
+    fn has_failed(&self, partition: PartitionId, member: Member) -> bool {
+        self.facts.failed_copies.contains(&(partition, member))
+    }
+
+    /// Living, and not failed: what the others are counted against.
+    fn is_well(&self, partition: PartitionId, member: Member) -> bool {
+        self.living(member) && !self.has_failed(partition, member)
     }
 
     /// Plans anew when the members are others than at the last time.

@@ -4,7 +4,7 @@
 //! heartbeats. The end of a link alone is a suspicion only. Whether anybody may be removed at all, the machine
 //! decides (the quiet time).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use common::ids::{Epoch, LogId, PartitionId, ServerId};
@@ -12,6 +12,7 @@ use common::limits::Timers;
 use common::messages::Sender;
 use common::status::TransferStatus;
 use common::time::Time;
+use common::view::Member;
 
 use crate::limits::{HEARTBEATS_AFTER_LINK_END, PUSH_INTERVAL_MIN};
 
@@ -135,6 +136,9 @@ impl Peer {
         self.pushed = Some(now);
     }
 }
+
+/// Copies that count, and of which their servers say that they are not what they should be.
+pub(super) type FailedCopies = BTreeSet<(PartitionId, Member)>;
 
 /// A coordinator's complaint about a silent member.
 #[derive(Clone, Copy, Debug)]

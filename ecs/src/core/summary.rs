@@ -8,13 +8,14 @@ use common::time::Time;
 use common::view::{Assignment, Member, ServerInfo, ServerState, View};
 
 use super::machine::Config;
-use super::peers::Peer;
+use super::peers::{FailedCopies, Peer};
 use super::state::State;
 
 /// The state of the cluster.
 pub(super) fn status(
     state: &State,
     peers: &BTreeMap<ServerId, Peer>,
+    failed: &FailedCopies,
     config: &Config,
     now: Time,
 ) -> ClusterStatus {
@@ -31,8 +32,9 @@ pub(super) fn status(
     // As many copies as servers, where there are fewer; one that is down is still missed.
     let members = view.servers.values().filter(|info| info.state != ServerState::Leaving).count();
     let wanted = config.copies.min(members);
-    let under = view.assignments.iter().filter(|assignment| living(view, assignment) < wanted);
-    let offline = view.assignments.iter().filter(|assignment| living(view, assignment) == 0);
+    let living = |(partition, assignment)| living(view, failed, partition, assignment);
+    let under = view.iter().filter(|&now| living(now) < wanted);
+    let offline = view.iter().filter(|&now| living(now) == 0);
     ClusterStatus {
         cluster: view.cluster,
         view: view.number,
@@ -49,16 +51,17 @@ pub(super) fn status(
     }
 }
 
-/// No living server has a copy that counts.
-pub(super) fn is_offline(view: &View, partition: PartitionId) -> bool {
-    view.assignment(partition).is_some_and(|assignment| living(view, assignment) == 0)
+/// No living server has a copy that counts and has not failed.
+pub(super) fn is_offline(view: &View, failed: &FailedCopies, partition: PartitionId) -> bool {
+    view.assignment(partition).is_some_and(|assignment| living(view, failed, partition, assignment) == 0)
 }
 
-/// In-sync copies at servers that are heard and have the store that was counted.
-fn living(view: &View, assignment: &Assignment) -> usize {
+/// In-sync copies at servers that are heard, have the store that was counted, and do not say that it has failed there.
+fn living(view: &View, failed: &FailedCopies, partition: PartitionId, assignment: &Assignment) -> usize {
     let is_living = |member: &&Member| {
         let info = view.servers.get(&member.server);
         info.is_some_and(|info| info.store == member.store && info.state != ServerState::Down)
+            && !failed.contains(&(partition, **member))
     };
     assignment.in_sync.iter().filter(is_living).count()
 }

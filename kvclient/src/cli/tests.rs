@@ -103,6 +103,7 @@ async fn status_comes_from_the_ecs_or_from_the_servers() {
         transfers: Vec::new(),
         caught_up: Default::default(),
         scrub: Default::default(),
+        compared: Default::default(),
     };
     fake.set_status(serde_json::to_vec(&status).unwrap());
     let cluster = ClusterStatus {

@@ -16,12 +16,13 @@ use tokio::sync::Notify;
 
 use super::{Place, Shared};
 use crate::core::{Input, ask_of};
-use crate::driver::{Deliver, Event, Outbox, Replies};
+use crate::driver::Event;
 use crate::limits::{
     ASKS_AT_ONCE_MAX, CLIENT_QUEUE_BYTES_MAX, HELLO_FOR, PEER_FRAME_BYTES, PIPELINE_MAX, READ_BYTES,
     ROOM_LOOK,
 };
 use crate::outlet::Outlet;
+use crate::replies::{Deliver, Outbox, Replies};
 
 fn invalid(what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> std::io::Error {
     std::io::Error::new(std::io::ErrorKind::InvalidData, what)

@@ -24,12 +24,13 @@ use self::registry::Registered;
 pub(crate) use self::registry::Registry;
 use super::Shared;
 use crate::core::{Ask, Query};
-use crate::driver::{Event, Outbox};
+use crate::driver::Event;
 use crate::limits::{ASKS_AT_ONCE_MAX, READ_BYTES};
 use crate::outlet::Outlet;
 use crate::protocol::resp::{
     Call, ClientFacts, Host, Kill, Part, RespDecoder, Session, Step, Version, Wide, error_line,
 };
+use crate::replies::Outbox;
 
 /// Parts of one command beyond which it is carried out by itself.
 const PARTS_BESIDE_OTHERS_MAX: usize = 64;

@@ -15,12 +15,13 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use super::Shared;
 use super::order::KeyOrder;
 use crate::core::{Ask, Query};
-use crate::driver::{Deliver, Event, Outbox, Replies};
+use crate::driver::Event;
 use crate::limits::{PIPELINE_MAX, READ_BYTES};
 use crate::protocol::text::{
     LINE_END, TextAnswer, TextCommand, TextDecoder, TextProblem, TextRequest, encode_parts, greeting,
     line_bytes_max,
 };
+use crate::replies::{Deliver, Outbox, Replies};
 
 /// A connection that is one too many gets a line that says so.
 pub(super) async fn refuse(mut stream: TcpStream) {

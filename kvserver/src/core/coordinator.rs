@@ -17,7 +17,7 @@ use std::time::Duration;
 use common::codec::Wire;
 use common::ids::{Epoch, LogId, PartitionId, Seq, ServerId};
 use common::limits::CLIENT_RETRY_FOR;
-use common::messages::{Entry, Reply, ServerReport};
+use common::messages::{Entry, Reply, Sender, ServerReport};
 use common::operation::{Command, InvalidOperation};
 use common::status::TransferStatus;
 use common::time::Time;
@@ -28,6 +28,7 @@ pub(crate) use reads::{expired, reply_of};
 
 use joining::Extra;
 
+use super::compare::Comparison;
 use super::copy::{PartitionCopy, Pending, Role};
 use super::env::{Env, PendingRead, Reads, ReplyTo, Stray};
 use super::io::{Ask, ReadId};
@@ -51,6 +52,7 @@ pub(crate) struct Coordinator {
     reads: VecDeque<ReadId>,
     /// When members were last told of commits alone, without entries.
     noticed: Time,
+    pub(crate) comparison: Option<Comparison>,
 }
 
 impl Coordinator {
@@ -104,6 +106,21 @@ impl Coordinator {
         self.in_sync.iter().copied().chain(self.extra.iter().map(|extra| extra.member.server))
     }
 
+    pub(crate) fn has_replicas(&self) -> bool {
+        !self.in_sync.is_empty()
+    }
+
+    /// The in-sync members but this server.
+    pub(crate) fn replicas(&self) -> Vec<ServerId> {
+        self.in_sync.clone()
+    }
+
+    /// An in-sync member speaks, with the store that counts.
+    pub(crate) fn is_replica(&self, from: Sender) -> bool {
+        let counts = self.in_sync.contains(&from.server);
+        counts && self.peers.get(&from.server).is_some_and(|peer| peer.member.store == from.store)
+    }
+
     /// Servers to ping.
     pub(crate) fn granters(&self) -> impl Iterator<Item = ServerId> + '_ {
         self.peers.keys().copied()
@@ -127,6 +144,7 @@ impl Coordinator {
             || commit < last
             || !self.reads.is_empty()
             || self.extra.is_some()
+            || self.comparison.is_some()
             || self.peers.values().any(|peer| peer.waits(last) || untold(peer))
     }
 
@@ -300,6 +318,7 @@ impl PartitionCopy {
         self.consider_joiners(env);
         self.settle_holds();
         self.retry_reads(env);
+        self.go_on_comparing(env);
     }
 
     /// W1: committed is what all that count have on disk. 7.2: nothing is while a member that does not count any more

@@ -92,6 +92,9 @@ pub(crate) struct PartitionCopy {
     pub(crate) written: bool,
     unlisted_since: Option<Time>,
     pub(crate) dropping: bool,
+    /// The mark of a failed copy is on disk; and when the ECS was told last.
+    pub(crate) failed_noted: bool,
+    pub(crate) failed_told: Option<Time>,
     /// The install record of a copy of the state is being written: nothing else may touch the log, whatever role a
     /// new view gives.
     pub(crate) installing: bool,
@@ -114,6 +117,8 @@ impl PartitionCopy {
             applying_in_vain: 0,
             reading_back: false,
             synced_durable: found.mark.synced,
+            failed_noted: found.mark.failed,
+            failed_told: None,
             mark: found.mark,
             promises: BTreeMap::new(),
             read_grants: BTreeMap::new(),
@@ -161,6 +166,7 @@ impl PartitionCopy {
             }
         }
         self.unlisted_since = matches!(self.role, Role::Unlisted).then_some(env.now.time);
+        self.part_with_failed(env, assignment);
         self.drop_if_forced(env);
         env.touched.insert(self.id);
     }
@@ -211,6 +217,7 @@ impl PartitionCopy {
             }
             Role::Unlisted | Role::Replica(_) | Role::Resting => {}
         }
+        self.part_with_failed(env, assignment);
         self.drop_if_forced(env);
         env.touched.insert(self.id);
     }
@@ -283,6 +290,7 @@ impl PartitionCopy {
             }
             Role::Unlisted | Role::Resting => {}
         }
+        self.report_failed(env);
         let hold = match &self.role {
             Role::Coordinator(coordinator) => coordinator.hold(),
             _ => None,
@@ -306,7 +314,7 @@ impl PartitionCopy {
 
     /// Whether time alone may bring something to do.
     pub(crate) fn is_busy(&self) -> bool {
-        let waiting = !self.pending.is_empty() || !self.parked.is_empty();
+        let waiting = !self.pending.is_empty() || !self.parked.is_empty() || self.mark.failed;
         waiting
             || match &self.role {
                 Role::Coordinator(coordinator) => coordinator.is_busy(self.log.last(), self.commit),
@@ -329,6 +337,9 @@ impl PartitionCopy {
             Role::Replica(_) => self.replica_tick(env),
             Role::Unlisted => self.drop_if_unwanted(env),
             Role::Resting => {}
+        }
+        if self.mark.failed {
+            env.touched.insert(self.id);
         }
     }
 

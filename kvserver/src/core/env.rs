@@ -10,10 +10,11 @@ use common::ids::{ClientId, Epoch, LogId, PartitionId, RequestNumber, Seq, Serve
 use common::limits::Timers;
 use common::messages::{PeerMessage, Reply, Sender, ServerReport};
 use common::operation::Origin;
-use common::status::CaughtUp;
+use common::status::{CaughtUp, ComparedStatus};
 use common::time::{Now, Time};
 use common::view::{Member, View};
 
+use super::digests::Digests;
 use super::io::{Ask, Effect, LogRecord, Query, ReadId, Ticket, Token};
 use super::lease::Leases;
 use super::limits::{DOUBTFUL_FOR, PACE_SLACK, STOPPED_LONG};
@@ -74,6 +75,8 @@ pub(crate) enum After {
     Installed { partition: PartitionId, transfer: u64, generation: u32, base: LogId, state: Bytes },
     /// The partition is gone.
     Dropped { partition: PartitionId },
+    /// The copy is noted as failed.
+    Failed { partition: PartitionId },
     /// A view is on disk.
     View(Arc<View>),
 }
@@ -256,6 +259,12 @@ pub(crate) struct Env {
     pub(crate) to_confirm: BTreeSet<ServerId>,
     pub(crate) pace: Pace,
     pub(crate) caught_up: CaughtUp,
+    pub(crate) digests: Digests,
+    /// The store must not be used any more: the process is about to end.
+    pub(crate) condemned: bool,
+    /// Damage that was told and that the server goes on with.
+    pub(crate) told_damage: BTreeSet<String>,
+    pub(crate) compared: ComparedStatus,
     /// Copies that were touched in this batch.
     pub(crate) touched: BTreeSet<PartitionId>,
 }
@@ -293,6 +302,10 @@ impl Env {
             to_confirm: BTreeSet::new(),
             pace: Pace::default(),
             caught_up: CaughtUp::default(),
+            digests: Digests::default(),
+            condemned: false,
+            told_damage: BTreeSet::new(),
+            compared: ComparedStatus::default(),
             touched: BTreeSet::new(),
         }
     }
@@ -394,6 +407,11 @@ impl Env {
     /// Something that another server said makes no sense: it is dropped, and a person may look.
     pub(crate) fn warn(&mut self, reason: String) {
         self.out.effect(Effect::Warn { reason });
+    }
+
+    /// Something is wrong with what is stored, and the server goes on: a person must look.
+    pub(crate) fn alarm(&mut self, reason: String) {
+        self.out.effect(Effect::Alarm { reason });
     }
 
     /// The members' logs cannot be what they are: going on would break a promise.

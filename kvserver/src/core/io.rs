@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use common::ids::{LogId, PartitionId, Seq, ServerId};
-use common::messages::{Entry, PeerMessage, Reply, Sender, ServerReport};
+use common::messages::{Digest, Entry, PeerMessage, Reply, Sender, ServerReport};
 use common::operation::{Found, Operation, Origin, Outcome, Pair};
 use common::time::WallTime;
 use common::view::View;
@@ -256,6 +256,25 @@ pub enum Input {
         /// With the last chunk: the copy is whole and on disk under this number.
         generation: Option<u32>,
     },
+    /// What is stored does not check, or an operation on it has failed that says the same of the store.
+    Damaged {
+        /// Where, and what is wrong, for people.
+        reason: String,
+    },
+    /// A digest is made of a copy as it was at an entry that compares copies, as [`Operation::Compare`] wants it.
+    Digested {
+        /// The partition.
+        partition: PartitionId,
+        /// The entry.
+        at: LogId,
+        /// None: too many were wanted, and this one was left out.
+        digest: Option<Digest>,
+    },
+    /// What this server has of a partition was read through and found good: time to compare it with the other copies.
+    Compare {
+        /// The partition.
+        partition: PartitionId,
+    },
     /// Time has passed.
     Tick,
 }
@@ -389,6 +408,16 @@ pub enum Effect {
     /// Tell whoever reads the log.
     Warn {
         /// What was dropped, and why.
+        reason: String,
+    },
+    /// Tell a person, who must look; the server goes on.
+    Alarm {
+        /// What was found, and what to do.
+        reason: String,
+    },
+    /// Stop the process: its store is damaged and must not be used again (R3).
+    Condemn {
+        /// What does not check.
         reason: String,
     },
     /// Stop the process: going on would break a promise.

@@ -48,6 +48,18 @@ pub(crate) const PACE_SLACK: Duration = Duration::from_millis(50);
 /// The first reading through after a start begins no later than this: a server that is restarted each day is read too.
 pub(crate) const SCRUB_FIRST: Duration = Duration::from_secs(600);
 
+/// Digests of copies that are remembered; the oldest go first.
+pub(crate) const DIGESTS_KEPT: usize = 4096;
+
+/// Between two questions for a digest, which is made within the rate of the scrub.
+pub(crate) const COMPARE_AGAIN: Duration = Duration::from_secs(1);
+
+/// Differences between copies that are told in the status.
+pub(crate) const DIFFERENCES_KEPT: usize = 32;
+
+/// Places that do not check, of those that were told and that the server goes on with; after so many they are told again.
+pub(crate) const DAMAGE_TOLD_MAX: usize = 1024;
+
 /// Chunks of a copy that are sent and not acknowledged.
 pub(crate) const SNAPSHOT_WINDOW: u64 = 4;
 

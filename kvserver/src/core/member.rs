@@ -65,6 +65,10 @@ impl Replica {
         self.receiving.filter(|receiving| receiving.coordinator == coordinator)
     }
 
+    pub(crate) fn coordinator(&self) -> ServerId {
+        self.coordinator
+    }
+
     pub(crate) fn take_reads(&mut self) -> Vec<ReadId> {
         let IndexReads { queued, asked, ready, .. } = std::mem::take(&mut self.index);
         let asked = asked.into_iter().flat_map(|(_, _, reads)| reads);
@@ -231,7 +235,7 @@ impl PartitionCopy {
 
     /// A read at this replica; false if it has to go to the coordinator.
     pub(crate) fn on_replica_read(&mut self, env: &mut Env, to: ReplyTo, query: &Query, since: Time) -> bool {
-        if self.mark.synced != self.epoch {
+        if self.mark.synced != self.epoch || self.mark.failed {
             return false;
         }
         let (partition, epoch, commit) = (self.id, self.epoch, Seq(0));
@@ -280,6 +284,9 @@ impl PartitionCopy {
 
     /// The state was read at the commit that the coordinator named.
     pub(crate) fn on_indexed_answer(&mut self, env: &mut Env, id: ReadId, answer: Answer) {
+        if self.mark.failed {
+            return self.stray_read(env, id);
+        }
         let Some(read) = env.reads.get_mut(&id) else { return };
         if std::mem::take(&mut read.alone) && !self.stands_alone(env, &answer) {
             env.touched.insert(self.id);

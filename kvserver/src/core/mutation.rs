@@ -80,6 +80,8 @@ pub enum Mutation {
     MovedInCircles,
     /// A coordinator that is not active proposes a joiner while its promise to the former one still binds it.
     ProposedWhileBound,
+    /// A failed copy is dropped while it counts.
+    FailedDroppedEarly,
     /// Acknowledgements of an older epoch count.
     OldAckCounted,
     /// Results of writes are not looked at when entries are applied; planted by the simulated store.

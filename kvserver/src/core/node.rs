@@ -12,10 +12,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use common::ids::{ClusterId, Epoch, Incarnation, PartitionId, ServerId, StoreId};
-use common::messages::{CopyState, LogTail, Sender, ServerReport};
+use common::ids::{ClusterId, Epoch, Incarnation, LogId, PartitionId, ServerId, StoreId};
+use common::messages::{CopyState, Digest, LogTail, Sender, ServerReport};
 use common::ring::Partitions;
-use common::status::{CaughtUp, CopyStatus, TransferStatus};
+use common::status::{CaughtUp, ComparedStatus, CopyStatus, TransferStatus};
 use common::time::{Now, Time};
 use common::view::View;
 
@@ -24,6 +24,7 @@ pub use route::ask_of;
 use early::Early;
 use route::Forward;
 
+use super::compare::Turns;
 use super::copy::{Mark, PartitionCopy, RecoveredCopy, Role};
 use super::env::{After, Config, Env, first_number};
 use super::io::{Answer, Effect, Input, ReadId, Reader, Ticket};
@@ -57,6 +58,7 @@ pub struct Node {
     changed: BTreeSet<PartitionId>,
     /// The last report of transfers named some.
     told_transfers: bool,
+    turns: Turns,
 }
 
 /// What a checker may know of a copy.
@@ -108,6 +110,7 @@ impl Node {
             told: BTreeMap::new(),
             changed: BTreeSet::new(),
             told_transfers: false,
+            turns: Turns::default(),
         };
         if let Some(view) = view {
             node.newest = view.number;
@@ -146,6 +149,12 @@ impl Node {
             Input::Staged { partition, transfer, index, generation } => {
                 self.with(partition, |copy, env| copy.on_staged(env, transfer, index, generation));
             }
+            Input::Damaged { reason } => _ = self.env.goes_on_damaged(&reason),
+            Input::Digested { partition, at, digest } => {
+                self.env.digests.on_made((partition, at), digest);
+                self.with(partition, |copy, env| copy.on_digested(env, at));
+            }
+            Input::Compare { partition } => self.turns.add(partition),
             Input::Tick => self.on_tick(),
         }
     }
@@ -217,6 +226,18 @@ impl Node {
     #[must_use]
     pub fn caught_up(&self) -> CaughtUp {
         self.env.caught_up
+    }
+
+    /// What it has found by comparing copies.
+    #[must_use]
+    pub fn compared(&self) -> ComparedStatus {
+        self.env.compared.clone()
+    }
+
+    /// The digest of the copy here as it was at an entry, if it is made.
+    #[must_use]
+    pub fn digest(&self, partition: PartitionId, at: LogId) -> Option<Digest> {
+        self.env.digests.get((partition, at))
     }
 
     /// What a checker may know of a copy at `time`.
@@ -328,6 +349,7 @@ impl Node {
                         copy.on_installed(env, transfer, generation, base, state)
                     });
                 }
+                After::Failed { partition } => self.with(partition, |copy, env| copy.on_failed(env)),
                 After::Dropped { partition } => self.with(partition, |copy, env| copy.on_dropped(env)),
             }
         }
@@ -336,6 +358,10 @@ impl Node {
     fn on_answered(&mut self, read: ReadId, answer: Answer) {
         let Some(pending) = self.env.reads.get(&read) else { return };
         let (partition, indexed) = (pending.partition, pending.indexed);
+        if !self.env.admits(&answer) {
+            // The process ends: whoever asked finds another server.
+            return;
+        }
         self.with(partition, |copy, env| {
             if indexed {
                 copy.on_indexed_answer(env, read, answer);
@@ -359,6 +385,21 @@ impl Node {
             copy.on_tick(&mut self.env);
         }
         self.retry_forwards();
+        self.compare_next();
+    }
+
+    /// Comparisons, one after the other.
+    fn compare_next(&mut self) {
+        let copy = |now: PartitionId| self.copies.get(usize::from(now.0));
+        if self.turns.now.and_then(copy).is_some_and(PartitionCopy::is_comparing) {
+            return;
+        }
+        while let Some(partition) = self.turns.next() {
+            let Some(copy) = self.copies.get_mut(usize::from(partition.0)) else { continue };
+            if copy.begin_comparison(&mut self.env) {
+                return;
+            }
+        }
     }
 
     /// One way: what has changed since the last one. The shell adds load figures.

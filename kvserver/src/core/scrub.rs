@@ -1,8 +1,8 @@
 //! When everything that is stored is read through against its checksums, and how fast: one partition after the other, a
-//! piece at a time, within a rate.
+//! piece at a time, within a rate. What is read to compare copies counts too.
 //!
 //! States: *waiting* for the next pass, *reading* a partition, and in between nothing is kept but the list of those that
-//! are left. What a damaged piece means is not decided here: the store as a whole is condemned then.
+//! are left. What a damaged piece means is decided in `damage`, and what becomes of copies that differ in `compare`.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -21,6 +21,8 @@ pub enum ScrubStep {
     Open(PartitionId),
     /// Read the next piece of the open picture, and say [`Scrub::on_read`].
     Read,
+    /// Read the next piece of a copy that is compared with others, and say [`Scrub::on_digest_read`].
+    ReadDigest,
 }
 
 /// See the module's text.
@@ -30,10 +32,14 @@ pub struct Scrub {
     rate: u64,
     next_pass: Time,
     in_pass: bool,
+    /// All of the pass has checked so far.
+    is_good: bool,
     left: VecDeque<PartitionId>,
     open: bool,
     reading: bool,
     pace: Pace,
+    /// Copies that wait for their digests: they go first, as their coordinators wait.
+    digests: usize,
     status: ScrubStatus,
 }
 
@@ -46,17 +52,26 @@ impl Scrub {
             rate,
             next_pass: now + interval.min(SCRUB_FIRST),
             in_pass: false,
+            is_good: true,
             left: VecDeque::new(),
             open: false,
             reading: false,
             pace: Pace::default(),
+            digests: 0,
             status: ScrubStatus::default(),
         }
     }
 
     /// What to do now; nothing while a piece is being read, between two passes, and while the rate does not allow it.
     pub fn next(&mut self, now: Time, stored: impl FnOnce() -> Vec<PartitionId>) -> Option<ScrubStep> {
-        if self.interval.is_zero() || self.reading || !self.pace.is_open(now) {
+        if self.reading || !self.pace.is_open(now) {
+            return None;
+        }
+        if self.digests > 0 {
+            self.reading = true;
+            return Some(ScrubStep::ReadDigest);
+        }
+        if self.interval.is_zero() {
             return None;
         }
         if self.open {
@@ -64,7 +79,7 @@ impl Scrub {
             return Some(ScrubStep::Read);
         }
         if !self.in_pass && now >= self.next_pass {
-            (self.in_pass, self.next_pass) = (true, now + self.interval);
+            (self.in_pass, self.is_good, self.next_pass) = (true, true, now + self.interval);
             self.left = stored().into();
         }
         match self.left.pop_front() {
@@ -75,7 +90,7 @@ impl Scrub {
             }
             None => {
                 if std::mem::take(&mut self.in_pass) {
-                    self.status.passes += 1;
+                    self.status.passes += u64::from(self.is_good);
                     self.status.partition = None;
                 }
                 None
@@ -83,10 +98,28 @@ impl Scrub {
         }
     }
 
-    /// A piece was read and found good; with `done` it was the partition's last.
+    /// What was to be read does not check: the rest of its partition is left out.
+    pub fn on_damaged(&mut self) {
+        (self.is_good, self.open, self.reading) = (false, false, false);
+    }
+
+    /// A piece was read; with `done` it was the partition's last.
     pub fn on_read(&mut self, now: Time, bytes: usize, done: bool) {
         self.reading = false;
         self.open &= !done;
+        self.pace.take(now, bytes, self.rate);
+        self.status.bytes += bytes as u64;
+    }
+
+    /// A picture of a copy was taken, for a digest.
+    pub fn on_picture(&mut self) {
+        self.digests += 1;
+    }
+
+    /// A piece was read for a digest; with `done` there is nothing more to read for it.
+    pub fn on_digest_read(&mut self, now: Time, bytes: usize, done: bool) {
+        self.reading = false;
+        self.digests -= usize::from(done);
         self.pace.take(now, bytes, self.rate);
         self.status.bytes += bytes as u64;
     }
@@ -129,7 +162,28 @@ mod tests {
         assert_eq!(scrub.next(now, stored), None);
         assert_eq!((scrub.status().passes, scrub.status().bytes, scrub.status().partition), (1, 400, None));
         assert_eq!(scrub.next(Time(19 * SECOND), stored), None);
-        assert_eq!(scrub.next(Time(20 * SECOND), stored), Some(ScrubStep::Open(PartitionId(3))));
+        let now = Time(20 * SECOND);
+        assert_eq!(scrub.next(now, || vec![PartitionId(3)]), Some(ScrubStep::Open(PartitionId(3))));
+        assert_eq!(scrub.next(now, stored), Some(ScrubStep::Read));
+        scrub.on_damaged();
+        assert_eq!(scrub.next(now, stored), None);
+        assert_eq!(scrub.status().passes, 1, "not all was good");
+    }
+
+    #[test]
+    fn copies_that_are_compared_go_first_within_the_same_rate() {
+        let mut scrub = Scrub::new(Duration::from_secs(1), 1000, Time(0));
+        let mut now = Time(SECOND);
+        assert_eq!(scrub.next(now, stored), Some(ScrubStep::Open(PartitionId(3))));
+        scrub.on_picture();
+        assert_eq!(scrub.next(now, stored), Some(ScrubStep::ReadDigest));
+        scrub.on_digest_read(now, 2000, true);
+        assert_eq!(scrub.next(now, stored), None);
+        now = Time(3 * SECOND);
+        assert_eq!(scrub.next(now, stored), Some(ScrubStep::Read));
+        let mut never = Scrub::new(Duration::ZERO, 0, Time(0));
+        never.on_picture();
+        assert_eq!(never.next(now, stored), Some(ScrubStep::ReadDigest), "others may compare");
     }
 
     #[test]

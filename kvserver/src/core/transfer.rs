@@ -382,6 +382,11 @@ impl PartitionCopy {
             Some(generation) => {
                 self.installing = true;
                 env.out.persist(LogRecord::Install { partition: id, generation, base });
+                if !self.mark.equal_with.is_empty() {
+                    // What was known of the records that go says nothing of those that come.
+                    self.mark.equal_with.clear();
+                    self.persist_mark(env);
+                }
                 env.out.after(After::Installed { partition: id, transfer, generation, base, state });
             }
         }

@@ -1,7 +1,7 @@
 //! A core with a disk and a store, both as simple as can be: what is written is in a list until the script says that it
 //! is on disk, and the store does at once what it is asked.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,11 +9,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::ids::{ClientId, Incarnation, LogId, PartitionId, Seq, ServerId, StoreId};
 use common::limits::Timers;
-use common::messages::{Entry, PeerMessage, Run, Sender};
+use common::messages::{Digest, Entry, PeerMessage, Run, Sender};
+use common::operation::{Found, Outcome};
 use common::time::{Now, Time, WallTime};
 use common::view::View;
 use kvserver::core::{
-    Answer, Config, Effect, Input, LogRecord, Mark, Node, Query, Reads, Records, RecoveredCopy, State, Ticket,
+    Answer, Config, Effect, Input, LogRecord, Mark, Node, Query, Reads, Records, RecoveredCopy, State,
+    Ticket, decode_record, digest_record, encode_record,
 };
 
 /// The only partition.
@@ -107,6 +109,10 @@ pub(crate) struct Host {
     staged: BTreeMap<Bytes, Bytes>,
     whole: Option<Tree>,
     picture: Option<Tree>,
+    /// Keys whose records do not check.
+    pub(crate) bad: BTreeSet<Bytes>,
+    /// The next digest comes out wrong.
+    pub(crate) misreads: bool,
     /// By receiver: messages that wait to be delivered.
     pub(crate) outgoing: BTreeMap<ServerId, VecDeque<PeerMessage>>,
 }
@@ -126,6 +132,8 @@ impl Host {
             staged: BTreeMap::new(),
             whole: None,
             picture: None,
+            bad: BTreeSet::new(),
+            misreads: false,
             outgoing: BTreeMap::new(),
         }
     }
@@ -197,8 +205,49 @@ impl Host {
         effects
     }
 
+    /// A record becomes another one, and its checksum with it.
+    pub(crate) fn rot(&mut self, key: Bytes, value: Bytes) {
+        for tree in [&mut self.tree, &mut self.flushed] {
+            if let Some(record) = tree.map.0.get_mut(&key) {
+                let found = decode_record(record.clone()).expect("a record");
+                *record = encode_record(&Found { value: value.clone(), ..found });
+            }
+        }
+    }
+
+    /// The digest of the tree as it is now.
+    fn digest(&mut self) -> Digest {
+        let (log_time, mut digest) = (self.tree.state.log_time(), self.tree.state.digest());
+        for (key, record) in &self.tree.map.0 {
+            digest_record(&mut digest, log_time, key, record).expect("a record");
+        }
+        digest.sum = digest.sum.wrapping_add(u128::from(std::mem::take(&mut self.misreads)));
+        digest
+    }
+
     /// Does what the core wants of disk and store; what it is told then, if it is told at once.
-    pub(crate) fn carry_out(&mut self, effect: Effect) -> Option<Input> {
+    pub(crate) fn carry_out(&mut self, effect: Effect) -> Vec<Input> {
+        let Effect::Apply { partition, entries } = effect else {
+            return self.carry_out_other(effect).into_iter().collect();
+        };
+        let (mut outcomes, mut digests) = (Vec::new(), Vec::new());
+        for entry in entries {
+            let tree = &mut self.tree;
+            tree.applied = entry.id.seq;
+            let outcome =
+                tree.state.apply(&mut tree.map, entry.id, entry.body).expect("an entry as it was ordered");
+            if let Outcome::Compared { at } = outcome {
+                let digest = Some(self.digest());
+                digests.push(Input::Digested { partition, at, digest });
+            }
+            outcomes.push(outcome);
+        }
+        let mut told = vec![Input::Applied { partition, outcomes }];
+        told.append(&mut digests);
+        told
+    }
+
+    fn carry_out_other(&mut self, effect: Effect) -> Option<Input> {
         let partition = P;
         match effect {
             Effect::Persist { ticket, records } => {
@@ -214,16 +263,11 @@ impl Host {
                 self.outgoing.entry(to).or_default().push_back(message);
                 None
             }
-            Effect::Apply { entries, .. } => {
-                let tree = &mut self.tree;
-                let outcomes = entries.into_iter().map(|entry| {
-                    tree.applied = entry.id.seq;
-                    tree.state.apply(&mut tree.map, entry.id, entry.body).expect("an entry as it was ordered")
-                });
-                Some(Input::Applied { partition, outcomes: outcomes.collect() })
-            }
             Effect::Read { read, query, .. } => {
                 let answer = match query {
+                    Query::Get { key } if self.bad.contains(&key) => {
+                        Answer::Damaged("file 7 is damaged at byte 9".to_owned())
+                    }
                     Query::Get { key } => {
                         Answer::Value(self.tree.state.read(&self.tree.map, &key).expect("a record"))
                     }
@@ -273,6 +317,10 @@ impl Host {
             Effect::Install { .. } => {
                 self.tree = self.whole.take().expect("a whole copy");
                 self.flushed = self.tree.clone();
+                None
+            }
+            Effect::Drop { .. } => {
+                (self.tree, self.flushed) = (Tree::default(), Tree::default());
                 None
             }
             _ => None,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::codec::Wire;
 use common::ids::{ClientId, ClusterId, Epoch, Incarnation, LogId, RequestNumber, Seq, ServerId, StoreId};
-use common::messages::{Entry, PeerMessage, ReadGrant, Reply, Request, Run, Sender};
+use common::messages::{Digest, Entry, PeerMessage, ReadGrant, Reply, Request, Run, Sender};
 use common::operation::{Command, Operation, Origin};
 use common::ring::Partitions;
 use common::time::{Time, WallTime};
@@ -134,6 +134,16 @@ impl Script {
             ["trim", name, seq] => {
                 let input = self.host(server(name)).trim(Seq(number(seq)));
                 self.step(server(name), input);
+            }
+            ["compare", name] => self.step(server(name), Input::Compare { partition: P }),
+            ["rot", name, key, value] => {
+                self.host(server(name)).rot(key.to_owned().into(), value.to_owned().into());
+            }
+            ["misread", name] => self.host(server(name)).misreads = true,
+            ["bad", name, key] => _ = self.host(server(name)).bad.insert(key.to_owned().into()),
+            ["damaged", name] => {
+                let reason = "file 7 is damaged at byte 9".to_owned();
+                self.step(server(name), Input::Damaged { reason });
             }
             ["facts", name] => self.facts(server(name)),
             _ => panic!("no such line: {line}"),
@@ -272,6 +282,20 @@ impl Script {
             ["refuses", n] => {
                 let reason = "the value is too long here".to_owned();
                 PeerMessage::ForwardReply { n: number(n), reply: Reply::Refused { reason } }
+            }
+            ["digest_request", at] => PeerMessage::DigestRequest { partition, epoch, at: place(at) },
+            ["digest_reply", at, "none"] => {
+                let (digest, equal_with) = (None, vec![]);
+                PeerMessage::DigestReply { partition, epoch, at: place(at), digest, equal_with }
+            }
+            ["digest_reply", at, sum] => {
+                let digest = Some(Digest { sum: number(sum).into(), records: 0, bytes: 0 });
+                let equal_with = vec![];
+                PeerMessage::DigestReply { partition, epoch, at: place(at), digest, equal_with }
+            }
+            ["differs", at, sum] => {
+                let digest = Digest { sum: number(sum).into(), records: 0, bytes: 0 };
+                PeerMessage::Differs { partition, epoch, at: place(at), digest }
             }
             ["view"] => {
                 let json = serde_json::to_vec(&*self.view).expect("a view");

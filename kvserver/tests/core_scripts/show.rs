@@ -3,9 +3,13 @@
 use bytes::Bytes;
 use common::codec::Wire;
 use common::ids::ServerId;
-use common::messages::{Entry, PeerMessage, ReadGrant, Reply, Run, ServerReport};
+use common::messages::{Digest, Entry, PeerMessage, ReadGrant, Reply, Run, ServerReport};
 use common::operation::{Command, Operation};
 use kvserver::core::{Effect, LogRecord, Mark, Reader};
+
+fn names(servers: &[ServerId]) -> String {
+    servers.iter().copied().map(name).collect()
+}
 
 /// A server's letter.
 pub(crate) fn name(server: ServerId) -> char {
@@ -19,6 +23,7 @@ fn text(bytes: &Bytes) -> String {
 fn entry(entry: &Entry) -> String {
     let what = match Command::from_wire(entry.body.clone()).map(|command| command.operation) {
         Ok(Operation::Put { key, value, .. }) => format!("{}={}", text(&key), text(&value)),
+        Ok(Operation::Compare { .. }) => "compare".to_owned(),
         Ok(Operation::Append { key, value }) => format!("{}+={}", text(&key), text(&value)),
         other => format!("{other:?}"),
     };
@@ -45,7 +50,12 @@ fn record(record: &LogRecord) -> String {
             } else {
                 format!(", proposed {proposed} in {}", mark.proposed_in)
             };
-            format!("mark synced {}{proposed}", mark.synced)
+            let failed = if mark.failed { ", FAILED" } else { "" };
+            let equal_with = match names(&mark.equal_with) {
+                servers if servers.is_empty() => servers,
+                servers => format!(", equal with {servers}"),
+            };
+            format!("mark synced {}{proposed}{equal_with}{failed}", mark.synced)
         }
         LogRecord::Install { base, .. } => format!("install a copy up to {base}"),
         LogRecord::Drop { .. } => "drop".to_owned(),
@@ -94,9 +104,29 @@ pub(crate) fn message(message: &PeerMessage) -> Option<String> {
             let grant = |grant: &ReadGrant| format!("epoch {} for {} ms", grant.epoch, grant.for_us / 1000);
             format!("read lease, {}", partitions.iter().map(grant).collect::<Vec<_>>().join(", "))
         }
+        PeerMessage::DigestRequest { at, .. } => format!("digest at {at}?"),
+        PeerMessage::DigestReply { at, digest, equal_with, .. } => {
+            let equal_with = match names(equal_with) {
+                servers if servers.is_empty() => servers,
+                servers => format!(", was equal with {servers}"),
+            };
+            format!("digest at {at}: {}{equal_with}", digest_told(*digest))
+        }
+        PeerMessage::Equal { at, servers, .. } => format!("{} are equal at {at}", names(servers)),
+        PeerMessage::Differs { at, digest, .. } => {
+            format!("differs at {at}, most have {}", digest_told(Some(*digest)))
+        }
         PeerMessage::Forward { .. } => "forwards a request".to_owned(),
         PeerMessage::ForwardReply { reply: told, .. } => format!("reply to forwarded: {}", reply(told)),
     })
+}
+
+fn digest_told(digest: Option<Digest>) -> String {
+    // The first digits tell them apart.
+    digest.map_or_else(
+        || "none".to_owned(),
+        |of| format!("{:.8} of {} keys", format!("{:032x}", of.sum), of.records),
+    )
 }
 
 fn reply(reply: &Reply) -> String {
@@ -127,6 +157,9 @@ pub(crate) fn effect(effect: &Effect) -> Option<String> {
         Effect::Report { report: ServerReport::Silent { member, .. } } => {
             format!("to ecs: {} is silent", name(*member))
         }
+        Effect::Report { report: ServerReport::CopyFailed { epoch, .. } } => {
+            format!("to ecs: my copy has failed, epoch {epoch}")
+        }
         Effect::Report { report } => format!("to ecs: {report:?}"),
         Effect::Apply { entries: list, .. } => format!("apply {}", entries(list)),
         Effect::Read { .. } => "read".to_owned(),
@@ -144,6 +177,8 @@ pub(crate) fn effect(effect: &Effect) -> Option<String> {
         Effect::Drop { .. } => "drop the records".to_owned(),
         Effect::Reply { token, reply: told } => format!("reply to request {}: {}", token.0, reply(told)),
         Effect::Warn { reason } => format!("warns: {reason}"),
+        Effect::Alarm { reason } => format!("ALARM: {reason}"),
+        Effect::Condemn { reason } => format!("CONDEMNS ITS STORE: {reason}"),
         Effect::Fatal { reason } => format!("STOP: {reason}"),
     })
 }

@@ -5,7 +5,7 @@ use common::limits::SERVERS_MAX;
 use common::messages::{LogTail, Sender, ServerReport};
 use common::status::TransferStatus;
 use common::time::Time;
-use common::view::ServerState;
+use common::view::{Member, ServerState};
 
 use super::{Ecs, Effect, Refusal};
 use crate::core::mutation::Mutation;
@@ -45,6 +45,7 @@ impl Ecs {
             ServerReport::Propose { partition, epoch, member, incarnation } => {
                 self.on_propose(partition, Proposal { sender, epoch, member, incarnation });
             }
+            ServerReport::CopyFailed { partition, epoch } => self.on_copy_failed(sender, partition, epoch),
             ServerReport::Leave {} => self.on_leave(sender.server),
             ServerReport::StoreFailed { .. } => self.on_store_failed(sender.server),
         }
@@ -182,6 +183,18 @@ impl Ecs {
         if present || self.config.mutated(Mutation::OldProposalTaken) {
             self.proposals.entry(partition).or_insert(proposal);
             self.wanted = true;
+        }
+    }
+
+    /// A report of an older epoch is answered with the present view: if the copy still counts there, it comes again.
+    fn on_copy_failed(&mut self, sender: Sender, partition: PartitionId, epoch: Epoch) {
+        let Some(assignment) = self.durable.view.assignment(partition) else { return };
+        let member = Member { server: sender.server, store: sender.store };
+        let counts = assignment.in_sync.len() > 1 && assignment.in_sync.contains(&member);
+        if assignment.epoch == epoch && counts {
+            self.wanted |= self.failed_copies.insert((partition, member));
+        } else {
+            self.owed.insert(sender.server);
         }
     }
 

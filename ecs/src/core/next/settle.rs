@@ -22,9 +22,10 @@ impl Builder<'_> {
         let given_up = self.give_up_joining(partition, &mut new);
         let refused = self.take_proposal(partition, &old, &mut new);
         renewed |= (given_up || refused) && !config.mutated(Mutation::ForgottenWithoutEpoch);
-        self.remove_dead(&old, &mut new);
+        self.remove_dead(partition, &old, &mut new);
         self.remove_silent(partition, &old, &mut new);
-        self.promote(&old, &mut new, target);
+        self.remove_failed(partition, &old, &mut new);
+        self.promote(partition, &old, &mut new, target);
         if renewed || new.coordinator != old.coordinator || new.in_sync != old.in_sync {
             new.epoch = self.number;
         }
@@ -35,7 +36,8 @@ impl Builder<'_> {
     fn force(&mut self, partition: PartitionId, old: &Assignment) -> bool {
         let Some(&server) = self.facts.recoveries.get(&partition) else { return false };
         let info = self.view.servers.get(&server).filter(|info| info.state == ServerState::Up);
-        let Some(info) = info.filter(|_| !old.in_sync.iter().any(|&member| self.living(member))) else {
+        let Some(info) = info.filter(|_| !old.in_sync.iter().any(|&member| self.is_well(partition, member)))
+        else {
             return false;
         };
         let member = Member { server, store: info.store };
@@ -98,10 +100,10 @@ impl Builder<'_> {
     }
 
     /// Removes members that are gone, if a living one is left, and never below the minimum (V4). Where nobody
-    /// lives, nobody is removed: whoever comes back first has all that was acknowledged.
-    fn remove_dead(&mut self, old: &Assignment, new: &mut Assignment) {
+    /// lives whose copy is well, nobody is removed: whoever comes back first has all that was acknowledged.
+    fn remove_dead(&mut self, partition: PartitionId, old: &Assignment, new: &mut Assignment) {
         let all = self.facts.config.mutated(Mutation::LastMemberRemoved);
-        if !all && !old.in_sync.iter().any(|&member| self.living(member)) {
+        if !all && !old.in_sync.iter().any(|&member| self.is_well(partition, member)) {
             return;
         }
         for member in new.in_sync.clone() {
@@ -115,7 +117,7 @@ impl Builder<'_> {
     /// Removes a living member that acknowledges nothing to its coordinator.
     fn remove_silent(&mut self, partition: PartitionId, old: &Assignment, new: &mut Assignment) {
         let coordinator = old.in_sync_member(old.coordinator);
-        if self.facts.quiet || !coordinator.is_some_and(|member| self.living(member)) {
+        if self.facts.quiet || !coordinator.is_some_and(|member| self.is_well(partition, member)) {
             return;
         }
         let replicas: Vec<Member> = new.replicas().filter(|&member| self.living(member)).collect();
@@ -131,10 +133,33 @@ impl Builder<'_> {
         }
     }
 
-    /// Gives the coordinator's part to a living member that was in sync before (V2), if the coordinator is gone.
-    fn promote(&mut self, old: &Assignment, new: &mut Assignment, target: Option<&Vec<ServerId>>) {
+    /// Removes members that say that their copy has failed, if a living one stays that was in sync and has not; never
+    /// below the minimum (V4). They are listed as joining again like others, and begin with nothing.
+    fn remove_failed(&mut self, partition: PartitionId, old: &Assignment, new: &mut Assignment) {
+        let stays = |&member: &Member| old.in_sync.contains(&member) && self.is_well(partition, member);
+        if !new.in_sync.iter().any(stays) {
+            return;
+        }
+        for member in new.in_sync.clone() {
+            if self.has_failed(partition, member) && new.in_sync.len() > self.floor() {
+                new.in_sync.retain(|&other| other != member);
+                self.note(member.server, Change::CopyFailed, 1);
+            }
+        }
+    }
+
+    /// Gives the coordinator's part to a living member that was in sync before (V2), if the coordinator is gone or its
+    /// copy has failed.
+    fn promote(
+        &mut self,
+        partition: PartitionId,
+        old: &Assignment,
+        new: &mut Assignment,
+        target: Option<&Vec<ServerId>>,
+    ) {
         let present = new.in_sync_member(new.coordinator);
-        if present.is_some_and(|member| self.living(member) || !self.removable(member)) {
+        let failed = present.is_some_and(|member| self.has_failed(partition, member));
+        if !failed && present.is_some_and(|member| self.living(member) || !self.removable(member)) {
             return;
         }
         if self.facts.config.mutated(Mutation::JoinerPromoted)
@@ -149,11 +174,12 @@ impl Builder<'_> {
             .in_sync
             .iter()
             .copied()
-            .filter(|&member| old.in_sync.contains(&member) && self.living(member));
+            .filter(|&member| old.in_sync.contains(&member) && self.living(member))
+            .filter(|&member| !failed || !self.has_failed(partition, member));
         let rank = |member: &Member| {
             let leaving = self.view.servers[&member.server].state == ServerState::Leaving;
             let planned = target.and_then(|target| target.iter().position(|&server| server == member.server));
-            (leaving, planned.unwrap_or(usize::MAX))
+            (self.has_failed(partition, *member), leaving, planned.unwrap_or(usize::MAX))
         };
         if let Some(member) = candidates.min_by_key(rank) {
             new.coordinator = member.server;

@@ -116,7 +116,9 @@ impl Builder<'_> {
         let from_living = now.in_sync_member(now.coordinator).is_some_and(|member| self.living(member));
         // In sync before this view (V2); and never with a second change to the same partition (J5).
         let other_change = now.epoch == self.number || now.in_sync != old.in_sync;
-        if now.coordinator == to || old.in_sync_member(to).is_none() || other_change || !from_living {
+        let failed = now.in_sync_member(to).is_some_and(|member| self.has_failed(partition, member));
+        if now.coordinator == to || old.in_sync_member(to).is_none() || other_change || failed || !from_living
+        {
             return false;
         }
         let ready = self.ready(to).max(self.ready(now.coordinator)).max(self.facts.hand_over_from);

@@ -11,10 +11,10 @@ use common::clock;
 use common::messages::Reply;
 use tokio::sync::Notify;
 
-use crate::driver::{Deliver, Replies};
 use crate::limits::{CLIENT_QUEUE_BYTES_MAX, PIPELINE_MAX, ROOM_LOOK};
 use crate::outlet::Outlet;
 use crate::protocol::resp::{Form, Part, Version};
+use crate::replies::{Deliver, Replies};
 
 /// Requests that one connection has under way for keys with one hash.
 #[derive(Clone, Copy, Debug, Default)]

@@ -28,6 +28,7 @@ impl Coordinator {
             extra: None,
             reads: VecDeque::new(),
             noticed: env.now.time,
+            comparison: None,
         };
         coordinator.relist(env, partition, assignment);
         if let Some(former) = former {

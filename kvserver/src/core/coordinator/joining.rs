@@ -38,7 +38,8 @@ impl PartitionCopy {
         let needed = commit.max(coordinator.adopted_last);
         // And while a promise of this server binds it, the former coordinator may still read: a joiner, which promised
         // it nothing, could be made coordinator and would wait for nothing.
-        if !coordinator.active && (bound || durable < coordinator.adopted_last) {
+        // A failed copy makes no others: its successor does.
+        if self.mark.failed || !coordinator.active && (bound || durable < coordinator.adopted_last) {
             return;
         }
         if coordinator.extra.is_none() {

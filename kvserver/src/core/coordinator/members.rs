@@ -261,7 +261,7 @@ impl PartitionCopy {
         let Role::Coordinator(coordinator) = &mut self.role else { return };
         let counting: Vec<ServerId> = coordinator.needed().collect();
         // One picture at a time for each partition: members of one partition do not hurry each other.
-        let mut may_open = !coordinator.peers.values().any(Progress::has_open_picture);
+        let mut may_open = !self.mark.failed && !coordinator.peers.values().any(Progress::has_open_picture);
         for (&server, peer) in &mut coordinator.peers {
             match &mut peer.stage {
                 Stage::Probe { asked } if asked.is_none() => {

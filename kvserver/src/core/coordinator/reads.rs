@@ -45,7 +45,11 @@ impl PartitionCopy {
         let (Role::Coordinator(coordinator), Some(read)) = (&self.role, env.reads.get(&id)) else {
             return false;
         };
-        self.applied >= read.commit && coordinator.may_serve(env, self.epoch, self.applied, read.floor)
+        let is_question = matches!(read.query, Query::Nothing);
+        let is_well = !self.mark.failed || is_question;
+        is_well
+            && self.applied >= read.commit
+            && coordinator.may_serve(env, self.epoch, self.applied, read.floor)
     }
 
     /// The read looks for the coordinator.
@@ -59,14 +63,14 @@ impl PartitionCopy {
     pub(crate) fn on_answered(&mut self, env: &mut Env, id: ReadId, answer: Answer) {
         let Some(read) = env.reads.get(&id) else { return };
         let (to, epoch, commit, floor) = (read.to, read.epoch, read.commit, read.floor);
-        let (mine, applied) = (self.epoch, self.applied);
+        let (mine, applied, failed) = (self.epoch, self.applied, self.mark.failed);
         env.touched.insert(self.id);
         let unchecked = env.mutated(Mutation::LeaseNotRechecked);
         let Some(coordinator) = self.coordinator() else { return self.stray_read(env, id) };
         let is_question = matches!(answer, Answer::Nothing);
         let may_serve = coordinator.may_serve(env, mine, applied, floor)
             || (is_question && coordinator.tells_by_mistake(env, mine, applied));
-        if !unchecked && (epoch != mine || !may_serve) {
+        if (failed && !is_question) || (!unchecked && (epoch != mine || !may_serve)) {
             if is_question {
                 // The replica asks again.
                 env.reads.remove(&id);

@@ -78,6 +78,13 @@ impl PartitionCopy {
         let mut ticked = Vec::new();
         for (index, outcome) in outcomes.into_iter().enumerate() {
             let seq = Seq(self.applied.0 + 1 + index as u64);
+            if let Outcome::Compared { at } = outcome {
+                env.digests.on_applied((self.id, at));
+            }
+            if self.mark.failed {
+                // Decided by wrong records: the next coordinator is asked.
+                continue;
+            }
             if self.pending.front().is_some_and(|pending| pending.seq == seq) {
                 let pending = self.pending.pop_front().expect("there is one");
                 match pending.to {

@@ -134,6 +134,7 @@ impl Node {
                 | PeerMessage::SyncReply { .. }
                 | PeerMessage::SnapshotAck { .. }
                 | PeerMessage::ReadIndexReply { .. }
+                | PeerMessage::DigestReply { .. }
         );
         let counts = matches!(message, PeerMessage::Ack { .. }) && self.env.mutated(Mutation::OldAckCounted);
         if epoch < copy.epoch && !counts && !self.env.mutated(Mutation::OldEpochAccepted) {
@@ -157,6 +158,9 @@ impl Node {
             PeerMessage::SnapshotAck { transfer, next, installed, .. } => {
                 copy.on_snapshot_ack(env, from.server, transfer, next, installed);
             }
+            PeerMessage::DigestReply { at, digest, equal_with, .. } => {
+                copy.on_digest_reply(env, from, at, digest, equal_with);
+            }
             // The rest comes from the coordinator of the epoch or from nobody.
             _ if foreign => {}
             PeerMessage::SyncRequest { .. } => copy.on_sync_request(env, from.server),
@@ -169,6 +173,9 @@ impl Node {
             PeerMessage::SnapshotChunk { transfer, index, state, pairs, done, .. } => {
                 copy.on_snapshot_chunk(env, from.server, Piece { transfer, index, state, pairs, done });
             }
+            PeerMessage::DigestRequest { at, .. } => copy.on_digest_request(env, from.server, at),
+            PeerMessage::Equal { at, servers, .. } => copy.on_equal(env, at, servers),
+            PeerMessage::Differs { at, digest, .. } => copy.on_differs(env, from.server, at, digest),
             PeerMessage::ReadIndexReply { n, commit, .. } => copy.on_read_index_reply(env, n, commit),
             _ => {}
         }
@@ -187,7 +194,11 @@ fn subject(message: &PeerMessage) -> Option<(PartitionId, Epoch)> {
         | PeerMessage::SnapshotChunk { partition, epoch, .. }
         | PeerMessage::SnapshotAck { partition, epoch, .. }
         | PeerMessage::ReadIndex { partition, epoch, .. }
-        | PeerMessage::ReadIndexReply { partition, epoch, .. } => Some((*partition, *epoch)),
+        | PeerMessage::ReadIndexReply { partition, epoch, .. }
+        | PeerMessage::DigestRequest { partition, epoch, .. }
+        | PeerMessage::DigestReply { partition, epoch, .. }
+        | PeerMessage::Equal { partition, epoch, .. }
+        | PeerMessage::Differs { partition, epoch, .. } => Some((*partition, *epoch)),
         _ => None,
     }
 }
