@@ -11,5 +11,6 @@ mod cluster {
     mod ecs;
     mod failures;
     mod leaving;
+    mod rebuild;
     mod returns;
 }

@@ -91,6 +91,11 @@ random_id! {
     ClientId
 }
 
+random_id! {
+    /// One rebuild of the ECS without its disk, made when it begins.
+    RebuildId
+}
+
 /// How often a server's process has started, from 1. Messages of an older incarnation are dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct Incarnation(pub u64);

@@ -10,7 +10,7 @@ mod peer;
 use serde::{Deserialize, Serialize};
 
 pub use client::{ClientMessage, Digest, Reply, Request, ServerMessage};
-pub use ecs::{CopyState, LogTail, ServerReport};
+pub use ecs::{CopyState, LogTail, Promised, ServerReport};
 pub use peer::{Entry, PeerMessage, ReadGrant, Run};
 
 use crate::ids::{ClusterId, Incarnation, ServerId, StoreId};
@@ -47,6 +47,16 @@ pub enum Hello {
         cluster: Option<ClusterId>,
         /// The speaker.
         sender: Sender,
+    },
+    /// An ECS that is being rebuilt to a server: promise this, then report what you hold
+    /// ([`ServerReport::Holdings`], on the report link). Nothing follows, nothing comes back.
+    Rebuild {
+        /// The cluster.
+        cluster: ClusterId,
+        /// Who is meant.
+        to: ServerId,
+        /// What is asked for.
+        promise: Promised,
     },
     /// The ECS to a server: frames of one [`View`](crate::view::View) each, as JSON, follow. Nothing comes back.
     Views {

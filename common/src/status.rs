@@ -156,6 +156,15 @@ pub struct ClusterStatus {
     /// Partitions without a copy at a server that is up: they can be neither read nor written.
     #[serde(default)]
     pub offline: u32,
+    /// The ECS lost its disk, and gathers what the servers hold: it has made no view yet.
+    #[serde(default)]
+    pub gathering: bool,
+    /// Partitions that a rebuilt ECS leaves as they are until the servers in `awaited` have reported.
+    #[serde(default)]
+    pub waiting: u32,
+    /// Whose reports a rebuilt ECS waits for.
+    #[serde(default)]
+    pub awaited: Vec<ServerId>,
     /// Copies that are being brought up to date.
     pub joining: u32,
     /// The servers, by id.

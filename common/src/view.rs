@@ -3,11 +3,11 @@
 //! A view is immutable and numbered. Only the ECS makes views; everybody else adopts a newer one whole or
 //! keeps the old one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{ClusterId, Epoch, Incarnation, PartitionId, ServerId, StoreId};
+use crate::ids::{ClusterId, Epoch, Incarnation, PartitionId, RebuildId, ServerId, StoreId};
 use crate::ring::{Partitions, Position};
 
 /// One copy of a partition: a server, and the store that it had when it was counted. A server that comes
@@ -98,6 +98,13 @@ pub struct View {
     /// it is dropped before it joins again.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub forced: BTreeMap<PartitionId, Epoch>,
+    /// Which rebuild of the ECS without its disk this view comes of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rebuild: Option<RebuildId>,
+    /// The stores whose holdings that rebuild has counted. A server that has promised takes only a view that counts it:
+    /// what it alone knows would be lost with its view.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub counted: BTreeSet<StoreId>,
 }
 
 /// A view that contradicts itself.
@@ -123,8 +130,8 @@ impl View {
     /// The empty first view of a new cluster.
     #[must_use]
     pub fn new(cluster: ClusterId, number: Epoch, partitions: Partitions) -> Self {
-        let (assignments, servers, forced) = Default::default();
-        Self { cluster, number, partitions, assignments, servers, forced }
+        let (assignments, servers, forced, rebuild, counted) = Default::default();
+        Self { cluster, number, partitions, assignments, servers, forced, rebuild, counted }
     }
 
     /// Who holds a partition; `None` before the first server has joined.

@@ -29,7 +29,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             eprintln!("ecs: {error}");
             // What another option would cure is wrong usage.
-            if matches!(error, Error::Partitions { .. } | Error::MinCopies { .. }) {
+            if matches!(error, Error::Partitions { .. } | Error::MinCopies { .. } | Error::Rebuild { .. }) {
                 EXIT_USAGE.into()
             } else {
                 ExitCode::FAILURE

@@ -6,6 +6,7 @@
 //! - [`rules`] are the rules between two consecutive views (V2 to V4 of the protocol), checked on each of them.
 //! - `peers` holds what is known of the servers' processes and forgotten at a restart: who was heard when.
 //! - [`state`] is all that must survive a restart.
+//! - [`rebuild`] makes the state of an ECS that lost its disk from what the servers report.
 //! - [`mutation`] names bugs that tests plant.
 //! - [`cause`] says for people why a view was made.
 
@@ -15,6 +16,7 @@ pub mod mutation;
 mod next;
 mod peers;
 pub mod planner;
+pub mod rebuild;
 pub mod rules;
 pub mod state;
 mod summary;

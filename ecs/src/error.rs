@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use common::ids::ClusterId;
+
 /// Why the ECS does not start, or stops.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -65,6 +67,18 @@ pub enum Error {
         have: u32,
         /// Of the option.
         asked: u32,
+    },
+    /// A rebuild is only for an ECS that knows nothing.
+    #[error(
+        "the directory {} holds the state of cluster {cluster}: --rebuild is only for an ECS that lost its disk; choose \
+         an empty directory with --dir, or leave the option out",
+        path.display()
+    )]
+    Rebuild {
+        /// The directory.
+        path: PathBuf,
+        /// Whose state it has.
+        cluster: ClusterId,
     },
     /// More copies are wanted at least than at all.
     #[error("--min-copies {min} is more than the {copies} copies of --copies: writes would wait for ever")]

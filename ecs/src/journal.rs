@@ -162,7 +162,9 @@ impl Journal {
     /// Has a state written. One at a time: the core waits for each.
     pub fn persist(&self, ticket: u64, state: State) {
         // The thread ends early only after a failure, which it has told.
-        let _ = self.jobs.as_ref().map(|jobs| jobs.send((ticket, state)));
+        if let Some(jobs) = &self.jobs {
+            let _gone = jobs.send((ticket, state));
+        }
     }
 }
 

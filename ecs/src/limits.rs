@@ -20,6 +20,13 @@ pub const HANDOVERS_PER_VIEW_MAX: usize = 32;
 /// Between two views, at least: what becomes known meanwhile goes into one.
 pub const VIEW_INTERVAL_MIN: Duration = Duration::from_millis(10);
 
+/// Until a server that was asked for what it holds, and is heard, is asked again.
+pub const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// For servers to report to an ECS that is being rebuilt, before it makes its first view of what it has heard by then:
+/// more than a server takes to try again at an ECS that was of another cluster. Reads and writes go on meanwhile.
+pub const GATHER_FOR: Duration = Duration::from_secs(6);
+
 /// Between two pushes of the same view to a server that reports an older one, at least.
 pub const PUSH_INTERVAL_MIN: Duration = Duration::from_millis(200);
 

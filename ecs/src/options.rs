@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
+use common::ids::ClusterId;
 use common::limits::{COPIES, Timers};
 use common::logging::{Level, with_family_flags};
 use common::ring::{PARTITIONS_DEFAULT, Partitions};
@@ -41,6 +42,10 @@ pub struct Options {
     /// Partitions of a new cluster, a power of two from 1 to 16384 [default: 256]
     #[arg(long, env = "TREFOIL_ECS_PARTITIONS", value_parser = parse_partitions)]
     pub partitions: Option<Partitions>,
+
+    /// The disk of this cluster's ECS is lost: make its state anew, in an empty directory, from what the servers report
+    #[arg(long, value_name = "CLUSTER", value_parser = parse_cluster, conflicts_with = "partitions")]
+    pub rebuild: Option<ClusterId>,
 
     /// Copies of each partition, the coordinator's included
     #[arg(long, env = "TREFOIL_ECS_COPIES", default_value_t = COPIES, value_parser = parse_copies)]
@@ -94,6 +99,12 @@ impl Options {
 fn parse_partitions(text: &str) -> Result<Partitions, String> {
     let count: u32 = text.parse().map_err(|_| format!("`{text}` is no number"))?;
     Partitions::try_from(count).map_err(|error| error.to_string())
+}
+
+fn parse_cluster(text: &str) -> Result<ClusterId, String> {
+    let wrong =
+        |_| format!("`{text}` is no cluster's id: 32 hex digits, as servers and `kvclient status` show it");
+    text.parse().map_err(wrong)
 }
 
 fn parse_copies(text: &str) -> Result<usize, String> {

@@ -15,7 +15,7 @@ mod wire;
 use std::sync::Arc;
 
 use common::clock;
-use common::ids::ClusterId;
+use common::ids::{ClusterId, Epoch, RebuildId};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -60,7 +60,10 @@ impl Opened {
         let directory = Directory::open(&options.dir)?;
         let found = directory.load()?;
         let new = || State::new(ClusterId::random(), options.partitions_of_new());
-        let mut state = found.clone().unwrap_or_else(new);
+        let mut state = match options.rebuild {
+            Some(cluster) => rebuilt(options, found.clone(), cluster)?,
+            None => found.clone().unwrap_or_else(new),
+        };
         let have = state.view.partitions;
         if let Some(asked) = options.partitions.filter(|&asked| asked != have) {
             return Err(Error::Partitions { have: have.into(), asked: asked.into() });
@@ -102,6 +105,18 @@ impl Opened {
         };
         info!("ecs stops");
         result
+    }
+}
+
+/// The state of an ECS that knows nothing, or that of one which is being rebuilt already.
+fn rebuilt(options: &Options, found: Option<State>, cluster: ClusterId) -> Result<State, Error> {
+    match found {
+        Some(state) if state.rebuild.is_some() && state.view.cluster == cluster => Ok(state),
+        // Started by mistake on the empty directory: no server has ever been in it.
+        Some(state) if state.view.number != Epoch::default() || !state.registry.is_empty() => {
+            Err(Error::Rebuild { path: options.dir.clone(), cluster: state.view.cluster })
+        }
+        _ => Ok(State::rebuild(cluster, RebuildId::random())),
     }
 }
 

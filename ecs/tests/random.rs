@@ -96,7 +96,7 @@ impl World {
                     self.arrive(to, view);
                 }
                 Effect::Made(_) => self.views += 1,
-                Effect::Refused { .. } => (),
+                Effect::Refused { .. } | Effect::Ask { .. } => (),
             }
         }
     }
@@ -167,7 +167,10 @@ impl World {
     fn hello(&mut self, server: ServerId) {
         let view = self.servers[&server].view.number;
         let address = format!("127.0.0.1:{}", server.0);
-        self.report(server, ServerReport::Hello { address, weight: 1, view, tails: Vec::new() });
+        self.report(
+            server,
+            ServerReport::Hello { address, weight: 1, view, rebuild: None, tails: Vec::new() },
+        );
     }
 
     fn heartbeat(&mut self, server: ServerId) {

@@ -6,7 +6,12 @@
 //!
 //! - `config KEY=VALUE...` at the beginning: `partitions`, `copies`, `min_copies`,
 //!   `joining` and `moving` (copies in the making for each server), `disk=manual`
-//! - `hello SERVER [inc=N] [store=N] [at=ADDRESS] [weight=N] [late]`, `link_ended SERVER [inc=N]`
+//! - `rebuild` at the beginning: an ECS that lost its disk; `mutation NAME`: a planted bug
+//! - `holds SERVER VIEW COORDINATOR IN_SYNC [join=SERVERS] [epoch=N] [forced=N] [proposed=SERVERS] [promised=N [to=N]]`: a
+//!   server reports to it a view of one partition, and whom it has proposed in the partition's epoch there; which
+//!   generation it has promised (1), and to which rebuild if not to this one; `holds SERVER`: it has no view
+//! - `hello SERVER [inc=N] [store=N] [at=ADDRESS] [weight=N] [view=N] [late]`, `link_ended SERVER [inc=N]`; a view is one
+//!   of before a rebuild, or of this one with `ours`
 //! - `propose PARTITION MEMBER [epoch=N] [inc=N] [store=N]`, by the coordinator
 //! - `silent PARTITION MEMBER`, by the coordinator; `store_failed SERVER`; `leave SERVER`; `drain SERVER`
 //! - `copy_failed SERVER PARTITION [epoch=N]`: its copy of a partition is not what it should be
@@ -23,12 +28,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::ids::{ClusterId, Epoch, Incarnation, PartitionId, ServerId, StoreId};
-use common::messages::{Sender, ServerReport};
+use common::ids::{ClusterId, Epoch, Incarnation, LogId, PartitionId, RebuildId, ServerId, StoreId};
+use common::messages::{LogTail, Promised, Sender, ServerReport};
 use common::ring::Partitions;
 use common::time::Time;
-use common::view::{Assignment, Member, ServerState, View};
-use ecs::core::{Config, Ecs, Effect, Input, Settings, State};
+use common::view::{Assignment, Member, ServerInfo, ServerState, View};
+use ecs::core::{Config, Ecs, Effect, Input, Mutation, Settings, State};
+
+/// The rebuild of an ECS that lost its disk.
+const REBUILD: RebuildId = RebuildId(71);
 
 /// Steps of `settle`, at most: more means that it never comes to rest.
 const SETTLE_STEPS_MAX: usize = 2000;
@@ -59,6 +67,41 @@ fn store(name: char, number: u128) -> StoreId {
     StoreId(u128::from(u32::from(name)) << 8 | number)
 }
 
+/// `VERSION` or `GENERATION/VERSION`.
+fn epoch(text: &str) -> Epoch {
+    let (generation, version) = text.split_once('/').unwrap_or(("0", text));
+    Epoch { generation: generation.parse().unwrap(), version: version.parse().unwrap() }
+}
+
+/// A view of one partition, as a server may hold it.
+fn held(number: &str, coordinator: &str, in_sync: &str, named: &BTreeMap<&str, &str>) -> View {
+    let mut view = View::new(ClusterId(1), epoch(number), Partitions::try_from(1).unwrap());
+    let members = |names: &str| names.chars().map(the_member).collect::<Vec<_>>();
+    let joining = named.get("join").map_or("", |names| *names);
+    for member in members(in_sync).into_iter().chain(members(joining)) {
+        let info = ServerInfo {
+            store: member.store,
+            incarnation: Incarnation(1),
+            address: format!("{}:1", name(member.server)),
+            weight: 1,
+            state: ServerState::Up,
+        };
+        view.servers.insert(member.server, info);
+    }
+    view.forced.extend(named.get("forced").map(|text| (PartitionId(0), epoch(text))));
+    view.assignments.push(Assignment {
+        epoch: named.get("epoch").map_or(view.number, |text| epoch(text)),
+        coordinator: id(coordinator.chars().next().unwrap()),
+        in_sync: members(in_sync),
+        joining: members(joining),
+    });
+    view
+}
+
+fn the_member(name: char) -> Member {
+    Member { server: id(name), store: store(name, 1) }
+}
+
 fn milliseconds(text: &str) -> Duration {
     Duration::from_millis(text.parse().unwrap_or_else(|_| panic!("`{text}` milliseconds")))
 }
@@ -82,7 +125,7 @@ impl Script {
 
     fn ecs(&mut self) -> &mut Ecs {
         if self.ecs.is_none() {
-            if self.disk.view.assignments.is_empty() {
+            if self.disk.view.assignments.is_empty() && self.disk.rebuild.is_none() {
                 let settings = self.disk.settings;
                 self.disk = State::new(ClusterId(1), Partitions::try_from(self.partitions).unwrap());
                 self.disk.settings = settings;
@@ -119,14 +162,41 @@ impl Script {
                 }
                 let address = named.get("at").map_or(format!("{name}:1"), |at| (*at).to_owned());
                 let weight = number("weight").map_or(1, |weight| u32::try_from(weight).unwrap());
-                let view = Epoch::default();
-                let report = ServerReport::Hello { address, weight, view, tails: Vec::new() };
+                let view = named.get("view").map_or(Epoch::default(), |text| epoch(text));
+                let rebuild = plain.contains(&"ours").then_some(REBUILD);
+                let report = ServerReport::Hello { address, weight, view, rebuild, tails: Vec::new() };
                 self.step(Input::Report { sender, report });
             }
             "link_ended" => {
                 let mut sender = self.processes[&server()];
                 sender.incarnation = number("inc").map_or(sender.incarnation, Incarnation);
                 self.step(Input::LinkEnded { sender });
+            }
+            "rebuild" => self.disk = State::rebuild(ClusterId(1), REBUILD),
+            "mutation" => {
+                self.config.mutation = Some(match plain[0] {
+                    "RebuildMajority" => Mutation::RebuildMajority,
+                    "RebuildIgnoresProposals" => Mutation::RebuildIgnoresProposals,
+                    other => panic!("unknown mutation `{other}`"),
+                });
+            }
+            "holds" => {
+                let view = match plain[1..] {
+                    [number, coordinator, in_sync] => held(number, coordinator, in_sync, &named),
+                    _ => State::new(ClusterId(0), Partitions::default()).view.as_ref().clone(),
+                };
+                let proposed = named.get("proposed").map_or("", |names| *names);
+                let tail = LogTail {
+                    partition: PartitionId(0),
+                    last: LogId::default(),
+                    proposed: proposed.chars().map(the_member).collect(),
+                    epoch: view.assignments.first().map_or(view.number, |now| now.epoch),
+                };
+                let generation = number("promised").map_or(1, |number| u32::try_from(number).unwrap());
+                let rebuild = number("to").map_or(REBUILD, |other| RebuildId(u128::from(other)));
+                let promised = Some(Promised { generation, rebuild });
+                let report = ServerReport::Holdings { promised, view: view.into(), tails: vec![tail] };
+                self.report(server(), report);
             }
             "propose" => {
                 let partition = PartitionId(plain[0].parse().unwrap());
@@ -230,6 +300,10 @@ impl Script {
                     let causes: Vec<String> = event.causes.iter().map(cause).collect();
                     let _ = writeln!(self.out, "  view {}: {}", event.view, causes.join("; "));
                     self.show();
+                }
+                Effect::Ask { to, promise, .. } => {
+                    let (name, generation) = (name(to), promise.generation);
+                    let _ = writeln!(self.out, "  asked {name} for what it holds, generation {generation}");
                 }
                 Effect::Refused { sender, refusal } => {
                     let _ = writeln!(self.out, "  refused {}: {refusal}", name(sender.server));
@@ -357,8 +431,9 @@ fn outcome(input: &str) -> String {
     script.out
 }
 
-fn scripts() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts");
+/// Those in `planted` show what planted bugs do.
+fn scripts(folder: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(folder);
     let entries = std::fs::read_dir(&folder).unwrap();
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
     paths.sort();
@@ -369,7 +444,8 @@ fn scripts() -> Vec<PathBuf> {
 fn scripts_come_out_as_written() {
     let update = std::env::var_os("UPDATE").is_some();
     let mut different = Vec::new();
-    for path in scripts() {
+    let planted = if cfg!(feature = "mutations") { scripts("planted") } else { Vec::new() };
+    for path in scripts("scripts").into_iter().chain(planted) {
         let expected = std::fs::read_to_string(&path).unwrap();
         let outcome = outcome(&expected);
         if update {

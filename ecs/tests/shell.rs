@@ -288,6 +288,7 @@ async fn a_disk_that_fails_stops_it_with_a_reason() {
         address: server.address(),
         weight: 1,
         view: Epoch::default(),
+        rebuild: None,
         tails: Vec::new(),
     };
     write_frame(&mut bytes, |out| serde_json::to_writer(out, &hello).unwrap());

@@ -11,6 +11,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::clock;
+use common::ids::StoreId;
+use common::messages::Promised;
 use common::view::View;
 use storage::{LogWriter, Record};
 
@@ -26,6 +28,8 @@ pub(crate) enum Job {
     Records(Ticket, Vec<LogRecord>),
     /// Keep a view.
     View(Ticket, Arc<View>),
+    /// Keep what this store has promised to an ECS that is being rebuilt.
+    Promise(Ticket, StoreId, Option<Promised>),
 }
 
 /// The writer, and how long its syncs take of late. Whoever holds the lock writes.
@@ -76,7 +80,7 @@ impl LogQueue {
     /// Passes a job to the log thread.
     pub(crate) fn submit(&mut self, job: Job) -> Result<(), Failure> {
         self.newest = match job {
-            Job::Records(ticket, _) | Job::View(ticket, _) => ticket,
+            Job::Records(ticket, _) | Job::View(ticket, _) | Job::Promise(ticket, ..) => ticket,
         };
         self.jobs
             .send(job)
@@ -148,6 +152,10 @@ fn write(log: &Log, dir: &Path, first: Job, jobs: &Receiver<Job>) -> Result<Tick
             }
             Some(Job::View(ticket, view)) => {
                 identity::write_view(dir, &view)?;
+                newest = ticket;
+            }
+            Some(Job::Promise(ticket, store, promised)) => {
+                identity::write_promise(dir, store, promised)?;
                 newest = ticket;
             }
             None => unreachable!("the loop goes on only with a job"),

@@ -313,6 +313,10 @@ impl Driver {
                         self.submit(&mut own, Job::Records(ticket, records))?;
                     }
                     Effect::PersistView { ticket, view } => self.submit(&mut own, Job::View(ticket, view))?,
+                    Effect::PersistPromise { ticket, promised } => {
+                        let store = self.parts.me.store;
+                        self.submit(&mut own, Job::Promise(ticket, store, promised))?;
+                    }
                     Effect::Send { to, message } => self.outgoing.entry(to).or_default().push(message),
                     effect => later.push(effect),
                 }
@@ -414,6 +418,7 @@ impl Driver {
             Effect::Fatal { reason } => return Err(Failure::Store(reason)),
             Effect::Persist { .. }
             | Effect::PersistView { .. }
+            | Effect::PersistPromise { .. }
             | Effect::Send { .. }
             | Effect::Read { .. } => {
                 unreachable!("carried out before")

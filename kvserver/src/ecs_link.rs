@@ -66,7 +66,7 @@ impl EcsLink {
             let trouble = match foreign {
                 Some((own, other)) => format!(
                     "this storage directory belongs to cluster {own}, but the ECS is that of cluster {other}: start with \
-                     another directory (-d) or another ECS (-b)"
+                     another directory (-d) or another ECS (-b); if the ECS has lost its disk, start it with --rebuild {own}"
                 ),
                 None => "the ECS cannot be reached; trying again. Reads and writes go on as far as the last view allows; \
                          check the address given with -b, and that the ECS runs"

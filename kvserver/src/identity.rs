@@ -1,13 +1,14 @@
 //! Who this server is: kept in the storage directory, made at the first start.
 //!
 //! `identity` holds the server's and the store's ids, `incarnation` counts the starts (on disk before the first
-//! message), `view` the newest view in use, `failed` why the store must not be used again.
+//! message), `view` the newest view in use, `promised` what was promised to an ECS that was rebuilt, `failed`
+//! why the store must not be used again.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use common::ids::{Incarnation, ServerId, StoreId};
-use common::messages::Sender;
+use common::messages::{Promised, Sender};
 use common::view::View;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -16,6 +17,7 @@ use crate::error::Error;
 const IDENTITY: &str = "identity";
 const INCARNATION: &str = "incarnation";
 const VIEW: &str = "view";
+const PROMISED: &str = "promised";
 const FAILED: &str = "failed";
 
 #[derive(Serialize, Deserialize)]
@@ -77,6 +79,31 @@ pub(crate) fn read_view(dir: &Path) -> Result<Option<Arc<View>>, Error> {
 /// Keeps a view.
 pub(crate) fn write_view(dir: &Path, view: &View) -> Result<(), storage::Error> {
     write(dir, VIEW, view)
+}
+
+/// A promise is of a store: the one that comes after it has promised nothing.
+#[derive(Serialize, Deserialize)]
+struct Promise {
+    store: StoreId,
+    promised: Option<Promised>,
+}
+
+/// What this store has promised to an ECS that was rebuilt.
+///
+/// # Errors
+/// When the file is damaged.
+pub(crate) fn read_promise(dir: &Path, store: StoreId) -> Result<Option<Promised>, Error> {
+    let promise = read::<Promise>(dir, PROMISED)?.filter(|promise| promise.store == store);
+    Ok(promise.and_then(|promise| promise.promised))
+}
+
+/// Keeps a promise.
+pub(crate) fn write_promise(
+    dir: &Path,
+    store: StoreId,
+    promised: Option<Promised>,
+) -> Result<(), storage::Error> {
+    write(dir, PROMISED, &Promise { store, promised })
 }
 
 /// Notes that the store must not count as in sync again. Where the disk refuses to sync the note, it is left unsynced:
@@ -151,5 +178,15 @@ mod tests {
         assert_eq!(condemned(dir.path()).unwrap(), None);
         write_failed(dir.path(), "fsync: input/output error");
         assert_eq!(condemned(dir.path()).unwrap().unwrap(), "fsync: input/output error");
+    }
+    #[test]
+    fn a_promise_is_of_its_store() {
+        let dir = tempfile::tempdir().unwrap();
+        let me = begin(dir.path()).unwrap();
+        assert_eq!(read_promise(dir.path(), me.store).unwrap(), None);
+        let promised = Some(Promised { generation: 3, rebuild: common::ids::RebuildId(7) });
+        write_promise(dir.path(), me.store, promised).unwrap();
+        assert_eq!(read_promise(dir.path(), me.store).unwrap(), promised);
+        assert_eq!(read_promise(dir.path(), StoreId(7)).unwrap(), None);
     }
 }

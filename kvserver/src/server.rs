@@ -241,6 +241,7 @@ fn start(options: &Options, local: SocketAddr, ports: Ports) -> Result<Started, 
         mutation: None,
     };
     let node = Node::new(config, me, view.clone(), copies, clock::now());
+    let node = node.promised(identity::read_promise(&dir, me.store)?);
     let (events, inbox) = unbounded_channel();
     let (reports, report_queue) = unbounded_channel();
     let (view_sender, views) = watch::channel(view);

@@ -6,8 +6,12 @@
 //!
 //! - `start SERVER [rate=BYTES_PER_SECOND]`: a process, with what is on its disk, and its limit for copies; `crash
 //!   SERVER`: all that was not synced is gone
-//! - `view NUMBER COORDINATOR IN_SYNC [join=SERVERS] [epoch=N] [forced=N] [to=SERVERS]`: a view reaches servers (all
-//!   cores); `forced`: an operator let the partition begin anew in that epoch
+//! - `view NUMBER COORDINATOR IN_SYNC [join=SERVERS] [epoch=N] [forced=N] [rebuild=N counted=SERVERS] [to=SERVERS]`: a
+//!   view reaches servers (all cores); `forced`: an operator let the partition begin anew in that epoch; `rebuild`,
+//!   `counted`: of which rebuild of the ECS it is, and whose reports that has counted. Numbers of later generations are
+//!   `GENERATION/NUMBER`
+//! - `promise SERVER GENERATION REBUILD`: an ECS that is being rebuilt asks; `mutation SERVER NAME` before its start: a
+//!   planted bug
 //! - `put|append SERVER KEY VALUE [as=N]`, `get SERVER KEY`: a client asks; `as` is the number of its write
 //! - `durable SERVER`: the disk has all that was written (`disk auto`: always at once)
 //! - `deliver FROM TO [COUNT]`, `drop FROM TO [COUNT]`: messages that wait between two cores
@@ -32,8 +36,9 @@ mod core_scripts {
 
 use std::path::{Path, PathBuf};
 
-fn scripts() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts/core");
+/// Those in `planted` show what planted bugs do.
+fn scripts(folder: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts").join(folder);
     let entries = std::fs::read_dir(folder).expect("the folder of scripts");
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
     paths.sort();
@@ -44,7 +49,8 @@ fn scripts() -> Vec<PathBuf> {
 fn scripts_come_out_as_written() {
     let update = std::env::var("UPDATE").is_ok();
     let mut different = Vec::new();
-    for path in scripts() {
+    let planted = if cfg!(feature = "mutations") { scripts("planted") } else { Vec::new() };
+    for path in scripts("core").into_iter().chain(planted) {
         let text = std::fs::read_to_string(&path).expect("a script");
         let outcome = core_scripts::script::run(&text);
         if outcome == text {

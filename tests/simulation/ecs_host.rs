@@ -126,7 +126,7 @@ impl EcsHost {
                     let to = (to.0 & u128::from(u64::MAX)) as usize - 1;
                     line.send(Place::Ecs, Place::Server(to), Event::View { to, view: Arc::clone(&view) });
                 }
-                Effect::Made(_) | Effect::Refused { .. } => {}
+                Effect::Made(_) | Effect::Refused { .. } | Effect::Ask { .. } => {}
             }
         }
         let now = Time(self.clock_offset + line.now);

@@ -178,6 +178,18 @@ impl Cluster {
         self.ecs = Some(ecs.unwrap_or_else(|refused| panic!("the ECS did not start: {refused:?}")));
     }
 
+    /// `kill -9` to the ECS, and its disk is lost.
+    pub(crate) fn lose_ecs(&mut self) {
+        self.kill_ecs();
+        std::fs::remove_dir_all(self.path().join("ecs")).expect("the ECS's directory");
+    }
+
+    /// Starts an ECS with other arguments than the first one, at its port.
+    pub(crate) fn start_ecs_with(&mut self, args: &[&str]) {
+        self.settings.ecs_args = args.iter().map(|&arg| arg.to_owned()).collect();
+        self.start_ecs();
+    }
+
     /// The ECS, to be stopped by the caller.
     pub(crate) fn take_ecs(&mut self) -> Process {
         self.ecs.take().expect("the ECS runs")

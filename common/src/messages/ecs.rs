@@ -1,10 +1,12 @@
 //! From servers to the ECS, as JSON. Nothing is answered; views come on a link of their own.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Epoch, Incarnation, LogId, PartitionId, ServerId};
+use crate::ids::{Epoch, Incarnation, LogId, PartitionId, RebuildId, ServerId};
 use crate::status::TransferStatus;
-use crate::view::Member;
+use crate::view::{Member, View};
 
 /// What a server's log of one partition holds, told at its start. The ECS uses it to say who has what when
 /// it is rebuilt without its disk.
@@ -18,6 +20,16 @@ pub struct LogTail {
     pub proposed: Vec<Member>,
     /// The epoch that `proposed` belongs to.
     pub epoch: Epoch,
+}
+
+/// R6: a server's promise to an ECS that is being rebuilt. It takes no view but those of this generation and rebuild that
+/// count what it has reported, until it promises a later generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Promised {
+    /// Of the views. A later one replaces it, an older one does not, nor one of the same generation.
+    pub generation: u32,
+    /// Whose views.
+    pub rebuild: RebuildId,
 }
 
 /// The state of one copy, told in heartbeats when it has changed.
@@ -47,7 +59,20 @@ pub enum ServerReport {
         weight: u32,
         /// The number of the view that it has (0 for none).
         view: Epoch,
+        /// The rebuild of the ECS that this view comes of.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rebuild: Option<RebuildId>,
         /// Its logs.
+        tails: Vec<LogTail>,
+    },
+    /// To an ECS that is being rebuilt, which asked for it: all that this server knows of the cluster.
+    Holdings {
+        /// The newest promise that it has given, on its disk before this is said. It is not the one that was asked for if
+        /// it had given one of that generation or a later one before, or uses a view of such a generation.
+        promised: Option<Promised>,
+        /// The newest view that it uses.
+        view: Arc<View>,
+        /// Its logs, and what it has proposed.
         tails: Vec<LogTail>,
     },
     /// One way, every heartbeat time: I am alive.

@@ -47,6 +47,10 @@ pub enum Change {
     CopyFailed,
     /// Copies on it are not wanted there any more.
     Dropped,
+    /// It has reported what it holds to the rebuilt ECS.
+    Reported,
+    /// Partitions that it coordinates are resumed by the rebuilt ECS.
+    Resumed,
     /// An operator let partitions that were offline go on from its copy.
     Forced,
     /// A proposal for it was refused: the coordinator gets a new epoch to forget it.
@@ -83,6 +87,8 @@ impl Change {
             Self::ReportedSilent => "was reported silent and lost in-sync copies",
             Self::CopyFailed => "found copies of its own wrong and gave them up, to be filled anew",
             Self::Dropped => "gave up copies",
+            Self::Reported => "has reported what it holds",
+            Self::Resumed => "goes on as coordinator after the rebuild",
             Self::Forced => "was made to go on alone by an operator: writes may be lost",
             Self::ProposalRefused => "was proposed and refused",
         }

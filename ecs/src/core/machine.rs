@@ -10,6 +10,8 @@
 //!
 //! Invariants: the published view is durable; consecutive views keep the [`rules`].
 
+mod io;
+mod rebuild;
 mod reports;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +20,7 @@ use std::time::Duration;
 
 use common::ids::{Epoch, LogId, PartitionId, ServerId};
 use common::limits::{COPIES, Timers};
-use common::messages::{Sender, ServerReport};
+use common::messages::Sender;
 use common::status::ClusterStatus;
 use common::time::Time;
 use common::view::{ServerState, View};
@@ -34,6 +36,9 @@ use crate::limits::{
     BARRED_DEAD_TIMES, HANDOVERS_PER_VIEW_MAX, JOINING_PER_SERVER_MAX, LOOKS_PER_HEARTBEAT,
     MOVING_PER_SERVER_MAX, VIEW_INTERVAL_MIN,
 };
+use rebuild::Asking;
+
+pub use io::{Effect, Input, Refusal};
 
 /// What can be set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,103 +80,6 @@ impl Default for Config {
     }
 }
 
-/// What the ECS is told.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Input {
-    /// A server's report. The shell refuses links of another cluster before.
-    Report {
-        /// Who says it.
-        sender: Sender,
-        /// What.
-        report: ServerReport,
-    },
-    /// A server's report link ended.
-    LinkEnded {
-        /// Whose.
-        sender: Sender,
-    },
-    /// The state of this persist is on disk.
-    Durable {
-        /// Of the [`Effect::Persist`].
-        ticket: u64,
-    },
-    /// An operator wants this server to leave: its copies are moved away, then it is removed.
-    Leave {
-        /// The server.
-        server: ServerId,
-    },
-    /// R7: an operator lets a partition that is offline begin anew from what this server has of it. Acknowledged writes
-    /// that only other copies hold are lost.
-    Recover {
-        /// The partition.
-        partition: PartitionId,
-        /// A server that is up.
-        server: ServerId,
-    },
-    /// An operator sets something.
-    Set(Settings),
-    /// Time has passed: wanted at [`Ecs::deadline`] at the latest.
-    Tick,
-}
-
-/// What the ECS wants done, in this order.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
-    /// Write the state to disk, then say [`Input::Durable`]. One at a time.
-    Persist {
-        /// Names this persist.
-        ticket: u64,
-        /// All of the durable state.
-        state: State,
-    },
-    /// Bring this view to a server. A newer one replaces it if it was not sent yet.
-    Publish {
-        /// The server.
-        to: ServerId,
-        /// Where it listens.
-        address: String,
-        /// A durable view.
-        view: Arc<View>,
-    },
-    /// A new view is durable, for the log and the list of events.
-    Made(Event),
-    /// A hello was not accepted.
-    Refused {
-        /// Who said it.
-        sender: Sender,
-        /// Why not.
-        refusal: Refusal,
-    },
-}
-
-/// Why a server's hello is not accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// A newer process of the server, or a newer store, is known.
-    #[error("it is from an older process of the server")]
-    OldProcess,
-    /// The process has left the cluster.
-    #[error("this process has left the cluster; start it anew to join again")]
-    Left,
-    /// The cluster has as many servers as it may.
-    #[error("the cluster has its greatest number of servers; drain one first")]
-    TooManyServers,
-    /// Its address is empty or too long.
-    #[error("its address is empty or longer than a host name and a port can be")]
-    Address,
-    /// It has a newer view than the ECS.
-    #[error(
-        "it has the newer view {server}, this ECS has {own}: the ECS runs on an old copy of its directory and makes \
-         no views; start it on the newest copy"
-    )]
-    Behind {
-        /// The server's view.
-        server: Epoch,
-        /// The ECS's view.
-        own: Epoch,
-    },
-}
-
 /// A state that is being persisted.
 #[derive(Debug)]
 struct Sealed {
@@ -191,6 +99,7 @@ pub struct Ecs {
     peers: BTreeMap<ServerId, Peer>,
     registrations: Vec<Registration>,
     leaves: BTreeSet<ServerId>,
+    asking: Asking,
     /// Partitions that operators want to go on, and from whose copy.
     recoveries: BTreeMap<PartitionId, ServerId>,
     /// Settings that are not in a state yet.
@@ -237,6 +146,7 @@ impl Ecs {
             tickets: 0,
             registrations: Vec::new(),
             leaves: BTreeSet::new(),
+            asking: Asking::default(),
             recoveries: BTreeMap::new(),
             wished: None,
             proposals: BTreeMap::new(),
@@ -315,10 +225,17 @@ impl Ecs {
         summary::status(&self.durable, &self.peers, &self.failed_copies, &self.config, now)
     }
 
-    /// Whether no copy that counts, and is not said to have failed, is at a server that is up: nothing of the partition can be read or written.
+    /// Whether no copy that counts, and is not said to have failed, is at a server that is up: nothing of the partition can
+    /// be read or written.
     #[must_use]
     pub fn is_offline(&self, partition: PartitionId) -> bool {
         summary::is_offline(&self.durable.view, &self.failed_copies, partition)
+    }
+
+    /// R6: whether the partition waits for servers that have not reported to this rebuilt ECS, which leaves it as it is.
+    #[must_use]
+    pub fn is_waiting(&self, partition: PartitionId) -> bool {
+        self.durable.rebuild.as_ref().is_some_and(|rebuild| rebuild.waiting.contains(&partition))
     }
 
     /// The servers that are up, by what they have of a partition: the one that has most is the first. `None`: it told of
@@ -332,7 +249,10 @@ impl Ecs {
                 (server, peer.and_then(|peer| peer.leftovers.get(&partition).copied()))
             })
             .collect();
-        found.sort_by_key(|&(server, last)| (std::cmp::Reverse(last), server));
+        // An in-sync member of the newest epoch that is known is a better choice than any leftover.
+        let now = self.durable.view.assignment(partition);
+        let stray = |server| now.is_none_or(|now| now.in_sync_member(server).is_none());
+        found.sort_by_key(|&(server, last)| (stray(server), std::cmp::Reverse(last), server));
         found
     }
 
@@ -372,7 +292,7 @@ impl Ecs {
     }
 
     fn check_rules(&self, state: &State) {
-        if let Err(broken) = rules::check(&self.durable.view, &state.view, state.settings.min_copies) {
+        if let Err(broken) = rules::check_states(&self.durable, state) {
             panic!("view {} after {}: {broken}", state.view.number, self.durable.view.number);
         }
     }
@@ -436,6 +356,11 @@ impl Ecs {
             self.effects.push(Effect::Publish { to, address, view: view.clone() });
         }
         self.owed.extend(view.servers.keys());
+        for (&server, info) in &view.servers {
+            // Named by what others reported to an ECS that is being rebuilt.
+            let sender = Sender { server, store: info.store, incarnation: info.incarnation };
+            self.peers.entry(server).or_insert_with(|| Peer::new(sender, now));
+        }
         self.complaints.retain(|partition, epoch| {
             view.assignment(partition).is_some_and(|assignment| assignment.epoch == epoch)
         });
@@ -453,6 +378,10 @@ impl Ecs {
         if self.sealed.is_some() || !self.wanted || too_soon || self.behind.is_some() {
             return;
         }
+        if !self.has_gathered(now) {
+            self.wanted = false;
+            return;
+        }
         let facts = Facts {
             config: &self.config,
             now,
@@ -460,6 +389,7 @@ impl Ecs {
             peers: &self.peers,
             registrations: &self.registrations,
             leaves: &self.leaves,
+            holdings: &self.asking.holdings,
             recoveries: &self.recoveries,
             settings: self.settings(),
             proposals: &self.proposals,
@@ -472,6 +402,7 @@ impl Ecs {
         self.wanted = false;
         self.registrations.clear();
         self.leaves.clear();
+        self.asking.holdings.clear();
         self.recoveries.clear();
         self.wished = None;
         self.proposals.clear();

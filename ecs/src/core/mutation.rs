@@ -18,4 +18,8 @@ pub enum Mutation {
     ForgottenWithoutEpoch,
     /// The last in-sync member is removed when it is dead (V4).
     LastMemberRemoved,
+    /// R6: a partition is resumed when a majority of its in-sync set has reported.
+    RebuildMajority,
+    /// R6: what a coordinator had proposed is not waited for.
+    RebuildIgnoresProposals,
 }

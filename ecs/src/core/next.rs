@@ -1,16 +1,18 @@
 //! The next view, made of the last one and of what became known since. One function of values: [`make`].
 //!
-//! In this order: who the members are and how they do ([`members`]); what each partition loses and gains by that
-//! and by proposals ([`settle`]); where copies should be, if the members have changed (the planner); the next steps
-//! to get there ([`steps`]). A partition gets a new epoch when its coordinator or its in-sync set changes, when its
+//! In this order: what was reported to an ECS that is being rebuilt ([`resume`]); who the members are and how they do
+//! ([`members`]); what each partition loses and gains by that and by proposals ([`settle`]); where copies should be, if
+//! the members have changed (the planner); the next steps to get there ([`steps`]). A partition gets a new epoch when its coordinator or its in-sync set changes, when its
 //! coordinator restarted (V5), and when a joining copy is given up: the coordinator may count that copy in its
 //! acknowledgements and forgets it only by a newer epoch (J3), so without one its writes could wait for ever.
 
 mod members;
+mod resume;
 mod settle;
 mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use common::ids::{Epoch, Incarnation, PartitionId, ServerId, StoreId};
 use common::messages::Sender;
@@ -21,6 +23,7 @@ use super::cause::{Cause, Change};
 use super::machine::Config;
 use super::peers::{Complaints, FailedCopies, Peer};
 use super::planner::{self, Target};
+use super::rebuild::{Rebuild, Report};
 use super::state::{Registered, Settings, State, forget_some};
 
 /// What a server said at its start.
@@ -29,6 +32,16 @@ pub(super) struct Registration {
     pub(super) sender: Sender,
     pub(super) address: String,
     pub(super) weight: u32,
+}
+
+/// R6: what a server has reported.
+#[derive(Clone, Debug)]
+pub(super) struct Holding {
+    pub(super) member: Member,
+    /// That it promised: above all that it had seen or promised before.
+    pub(super) generation: u32,
+    pub(super) view: Arc<View>,
+    pub(super) report: Report,
 }
 
 /// A coordinator's wish to take a member into the in-sync set.
@@ -64,6 +77,8 @@ pub(super) struct Facts<'a> {
     /// In the order of their arrival.
     pub(super) registrations: &'a [Registration],
     pub(super) leaves: &'a BTreeSet<ServerId>,
+    /// R6: in the order of their arrival.
+    pub(super) holdings: &'a [Holding],
     /// R7: partitions that are to go on from a server's copy.
     pub(super) recoveries: &'a BTreeMap<PartitionId, ServerId>,
     pub(super) settings: Settings,
@@ -102,6 +117,9 @@ struct Builder<'a> {
     old: Vec<Assignment>,
     view: View,
     registry: BTreeMap<ServerId, Registered>,
+    rebuild: Option<Rebuild>,
+    /// R6: partitions that get no other change in this view.
+    still: BTreeSet<PartitionId>,
     /// Servers with a new process of the same store.
     restarted: BTreeSet<ServerId>,
     causes: BTreeMap<(ServerId, Change), u32>,
@@ -118,16 +136,22 @@ pub(super) fn make(base: &State, facts: Facts<'_>, planned: &mut Planned) -> Out
         old: Vec::new(),
         view: View::clone(&base.view),
         registry: base.registry.clone(),
+        rebuild: base.rebuild.clone(),
+        still: BTreeSet::new(),
         restarted: BTreeSet::new(),
         causes: BTreeMap::new(),
         handed_over: false,
         wake: None,
         bar: Vec::new(),
     };
+    builder.take_holdings();
     builder.register();
     builder.rate();
     builder.old.clone_from(&builder.view.assignments);
     for partition in builder.partitions() {
+        if builder.holds_still(partition) {
+            continue;
+        }
         builder.settle(partition, planned.target.get(usize::from(partition.0)));
     }
     builder.plan(planned);
@@ -218,15 +242,25 @@ impl Builder<'_> {
         let settings = self.facts.settings;
         let same_view =
             self.view.servers == base.view.servers && self.view.assignments == base.view.assignments;
-        let next = (!same_view || self.registry != base.registry || settings != base.settings).then(|| {
-            self.view.number = self.number;
-            let cause = |(&(server, change), &partitions): (&_, &u32)| Cause { change, server, partitions };
-            Next {
-                causes: self.causes.iter().map(cause).collect(),
-                handed_over: self.handed_over,
-                state: State { view: self.view.into(), registry: self.registry, settings },
-            }
-        });
+        let next = (!same_view
+            || self.registry != base.registry
+            || settings != base.settings
+            || self.rebuild != base.rebuild)
+            .then(|| {
+                self.view.number = self.number;
+                let cause =
+                    |(&(server, change), &partitions): (&_, &u32)| Cause { change, server, partitions };
+                Next {
+                    causes: self.causes.iter().map(cause).collect(),
+                    handed_over: self.handed_over,
+                    state: State {
+                        view: self.view.into(),
+                        registry: self.registry,
+                        settings,
+                        rebuild: self.rebuild,
+                    },
+                }
+            });
         Outcome { next, wake: self.wake, bar: self.bar }
     }
 }

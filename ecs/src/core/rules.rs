@@ -12,6 +12,8 @@
 use common::ids::PartitionId;
 use common::view::{Assignment, View};
 
+use super::state::State;
+
 /// A rule that a view breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Broken {
@@ -55,6 +57,42 @@ pub fn check(old: &View, new: &View, min_copies: usize) -> Result<(), Broken> {
         step.map_err(|rule| Broken::Partition { partition, rule })?;
     }
     Ok(())
+}
+
+/// Checks the step from one state to the next: as [`check`], and while an ECS is rebuilt without its disk (R6), whose
+/// partitions wait in old epochs until they are resumed.
+///
+/// # Errors
+/// The first rule that is broken.
+pub fn check_states(old: &State, new: &State) -> Result<(), Broken> {
+    let (before, after, min_copies) = (&*old.view, &*new.view, new.settings.min_copies);
+    let Some(rebuild) = &old.rebuild else { return check(before, after, min_copies) };
+    after.check().map_err(|invalid| Broken::Invalid(invalid.to_string()))?;
+    if after.number <= before.number || after.cluster != before.cluster {
+        return Err(Broken::Number { old: before.number.to_string(), new: after.number.to_string() });
+    }
+    for (partition, assignment) in after.iter() {
+        let step = match before.assignment(partition) {
+            Some(_) if after.forced.get(&partition) == Some(&after.number) => check_forced(after, assignment),
+            Some(before) if !rebuild.waiting.contains(&partition) => {
+                check_partition(after, before, assignment, min_copies)
+            }
+            _ => check_resumed(new, partition, assignment),
+        };
+        step.map_err(|rule| Broken::Partition { partition, rule })?;
+    }
+    Ok(())
+}
+
+/// R6: it waits as it was reported, or it has a new epoch.
+fn check_resumed(new: &State, partition: PartitionId, now: &Assignment) -> Result<(), &'static str> {
+    let waits = new.rebuild.as_ref().is_some_and(|rebuild| rebuild.waiting.contains(&partition));
+    let is_new = now.epoch == new.view.number;
+    if waits == is_new {
+        Err("R6: resumed without a new epoch, or a new epoch while it waits")
+    } else {
+        Ok(())
+    }
 }
 
 fn check_partition(

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use common::ids::{ClusterId, Epoch, Incarnation, ServerId, StoreId};
+use common::ids::{ClusterId, Epoch, Incarnation, RebuildId, ServerId, StoreId};
 use common::ring::Partitions;
 use common::view::View;
 use serde::{Deserialize, Serialize};
 
+use super::rebuild::Rebuild;
 use crate::limits::{LEFT_REMEMBERED_MAX, STORES_REMEMBERED_MAX};
 
 /// What is durable. The view names each member's present store, process, address and weight.
@@ -20,6 +21,9 @@ pub struct State {
     /// What operators have set.
     #[serde(default)]
     pub settings: Settings,
+    /// This ECS was made from what servers reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rebuild: Option<Rebuild>,
 }
 
 /// What operators set for the whole cluster, while it runs.
@@ -57,7 +61,13 @@ impl State {
     pub fn new(cluster: ClusterId, partitions: Partitions) -> Self {
         let number = Epoch::default();
         let view = Arc::new(View::new(cluster, number, partitions));
-        Self { view, registry: BTreeMap::new(), settings: Settings::default() }
+        Self { view, registry: BTreeMap::new(), settings: Settings::default(), rebuild: None }
+    }
+
+    /// An ECS without its disk, which is to learn of a cluster from its servers.
+    #[must_use]
+    pub fn rebuild(cluster: ClusterId, id: RebuildId) -> Self {
+        Self { rebuild: Some(Rebuild::new(id)), ..Self::new(cluster, Partitions::default()) }
     }
 }
 

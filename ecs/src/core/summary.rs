@@ -1,6 +1,6 @@
 //! How the cluster does, for people and programs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use common::ids::{PartitionId, ServerId};
 use common::status::{ClusterStatus, MemberStatus};
@@ -41,6 +41,9 @@ pub(super) fn status(
         partitions: view.partitions.into(),
         under_replicated: u32_of(under.count()),
         offline: u32_of(offline.count()),
+        gathering: state.rebuild.as_ref().is_some_and(|rebuild| rebuild.generation == 0),
+        awaited: awaited(state),
+        waiting: u32_of(state.rebuild.as_ref().map_or(0, |rebuild| rebuild.waiting.len())),
         joining: u32_of(joining),
         servers: servers.into_values().collect(),
         transfers: peers
@@ -49,6 +52,14 @@ pub(super) fn status(
             .flat_map(|peer| peer.transfers.clone())
             .collect(),
     }
+}
+
+/// R6: who must report before the partitions that wait are resumed.
+fn awaited(state: &State) -> Vec<ServerId> {
+    let Some(rebuild) = &state.rebuild else { return Vec::new() };
+    let waiting = state.view.iter().filter(|(partition, _)| rebuild.waiting.contains(partition));
+    let missing = waiting.flat_map(|(partition, now)| rebuild.missing(partition, now, None));
+    missing.map(|member| member.server).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// No living server has a copy that counts and has not failed.

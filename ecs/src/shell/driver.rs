@@ -1,6 +1,6 @@
 //! The loop that owns the core: takes inputs, gives it the time, carries out its effects.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use common::clock;
@@ -57,12 +57,24 @@ pub(super) enum Recovery {
     Unknown,
 }
 
+/// Where copies are and should be, at one moment.
+#[derive(Debug)]
+pub(super) struct Placement {
+    pub(super) view: Arc<View>,
+    /// By partition, the coordinator first.
+    pub(super) target: Vec<Vec<ServerId>>,
+    /// Partitions of which no copy that counts is at a server that is up.
+    pub(super) offline: BTreeSet<PartitionId>,
+    /// Partitions that wait for servers that have not reported to this rebuilt ECS.
+    pub(super) waiting: BTreeSet<PartitionId>,
+}
+
 /// What the driver is asked.
 pub(super) enum Command {
     Input(Input),
     Status(oneshot::Sender<ClusterStatus>),
     Events(oneshot::Sender<Vec<EventRecord>>),
-    Target(oneshot::Sender<Vec<Vec<ServerId>>>),
+    Placement(oneshot::Sender<Placement>),
     Drain(ServerId, oneshot::Sender<Drain>),
     Settings(oneshot::Sender<Settings>),
     /// The settings in force then, or the number of copies, below which they must stay.
@@ -175,7 +187,7 @@ impl Driver {
             Command::Input(input) => self.ecs.step(clock::time(), input),
             Command::Status(answer) => drop(answer.send(self.ecs.status(clock::time()))),
             Command::Events(answer) => drop(answer.send(self.events.iter().cloned().collect())),
-            Command::Target(answer) => drop(answer.send(self.ecs.target().clone())),
+            Command::Placement(answer) => drop(answer.send(self.placement())),
             Command::Drain(server, answer) => drop(answer.send(self.drain(server))),
             Command::Settings(answer) => drop(answer.send(self.ecs.settings())),
             Command::Set(settings, answer) => drop(answer.send(self.set(settings))),
@@ -184,6 +196,17 @@ impl Driver {
             }
             Command::Journal(_) => unreachable!("taken by the caller"),
         }
+    }
+
+    fn placement(&self) -> Placement {
+        let view = self.ecs.view().clone();
+        let target = self.ecs.target().clone();
+        let of = |holds: &dyn Fn(PartitionId) -> bool| {
+            view.iter().map(|(partition, _)| partition).filter(|&partition| holds(partition)).collect()
+        };
+        let waiting = of(&|partition| self.ecs.is_waiting(partition));
+        let offline = of(&|partition| self.ecs.is_offline(partition));
+        Placement { view, target, offline, waiting }
     }
 
     fn drain(&mut self, server: ServerId) -> Drain {
@@ -212,7 +235,7 @@ impl Driver {
         if self.ecs.view().assignment(partition).is_none() {
             return Recovery::Unknown;
         }
-        if !self.ecs.is_offline(partition) {
+        if !self.ecs.is_offline(partition) && !self.ecs.is_waiting(partition) {
             return Recovery::Served;
         }
         let candidates = self.ecs.candidates(partition);
@@ -234,6 +257,7 @@ impl Driver {
                     let frame = self.frame_of(&view);
                     self.outbound.publish(to, address, &view, frame);
                 }
+                Effect::Ask { to, address, promise } => self.outbound.ask(to, address, promise),
                 Effect::Made(event) => self.on_made(event),
                 Effect::Refused { sender, refusal } => self.on_refused(sender, refusal),
             }

@@ -101,10 +101,9 @@ async fn server(State(handle): State<Handle>, Path(id): Path<String>) -> Result<
 }
 
 async fn partitions(State(handle): State<Handle>) -> Result<Response, Refusal> {
-    let target = handle.ask(Command::Target).await?;
-    let view = handle.view();
-    let partitions = PartitionAnswer::all(&view, &target);
-    Ok(Json(json!({ "view": view.number, "partitions": partitions })).into_response())
+    let placement = handle.ask(Command::Placement).await?;
+    let partitions = PartitionAnswer::all(&placement);
+    Ok(Json(json!({ "view": placement.view.number, "partitions": partitions })).into_response())
 }
 
 async fn events(State(handle): State<Handle>) -> Result<Response, Refusal> {

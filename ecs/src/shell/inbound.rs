@@ -40,21 +40,31 @@ async fn serve_link(mut wire: Wire, handle: &Handle) -> Result<(), LinkError> {
         Hello::Report { cluster, sender } => {
             let own = handle.view().cluster;
             if cluster.is_some_and(|cluster| cluster != own) {
-                return Err(refuse_cluster(sender, cluster.unwrap_or_default(), own));
+                let is_new = handle.view().servers.is_empty();
+                return Err(refuse_cluster(sender, cluster.unwrap_or_default(), own, is_new));
             }
             let result = take_reports(&mut wire, sender, handle).await;
             handle.input(Input::LinkEnded { sender }).await;
             result
         }
         Hello::Client {} => serve_client(&mut wire, handle).await,
-        Hello::Peer { .. } | Hello::Views { .. } => {
+        Hello::Peer { .. } | Hello::Views { .. } | Hello::Rebuild { .. } => {
             Err(LinkError::Content("such a link goes to a server, and this is the ECS".to_owned()))
         }
     }
 }
 
-fn refuse_cluster(sender: Sender, cluster: ClusterId, own: ClusterId) -> LinkError {
+fn refuse_cluster(sender: Sender, cluster: ClusterId, own: ClusterId, is_new: bool) -> LinkError {
     let server = sender.server.short();
+    if is_new {
+        warn!(
+            server,
+            "it belongs to the cluster {cluster}, and this ECS began a new one in an empty directory. If that cluster's \
+             ECS has lost its disk, stop this one and start it with --rebuild {cluster}: nothing is taken over by \
+             itself. If not, start the server with the address of its own ECS"
+        );
+        return LinkError::Content("it belongs to another cluster".to_owned());
+    }
     warn!(
         server,
         "it belongs to the cluster {cluster}, this ECS to {own}: start the server with the address of its own ECS, \

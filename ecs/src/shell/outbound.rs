@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use common::frame::{PREFACE, write_frame};
 use common::ids::{ClusterId, ServerId};
-use common::messages::Hello;
+use common::messages::{Hello, Promised};
 use common::view::View;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -44,6 +44,13 @@ impl Outbound {
         Self { cluster, links: BTreeMap::new(), tasks: JoinSet::new() }
     }
 
+    /// Asks a server for what it holds (R6).
+    pub(super) fn ask(&mut self, to: ServerId, address: String, promise: Promised) {
+        info!(server = to.short(), address, generation = promise.generation, "asked for what it holds");
+        while self.tasks.try_join_next().is_some() {}
+        self.tasks.spawn(ask(self.cluster, to, address, promise));
+    }
+
     /// Brings a view to a server, instead of an older one that is still under way.
     pub(super) fn publish(&mut self, to: ServerId, address: String, view: &View, frame: Arc<Vec<u8>>) {
         let last = !view.servers.contains_key(&to);
@@ -58,6 +65,14 @@ impl Outbound {
             self.links.insert(to, link);
             self.tasks.spawn(Link { cluster: self.cluster, to, parcels, stream: None, failures: 0 }.run());
         }
+    }
+}
+
+/// Asks a server for what it holds; whether it was heard shows by its report.
+async fn ask(cluster: ClusterId, to: ServerId, address: String, promise: Promised) {
+    let hello = Hello::Rebuild { cluster, to, promise };
+    if let Err(error) = within(CONNECT_WITHIN, open(&hello, &address)).await {
+        warn!(server = to.short(), address, %error, "cannot ask it for what it holds; trying on");
     }
 }
 
@@ -95,7 +110,8 @@ impl Link {
     async fn deliver(&mut self) -> io::Result<()> {
         let parcel = self.parcels.borrow_and_update().clone();
         if self.stream.as_ref().is_none_or(|(stream, address)| *address != parcel.address || ended(stream)) {
-            let opened = within(CONNECT_WITHIN, open(self.cluster, self.to, &parcel.address)).await?;
+            let hello = Hello::Views { cluster: self.cluster, to: self.to };
+            let opened = within(CONNECT_WITHIN, open(&hello, &parcel.address)).await?;
             self.stream = Some((opened, parcel.address.clone()));
         }
         let (stream, _) = self.stream.as_mut().expect("opened above");
@@ -124,12 +140,12 @@ fn ended(stream: &TcpStream) -> bool {
     !stream.try_read(&mut [0]).is_err_and(nothing_yet)
 }
 
-async fn open(cluster: ClusterId, to: ServerId, address: &str) -> io::Result<TcpStream> {
+async fn open(hello: &Hello, address: &str) -> io::Result<TcpStream> {
     let mut stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let mut greeting = PREFACE.to_vec();
     write_frame(&mut greeting, |out| {
-        serde_json::to_writer(out, &Hello::Views { cluster, to }).expect("a hello is JSON");
+        serde_json::to_writer(out, hello).expect("a hello is JSON");
     });
     stream.write_all(&greeting).await?;
     Ok(stream)

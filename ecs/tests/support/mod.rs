@@ -102,7 +102,7 @@ impl TestServer {
         self.report = Some(stream);
         let address = self.address();
         let view = common::ids::Epoch::default();
-        self.say(&ServerReport::Hello { address, weight: 1, view, tails: Vec::new() }).await;
+        self.say(&ServerReport::Hello { address, weight: 1, view, rebuild: None, tails: Vec::new() }).await;
     }
 
     pub(crate) async fn say(&mut self, report: &ServerReport) {

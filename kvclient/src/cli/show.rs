@@ -52,7 +52,10 @@ pub(super) fn ranges(view: &View, ranges: &[KeyRange]) -> String {
 pub(super) fn cluster(status: &ClusterStatus) -> String {
     let up = status.servers.iter().filter(|server| server.state == ServerState::Up).count();
     let mut troubles = Vec::new();
-    if status.servers.is_empty() {
+    if status.gathering {
+        let gathering = "the ECS is being rebuilt and gathers what the servers hold; reads and writes go on";
+        troubles.push(gathering.to_owned());
+    } else if status.servers.is_empty() {
         troubles.push("no servers yet".to_owned());
     }
     if up < status.servers.len() {
@@ -60,6 +63,15 @@ pub(super) fn cluster(status: &ClusterStatus) -> String {
     }
     if status.offline > 0 {
         troubles.push(format!("{} of {} partitions offline", status.offline, status.partitions));
+    }
+    if status.waiting > 0 {
+        let awaited: Vec<String> = status.awaited.iter().map(|server| server.short()).collect();
+        troubles.push(format!(
+            "{} of {} partitions wait for the rebuilt ECS to hear {}",
+            status.waiting,
+            status.partitions,
+            awaited.join(", ")
+        ));
     }
     if status.under_replicated > 0 {
         troubles.push(format!("{} of {} partitions lack copies", status.under_replicated, status.partitions));
@@ -90,9 +102,8 @@ pub(super) fn cluster(status: &ClusterStatus) -> String {
         table.add_row(member_row(member));
     }
     right_from(&mut table, 3);
-    let cluster = status.cluster.short();
-    let transfers = transfers(status);
-    format!("{verdict}{moving}\ncluster {cluster}, view {}\n{table}\n{transfers}", status.view)
+    let (cluster, view, transfers) = (status.cluster, status.view, transfers(status));
+    format!("{verdict}{moving}\ncluster {cluster}, view {view}\n{table}\n{transfers}")
 }
 
 /// Copies of partitions on their way between servers; nothing if there are none.
@@ -157,7 +168,7 @@ pub(super) fn servers(view: &View, answers: &[(String, Result<ServerStatus, Stri
         "ECS DOWN: reads and writes go on, changes wait; {silent} of {} servers silent",
         answers.len()
     );
-    format!("{verdict}\ncluster {}, view {}\n{table}\n", view.cluster.short(), view.number)
+    format!("{verdict}\ncluster {}, view {}\n{table}\n", view.cluster, view.number)
 }
 
 fn server_row(status: &ServerStatus) -> Vec<Cell> {
@@ -223,6 +234,9 @@ mod tests {
             partitions: 256,
             under_replicated: 0,
             offline: 0,
+            gathering: false,
+            waiting: 0,
+            awaited: Vec::new(),
             joining: 0,
             servers: vec![server],
             transfers: vec![],

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use common::codec::Wire;
 use common::frame::{take_frame, take_preface, write_frame};
 use common::ids::ServerId;
-use common::messages::{ClientMessage, Hello, PeerMessage, Reply, Request, Sender, ServerMessage};
+use common::messages::{ClientMessage, Hello, PeerMessage, Promised, Reply, Request, Sender, ServerMessage};
 use common::view::View;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -78,6 +78,21 @@ pub(super) async fn serve(mut stream: TcpStream, shared: Shared, place: Place) -
             }
             drop(place);
             views(stream, input, shared, to).await
+        }
+        Hello::Rebuild { cluster, to, promise } => {
+            // Another cluster's ECS must not make it refuse its own.
+            let own = shared.views.borrow().as_ref().map(|view| view.cluster);
+            if to != shared.me.server || own.is_some_and(|own| own != cluster) {
+                return Err(invalid("this server holds nothing of that cluster"));
+            }
+            let Promised { generation, rebuild } = promise;
+            tracing::warn!(
+                generation,
+                rebuild = rebuild.short(),
+                "the ECS is being rebuilt, and asks what is here"
+            );
+            let _gone = shared.events.send(Event::Core(Input::Promise(promise)));
+            Ok(())
         }
         Hello::Report { .. } => Err(invalid("reports go to the ECS; this is a server")),
     }

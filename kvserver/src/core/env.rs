@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::ids::{ClientId, Epoch, LogId, PartitionId, RequestNumber, Seq, ServerId};
 use common::limits::Timers;
-use common::messages::{PeerMessage, Reply, Sender, ServerReport};
+use common::messages::{PeerMessage, Promised, Reply, Sender, ServerReport};
 use common::operation::Origin;
 use common::status::{CaughtUp, ComparedStatus};
 use common::time::{Now, Time};
@@ -79,6 +79,8 @@ pub(crate) enum After {
     Failed { partition: PartitionId },
     /// A view is on disk.
     View(Arc<View>),
+    /// What was promised to an ECS that is being rebuilt is on disk.
+    Promised,
 }
 
 /// The effects of the present batch and what waits for the disk.
@@ -88,6 +90,7 @@ pub(crate) struct Out {
     records: Vec<LogRecord>,
     after: Vec<After>,
     views: Vec<Arc<View>>,
+    promises: Vec<Option<Promised>>,
     waiting: BTreeMap<Ticket, Vec<After>>,
     last_ticket: u64,
 }
@@ -127,6 +130,11 @@ impl Out {
         self.views.push(view);
     }
 
+    /// Writes a promise to the ECS behind this batch's records and views.
+    pub(crate) fn persist_promise(&mut self, promised: Option<Promised>) {
+        self.promises.push(promised);
+    }
+
     /// What the writes up to `ticket` make true.
     pub(crate) fn on_durable(&mut self, ticket: Ticket) -> Vec<After> {
         let later = self.waiting.split_off(&Ticket(ticket.0 + 1));
@@ -146,6 +154,10 @@ impl Out {
         for view in std::mem::take(&mut self.views) {
             let ticket = self.ticket(vec![After::View(Arc::clone(&view))]);
             effects.push(Effect::PersistView { ticket, view });
+        }
+        for promised in std::mem::take(&mut self.promises) {
+            let ticket = self.ticket(vec![After::Promised]);
+            effects.push(Effect::PersistPromise { ticket, promised });
         }
         effects.append(&mut self.effects);
         effects
@@ -234,6 +246,8 @@ pub(crate) struct Env {
     pub(crate) me: Sender,
     pub(crate) now: Now,
     pub(crate) view: Arc<View>,
+    /// R6: only views that this promise allows are taken.
+    pub(crate) promised: Option<Promised>,
     view_json: Option<Bytes>,
     pub(crate) leases: Leases,
     /// Promises that a former process of this server gave may bind until then.
@@ -288,6 +302,7 @@ impl Env {
             me,
             now,
             view,
+            promised: None,
             view_json: None,
             out: Out::default(),
             reads: BTreeMap::new(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use common::ids::{LogId, PartitionId, Seq, ServerId};
-use common::messages::{Digest, Entry, PeerMessage, Reply, Sender, ServerReport};
+use common::messages::{Digest, Entry, PeerMessage, Promised, Reply, Sender, ServerReport};
 use common::operation::{Found, Operation, Origin, Outcome, Pair};
 use common::time::WallTime;
 use common::view::View;
@@ -160,6 +160,8 @@ pub enum Reader {
 pub enum Input {
     /// A view, from the ECS.
     View(Arc<View>),
+    /// R6: an ECS that is being rebuilt asks for a promise, and for what this server holds.
+    Promise(Promised),
     /// A message of another server.
     Peer {
         /// Who speaks.
@@ -295,6 +297,13 @@ pub enum Effect {
         ticket: Ticket,
         /// The view.
         view: Arc<View>,
+    },
+    /// Keep on disk, in order with the views, what is promised to an ECS that is being rebuilt.
+    PersistPromise {
+        /// For [`Input::Durable`].
+        ticket: Ticket,
+        /// The newest promise, if there is any.
+        promised: Option<Promised>,
     },
     /// A view is in use from now on.
     Adopted {

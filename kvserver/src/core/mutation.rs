@@ -60,6 +60,8 @@ pub enum Mutation {
     IndexWhileInactive,
     /// A read without leases does not wait for the members' confirmation.
     BarrierNotAwaited,
+    /// What is held is reported to an ECS that is being rebuilt without the promise to refuse older views.
+    RebuildNoPromise,
     /// The sync mark is not written with the cut that belongs to it.
     SyncMarkNotDurable,
     /// A view is used before it is on disk.

@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use common::ids::{ClusterId, Epoch, Incarnation, LogId, PartitionId, ServerId, StoreId};
-use common::messages::{CopyState, Digest, LogTail, Sender, ServerReport};
+use common::ids::{ClusterId, Epoch, Incarnation, LogId, PartitionId, RebuildId, ServerId, StoreId};
+use common::messages::{CopyState, Digest, LogTail, Promised, Sender, ServerReport};
 use common::ring::Partitions;
 use common::status::{CaughtUp, ComparedStatus, CopyStatus, TransferStatus};
 use common::time::{Now, Time};
@@ -41,6 +41,8 @@ pub struct Node {
     incarnations: BTreeMap<(ServerId, StoreId), Incarnation>,
     /// The number of the newest view that is known, though perhaps not on disk yet.
     newest: Epoch,
+    /// The rebuild of the ECS that it comes of.
+    rebuild: Option<RebuildId>,
     /// Messages of epochs that no view has told of yet.
     early: Early,
     forwards: BTreeMap<u64, Forward>,
@@ -99,6 +101,7 @@ impl Node {
             recovered,
             incarnations: BTreeMap::new(),
             newest: Epoch::default(),
+            rebuild: None,
             early: Early::default(),
             forwards: BTreeMap::new(),
             last_forward: first_number(me),
@@ -113,10 +116,17 @@ impl Node {
             turns: Turns::default(),
         };
         if let Some(view) = view {
-            node.newest = view.number;
+            (node.newest, node.rebuild) = (view.number, view.rebuild);
             node.use_view(view, true);
         }
         node
+    }
+
+    /// With what was promised to an ECS that was rebuilt, as found on disk.
+    #[must_use]
+    pub fn promised(mut self, promised: Option<Promised>) -> Self {
+        self.env.promised = promised;
+        self
     }
 
     /// Takes one input. Effects are collected until [`Node::effects`].
@@ -124,6 +134,7 @@ impl Node {
         self.env.set_now(now);
         match input {
             Input::View(view) => self.on_view(view),
+            Input::Promise(asked) => self.on_promise(asked),
             Input::Peer { from, message } => self.on_peer(from, message),
             Input::PeerLinked { server } => self.on_peer_linked(server, false),
             Input::Client { token, ask } => self.on_client(token, ask, false),
@@ -193,6 +204,11 @@ impl Node {
     /// What to say to the ECS when a link to it is new.
     #[must_use]
     pub fn hello(&self, address: String, weight: u32) -> ServerReport {
+        let (view, rebuild) = (self.env.view.number, self.env.view.rebuild);
+        ServerReport::Hello { address, weight, view, rebuild, tails: self.tails() }
+    }
+
+    fn tails(&self) -> Vec<LogTail> {
         let tail = |partition: PartitionId, last, mark: &Mark| LogTail {
             partition,
             last,
@@ -200,8 +216,7 @@ impl Node {
             epoch: mark.proposed_in,
         };
         let held = self.copies.iter().filter(|copy| !copy.log.is_empty() || copy.mark != Mark::default());
-        let tails = held.map(|copy| tail(copy.id, copy.log.durable_id(), &copy.mark)).collect();
-        ServerReport::Hello { address, weight, view: self.env.view.number, tails }
+        held.map(|copy| tail(copy.id, copy.log.durable_id(), &copy.mark)).collect()
     }
 
     /// All copies that are listed or hold something, for people.
@@ -278,14 +293,46 @@ impl Node {
     fn on_view(&mut self, view: Arc<View>) {
         let same_cluster = self.newest == Epoch::default() || view.cluster == self.env.view.cluster;
         let same_ring = self.copies.is_empty() || view.partitions == self.env.view.partitions;
-        if view.number <= self.newest || !same_cluster || !same_ring || view.check().is_err() {
+        let wrong = !same_cluster || !same_ring || view.check().is_err();
+        if view.number <= self.newest || wrong || !self.is_allowed(&view) {
             return;
         }
-        self.newest = view.number;
+        (self.newest, self.rebuild) = (view.number, view.rebuild);
         self.env.out.persist_view(Arc::clone(&view));
         if self.env.mutated(Mutation::ViewUsedBeforeFsync) {
             self.use_view(view, false);
         }
+    }
+
+    /// R6: after a promise, only views that it was given for, and that count what was reported with it: nobody else may
+    /// know of the present view. Without one, those of the same ECS.
+    fn is_allowed(&self, view: &View) -> bool {
+        match self.env.promised {
+            None => self.newest == Epoch::default() || view.rebuild == self.rebuild,
+            Some(promised) => {
+                view.rebuild == Some(promised.rebuild)
+                    && view.number.generation == promised.generation
+                    && view.counted.contains(&self.env.me.store)
+            }
+        }
+    }
+
+    /// R6: first the promise is on disk, then what there is is reported. From now on no older view is taken and no
+    /// member is proposed in an older epoch: the report would lack it.
+    fn on_promise(&mut self, asked: Promised) {
+        if self.env.mutated(Mutation::RebuildNoPromise) {
+            return self.report_holdings(Some(asked));
+        }
+        let known = self.env.promised.map_or(0, |promised| promised.generation).max(self.newest.generation);
+        if asked.generation > known {
+            self.env.promised = Some(asked);
+        }
+        self.env.out.persist_promise(self.env.promised);
+    }
+
+    fn report_holdings(&mut self, promised: Option<Promised>) {
+        let (view, tails) = (Arc::clone(&self.env.view), self.tails());
+        self.env.out.report(ServerReport::Holdings { promised, view, tails });
     }
 
     fn use_view(&mut self, view: Arc<View>, starting: bool) {
@@ -335,6 +382,7 @@ impl Node {
         for after in self.env.out.on_durable(ticket) {
             match after {
                 After::View(view) => self.use_view(view, false),
+                After::Promised => self.report_holdings(self.env.promised),
                 After::Entries { partition, cuts, last } => {
                     self.with(partition, |copy, env| copy.on_durable(env, last, cuts));
                 }

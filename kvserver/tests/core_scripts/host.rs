@@ -9,13 +9,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::ids::{ClientId, Incarnation, LogId, PartitionId, Seq, ServerId, StoreId};
 use common::limits::Timers;
-use common::messages::{Digest, Entry, PeerMessage, Run, Sender};
+use common::messages::{Digest, Entry, PeerMessage, Promised, Run, Sender};
 use common::operation::{Found, Outcome};
 use common::time::{Now, Time, WallTime};
 use common::view::View;
 use kvserver::core::{
-    Answer, Config, Effect, Input, LogRecord, Mark, Node, Query, Reads, Records, RecoveredCopy, State,
-    Ticket, decode_record, digest_record, encode_record,
+    Answer, Config, Effect, Input, LogRecord, Mark, Mutation, Node, Query, Reads, Records, RecoveredCopy,
+    State, Ticket, decode_record, digest_record, encode_record,
 };
 
 /// The only partition.
@@ -92,6 +92,7 @@ impl Content {
 enum Write {
     Records(Vec<LogRecord>),
     View(Arc<View>),
+    Promise(Option<Promised>),
 }
 
 /// See the module's text.
@@ -102,6 +103,9 @@ pub(crate) struct Host {
     /// Bytes a second, for the next start.
     pub(crate) transfer_rate: u64,
     durable: Content,
+    /// On disk: the promise to an ECS that is being rebuilt.
+    promised: Option<Promised>,
+    pub(crate) mutation: Option<Mutation>,
     written: Content,
     waiting: VecDeque<(Ticket, Write)>,
     flushed: Tree,
@@ -125,6 +129,8 @@ impl Host {
             node: None,
             transfer_rate: 0,
             durable: Content::default(),
+            promised: None,
+            mutation: None,
             written: Content::default(),
             waiting: VecDeque::new(),
             flushed: Tree::default(),
@@ -151,12 +157,12 @@ impl Host {
             value_bytes_max: 1000,
             session: ClientId(self.id.0 << 64 | u128::from(self.incarnation)),
             transfer_rate: self.transfer_rate,
-            mutation: None,
+            mutation: self.mutation,
         };
         let copies = BTreeMap::from([(P, self.durable.recover(self.flushed.applied))]);
         let view = self.durable.view.clone();
         self.tree = self.flushed.clone();
-        self.node = Some(Node::new(config, self.sender(), view, copies, at(now)));
+        self.node = Some(Node::new(config, self.sender(), view, copies, at(now)).promised(self.promised));
     }
 
     pub(crate) fn crash(&mut self) {
@@ -187,6 +193,7 @@ impl Host {
             match write {
                 Write::Records(records) => records.iter().for_each(|record| self.durable.take(record)),
                 Write::View(view) => self.durable.view = Some(view),
+                Write::Promise(promised) => self.promised = promised,
             }
             last = Some(Input::Durable { ticket });
         }
@@ -257,6 +264,10 @@ impl Host {
             }
             Effect::PersistView { ticket, view } => {
                 self.waiting.push_back((ticket, Write::View(view)));
+                None
+            }
+            Effect::PersistPromise { ticket, promised } => {
+                self.waiting.push_back((ticket, Write::Promise(promised)));
                 None
             }
             Effect::Send { to, message } => {

@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::codec::Wire;
-use common::ids::{ClientId, ClusterId, Epoch, Incarnation, LogId, RequestNumber, Seq, ServerId, StoreId};
-use common::messages::{Digest, Entry, PeerMessage, ReadGrant, Reply, Request, Run, Sender};
+use common::ids::{
+    ClientId, ClusterId, Epoch, Incarnation, LogId, RebuildId, RequestNumber, Seq, ServerId, StoreId,
+};
+use common::messages::{Digest, Entry, PeerMessage, Promised, ReadGrant, Reply, Request, Run, Sender};
 use common::operation::{Command, Operation, Origin};
 use common::ring::Partitions;
 use common::time::{Time, WallTime};
 use common::view::{Assignment, Member, ServerInfo, ServerState, View};
-use kvserver::core::{Ask, Effect, Input, Query, Reads, TICK, Token};
+use kvserver::core::{Ask, Effect, Input, Mutation, Query, Reads, TICK, Token};
 
 use super::host::{Host, P};
 use super::show;
@@ -75,7 +77,8 @@ fn member(server: ServerId) -> Member {
 }
 
 fn epoch(text: &str) -> Epoch {
-    Epoch { generation: 0, version: number(text) }
+    let (generation, version) = text.split_once('/').unwrap_or(("0", text));
+    Epoch { generation: u32::try_from(number(generation)).expect("a generation"), version: number(version) }
 }
 
 fn number(text: &str) -> u64 {
@@ -107,6 +110,15 @@ impl Script {
                 host.transfer_rate = option(&words, "rate").map_or(0, number);
                 host.start(now, reads);
                 self.step(server(name), Input::Tick);
+            }
+            ["promise", name, generation, rebuild] => {
+                let generation = epoch(&format!("{generation}/1")).generation;
+                let rebuild = RebuildId(u128::from(number(rebuild)));
+                self.step(server(name), Input::Promise(Promised { generation, rebuild }));
+            }
+            ["mutation", name, "RebuildNoPromise"] => {
+                let host = self.hosts.entry(server(name)).or_insert_with_key(|&id| Host::new(id));
+                host.mutation = Some(Mutation::RebuildNoPromise);
             }
             ["crash", name] => self.host(server(name)).crash(),
             ["view", version, coordinator, in_sync, ..] => {
@@ -172,6 +184,9 @@ impl Script {
         };
         let mut view = View { number, assignments: vec![assignment], ..View::clone(&self.view) };
         view.servers.extend(servers(in_sync).into_iter().chain(joining).map(|id| (id, info(id))));
+        view.rebuild = option(options, "rebuild").map(|text| RebuildId(u128::from(self::number(text))));
+        let counted = option(options, "counted").map(servers).unwrap_or_default();
+        view.counted = counted.into_iter().map(|id| StoreId(id.0)).collect();
         view.forced.extend(option(options, "forced").map(|version| (P, epoch(version))));
         self.view = Arc::new(view);
         let running = |(&id, host): (&ServerId, &Host)| host.node.is_some().then_some(id);

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use common::codec::Wire;
 use common::ids::ServerId;
-use common::messages::{Digest, Entry, PeerMessage, ReadGrant, Reply, Run, ServerReport};
+use common::messages::{Digest, Entry, PeerMessage, Promised, ReadGrant, Reply, Run, ServerReport};
 use common::operation::{Command, Operation};
 use kvserver::core::{Effect, LogRecord, Mark, Reader};
 
@@ -139,6 +139,13 @@ fn reply(reply: &Reply) -> String {
 }
 
 /// An effect; `None` for what is of no interest.
+fn promised(promised: Option<Promised>) -> String {
+    promised.map_or_else(
+        || "nothing".to_owned(),
+        |promised| format!("{} to rebuild {}", promised.generation, promised.rebuild.0),
+    )
+}
+
 pub(crate) fn effect(effect: &Effect) -> Option<String> {
     Some(match effect {
         Effect::Persist { records, .. } if records.is_empty() => return None,
@@ -146,6 +153,7 @@ pub(crate) fn effect(effect: &Effect) -> Option<String> {
             format!("persist {}", records.iter().map(record).collect::<Vec<_>>().join("; "))
         }
         Effect::PersistView { view, .. } => format!("persist view {}", view.number),
+        Effect::PersistPromise { promised: given, .. } => format!("persist the promise {}", promised(*given)),
         Effect::Adopted { view } => format!("adopted view {}", view.number),
         Effect::Send { to, message: what } => format!("to {}: {}", name(*to), message(what)?),
         Effect::Report { report: ServerReport::Heartbeat { .. } | ServerReport::Transfers { .. } } => {
@@ -159,6 +167,13 @@ pub(crate) fn effect(effect: &Effect) -> Option<String> {
         }
         Effect::Report { report: ServerReport::CopyFailed { epoch, .. } } => {
             format!("to ecs: my copy has failed, epoch {epoch}")
+        }
+        Effect::Report { report: ServerReport::Holdings { promised: given, view, tails } } => {
+            let proposed =
+                tails.iter().flat_map(|tail| tail.proposed.iter().map(|member| name(member.server)));
+            let proposed: String = proposed.collect();
+            let given = promised(*given);
+            format!("to ecs: promised {given}, holds view {}, proposed `{proposed}`", view.number)
         }
         Effect::Report { report } => format!("to ecs: {report:?}"),
         Effect::Apply { entries: list, .. } => format!("apply {}", entries(list)),

@@ -16,11 +16,23 @@ use crate::limits::ADDRESS_BYTES_MAX;
 
 impl Ecs {
     pub(super) fn on_report(&mut self, now: Time, sender: Sender, report: ServerReport) {
-        if let ServerReport::Hello { address, weight, view, tails } = report {
-            match self.refusal(sender, &address, view) {
-                None => self.on_hello(now, Registration { sender, address, weight }, view, &tails),
+        if let ServerReport::Hello { address, weight, view, rebuild, tails } = report {
+            let refusal = self.refusal_of_foreign(sender, view, rebuild);
+            match refusal.or_else(|| self.refusal(sender, &address)) {
+                None => {
+                    let registration = Registration { sender, address, weight };
+                    if !self.hold_back(now, &registration, view, rebuild) {
+                        self.on_hello(now, registration, view, &tails);
+                    }
+                }
                 Some(refusal) => self.refuse(sender, refusal),
             }
+            return;
+        }
+        if let ServerReport::Holdings { promised, view, tails } = report {
+            return self.on_holdings(now, sender, promised, view, tails);
+        }
+        if self.awaits(now, sender) {
             return;
         }
         // Reports of an older process, or of one that did not say hello, are dropped; so are those of a failed store.
@@ -33,7 +45,7 @@ impl Ecs {
         self.wanted |= info.is_some_and(|info| info.state == ServerState::Down);
         self.notice_return(now);
         match report {
-            ServerReport::Hello { .. } => unreachable!("taken above"),
+            ServerReport::Hello { .. } | ServerReport::Holdings { .. } => unreachable!("taken above"),
             ServerReport::Heartbeat { view, requests, keys, bytes, free_bytes, .. } => {
                 let load = Load { keys, bytes, free_bytes, requests_per_second: 0.0 };
                 self.on_heartbeat(now, sender, view, requests, load);
@@ -67,11 +79,7 @@ impl Ecs {
         }
     }
 
-    fn refusal(&self, sender: Sender, address: &str, view: Epoch) -> Option<Refusal> {
-        let own = self.durable.view.number;
-        if view > own {
-            return Some(Refusal::Behind { server: view, own });
-        }
+    fn refusal(&self, sender: Sender, address: &str) -> Option<Refusal> {
         if address.is_empty() || address.len() > ADDRESS_BYTES_MAX {
             return Some(Refusal::Address);
         }
@@ -95,14 +103,14 @@ impl Ecs {
         (peer.is_none() && full).then_some(Refusal::TooManyServers)
     }
 
-    fn refuse(&mut self, sender: Sender, refusal: Refusal) {
+    pub(super) fn refuse(&mut self, sender: Sender, refusal: Refusal) {
         if let Refusal::Behind { server, .. } = refusal {
             self.behind = self.behind.max(Some(server));
         }
         self.effects.push(Effect::Refused { sender, refusal });
     }
 
-    fn on_hello(&mut self, now: Time, registration: Registration, view: Epoch, tails: &[LogTail]) {
+    pub(super) fn on_hello(&mut self, now: Time, registration: Registration, view: Epoch, tails: &[LogTail]) {
         let sender = registration.sender;
         let weight = registration.weight.clamp(1, WEIGHT_MAX);
         let same_process = self.peers.get(&sender.server).is_some_and(|peer| peer.sender == sender);
@@ -135,7 +143,7 @@ impl Ecs {
 
     fn on_heartbeat(&mut self, now: Time, sender: Sender, view: Epoch, requests: u64, load: Load) {
         let own = self.durable.view.number;
-        if view > own && self.behind.is_none_or(|known| view > known) {
+        if view > own && !self.is_of_before(view) && self.behind.is_none_or(|known| view > known) {
             self.refuse(sender, Refusal::Behind { server: view, own });
         }
         let peer = self.peers.get_mut(&sender.server).expect("the caller found it");

@@ -12,7 +12,8 @@ impl Builder<'_> {
     pub(super) fn settle(&mut self, partition: PartitionId, target: Option<&Vec<ServerId>>) {
         let index = usize::from(partition.0);
         let old = self.old[index].clone();
-        if self.force(partition, &old) {
+        let offline = !old.in_sync.iter().any(|&member| self.is_well(partition, member));
+        if offline && self.force(partition) {
             return;
         }
         let mut new = old.clone();
@@ -32,14 +33,11 @@ impl Builder<'_> {
         self.view.assignments[index] = new;
     }
 
-    /// R7: begins anew from the copy that an operator chose, if there is nobody left to go on with.
-    fn force(&mut self, partition: PartitionId, old: &Assignment) -> bool {
+    /// R7: begins anew from the copy that an operator chose.
+    pub(super) fn force(&mut self, partition: PartitionId) -> bool {
         let Some(&server) = self.facts.recoveries.get(&partition) else { return false };
         let info = self.view.servers.get(&server).filter(|info| info.state == ServerState::Up);
-        let Some(info) = info.filter(|_| !old.in_sync.iter().any(|&member| self.is_well(partition, member)))
-        else {
-            return false;
-        };
+        let Some(info) = info else { return false };
         let member = Member { server, store: info.store };
         self.view.assignments[usize::from(partition.0)] = Assignment {
             epoch: self.number,

@@ -22,7 +22,7 @@ impl Builder<'_> {
     pub(super) fn approach(&mut self, target: &Target) {
         let (mut wanted, mut busy, mut handed_over) = (Vec::new(), Busy::new(), 0);
         for (partition, target) in self.partitions().into_iter().zip(target) {
-            if target.is_empty() {
+            if target.is_empty() || self.still.contains(&partition) {
                 continue;
             }
             let mut now = self.view.assignments[usize::from(partition.0)].clone();

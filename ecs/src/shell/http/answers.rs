@@ -1,9 +1,11 @@
 //! The shapes of answers that are no type of `common`.
 
-use common::ids::{Epoch, Incarnation, ServerId, StoreId};
+use common::ids::{Epoch, Incarnation, PartitionId, ServerId, StoreId};
 use common::status::{MemberStatus, Role};
 use common::view::{Assignment, View};
 use serde::Serialize;
+
+use crate::shell::driver::Placement;
 
 /// One server: what the list says of it, and more.
 #[derive(Debug, Serialize)]
@@ -58,6 +60,7 @@ pub(super) struct PartitionAnswer {
     partition: u16,
     first: String,
     last: String,
+    state: &'static str,
     epoch: Epoch,
     coordinator: ServerId,
     in_sync: Vec<ServerId>,
@@ -66,12 +69,20 @@ pub(super) struct PartitionAnswer {
 }
 
 impl PartitionAnswer {
-    pub(super) fn all(view: &View, target: &[Vec<ServerId>]) -> Vec<Self> {
+    pub(super) fn all(placement: &Placement) -> Vec<Self> {
+        let Placement { view, target, offline, waiting } = placement;
+        let state =
+            |partition: PartitionId| match (waiting.contains(&partition), offline.contains(&partition)) {
+                (true, _) => "waiting",
+                (false, true) => "offline",
+                (false, false) => "served",
+            };
         let servers = |members: &[common::view::Member]| members.iter().map(|member| member.server).collect();
-        let answer = |(partition, now): (common::ids::PartitionId, &Assignment)| Self {
+        let answer = |(partition, now): (PartitionId, &Assignment)| Self {
             partition: partition.0,
             first: view.partitions.first(partition).to_string(),
             last: view.partitions.last(partition).to_string(),
+            state: state(partition),
             epoch: now.epoch,
             coordinator: now.coordinator,
             in_sync: servers(&now.in_sync),

@@ -43,6 +43,10 @@ impl PartitionCopy {
             return;
         }
         if coordinator.extra.is_none() {
+            // R6: the ECS that is being rebuilt was told whom this coordinator has proposed.
+            if env.promised.is_some_and(|promised| promised.generation > epoch.generation) {
+                return;
+            }
             let in_sync = &coordinator.in_sync;
             let near = |acked: Seq| last.0 - acked.0 <= JOIN_LAG_MAX;
             let joiner = coordinator.peers.iter().find(|(server, peer)| {
