@@ -101,6 +101,8 @@ pub(crate) struct Scenario {
     pub(crate) expires: bool,
     /// Share of disk syncs and store works that are slow.
     pub(crate) slow: f64,
+    /// Share of the looks after a tree with which its copies are compared.
+    pub(crate) compares: f64,
     /// Logs are trimmed as soon as they may be: members that come back need copies of the state.
     pub(crate) trims: bool,
     pub(crate) timers: Timers,
@@ -135,6 +137,7 @@ impl Scenario {
         weather: Weather::CALM,
         expires: true,
         slow: 0.02,
+        compares: 0.3,
         trims: true,
         timers: Timers::FAST,
         reads: Reads::Lease,
@@ -285,6 +288,8 @@ impl Scenario {
             in_order: false,
         },
         slow: 0.8,
+        // Each comparison is an entry, and this is about gaps between a few.
+        compares: 0.0,
         ..Self::LATE
     };
 

@@ -27,9 +27,6 @@ const TICKS_MAX: u64 = 4;
 /// What is told of a bad disk.
 pub(crate) const FLIPPED_BIT: &str = "a flipped bit";
 
-/// Share of the looks after a tree with which its copies are compared.
-const COMPARES: f64 = 0.3;
-
 /// The wall clock at the beginning.
 pub(crate) const WALL_BEGIN_MS: u64 = 1_700_000_000_000;
 
@@ -63,6 +60,7 @@ pub(crate) struct Server {
     /// Share of syncs and of the store's works that are slow.
     pub(crate) slow: f64,
     trims: bool,
+    compares: f64,
     /// Between two of its timer's events: under load a timer is late.
     tick: Micros,
     /// Counts starts and stops: events of a former process are dropped.
@@ -108,6 +106,7 @@ impl Server {
             wall_offset_ms: line.between(0, 400),
             slow: scenario.slow,
             trims: scenario.trims,
+            compares: scenario.compares,
             tick: line.between(1, TICKS_MAX) * u64::try_from(TICK.as_micros()).expect("short"),
             life: 0,
             process: None,
@@ -510,7 +509,7 @@ impl Server {
         }
         let nth = line.rng.usize(0..process.trees.len());
         let (&partition, tree) = process.trees.iter().nth(nth).expect("within the map");
-        if line.chance(COMPARES) {
+        if line.chance(self.compares) {
             process.inbox.push(Input::Compare { partition });
         }
         self.disk.flush(partition, tree.clone());
