@@ -212,7 +212,7 @@ fn replay() {
 /// Not here: `LeaseNotRechecked`. Before a read, too, the leases are looked at, by a clock that was read after the
 /// request had come; so at that moment the answer was right, and the moment lies within the read. The second look is
 /// needed only by a shell that reads the clock before it takes its inputs, which this one must not do for pings either.
-const PLANTED: [(Planted, Scenario, u64); 48] = [
+static PLANTED: [(Planted, Scenario, u64); 48] = [
     (Server(Mutation::AckBeforeFsync), Scenario::CRASHES, 20),
     (Server(Mutation::OwnCopyBeforeFsync), Scenario::CRASHES, 20),
     (Server(Mutation::AckWithoutOneReplica), Scenario::CRASHES, 20),
@@ -266,7 +266,7 @@ const PLANTED: [(Planted, Scenario, u64); 48] = [
 #[test]
 fn planted_bugs_are_found() {
     let only = std::env::var("MUTATION").ok();
-    for (mutation, scenario, within) in PLANTED {
+    for (mutation, scenario, within) in PLANTED.iter().cloned() {
         if only.as_ref().is_some_and(|only| *only != mutation.name()) {
             continue;
         }
