@@ -238,3 +238,21 @@ fn a_snapshot_stays_while_writes_flushes_and_compactions_go_on() {
     store.trees.maintain();
     assert_eq!(std::fs::read_dir(dir.path().join("trees")).unwrap().count(), 0);
 }
+
+#[test]
+fn what_no_key_can_be_is_not_there() {
+    let dir = support::directory();
+    let mut store = open(dir.path());
+    let longest = "k".repeat(storage::KEY_BYTES_MAX);
+    store.log.append(&[entry(1, 1, b"")]).unwrap();
+    store.trees.apply(1, &[put("a", b"1"), put(&longest, b"2"), put("z", b"3")], id(1)).unwrap();
+    for bytes in [storage::KEY_BYTES_MAX + 1, 65_535, 70_000, 1 << 20] {
+        let long = "k".repeat(bytes);
+        assert_eq!(store.trees.get(1, long.as_bytes()).unwrap(), None, "{bytes}");
+        assert!(store.trees.scan(1, None, long.as_bytes(), 10, 100).unwrap().pairs.is_empty(), "{bytes}");
+        let behind = store.trees.scan(1, Some(long.as_bytes()), b"", 10, 100).unwrap().pairs;
+        assert_eq!(behind.iter().map(|(key, _)| key.as_ref()).collect::<Vec<_>>(), [b"z"], "{bytes}");
+        assert_eq!(store.trees.scan(1, Some(b"a"), b"k", 10, 100).unwrap().pairs.len(), 1);
+    }
+    assert_eq!(store.trees.get(1, longest.as_bytes()).unwrap().unwrap(), "2");
+}

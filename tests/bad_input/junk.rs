@@ -138,3 +138,18 @@ fn a_line_that_is_too_long_is_told_and_passed_over() {
     let mut other = TextClient::connect(cluster.address(0));
     wait_until("others are served", SOON, || other.ask("PING") == "+PONG");
 }
+
+/// Bounds of a scan are any bytes; no key is so long. It once looked like damage, and condemned the store.
+#[test]
+fn a_scan_for_what_no_key_can_be_finds_nothing() {
+    let mut cluster = Cluster::start(1);
+    let db = cluster.client();
+    db.put("k", "v");
+    for bytes in [1025, 65_536, 1 << 20] {
+        assert!(db.scan(&"k".repeat(bytes)).is_empty(), "{bytes} bytes");
+    }
+    assert_eq!(db.scan("k").len(), 1);
+    assert!(cluster.server_mut(0).ended().is_none());
+    let log = cluster.server(0).log();
+    assert!(!log.contains("panicked") && !log.contains("damaged"), "{log}");
+}

@@ -5,7 +5,7 @@
 //! each later call fails the same way, for this tree only.
 
 use super::{envelope, hold};
-use crate::{Error, LogId, SEPARATED_BYTES_MIN, lock::Lock, log::Position, options::Options};
+use crate::{Error, KEY_BYTES_MAX, LogId, SEPARATED_BYTES_MIN, lock::Lock, log::Position, options::Options};
 use bytes::Bytes;
 use lsm_tree::{
     AbstractTree, AnyTree, Cache, Config, DescriptorTable, Guard, InternalValue, KvSeparationOptions,
@@ -170,7 +170,11 @@ impl PartitionTree {
     }
 
     /// `key` with its first byte.
+    /// `key` with its kind before it.
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
+        if key.len() > KEY_BYTES_MAX + 1 {
+            return Ok(None);
+        }
         let stored = fence(&self.dir, self.partition, "read", || self.tree.get(key, SeqNo::MAX))?;
         stored.map(|stored| self.open_value(key, stored)).transpose()
     }

@@ -1,7 +1,7 @@
 //! Reads from any thread.
 
 use super::{envelope, partition::PartitionTree};
-use crate::Error;
+use crate::{Error, KEY_BYTES_MAX};
 use bytes::Bytes;
 use std::{
     collections::BTreeMap,
@@ -76,6 +76,11 @@ pub(super) fn scan(
     limit_bytes: usize,
 ) -> Result<Page, Error> {
     let mut page = Page::default();
+    // Whoever asks may ask for what no key can be; the tree below takes no such bounds.
+    if prefix.len() > KEY_BYTES_MAX {
+        return Ok(page);
+    }
+    let after = after.map(|after| &after[..after.len().min(KEY_BYTES_MAX)]);
     let prefix = envelope::user_key(prefix);
     let bounds = match after.map(envelope::user_key) {
         Some(after) if after >= prefix => (Bound::Excluded(after), end_of(&prefix)),
