@@ -9,5 +9,6 @@ mod bad_input {
     mod exit_codes;
     mod flags;
     mod junk;
+    mod memory;
     mod places;
 }

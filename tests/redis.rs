@@ -6,6 +6,7 @@ mod redis {
     mod compare;
     mod everywhere;
     mod junk;
+    mod large;
     mod pipelines;
     mod programs;
 }

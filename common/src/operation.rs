@@ -12,6 +12,7 @@ use crate::{wire_enum, wire_struct};
 
 mod batch;
 mod expiry;
+mod size;
 
 pub use batch::{BATCH_BYTES_MAX, BATCH_PARTS_MAX, Check, Part, PartOutcome};
 pub use expiry::{Expiry, ExpiryCondition};
@@ -282,23 +283,6 @@ impl Operation {
         let limit = value_bytes_max.min(VALUE_BYTES_MAX);
         let bytes = compared.max(stored);
         if bytes > limit { Err(InvalidOperation::ValueTooLarge { bytes, limit }) } else { Ok(()) }
-    }
-
-    /// Bytes that it would store, and bytes that it compares with.
-    fn value_bytes(&self) -> (usize, usize) {
-        match self {
-            Self::Put { value, condition, .. } | Self::Set { value, condition, .. } => {
-                (value.len(), condition.bytes())
-            }
-            Self::Delete { condition, .. } | Self::Retime { condition, .. } => (0, condition.bytes()),
-            Self::Append { value, .. } => (value.len(), 0),
-            Self::AddDecimal { by, .. } => (by.len(), 0),
-            Self::Overwrite { offset, value, .. } if !value.is_empty() => {
-                let end = usize::try_from(*offset).unwrap_or(usize::MAX).saturating_add(value.len());
-                (end, 0)
-            }
-            _ => (0, 0),
-        }
     }
 }
 

@@ -6,6 +6,7 @@ mod first;
 mod order;
 mod resp;
 mod text;
+mod window;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use self::first::First;
 pub(crate) use self::resp::Registry;
 use crate::driver::{Event, Events};
 use crate::farewell::Traffic;
+use crate::gauge::Gauge;
 use crate::limits::HELLO_FOR;
 use crate::protocol::text::RangeLists;
 
@@ -42,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) views: watch::Receiver<Option<Arc<View>>>,
     pub(crate) ranges: watch::Receiver<Arc<RangeLists>>,
     pub(crate) value_bytes_max: usize,
+    /// What all connections have open, see [`window`].
+    pub(crate) open_bytes: Gauge,
     pub(crate) connections: Arc<Semaphore>,
     pub(crate) resp: Arc<Registry>,
     pub(crate) traffic: Traffic,

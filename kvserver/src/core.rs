@@ -51,6 +51,7 @@ mod node;
 mod scrub;
 mod state;
 mod transfer;
+mod waiting;
 
 pub(crate) use damage::sole_copies;
 
@@ -58,7 +59,7 @@ pub use copy::{Mark, RecoveredCopy};
 pub use env::{Config, Reads};
 pub use io::{Answer, Ask, Effect, Input, LogRecord, Query, ReadId, Reader, Ticket, Token};
 pub use keys::{PartitionKeys, key_position};
-pub use limits::TICK;
+pub use limits::{PARKED_BYTES_MAX, PENDING_BYTES_MAX, TICK};
 pub use mutation::Mutation;
 pub use node::{CopyFacts, Node, StoredPairs, ask_of};
 pub use scrub::{Scrub, ScrubStep};

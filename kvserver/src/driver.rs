@@ -16,7 +16,7 @@ use common::status::ServerStatus;
 use common::time::Time;
 use common::view::View;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::copies::{BuildJob, Copy, ReadJob};
@@ -40,8 +40,8 @@ pub(crate) type Events = UnboundedSender<Event>;
 pub(crate) enum Event {
     /// An input for the core as it is.
     Core(Input),
-    /// A frame of another server.
-    Peer(Sender, Vec<PeerMessage>),
+    /// A frame of another server, and the room that it takes until the core has it.
+    Peer(Sender, Vec<PeerMessage>, OwnedSemaphorePermit),
     /// Requests of one connection.
     Asks(Outbox, Vec<(u64, Ask)>),
     /// The same, and what others coordinate is passed on to them.
@@ -164,7 +164,7 @@ impl Driver {
                 }
                 self.step(input);
             }
-            Event::Peer(from, messages) => {
+            Event::Peer(from, messages, _room) => {
                 let now = clock::now();
                 for message in messages {
                     self.parts.node.step(now, Input::Peer { from, message });

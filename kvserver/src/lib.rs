@@ -18,6 +18,7 @@ mod driver;
 mod ecs_link;
 mod error;
 mod farewell;
+mod gauge;
 mod identity;
 mod inspect;
 mod limits;

@@ -14,8 +14,31 @@ pub(crate) const PEER_QUEUE_BYTES_MAX: usize = 128 << 20;
 /// Requests of one connection that are passed on in one piece.
 pub(crate) const ASKS_AT_ONCE_MAX: usize = 256;
 
-/// Bytes of replies waiting for a client's socket; beyond them the client's requests are not read.
-pub(crate) const CLIENT_QUEUE_BYTES_MAX: usize = 16 << 20;
+/// Bytes that one connection may have open: requests that are not answered, replies that they may bring, and replies
+/// that its socket has not taken. Beyond them it is not read.
+pub(crate) const CLIENT_OPEN_BYTES_MAX: usize = 32 << 20;
+
+/// The same of all connections together; beyond them each has its share, [`CLIENT_SHARE_BYTES`].
+pub(crate) const CLIENTS_OPEN_BYTES_MAX: usize = 128 << 20;
+
+/// Bytes that a connection may have open however much others have: enough for many small requests at once.
+pub(crate) const CLIENT_SHARE_BYTES: usize = 256 << 10;
+
+/// Bytes of the reply to one command of many keys, at most; what brings more is refused.
+pub(crate) const REPLY_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes that a request counts besides its keys, values and reply.
+pub(crate) const REQUEST_BYTES: usize = 64;
+
+/// The bound of a new connection's first gets, in bytes of the value: so small that a full pipeline of them
+/// ([`PIPELINE_MAX`]) is within [`CLIENT_OPEN_BYTES_MAX`].
+pub(crate) const GET_BYTES_FIRST: u32 = 4 << 10;
+
+/// Bytes of messages of one peer's link that the core has not taken; beyond them the link is not read.
+pub(crate) const PEER_INTAKE_BYTES_MAX: usize = 64 << 20;
+
+const _: () = assert!(PEER_INTAKE_BYTES_MAX >= common::limits::FRAME_BYTES_MAX, "a frame fits");
+const _: () = assert!(PIPELINE_MAX * (REQUEST_BYTES + GET_BYTES_FIRST as usize) <= CLIENT_OPEN_BYTES_MAX);
 
 /// Between two looks at whether a client's socket takes replies again.
 pub(crate) const ROOM_LOOK: Duration = Duration::from_millis(5);

@@ -155,9 +155,10 @@ impl Machine {
         let empty = State::default();
         let state = self.states.get(&partition).unwrap_or(&empty);
         match query {
-            Query::Get { key } => {
+            Query::Get { key, bytes_max } => {
                 let records = TreeRecords { trees: &self.trees, partition, changes: Vec::new() };
-                state.read(&records, key).map(Answer::Value).map_err(not_applied)
+                let found = state.read(&records, key).map_err(not_applied)?;
+                Ok(Answer::to_get(key, *bytes_max, found))
             }
             Query::Scan { after, prefix, limit, .. } => {
                 self.scan(partition, state, after.clone(), prefix, *limit)

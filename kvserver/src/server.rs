@@ -22,6 +22,7 @@ use tokio::sync::{oneshot, watch};
 use crate::clients::{self, Port, Shared};
 use crate::copies;
 use crate::core::{Config, Node, RecoveredCopy, Scrub};
+use crate::core::{PARKED_BYTES_MAX, PENDING_BYTES_MAX};
 use crate::damage;
 use crate::digests;
 use crate::disk;
@@ -29,6 +30,7 @@ use crate::driver::{Driver, Event, Events, Parts};
 use crate::ecs_link::EcsLink;
 use crate::error::{Error, Failure, condemns};
 use crate::farewell::Farewell;
+use crate::gauge::Gauge;
 use crate::identity;
 use crate::machine::Machine;
 use crate::options::Options;
@@ -236,6 +238,8 @@ fn start(options: &Options, local: SocketAddr, ports: Ports) -> Result<Started, 
         park: options.park(),
         reads: options.reads.into(),
         value_bytes_max: options.max_value,
+        pending_bytes_max: PENDING_BYTES_MAX,
+        parked_bytes_max: PARKED_BYTES_MAX,
         session: ClientId::random(),
         transfer_rate: options.transfer_rate,
         mutation: None,
@@ -291,6 +295,7 @@ fn start(options: &Options, local: SocketAddr, ports: Ports) -> Result<Started, 
         views: views.clone(),
         ranges: range_lists,
         value_bytes_max: options.max_value,
+        open_bytes: Gauge::default(),
         connections: Arc::clone(&farewell.connections),
         traffic: farewell.traffic.clone(),
         resp: Arc::new(clients::Registry::new()),

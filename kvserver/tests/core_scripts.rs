@@ -4,7 +4,8 @@
 //! trefoil-kvserver --test core_scripts` writes them anew, to be read before it is committed. There is one partition,
 //! and servers are letters; those that are started are cores, the others say what the script says. Inputs:
 //!
-//! - `start SERVER [rate=BYTES_PER_SECOND]`: a process, with what is on its disk, and its limit for copies; `crash
+//! - `start SERVER [rate=BYTES_PER_SECOND] [waiting=BYTES]`: a process, with what is on its disk, its limit for copies
+//!   and that for writes that wait; `crash
 //!   SERVER`: all that was not synced is gone
 //! - `view NUMBER COORDINATOR IN_SYNC [join=SERVERS] [epoch=N] [forced=N] [rebuild=N counted=SERVERS] [to=SERVERS]`: a
 //!   view reaches servers (all cores); `forced`: an operator let the partition begin anew in that epoch; `rebuild`,
@@ -12,7 +13,8 @@
 //!   `GENERATION/NUMBER`
 //! - `promise SERVER GENERATION REBUILD`: an ECS that is being rebuilt asks; `mutation SERVER NAME` before its start: a
 //!   planted bug
-//! - `put|append SERVER KEY VALUE [as=N]`, `get SERVER KEY`: a client asks; `as` is the number of its write
+//! - `put|append SERVER KEY VALUE [as=N]`, `get SERVER KEY [up-to BYTES]`: a client asks; `as` is the number of its
+//!   write
 //! - `durable SERVER`: the disk has all that was written (`disk auto`: always at once)
 //! - `deliver FROM TO [COUNT]`, `drop FROM TO [COUNT]`: messages that wait between two cores
 //! - `again FROM TO`: the message delivered last from one to the other arrives once more

@@ -227,7 +227,7 @@ impl Client {
         active.call = call;
         active.open.insert(call);
         let ask = match &active.asked {
-            Asked::Get => Ask::Read(Query::Get { key: key.clone() }),
+            Asked::Get => Ask::Read(Query::get(key.clone())),
             Asked::Scan => {
                 let partition = self.partitions.of_key(key);
                 let (after, prefix, limit) = (None, Bytes::new(), u32::MAX);

@@ -104,8 +104,9 @@ impl Process {
             }
             Effect::Read { read, partition, query } => {
                 let answer = match query {
-                    Query::Get { key } => {
-                        Answer::Value(self.trees.get(&partition).and_then(|tree| tree.get(&key)))
+                    Query::Get { key, bytes_max } => {
+                        let found = self.trees.get(&partition).and_then(|tree| tree.get(&key));
+                        Answer::to_get(&key, bytes_max, found)
                     }
                     Query::Scan { .. } => {
                         let pairs = self.trees.get(&partition).map(Tree::scan).unwrap_or_default();

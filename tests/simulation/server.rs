@@ -231,7 +231,7 @@ impl Server {
         let token = Token(process.last_token);
         let key = match &ask {
             Ask::Write { operation, .. } => operation.key(),
-            Ask::Read(Query::Get { key }) => Some(key),
+            Ask::Read(Query::Get { key, .. }) => Some(key),
             Ask::Read(_) => None,
         };
         let view = process.node.view();

@@ -24,6 +24,14 @@ pub enum Request {
         /// The key.
         key: Bytes,
     },
+    /// The value of a key, linearizable, if it has no more than so many bytes. Answered by [`Reply::Value`] or
+    /// [`Reply::TooLarge`].
+    GetUpTo {
+        /// The key.
+        key: Bytes,
+        /// Bytes of the value at most.
+        bytes_max: u32,
+    },
     /// Keys of one partition and their values, in key order. Answered by [`Reply::Page`], each page as
     /// fresh as a get.
     Scan {
@@ -72,6 +80,7 @@ wire_enum!(Request {
     6 => Keys { partition, after, limit },
     7 => Count { partition },
     8 => Digest { partition, at },
+    9 => GetUpTo { key, bytes_max },
 });
 
 /// What a server answers.
@@ -86,6 +95,13 @@ pub enum Reply {
     Value {
         /// None: there is no value.
         found: Option<Found>,
+    },
+    /// There is a value, and it is larger than the request allows.
+    TooLarge {
+        /// Its key.
+        key: Bytes,
+        /// Bytes of the value.
+        bytes: u64,
     },
     /// A scan's answer.
     Page {
@@ -153,6 +169,7 @@ wire_enum!(Reply {
     9 => Refused { reason },
     10 => Keys { keys, count, next },
     11 => Digest { digest },
+    12 => TooLarge { key, bytes },
 });
 
 /// What a copy of a partition holds, in few bytes: two copies that are equal have equal ones, and two that are not have

@@ -108,6 +108,7 @@ async fn answer(request: Request, handle: &Handle) -> Reply {
         Request::View {} => Reply::View { json: json(&*handle.view()) },
         Request::Write { .. }
         | Request::Get { .. }
+        | Request::GetUpTo { .. }
         | Request::Scan { .. }
         | Request::Keys { .. }
         | Request::Count { .. }

@@ -39,7 +39,8 @@ impl Store {
                     .collect();
                 Reply::Page { more: keys.next().is_some(), pairs }
             }
-            Request::Keys { .. }
+            Request::GetUpTo { .. }
+            | Request::Keys { .. }
             | Request::Count { .. }
             | Request::View {}
             | Request::Status {}

@@ -1,7 +1,9 @@
 //! A connection that is a binary link: of a client library, of another server, or of the ECS with its views.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use common::codec::Wire;
@@ -12,14 +14,15 @@ use common::view::View;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
+use super::window::Window;
 use super::{Place, Shared};
-use crate::core::{Input, ask_of};
-use crate::driver::Event;
+use crate::core::{Ask, Input, Query, ask_of};
+use crate::driver::{Event, Events};
 use crate::limits::{
-    ASKS_AT_ONCE_MAX, CLIENT_QUEUE_BYTES_MAX, HELLO_FOR, PEER_FRAME_BYTES, PIPELINE_MAX, READ_BYTES,
-    ROOM_LOOK,
+    ASKS_AT_ONCE_MAX, CLIENT_OPEN_BYTES_MAX, HELLO_FOR, PEER_FRAME_BYTES, PEER_INTAKE_BYTES_MAX,
+    PIPELINE_MAX, READ_BYTES, ROOM_LOOK,
 };
 use crate::outlet::Outlet;
 use crate::replies::{Deliver, Outbox, Replies};
@@ -121,52 +124,192 @@ async fn peer(
     shared: Shared,
     from: Sender,
 ) -> std::io::Result<()> {
+    let room = Arc::new(Semaphore::new(PEER_INTAKE_BYTES_MAX));
     while let Some(mut frame) = next_frame(&mut stream, &mut input).await? {
+        // While the core has much to take the link is not read.
+        let bytes = u32::try_from(frame.len()).map_err(invalid)?;
+        let taken = Arc::clone(&room).acquire_many_owned(bytes).await.map_err(invalid)?;
         let mut messages = Vec::new();
         while !frame.is_empty() {
             messages.push(PeerMessage::read(&mut frame).map_err(invalid)?);
         }
-        let _gone = shared.events.send(Event::Peer(from, messages));
+        let _gone = shared.events.send(Event::Peer(from, messages, taken));
     }
     Ok(())
+}
+
+/// A request that is not answered.
+struct Open {
+    /// The client's number of it.
+    id: u64,
+    /// Bytes that it has open.
+    price: usize,
+    /// Bytes of a value that the client itself wants at most.
+    bytes_max: u32,
+}
+
+/// What a link has under way.
+struct Requests {
+    /// By our number.
+    open: BTreeMap<u64, Open>,
+    next: u64,
+    window: Window,
+    /// Gets whose values are larger than they were asked for, by our number: they are asked again when there is room.
+    large: BTreeMap<u64, (Bytes, u64)>,
 }
 
 /// A client's link as the driver sees it.
 struct ClientOutbox {
     outlet: Outlet,
-    /// Requests that are not answered.
-    open: AtomicUsize,
-    /// There is room for requests again.
-    room: Notify,
+    requests: Mutex<Requests>,
+    /// The task waits for room.
+    waiting: AtomicBool,
+    /// Something was answered since.
+    changed: Notify,
+    /// There are gets to be asked again.
+    again: Notify,
 }
 
 impl ClientOutbox {
+    fn new(outlet: Outlet, window: Window) -> Self {
+        let (open, large) = (BTreeMap::new(), BTreeMap::new());
+        let requests = Mutex::new(Requests { open, next: 0, window, large });
+        let waiting = AtomicBool::new(false);
+        Self { outlet, requests, waiting, changed: Notify::new(), again: Notify::new() }
+    }
+
+    fn requests(&self) -> MutexGuard<'_, Requests> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn has_room(&self) -> bool {
-        self.open.load(Ordering::Acquire) < PIPELINE_MAX && self.outlet.waiting() < CLIENT_QUEUE_BYTES_MAX
+        let requests = self.requests();
+        requests.open.len() < PIPELINE_MAX && requests.window.has_room(self.outlet.waiting())
+    }
+
+    /// Until there is room for a request. A socket that takes nothing is looked at again after a moment.
+    async fn room(&self) {
+        loop {
+            self.waiting.store(true, Ordering::Release);
+            if self.has_room() {
+                break;
+            }
+            let _waited = tokio::time::timeout(ROOM_LOOK, self.changed.notified()).await;
+        }
+        self.waiting.store(false, Ordering::Release);
+    }
+
+    /// Notes a request; our number of it.
+    fn begin(&self, id: u64, ask: &mut Ask) -> u64 {
+        let bytes_max = match ask {
+            Ask::Read(Query::Get { bytes_max, .. }) => *bytes_max,
+            _ => u32::MAX,
+        };
+        let mut requests = self.requests();
+        let price = Window::price(ask, requests.window.expected());
+        requests.window.open(price);
+        requests.next += 1;
+        let number = requests.next;
+        requests.open.insert(number, Open { id, price, bytes_max });
+        number
+    }
+
+    /// Sends what this task knows by itself.
+    fn answer(&self, replies: Vec<ServerMessage>) {
+        // A link that broke has no use for its replies; its task ends.
+        let _sent = self.outlet.send(usize::MAX, |out| encode(replies, out));
+    }
+
+    /// Gets whose values are larger than they were asked for, as far as there is room for them now. If nothing else is
+    /// under way the first one is asked in any case.
+    fn ask_again(&self) -> Vec<(u64, Ask)> {
+        let mut asks = Vec::new();
+        let waiting = self.outlet.waiting();
+        let mut requests = self.requests();
+        let Requests { open, window, large, .. } = &mut *requests;
+        while let Some((&number, &(_, bytes))) = large.first_key_value() {
+            let alone = large.len() == open.len() && asks.is_empty() && waiting < CLIENT_OPEN_BYTES_MAX;
+            if !window.has_room(waiting) && !alone {
+                break;
+            }
+            let Some((_, (key, _))) = large.pop_first() else { break };
+            let Some(request) = open.get_mut(&number) else { continue };
+            let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+            request.price += bytes as usize;
+            window.open(bytes as usize);
+            asks.push((number, Ask::Read(Query::Get { key, bytes_max: bytes })));
+        }
+        asks
+    }
+
+    /// Asks gets of large values again when there is room, for as long as the link lasts.
+    async fn keep_asking(self: &Arc<Self>, events: &Events) -> Infallible {
+        loop {
+            self.again.notified().await;
+            loop {
+                let asks = self.ask_again();
+                if !asks.is_empty() {
+                    let outbox: Outbox = Arc::clone(self) as Outbox;
+                    // The core's thread ends only with the server.
+                    let _gone = events.send(Event::Asks(outbox, asks));
+                }
+                if self.requests().large.is_empty() {
+                    break;
+                }
+                // A socket that takes nothing is looked at again after a moment.
+                let _waited = tokio::time::timeout(ROOM_LOOK, self.again.notified()).await;
+            }
+        }
     }
 }
 
 impl Deliver for ClientOutbox {
     fn deliver(&self, replies: Replies) {
-        let count = replies.len();
-        // A link that broke has no use for its replies; its task ends.
-        let _sent = self.outlet.send(usize::MAX, |out| encode(replies, out));
-        if self.open.fetch_sub(count, Ordering::AcqRel) >= PIPELINE_MAX {
-            self.room.notify_one();
+        let mut messages = Vec::with_capacity(replies.len());
+        let mut requests = self.requests();
+        let Requests { open, window, large, .. } = &mut *requests;
+        for (number, reply) in replies {
+            let Some(request) = open.get_mut(&number) else { continue };
+            match &reply {
+                Reply::TooLarge { key, bytes } if *bytes <= u64::from(request.bytes_max) => {
+                    window.learn(*bytes);
+                    // The reply that was expected does not come: the next one is counted when it is asked for.
+                    window.close(std::mem::take(&mut request.price));
+                    large.insert(number, (key.clone(), *bytes));
+                    continue;
+                }
+                Reply::Value { found } => {
+                    window.learn(found.as_ref().map_or(0, |found| found.value.len() as u64));
+                }
+                _ => {}
+            }
+            if let Some(Open { id, price, .. }) = open.remove(&number) {
+                window.close(price);
+                messages.push(ServerMessage { id, reply });
+            }
+        }
+        let wants_again = !large.is_empty();
+        drop(requests);
+        self.answer(messages);
+        if wants_again {
+            self.again.notify_one();
+        }
+        if self.waiting.load(Ordering::Acquire) {
+            self.changed.notify_one();
         }
     }
 }
 
 /// Frames of replies, none much larger than [`PEER_FRAME_BYTES`] unless one reply is.
-fn encode(replies: Replies, out: &mut Vec<u8>) {
+fn encode(replies: Vec<ServerMessage>, out: &mut Vec<u8>) {
     let mut replies = replies.into_iter().peekable();
     while replies.peek().is_some() {
         write_frame(out, |payload| {
             let start = payload.len();
             while payload.len() - start < PEER_FRAME_BYTES
-                && let Some((id, reply)) = replies.next()
+                && let Some(message) = replies.next()
             {
-                ServerMessage { id, reply }.write(payload);
+                message.write(payload);
             }
         });
     }
@@ -175,11 +318,12 @@ fn encode(replies: Replies, out: &mut Vec<u8>) {
 async fn clients(stream: TcpStream, input: BytesMut, shared: Shared) -> std::io::Result<()> {
     let (reading, stream) = stream.into_split();
     let stream = Arc::new(stream);
-    let outlet = Outlet::open(Arc::clone(&stream));
-    let outbox = Arc::new(ClientOutbox { outlet, open: AtomicUsize::new(0), room: Notify::new() });
+    let outlet = Outlet::open(Arc::clone(&stream), shared.open_bytes.clone());
+    let outbox = Arc::new(ClientOutbox::new(outlet, Window::new(shared.open_bytes.clone())));
     let ended = tokio::select! {
         error = outbox.outlet.drain(&stream) => Err(error),
         ended = read_requests(reading, input, &shared, &outbox) => ended,
+        never = outbox.keep_asking(&shared.events) => match never {},
     };
     // Writes that wait hold the outbox for as long as they wait: the socket must not stay open with it.
     outbox.outlet.disconnect();
@@ -207,29 +351,25 @@ async fn read_requests(
 /// Passes a frame's requests on, some at a time: a frame holds millions of small ones.
 async fn requests(mut frame: Bytes, shared: &Shared, outbox: &Arc<ClientOutbox>) -> std::io::Result<()> {
     while !frame.is_empty() {
-        while !outbox.has_room() {
-            // Told when requests are answered; a socket that takes nothing is looked at again after a moment.
-            let _waited = tokio::time::timeout(ROOM_LOOK, outbox.room.notified()).await;
-        }
+        outbox.room().await;
         let mut asks = Vec::new();
         let mut answered = Vec::new();
-        while !frame.is_empty() && asks.len() + answered.len() < ASKS_AT_ONCE_MAX {
+        while !frame.is_empty() && asks.len() + answered.len() < ASKS_AT_ONCE_MAX && outbox.has_room() {
             let ClientMessage { id, request } = ClientMessage::read(&mut frame).map_err(invalid)?;
             match request {
-                Request::View {} => answered.push((id, view_reply(shared))),
+                Request::View {} => answered.push(ServerMessage { id, reply: view_reply(shared) }),
                 Request::Status {} => {
                     let json = shared.status().await.ok_or(std::io::ErrorKind::BrokenPipe)?;
-                    answered.push((id, Reply::Status { json: json.into() }));
+                    answered.push(ServerMessage { id, reply: Reply::Status { json: json.into() } });
                 }
                 Request::Digest { partition, at } => {
-                    answered.push((id, shared.digest(partition, at).await));
+                    answered.push(ServerMessage { id, reply: shared.digest(partition, at).await });
                 }
-                request => asks.extend(ask_of(request).map(|ask| (id, ask))),
+                request => asks.extend(ask_of(request).map(|mut ask| (outbox.begin(id, &mut ask), ask))),
             }
         }
-        outbox.open.fetch_add(asks.len() + answered.len(), Ordering::AcqRel);
         if !answered.is_empty() {
-            outbox.deliver(answered);
+            outbox.answer(answered);
         }
         if !asks.is_empty() {
             let outbox: Outbox = Arc::clone(outbox) as Outbox;

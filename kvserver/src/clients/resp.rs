@@ -19,13 +19,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
 
-use self::pipeline::{Gather, RespOutbox};
+use self::pipeline::{Gather, RespOutbox, too_much};
 use self::registry::Registered;
 pub(crate) use self::registry::Registry;
 use super::Shared;
+use super::window::Window;
 use crate::core::{Ask, Query};
 use crate::driver::Event;
-use crate::limits::{ASKS_AT_ONCE_MAX, READ_BYTES};
+use crate::limits::{ASKS_AT_ONCE_MAX, GET_BYTES_FIRST, READ_BYTES, REPLY_BYTES_MAX};
 use crate::outlet::Outlet;
 use crate::protocol::resp::{
     Call, ClientFacts, Host, Kill, Part, RespDecoder, Session, Step, Version, Wide, error_line,
@@ -34,6 +35,9 @@ use crate::replies::Outbox;
 
 /// Parts of one command beyond which it is carried out by itself.
 const PARTS_BESIDE_OTHERS_MAX: usize = 64;
+
+/// Keys to be watched whose values are read at the same time: they may be large.
+const WATCHED_AT_ONCE: usize = 4;
 
 /// A connection that is one too many is told so.
 pub(super) async fn refuse(mut stream: TcpStream) {
@@ -97,8 +101,9 @@ pub(super) async fn serve(stream: TcpStream, shared: Shared, input: BytesMut) ->
     let (local, address) = (stream.local_addr()?, stream.peer_addr()?);
     let (reading, stream) = stream.into_split();
     let stream = Arc::new(stream);
-    let outlet = Outlet::open(Arc::clone(&stream));
-    let outbox = Arc::new(RespOutbox::new(outlet));
+    let outlet = Outlet::open(Arc::clone(&stream), shared.open_bytes.clone());
+    let outbox = Arc::new(RespOutbox::new(outlet, Window::new(shared.open_bytes.clone())));
+    let events = shared.events.clone();
     let registered = shared.resp.add(address, local);
     let decoder = RespDecoder::new(shared.value_bytes_max);
     let session = Session::default();
@@ -109,6 +114,7 @@ pub(super) async fn serve(stream: TcpStream, shared: Shared, input: BytesMut) ->
         error = outbox.outlet.drain(&stream) => Err(error),
         ended = connection.run(reading, input) => ended,
         () = killed => Ok(()),
+        never = outbox.keep_asking(&events) => match never {},
     };
     // Calls that wait hold the outbox for as long as they wait: the socket must not stay open with it.
     outbox.outlet.disconnect();
@@ -225,9 +231,10 @@ impl Connection {
             let parts = std::iter::once(&first).chain(&rest);
             match self.outbox.try_begin(parts, version, mute, |key| self.coordinates(key)) {
                 Some(id) => {
-                    self.outbox.set_form(id, form);
                     let parts = std::iter::once(first).chain(rest);
+                    let begun = asks.len();
                     asks.extend((id..).zip(parts.map(ask_of)));
+                    self.outbox.set_form(id, form, &mut asks[begun..]);
                     return;
                 }
                 None => {
@@ -245,11 +252,44 @@ impl Connection {
         let mut replies = Vec::with_capacity(asks.len());
         let mut asks = asks.into_iter().peekable();
         while asks.peek().is_some() {
-            let some: Vec<(u64, Ask)> = (0..).zip(asks.by_ref().take(ASKS_AT_ONCE_MAX)).collect();
-            let gather = Gather::new(some.len());
-            let outbox: Outbox = Arc::clone(&gather) as Outbox;
-            let _gone = self.shared.events.send(Event::AsksAnywhere(outbox, some));
-            replies.extend(gather.all().await);
+            let some = asks.by_ref().take(ASKS_AT_ONCE_MAX).collect();
+            replies.extend(self.gather_some(some).await);
+        }
+        replies
+    }
+
+    /// Asks all at once.
+    async fn gather_some(&self, asks: Vec<Ask>) -> Vec<Reply> {
+        let gather = Gather::new(asks.len());
+        let outbox: Outbox = Arc::clone(&gather) as Outbox;
+        let _gone = self.shared.events.send(Event::AsksAnywhere(outbox, (0..).zip(asks).collect()));
+        gather.all().await
+    }
+
+    /// Asks the parts of a call, and waits for all replies; no more than fit into one are kept.
+    async fn gather_call(&self, asks: Vec<Ask>, needs_values: bool) -> Vec<Reply> {
+        let mut replies = Vec::with_capacity(asks.len());
+        let mut bytes = 0;
+        let mut asks = asks.into_iter().map(bounded).peekable();
+        while asks.peek().is_some() {
+            for mut reply in self.gather_some(asks.by_ref().take(ASKS_AT_ONCE_MAX).collect()).await {
+                while needs_values && let Reply::TooLarge { key, bytes: more } = reply {
+                    reply = match u32::try_from(more) {
+                        Ok(more) if bytes + more as usize <= REPLY_BYTES_MAX => {
+                            let again = Ask::Read(Query::Get { key, bytes_max: more });
+                            self.gather_some(vec![again]).await.pop().unwrap_or_else(too_much)
+                        }
+                        _ => too_much(),
+                    };
+                }
+                if let Reply::Value { found: Some(found) } = &reply {
+                    bytes += found.value.len();
+                }
+                if bytes > REPLY_BYTES_MAX {
+                    reply = too_much();
+                }
+                replies.push(reply);
+            }
         }
         replies
     }
@@ -257,7 +297,8 @@ impl Connection {
     /// A call of many parts.
     async fn carry_out_alone(&mut self, call: Call, version: Version, mute: bool) {
         let parts = std::iter::once(call.first).chain(call.rest);
-        let replies = self.gather(parts.map(ask_of).collect()).await;
+        let needs_values = call.form.needs_values();
+        let replies = self.gather_call(parts.map(ask_of).collect(), needs_values).await;
         let mut out = Vec::new();
         if !mute {
             call.form.answer(&replies, clock::wall(), &mut out, version);
@@ -267,8 +308,17 @@ impl Connection {
 
     async fn carry_out_wide(&mut self, wide: Wide, version: Version) -> Vec<u8> {
         let Wide::Watch { keys } = wide else { return self.wide(wide, version).await };
-        let read = |key: &Bytes| Ask::Read(Query::Get { key: key.clone() });
-        let replies = self.gather(keys.iter().map(read).collect()).await;
+        let read = |key: &Bytes| Ask::Read(Query::get(key.clone()));
+        let mut replies = Vec::with_capacity(keys.len());
+        for some in keys.chunks(WATCHED_AT_ONCE) {
+            for mut reply in self.gather_some(some.iter().map(read).collect()).await {
+                if let Reply::Value { found: Some(found) } = &mut reply {
+                    // Its version is enough.
+                    found.value = Bytes::new();
+                }
+                replies.push(reply);
+            }
+        }
         let mut out = Vec::new();
         match self.session.on_watched(keys, &replies) {
             Ok(()) => out.extend_from_slice(b"+OK\r\n"),
@@ -278,9 +328,17 @@ impl Connection {
     }
 }
 
+/// A get gets no large value at first.
+fn bounded(mut ask: Ask) -> Ask {
+    if let Ask::Read(Query::Get { bytes_max, .. }) = &mut ask {
+        *bytes_max = GET_BYTES_FIRST;
+    }
+    ask
+}
+
 fn ask_of(part: Part) -> Ask {
     match part {
-        Part::Read(key) => Ask::Read(Query::Get { key }),
+        Part::Read(key) => Ask::Read(Query::get(key)),
         Part::Change(operation) => Ask::Write { origin: None, age_ms: 0, operation },
     }
 }

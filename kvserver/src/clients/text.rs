@@ -1,7 +1,7 @@
 //! A connection that speaks the text protocol. Requests may be pipelined; those of one key are carried out in their
 //! order, and replies leave in the order of the requests.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::Shared;
 use super::order::KeyOrder;
+use super::window::Window;
 use crate::core::{Ask, Query};
 use crate::driver::Event;
 use crate::limits::{PIPELINE_MAX, READ_BYTES};
@@ -33,7 +34,8 @@ pub(super) async fn refuse(mut stream: TcpStream) {
 
 /// A request whose reply is owed, in the order of arrival.
 enum Owed {
-    Command(TextCommand, Option<TextAnswer>),
+    /// A command, its answer if it is there, and the bytes that it has open.
+    Command(TextCommand, Option<TextAnswer>, usize),
     Problem(TextProblem),
 }
 
@@ -55,6 +57,9 @@ struct Connection {
     first: u64,
     outbox: Outbox,
     order: KeyOrder,
+    window: Window,
+    /// Gets whose values are larger than they were asked for, by number: they are asked again when there is room.
+    large: BTreeMap<u64, (Bytes, u64)>,
     /// The next request, which waits for earlier ones of its key.
     held: Option<TextCommand>,
     /// Nothing more is taken: the client has quit, or said something after which nothing can be understood.
@@ -70,6 +75,7 @@ pub(super) async fn serve(
     let (sender, mut replies) = unbounded_channel();
     let value_bytes_max = shared.value_bytes_max;
     let decoder = TextDecoder::new(line_bytes_max(value_bytes_max), value_bytes_max);
+    let window = Window::new(shared.open_bytes.clone());
     let mut connection = Connection {
         shared,
         decoder,
@@ -77,6 +83,8 @@ pub(super) async fn serve(
         first: 0,
         outbox: Arc::new(TextOutbox(sender)),
         order: KeyOrder::default(),
+        window,
+        large: BTreeMap::new(),
         held: None,
         closing: false,
     };
@@ -90,6 +98,7 @@ pub(super) async fn serve(
     loop {
         let took_all = connection.take_requests(&mut input);
         connection.write_ready(&mut stream, &mut out).await?;
+        connection.ask_again();
         if connection.owed.is_empty() {
             if took_all && (at_end || connection.closing) {
                 return stream.shutdown().await;
@@ -117,7 +126,7 @@ impl Connection {
     fn take_requests(&mut self, input: &mut BytesMut) -> bool {
         let mut asks = Vec::new();
         let took_all = loop {
-            if self.owed.len() == PIPELINE_MAX {
+            if self.owed.len() == PIPELINE_MAX || !self.window.has_room(0) {
                 break false;
             }
             let next = self.held.take().map(Ok);
@@ -148,7 +157,7 @@ impl Connection {
 
     fn on_command(&mut self, command: TextCommand, asks: &mut Vec<(u64, Ask)>) {
         let id = self.first + self.owed.len() as u64;
-        let mut answer = None;
+        let (mut answer, mut price) = (None, 0);
         match &command.request {
             TextRequest::Ping { .. } => answer = Some(TextAnswer::Pong),
             TextRequest::Quit => {
@@ -163,21 +172,56 @@ impl Connection {
                 if let Some((key, write)) = key_of(request) {
                     self.order.begin(key, write);
                 }
-                asks.extend(ask_of(request).map(|ask| (id, ask)));
+                if let Some(mut ask) = ask_of(request) {
+                    // The request is kept besides, as a refusal repeats it.
+                    price = Window::price(&mut ask, self.window.expected()) + ask.bytes();
+                    asks.push((id, ask));
+                }
             }
         }
-        self.owed.push_back(Owed::Command(command, answer));
+        self.window.open(price);
+        self.owed.push_back(Owed::Command(command, answer, price));
     }
 
     fn on_reply(&mut self, id: u64, reply: Reply) {
         let Some(index) = id.checked_sub(self.first).and_then(|index| usize::try_from(index).ok()) else {
             return;
         };
-        if let Some(Owed::Command(command, answer)) = self.owed.get_mut(index) {
+        if let Some(Owed::Command(command, answer, _)) = self.owed.get_mut(index) {
+            match reply {
+                Reply::TooLarge { key, bytes } => {
+                    self.window.learn(bytes);
+                    self.large.insert(id, (key, bytes));
+                    return;
+                }
+                Reply::Value { found: Some(ref found) } => self.window.learn(found.value.len() as u64),
+                _ => {}
+            }
             if let Some((key, write)) = key_of(&command.request) {
                 self.order.end(key, write);
             }
             *answer = Some(answer_of(command, reply));
+        }
+    }
+
+    /// Asks for large values as far as there is room for them now; for the first one in any case.
+    fn ask_again(&mut self) {
+        let mut asks = Vec::new();
+        while let Some((&id, &(_, bytes))) = self.large.first_key_value() {
+            if !self.window.has_room(0) && id > self.first {
+                break;
+            }
+            let index = usize::try_from(id - self.first).unwrap_or(usize::MAX);
+            let Some((_, (key, _))) = self.large.pop_first() else { break };
+            if let Some(Owed::Command(_, _, price)) = self.owed.get_mut(index) {
+                let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+                *price += bytes as usize;
+                self.window.open(bytes as usize);
+                asks.push((id, Ask::Read(Query::Get { key, bytes_max: bytes })));
+            }
+        }
+        if !asks.is_empty() {
+            let _gone = self.shared.events.send(Event::Asks(self.outbox.clone(), asks));
         }
     }
 
@@ -187,15 +231,17 @@ impl Connection {
         loop {
             match self.owed.front() {
                 Some(Owed::Problem(problem)) => problem.encode(out),
-                Some(Owed::Command(command, Some(answer))) => {
+                Some(Owed::Command(command, Some(answer), price)) => {
+                    let price = *price;
                     if let Some(large) = encode_parts(command, answer, out) {
                         stream.write_all(out).await?;
                         stream.write_all(&large).await?;
                         out.clear();
                         out.extend_from_slice(LINE_END);
                     }
+                    self.window.close(price);
                 }
-                Some(Owed::Command(_, None)) | None => break,
+                Some(Owed::Command(_, None, _)) | None => break,
             }
             self.owed.pop_front();
             self.first += 1;
@@ -223,7 +269,7 @@ fn ask_of(request: &TextRequest) -> Option<Ask> {
         TextRequest::Delete { key } => {
             write(Operation::Delete { key: copy(key), condition: Condition::Always {} })
         }
-        TextRequest::Get { key } => Ask::Read(Query::Get { key: copy(key) }),
+        TextRequest::Get { key } => Ask::Read(Query::get(copy(key))),
         _ => return None,
     })
 }
@@ -245,7 +291,8 @@ fn answer_of(command: &TextCommand, reply: Reply) -> TextAnswer {
         Reply::Busy { .. } => TextAnswer::WriteLock,
         Reply::Unknown { reason } => TextAnswer::Unknown { reason },
         Reply::Refused { reason } => TextAnswer::Failed { reason },
-        Reply::Page { .. }
+        Reply::TooLarge { .. }
+        | Reply::Page { .. }
         | Reply::Keys { .. }
         | Reply::View { .. }
         | Reply::Status { .. }

@@ -232,6 +232,15 @@ impl PartitionCopy {
         if !matches!(self.role, Role::Coordinator(_)) {
             return self.park(env, asked);
         }
+        if matches!(asked.ask, Ask::Write { .. }) && !self.parked.is_empty() {
+            // No write passes those that wait.
+            return self.park(env, asked);
+        }
+        self.admit(env, asked);
+    }
+
+    /// A request whose turn it is.
+    fn admit(&mut self, env: &mut Env, asked: Stray) {
         match asked {
             Stray { to, ask: Ask::Read(query), since, .. } => {
                 let (partition, epoch, commit) = (self.id, self.epoch, self.commit);
@@ -266,7 +275,7 @@ impl PartitionCopy {
             let reason = "the server was stopped for long: it cannot tell how old the write is, retry";
             return env.reply(to, Reply::Unknown { reason: reason.to_owned() });
         }
-        let full = self.pending.len() >= PENDING_MAX;
+        let full = self.is_full(env);
         match &self.role {
             Role::Coordinator(coordinator) if coordinator.active && !full => {
                 self.order(env, to, asked.ask, since);
@@ -280,12 +289,18 @@ impl PartitionCopy {
             let view = env.view.number;
             return env.reply(asked.to, Reply::Moved { view });
         }
-        if self.parked.len() < PARKED_MAX {
-            self.parked.push_back(asked);
-        } else {
-            let reason = format!("partition {} has {PARKED_MAX} requests waiting, retry", self.id);
+        if self.parked.is_full(env.parked, PARKED_MAX) {
+            let reason = format!("too many requests wait for partition {}, retry", self.id);
             asked.put_off(env, reason);
+        } else {
+            let bytes = asked.ask.bytes();
+            self.parked.push(&mut env.parked, asked, bytes);
         }
+    }
+
+    /// More writes than these must not be under way.
+    fn is_full(&self, env: &Env) -> bool {
+        self.pending.is_full(env.pending, PENDING_MAX)
     }
 
     /// W1: gives a write its place in the log.
@@ -300,17 +315,18 @@ impl PartitionCopy {
         };
         let id = LogId { tag: self.epoch, seq: self.log.last().next() };
         let body = Command { origin, stamp: env.now.wall, operation }.to_wire();
+        let bytes = body.len();
         self.append(env, Entry { id, body });
-        self.pending.push_back(Pending { seq: id.seq, to, since });
+        self.pending.push(&mut env.pending, Pending { seq: id.seq, to, since }, bytes);
     }
 
     /// What the batch made possible.
     pub(crate) fn settle_coordinator(&mut self, env: &mut Env) {
         self.try_activate(env);
         if self.coordinator().is_some_and(|coordinator| coordinator.active) {
-            while self.pending.len() < PENDING_MAX {
-                let Some(asked) = self.parked.pop_front() else { break };
-                self.on_ask(env, asked);
+            while !self.is_full(env) {
+                let Some(asked) = self.parked.pop(&mut env.parked) else { break };
+                self.admit(env, asked);
             }
         }
         self.stream(env, false);

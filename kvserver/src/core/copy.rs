@@ -6,7 +6,7 @@
 mod apply;
 mod mark;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use common::codec::Wire;
 use common::ids::{Epoch, LogId, PartitionId, Seq, ServerId};
@@ -25,6 +25,7 @@ use super::limits::{TAIL_BYTES_MAX, UNLISTED_KEPT};
 use super::log::Log;
 use super::member::Replica;
 use super::mutation::Mutation;
+use super::waiting::Waiting;
 
 /// A copy as it was found on disk.
 #[derive(Clone, Debug, Default)]
@@ -85,9 +86,9 @@ pub(crate) struct PartitionCopy {
     /// By member: until when a read lease that this server gave may run there (section 7), by this server's clock.
     pub(crate) read_grants: BTreeMap<ServerId, Time>,
     pub(crate) role: Role,
-    pub(crate) pending: VecDeque<Pending>,
-    /// Requests that wait for this coordinator to become active.
-    pub(crate) parked: VecDeque<Stray>,
+    pub(crate) pending: Waiting<Pending>,
+    /// Requests that wait for this coordinator to become active, or for the pending writes to become fewer.
+    pub(crate) parked: Waiting<Stray>,
     /// The log was written to in this batch.
     pub(crate) written: bool,
     unlisted_since: Option<Time>,
@@ -123,8 +124,8 @@ impl PartitionCopy {
             promises: BTreeMap::new(),
             read_grants: BTreeMap::new(),
             role: Role::Unlisted,
-            pending: VecDeque::new(),
-            parked: VecDeque::new(),
+            pending: Waiting::new(),
+            parked: Waiting::new(),
             written: false,
             unlisted_since: None,
             dropping: false,
@@ -191,11 +192,11 @@ impl PartitionCopy {
             self.role =
                 Role::Replica(Box::new(Replica::new(assignment.coordinator, receiving, self.log.last())));
         }
-        let pending = std::mem::take(&mut self.pending);
-        for pending in pending {
+        for pending in self.pending.take(&mut env.pending) {
             self.stray(env, pending);
         }
-        env.strays.extend(std::mem::take(&mut self.parked));
+        let parked = self.parked.take(&mut env.parked);
+        env.strays.extend(parked);
         stray_reads(env, reads);
     }
 
@@ -312,6 +313,11 @@ impl PartitionCopy {
         self.log.evict(needed, self.reaching(), TAIL_BYTES_MAX);
     }
 
+    /// It coordinates, and orders writes.
+    fn is_active(&self) -> bool {
+        matches!(&self.role, Role::Coordinator(coordinator) if coordinator.active)
+    }
+
     /// Whether time alone may bring something to do.
     pub(crate) fn is_busy(&self) -> bool {
         let waiting = !self.pending.is_empty() || !self.parked.is_empty() || self.mark.failed;
@@ -328,8 +334,12 @@ impl PartitionCopy {
     pub(crate) fn on_tick(&mut self, env: &mut Env) {
         let now = env.now.time;
         while self.parked.front().is_some_and(|parked| now.since(parked.since) > env.config.park) {
-            let parked = self.parked.pop_front().expect("there is one");
-            let reason = format!("partition {} waits for its coordinator to become active, retry", self.id);
+            let parked = self.parked.pop(&mut env.parked).expect("there is one");
+            let reason = if self.is_active() {
+                format!("partition {} has too many writes under way, retry", self.id)
+            } else {
+                format!("partition {} waits for its coordinator to become active, retry", self.id)
+            };
             parked.put_off(env, reason);
         }
         match &mut self.role {
@@ -381,6 +391,11 @@ impl PartitionCopy {
         let (epoch, role) = (self.epoch, std::mem::replace(&mut self.role, Role::Unlisted));
         let promises = std::mem::take(&mut self.promises);
         let read_grants = std::mem::take(&mut self.read_grants);
+        let parked = self.parked.take(&mut env.parked);
+        env.strays.extend(parked);
+        for pending in self.pending.take(&mut env.pending) {
+            self.stray(env, pending);
+        }
         let applying_in_vain = self.applying_in_vain + usize::from(self.applying > 0);
         let new = Self::new(self.id, RecoveredCopy::default());
         *self = Self { epoch, role, promises, read_grants, applying_in_vain, ..new };

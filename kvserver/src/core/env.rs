@@ -19,6 +19,7 @@ use super::io::{Ask, Effect, LogRecord, Query, ReadId, Ticket, Token};
 use super::lease::Leases;
 use super::limits::{DOUBTFUL_FOR, PACE_SLACK, STOPPED_LONG};
 use super::mutation::Mutation;
+use super::waiting::Held;
 
 /// What a read rests on (PROTOCOL.md, sections 4, 6 and 7).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,6 +43,10 @@ pub struct Config {
     pub reads: Reads,
     /// Bytes of a value at most.
     pub value_bytes_max: usize,
+    /// [`PENDING_BYTES_MAX`](super::PENDING_BYTES_MAX), less in tests.
+    pub pending_bytes_max: usize,
+    /// [`PARKED_BYTES_MAX`](super::PARKED_BYTES_MAX), less in tests.
+    pub parked_bytes_max: usize,
     /// The client that writes without an origin are given. Random for each process: the numbers of its writes begin
     /// anew, and a former process's results must not be taken for theirs.
     pub session: ClientId,
@@ -279,6 +284,10 @@ pub(crate) struct Env {
     /// Damage that was told and that the server goes on with.
     pub(crate) told_damage: BTreeSet<String>,
     pub(crate) compared: ComparedStatus,
+    /// Writes that are ordered and not applied, in all copies.
+    pub(crate) pending: Held,
+    /// Requests that wait in all copies.
+    pub(crate) parked: Held,
     /// Copies that were touched in this batch.
     pub(crate) touched: BTreeSet<PartitionId>,
 }
@@ -298,6 +307,8 @@ impl Env {
             session: Session { client: config.session, last: 0, outstanding: BTreeSet::new() },
             leases,
             bound_by_past,
+            pending: Held::new(config.pending_bytes_max),
+            parked: Held::new(config.parked_bytes_max),
             config,
             me,
             now,

@@ -101,7 +101,9 @@ impl PartitionCopy {
             (self.mark.failed, self.failed_noted, self.failed_told) = (false, false, None);
             self.persist_mark(env);
             // What was applied meanwhile was not answered.
-            while let Some(pending) = self.pending.pop_front_if(|pending| pending.seq <= self.applied) {
+            while self.pending.front().is_some_and(|pending| pending.seq <= self.applied)
+                && let Some(pending) = self.pending.pop(&mut env.pending)
+            {
                 let reason = "its copy was not to be trusted when it was applied".to_owned();
                 env.reply(pending.to, Reply::Unknown { reason });
             }

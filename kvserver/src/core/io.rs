@@ -40,6 +40,21 @@ pub enum Ask {
     Read(Query),
 }
 
+impl Ask {
+    /// Bytes of keys and values that it carries.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Write { operation, .. } => operation.bytes(),
+            Self::Read(Query::Get { key, .. }) => key.len(),
+            Self::Read(Query::Scan { after, prefix, .. }) => {
+                after.as_ref().map_or(0, Bytes::len) + prefix.len()
+            }
+            Self::Read(Query::Keys { .. } | Query::Count { .. } | Query::Nothing) => 0,
+        }
+    }
+}
+
 /// A question about applied state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Query {
@@ -47,6 +62,8 @@ pub enum Query {
     Get {
         /// The key.
         key: Bytes,
+        /// Of a larger value only the size is told.
+        bytes_max: u32,
     },
     /// Keys of a partition, in order.
     Scan {
@@ -77,11 +94,28 @@ pub enum Query {
     Nothing,
 }
 
+impl Query {
+    /// One key, however large its value is.
+    #[must_use]
+    pub fn get(key: Bytes) -> Self {
+        Self::Get { key, bytes_max: u32::MAX }
+    }
+}
+
 /// What a read found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// To a get.
     Value(Option<Found>),
+    /// To a get: the value is larger than was asked for.
+    TooLarge {
+        /// Its key.
+        key: Bytes,
+        /// Bytes of the value.
+        bytes: u64,
+        /// When it expires.
+        expires: Option<WallTime>,
+    },
     /// To a scan.
     Page {
         /// In key order.
@@ -104,6 +138,20 @@ pub enum Answer {
     Nothing,
     /// What is stored does not check, for people; and there may be no other copy.
     Damaged(String),
+}
+
+impl Answer {
+    /// To a get, of what was found.
+    #[must_use]
+    pub fn to_get(key: &Bytes, bytes_max: u32, found: Option<Found>) -> Self {
+        match found {
+            Some(found) if found.value.len() as u64 > u64::from(bytes_max) => {
+                let (bytes, expires) = (found.value.len() as u64, found.expires);
+                Self::TooLarge { key: key.clone(), bytes, expires }
+            }
+            found => Self::Value(found),
+        }
+    }
 }
 
 /// A record of the commit log, as `storage` takes it.

@@ -24,6 +24,16 @@ pub(crate) const PARKED_MAX: usize = 4096;
 /// Writes ordered and not yet applied, for one partition: beyond them requests wait.
 pub(crate) const PENDING_MAX: usize = 65_536;
 
+/// Bytes of writes ordered and not yet applied, over all partitions: beyond them requests wait.
+pub const PENDING_BYTES_MAX: usize = 256 << 20;
+
+/// Bytes of requests that wait for their coordinator, or for those before them to be applied, over all partitions.
+pub const PARKED_BYTES_MAX: usize = 128 << 20;
+
+/// Of what may wait in all partitions together, each has this part for itself: one that waits for a member holds no
+/// other up.
+pub(crate) const WAITING_SHARES: usize = 256;
+
 /// First time-out before something unanswered is sent again; it doubles up to [`RESEND_MAX`].
 pub(crate) const RESEND: Duration = Duration::from_millis(200);
 

@@ -280,6 +280,9 @@ impl Node {
     /// What must hold after every step; for tests and simulations.
     pub fn invariants(&self) {
         self.copies.iter().for_each(PartitionCopy::invariants);
+        let pending: usize = self.copies.iter().map(|copy| copy.pending.bytes()).sum();
+        let parked: usize = self.copies.iter().map(|copy| copy.parked.bytes()).sum();
+        assert_eq!((pending, parked), (self.env.pending.bytes(), self.env.parked.bytes()));
     }
 
     fn with(&mut self, partition: PartitionId, act: impl FnOnce(&mut PartitionCopy, &mut Env)) {

@@ -102,6 +102,8 @@ pub(crate) struct Host {
     pub(crate) node: Option<Node>,
     /// Bytes a second, for the next start.
     pub(crate) transfer_rate: u64,
+    /// Bytes that may wait, ordered or parked, from the next start on.
+    pub(crate) waiting_bytes_max: usize,
     durable: Content,
     /// On disk: the promise to an ECS that is being rebuilt.
     promised: Option<Promised>,
@@ -128,6 +130,7 @@ impl Host {
             incarnation: 0,
             node: None,
             transfer_rate: 0,
+            waiting_bytes_max: usize::MAX,
             durable: Content::default(),
             promised: None,
             mutation: None,
@@ -155,6 +158,8 @@ impl Host {
             park: Duration::from_secs(2),
             reads,
             value_bytes_max: 1000,
+            pending_bytes_max: self.waiting_bytes_max,
+            parked_bytes_max: self.waiting_bytes_max,
             session: ClientId(self.id.0 << 64 | u128::from(self.incarnation)),
             transfer_rate: self.transfer_rate,
             mutation: self.mutation,
@@ -276,11 +281,12 @@ impl Host {
             }
             Effect::Read { read, query, .. } => {
                 let answer = match query {
-                    Query::Get { key } if self.bad.contains(&key) => {
+                    Query::Get { key, .. } if self.bad.contains(&key) => {
                         Answer::Damaged("file 7 is damaged at byte 9".to_owned())
                     }
-                    Query::Get { key } => {
-                        Answer::Value(self.tree.state.read(&self.tree.map, &key).expect("a record"))
+                    Query::Get { key, bytes_max } => {
+                        let found = self.tree.state.read(&self.tree.map, &key).expect("a record");
+                        Answer::to_get(&key, bytes_max, found)
                     }
                     _ => Answer::Nothing,
                 };

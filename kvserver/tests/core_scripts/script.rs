@@ -108,6 +108,8 @@ impl Script {
                 let (now, reads) = (self.now, self.reads);
                 let host = self.hosts.entry(server(name)).or_insert_with_key(|&id| Host::new(id));
                 host.transfer_rate = option(&words, "rate").map_or(0, number);
+                host.waiting_bytes_max =
+                    option(&words, "waiting").map_or(usize::MAX, |bytes| number(bytes) as usize);
                 host.start(now, reads);
                 self.step(server(name), Input::Tick);
             }
@@ -129,7 +131,11 @@ impl Script {
                 let (key, value) = (key.to_owned().into(), value.to_owned().into());
                 self.write(at, Operation::Append { key, value }, &words[4..]);
             }
-            ["get", at, key] => self.ask(at, Ask::Read(Query::Get { key: key.to_owned().into() })),
+            ["get", at, key] => self.ask(at, Ask::Read(Query::get(key.to_owned().into()))),
+            ["get", at, key, "up-to", bytes] => {
+                let bytes_max = bytes.parse().expect("a number of bytes");
+                self.ask(at, Ask::Read(Query::Get { key: key.to_owned().into(), bytes_max }));
+            }
             ["durable", name] => self.durable(server(name)),
             ["deliver", from, to, ref count @ ..] => self.deliver(server(from), server(to), count, true),
             ["drop", from, to, ref count @ ..] => self.deliver(server(from), server(to), count, false),

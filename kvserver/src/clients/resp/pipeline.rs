@@ -2,19 +2,26 @@
 //!
 //! Each command has a place. The core's thread fills places as replies come and writes the first ones that are complete
 //! straight into the socket; the connection's task is woken only when it waits for something.
+//!
+//! What commands and replies take in memory is bounded by the connection's [`Window`].
 
 use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use common::clock;
 use common::messages::Reply;
 use tokio::sync::Notify;
 
-use crate::limits::{CLIENT_QUEUE_BYTES_MAX, PIPELINE_MAX, ROOM_LOOK};
+use super::super::window::Window;
+use crate::core::{Ask, Query};
+use crate::driver::{Event, Events};
+use crate::limits::{CLIENT_OPEN_BYTES_MAX, PIPELINE_MAX, REPLY_BYTES_MAX, ROOM_LOOK};
 use crate::outlet::Outlet;
 use crate::protocol::resp::{Form, Part, Version};
-use crate::replies::{Deliver, Replies};
+use crate::replies::{Deliver, Outbox, Replies};
 
 /// Requests that one connection has under way for keys with one hash.
 #[derive(Clone, Copy, Debug, Default)]
@@ -39,7 +46,23 @@ enum Place {
         missing: usize,
         /// The number of its first part.
         id: u64,
+        /// Bytes that it has open.
+        price: usize,
+        /// The bound of its gets.
+        bound: usize,
+        /// Bytes of its values, as far as they are known.
+        told: usize,
     },
+}
+
+impl Place {
+    /// Bytes that it has open.
+    fn price(&self) -> usize {
+        match self {
+            Self::Ready(bytes) => bytes.len(),
+            Self::Call { price, .. } => *price,
+        }
+    }
 }
 
 /// Most calls use one key.
@@ -57,12 +80,15 @@ impl Uses {
     }
 }
 
-#[derive(Default)]
 struct Pipeline {
     places: VecDeque<Place>,
     lanes: BTreeMap<u64, Lane>,
     /// The number of the next part.
     next: u64,
+    window: Window,
+    /// Gets whose values are larger than they were asked for, by number: key, and bytes of the value. They are asked
+    /// again when there is room.
+    large: BTreeMap<u64, (Bytes, u64)>,
 }
 
 /// See the module's text. Shared by the core's thread and the connection's task.
@@ -72,6 +98,8 @@ pub(super) struct RespOutbox {
     /// The task waits for something to change.
     waiting: AtomicBool,
     changed: Notify,
+    /// There are gets to be asked again.
+    again: Notify,
 }
 
 fn hash_of(key: &[u8]) -> u64 {
@@ -80,9 +108,11 @@ fn hash_of(key: &[u8]) -> u64 {
 }
 
 impl RespOutbox {
-    pub(super) fn new(outlet: Outlet) -> Self {
-        let pipeline = Mutex::default();
-        Self { outlet, pipeline, waiting: AtomicBool::new(false), changed: Notify::new() }
+    pub(super) fn new(outlet: Outlet, window: Window) -> Self {
+        let (places, lanes, large) = (VecDeque::new(), BTreeMap::new(), BTreeMap::new());
+        let pipeline = Mutex::new(Pipeline { places, lanes, next: 0, window, large });
+        let waiting = AtomicBool::new(false);
+        Self { outlet, pipeline, waiting, changed: Notify::new(), again: Notify::new() }
     }
 
     fn pipeline(&self) -> MutexGuard<'_, Pipeline> {
@@ -92,6 +122,7 @@ impl RespOutbox {
     /// A reply that is known; it leaves with the next [`Self::flush`], behind those before it.
     pub(super) fn push_ready(&self, bytes: Vec<u8>) {
         let mut pipeline = self.pipeline();
+        pipeline.window.open(bytes.len());
         match pipeline.places.back_mut() {
             Some(Place::Ready(before)) => before.extend_from_slice(&bytes),
             _ => pipeline.places.push_back(Place::Ready(bytes)),
@@ -153,16 +184,76 @@ impl RespOutbox {
             replies,
             missing: count,
             id,
+            price: 0,
+            bound: 0,
+            told: 0,
         });
         Some(id)
     }
 
-    /// The form of the call that was begun last.
-    pub(super) fn set_form(&self, begun: u64, new: Form) {
-        if let Some(Place::Call { form, id, .. }) = self.pipeline().places.back_mut()
+    /// The form of the call that was begun last, and what it asks: gets are given a bound.
+    pub(super) fn set_form(&self, begun: u64, new: Form, asks: &mut [(u64, Ask)]) {
+        let mut pipeline = self.pipeline();
+        let Pipeline { places, window, .. } = &mut *pipeline;
+        if let Some(Place::Call { form, id, price, bound, .. }) = places.back_mut()
             && *id == begun
         {
             *form = Some(new);
+            *bound = window.expected().min(REPLY_BYTES_MAX / asks.len().max(1));
+            *price = asks.iter_mut().map(|(_, ask)| Window::price(ask, *bound)).sum();
+            window.open(*price);
+        }
+    }
+
+    /// Gets whose values are larger than they were asked for, as far as there is room for them now: to be asked again.
+    /// The first of all is asked in any case, or nothing would go on.
+    fn ask_again(&self) -> Vec<(u64, Ask)> {
+        let mut asks = Vec::new();
+        let mut pipeline = self.pipeline();
+        let waiting = self.outlet.waiting();
+        let Pipeline { places, window, large, .. } = &mut *pipeline;
+        while let Some((&number, &(_, bytes))) = large.first_key_value() {
+            let found = find(places, number);
+            let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+            let Some((at, Place::Call { price, told, .. })) =
+                found.and_then(|at| Some((at, places.get_mut(at)?)))
+            else {
+                large.pop_first();
+                continue;
+            };
+            if !window.has_room(waiting) && (at > 0 || waiting >= CLIENT_OPEN_BYTES_MAX) {
+                break;
+            }
+            let Some((_, (key, _))) = large.pop_first() else { break };
+            *price += bytes;
+            // It is counted when it comes.
+            *told -= bytes;
+            window.open(bytes);
+            asks.push((
+                number,
+                Ask::Read(Query::Get { key, bytes_max: u32::try_from(bytes).unwrap_or(u32::MAX) }),
+            ));
+        }
+        asks
+    }
+
+    /// Asks gets of large values again when there is room, for as long as the connection lasts.
+    pub(super) async fn keep_asking(self: &Arc<Self>, events: &Events) -> Infallible {
+        loop {
+            self.again.notified().await;
+            loop {
+                let asks = self.ask_again();
+                if !asks.is_empty() {
+                    let outbox: Outbox = Arc::clone(self) as Outbox;
+                    // The core's thread ends only with the server.
+                    let _gone = events.send(Event::AsksAnywhere(outbox, asks));
+                }
+                if self.pipeline().large.is_empty() {
+                    break;
+                }
+                // A socket that takes nothing is looked at again after a moment.
+                let _waited = tokio::time::timeout(ROOM_LOOK, self.again.notified()).await;
+            }
         }
     }
 
@@ -181,28 +272,36 @@ impl RespOutbox {
         if !is_next(pipeline.places.front()) {
             return;
         }
+        let mut closed = 0;
         // A socket that broke has no use for its replies; the task ends.
         let _sent = self.outlet.send(usize::MAX, |out| {
             while is_next(pipeline.places.front()) {
-                match pipeline.places.pop_front() {
-                    Some(Place::Ready(bytes)) => out.extend_from_slice(&bytes),
-                    Some(Place::Call { form: Some(form), version, mute: false, replies, .. }) => {
+                let Some(place) = pipeline.places.pop_front() else { break };
+                closed += place.price();
+                match place {
+                    Place::Ready(bytes) => out.extend_from_slice(&bytes),
+                    Place::Call { form: Some(form), version, mute: false, replies, .. } => {
                         let replies: Vec<Reply> = replies.into_iter().flatten().collect();
                         form.answer(&replies, clock::wall(), out, version);
                     }
-                    _ => {}
+                    Place::Call { .. } => {}
                 }
             }
         });
         // Without a socket nothing was taken.
         while is_next(pipeline.places.front()) {
-            pipeline.places.pop_front();
+            closed += pipeline.places.pop_front().map_or(0, |place| place.price());
+        }
+        pipeline.window.close(closed);
+        if !pipeline.large.is_empty() {
+            self.again.notify_one();
         }
     }
 
     /// There is room for more commands.
     pub(super) fn has_room(&self) -> bool {
-        self.pipeline().places.len() < PIPELINE_MAX && self.outlet.waiting() < CLIENT_QUEUE_BYTES_MAX
+        let pipeline = self.pipeline();
+        pipeline.places.len() < PIPELINE_MAX && pipeline.window.has_room(self.outlet.waiting())
     }
 
     /// Until there is room for more commands.
@@ -249,11 +348,37 @@ impl Deliver for RespOutbox {
         for (number, reply) in replies {
             // Places of calls are in the order of their numbers; ready ones between them have none.
             let found = find(&pipeline.places, number);
-            let Some(Place::Call { replies, missing, uses, id, .. }) =
-                found.and_then(|at| pipeline.places.get_mut(at))
+            let Pipeline { places, window, large, .. } = &mut *pipeline;
+            let Some(Place::Call { form, replies, missing, uses, id, price, bound, told, .. }) =
+                found.and_then(|at| places.get_mut(at))
             else {
                 continue;
             };
+            let mut reply = reply;
+            match &reply {
+                Reply::Value { found } => {
+                    let bytes = found.as_ref().map_or(0, |found| found.value.len());
+                    window.learn(bytes as u64);
+                    *told += bytes;
+                    if *told > REPLY_BYTES_MAX {
+                        reply = too_much();
+                    }
+                }
+                Reply::TooLarge { key, bytes } if form.as_ref().is_none_or(Form::needs_values) => {
+                    window.learn(*bytes);
+                    let unused = (*bound).min(*price);
+                    *price -= unused;
+                    window.close(unused);
+                    *told = told.saturating_add(usize::try_from(*bytes).unwrap_or(usize::MAX));
+                    if *told <= REPLY_BYTES_MAX {
+                        large.insert(number, (key.clone(), *bytes));
+                        self.again.notify_one();
+                        continue;
+                    }
+                    reply = too_much();
+                }
+                _ => {}
+            }
             let Some(place) = usize::try_from(number - *id).ok().and_then(|part| replies.get_mut(part))
             else {
                 continue;
@@ -279,6 +404,13 @@ impl Deliver for RespOutbox {
             self.changed.notify_one();
         }
     }
+}
+
+/// A command asks for more than one reply holds.
+pub(super) fn too_much() -> Reply {
+    let reason =
+        format!("the reply would have more than {REPLY_BYTES_MAX} bytes; ask for fewer keys at once");
+    Reply::Refused { reason }
 }
 
 /// The place of the call with a part of this number.

@@ -154,7 +154,9 @@ pub(crate) fn expired(env: &Env, answer: &Answer) -> bool {
     match answer {
         Answer::Value(found) => found.as_ref().is_some_and(gone),
         Answer::Page { pairs, .. } => pairs.iter().any(|pair| gone(&pair.found)),
-        Answer::Keys { expires, .. } => expires.is_some_and(|expires| expires <= env.now.wall),
+        Answer::TooLarge { expires, .. } | Answer::Keys { expires, .. } => {
+            expires.is_some_and(|expires| expires <= env.now.wall)
+        }
         Answer::Nothing | Answer::Damaged(_) => false,
     }
 }
@@ -163,6 +165,7 @@ pub(crate) fn expired(env: &Env, answer: &Answer) -> bool {
 pub(crate) fn reply_of(answer: Answer) -> Reply {
     match answer {
         Answer::Value(found) => Reply::Value { found },
+        Answer::TooLarge { key, bytes, .. } => Reply::TooLarge { key, bytes },
         Answer::Page { pairs, more } => Reply::Page { pairs, more },
         Answer::Keys { keys, count, next, .. } => Reply::Keys { keys, count, next },
         Answer::Nothing => Reply::Value { found: None },

@@ -86,7 +86,7 @@ impl PartitionCopy {
                 continue;
             }
             if self.pending.front().is_some_and(|pending| pending.seq == seq) {
-                let pending = self.pending.pop_front().expect("there is one");
+                let pending = self.pending.pop(&mut env.pending).expect("there is one");
                 match pending.to {
                     ReplyTo::Read(id) => ticked.push(id),
                     to => env.reply(to, Reply::Outcome { outcome }),

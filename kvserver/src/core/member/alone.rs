@@ -106,7 +106,7 @@ impl PartitionCopy {
             return false;
         }
         let key = match query {
-            Query::Get { key } => key,
+            Query::Get { key, .. } => key,
             Query::Scan { .. } | Query::Keys { .. } | Query::Count { .. } | Query::Nothing => {
                 return applied == self.log.last();
             }
@@ -120,7 +120,7 @@ impl PartitionCopy {
         let expires = match answer {
             Answer::Value(found) => found.as_ref().is_some_and(|found| found.expires.is_some()),
             Answer::Page { pairs, .. } => pairs.iter().any(|pair| pair.found.expires.is_some()),
-            Answer::Keys { expires, .. } => expires.is_some(),
+            Answer::TooLarge { expires, .. } | Answer::Keys { expires, .. } => expires.is_some(),
             Answer::Nothing => false,
             // The coordinator's copy may be better.
             Answer::Damaged(_) => return false,

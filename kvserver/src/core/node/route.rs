@@ -185,7 +185,7 @@ fn partition_of(view: &View, ask: &Ask) -> Option<PartitionId> {
     match ask {
         Ask::Write { operation: Operation::Compare { partition }, .. } => Some(*partition),
         Ask::Write { operation, .. } => operation.key().map(|key| view.partitions.of_key(key)),
-        Ask::Read(Query::Get { key }) => Some(view.partitions.of_key(key)),
+        Ask::Read(Query::Get { key, .. }) => Some(view.partitions.of_key(key)),
         Ask::Read(
             Query::Scan { partition, .. } | Query::Keys { partition, .. } | Query::Count { partition },
         ) => Some(*partition),
@@ -215,7 +215,9 @@ fn check(ask: &Ask, value_bytes_max: usize, view: &View) -> Result<(), String> {
             let gathered = view.assignments.is_empty() || is_gathered(view, operation);
             if gathered { Ok(()) } else { Err(InvalidOperation::BatchScattered.to_string()) }
         }
-        Ask::Read(Query::Get { key }) => common::operation::check_key(key).map_err(|error| error.to_string()),
+        Ask::Read(Query::Get { key, .. }) => {
+            common::operation::check_key(key).map_err(|error| error.to_string())
+        }
         Ask::Read(_) => Ok(()),
     }
 }
@@ -227,7 +229,8 @@ pub fn ask_of(request: Request) -> Option<Ask> {
         Request::Write { origin, age_ms, operation } => {
             Ask::Write { origin: Some(origin), age_ms, operation }
         }
-        Request::Get { key } => Ask::Read(Query::Get { key }),
+        Request::Get { key } => Ask::Read(Query::get(key)),
+        Request::GetUpTo { key, bytes_max } => Ask::Read(Query::Get { key, bytes_max }),
         Request::Scan { partition, after, prefix, limit } => {
             Ask::Read(Query::Scan { partition, after, prefix, limit })
         }
@@ -243,7 +246,7 @@ fn request_of(ask: &Ask, elapsed_ms: u64) -> Option<Request> {
         Ask::Write { origin, age_ms, operation } => {
             Request::Write { origin: origin?, age_ms: age_ms.saturating_add(elapsed_ms), operation }
         }
-        Ask::Read(Query::Get { key }) => Request::Get { key },
+        Ask::Read(Query::Get { key, bytes_max }) => Request::GetUpTo { key, bytes_max },
         Ask::Read(Query::Scan { partition, after, prefix, limit }) => {
             Request::Scan { partition, after, prefix, limit }
         }

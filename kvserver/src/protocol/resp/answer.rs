@@ -190,9 +190,24 @@ impl Form {
             Self::AllOrNone => writer.int(i64::from(matches!(outcome(one), Some(Outcome::All { .. })))),
             form => match one {
                 Some(Reply::Value { found }) => form.of_value(found.as_ref(), now, writer),
+                Some(Reply::TooLarge { bytes, .. }) => form.of_size(*bytes, writer),
                 Some(Reply::Outcome { outcome }) => form.of_outcome(outcome, writer),
                 _ => writer.error("ERR unexpected answer; report this"),
             },
+        }
+    }
+
+    /// Whether the reply needs the values of its keys: else it is enough to know that there are some, and their sizes.
+    #[must_use]
+    pub fn needs_values(&self) -> bool {
+        !matches!(self, Self::Count | Self::ValueLength | Self::Type)
+    }
+
+    fn of_size(&self, bytes: u64, writer: &mut Writer<'_>) {
+        match self {
+            Self::ValueLength => writer.int(i64::try_from(bytes).unwrap_or(i64::MAX)),
+            Self::Type => writer.simple("string"),
+            _ => writer.error("ERR unexpected answer; report this"),
         }
     }
 
@@ -323,6 +338,7 @@ fn found(reply: &Reply) -> Option<&Found> {
 fn has_something(reply: &Reply) -> bool {
     match reply {
         Reply::Value { found } => found.is_some(),
+        Reply::TooLarge { .. } => true,
         Reply::Outcome { outcome } => matches!(outcome, Outcome::Deleted { .. } | Outcome::Changed { .. }),
         _ => false,
     }

@@ -302,7 +302,9 @@ pub fn failure(reply: &Reply) -> Option<String> {
             }
             _ => return None,
         },
-        Reply::Value { .. } | Reply::Page { .. } | Reply::Keys { .. } => return None,
+        Reply::Value { .. } | Reply::TooLarge { .. } | Reply::Page { .. } | Reply::Keys { .. } => {
+            return None;
+        }
         Reply::View { .. } | Reply::Status { .. } | Reply::Digest { .. } => {
             "ERR unexpected answer; report this".to_owned()
         }
