@@ -10,5 +10,6 @@ mod bad_input {
     mod flags;
     mod junk;
     mod memory;
+    mod peers;
     mod places;
 }

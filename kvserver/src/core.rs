@@ -38,6 +38,7 @@ mod coordinator;
 mod copy;
 mod damage;
 mod digests;
+mod door;
 mod env;
 mod failed;
 mod io;
@@ -56,6 +57,7 @@ mod waiting;
 pub(crate) use damage::sole_copies;
 
 pub use copy::{Mark, RecoveredCopy};
+pub use door::check_message;
 pub use env::{Config, Reads};
 pub use io::{Answer, Ask, Effect, Input, LogRecord, Query, ReadId, Reader, Ticket, Token};
 pub use keys::{PartitionKeys, key_position};

@@ -46,6 +46,9 @@ pub(crate) const ROOM_LOOK: Duration = Duration::from_millis(5);
 /// Bytes of messages that a peer's link puts into one frame, if there are that many.
 pub(crate) const PEER_FRAME_BYTES: usize = 1 << 20;
 
+/// A link that has sent nonsense is kept silent for this long: its server makes another one at once, which says the same.
+pub(crate) const PEER_REFUSED_PAUSE: Duration = Duration::from_secs(1);
+
 /// Bytes of one chunk of a state copy.
 pub(crate) const CHUNK_BYTES: usize = 512 << 10;
 

@@ -18,11 +18,11 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::window::Window;
 use super::{Place, Shared};
-use crate::core::{Ask, Input, Query, ask_of};
+use crate::core::{Ask, Input, Query, ask_of, check_message};
 use crate::driver::{Event, Events};
 use crate::limits::{
     ASKS_AT_ONCE_MAX, CLIENT_OPEN_BYTES_MAX, HELLO_FOR, PEER_FRAME_BYTES, PEER_INTAKE_BYTES_MAX,
-    PIPELINE_MAX, READ_BYTES, ROOM_LOOK,
+    PEER_REFUSED_PAUSE, PIPELINE_MAX, READ_BYTES, ROOM_LOOK,
 };
 use crate::outlet::Outlet;
 use crate::replies::{Deliver, Outbox, Replies};
@@ -125,17 +125,36 @@ async fn peer(
     from: Sender,
 ) -> std::io::Result<()> {
     let room = Arc::new(Semaphore::new(PEER_INTAKE_BYTES_MAX));
-    while let Some(mut frame) = next_frame(&mut stream, &mut input).await? {
+    while let Some(frame) = next_frame(&mut stream, &mut input).await? {
         // While the core has much to take the link is not read.
         let bytes = u32::try_from(frame.len()).map_err(invalid)?;
         let taken = Arc::clone(&room).acquire_many_owned(bytes).await.map_err(invalid)?;
-        let mut messages = Vec::new();
-        while !frame.is_empty() {
-            messages.push(PeerMessage::read(&mut frame).map_err(invalid)?);
+        match peer_messages(frame) {
+            Ok(messages) => _ = shared.events.send(Event::Peer(from, messages, taken)),
+            Err(reason) => {
+                tracing::error!(
+                    "server {} has sent what no server of this version sends: {reason}. Nothing of it was taken, and its \
+                     link is closed. Check that all servers run the same version, and that server's memory",
+                    from.server
+                );
+                // It links again at once, and would say the same.
+                let _over = tokio::time::timeout(PEER_REFUSED_PAUSE, std::future::pending::<()>()).await;
+                return Err(invalid(reason));
+            }
         }
-        let _gone = shared.events.send(Event::Peer(from, messages, taken));
     }
     Ok(())
+}
+
+/// A frame's messages, all of them or none.
+fn peer_messages(mut frame: Bytes) -> Result<Vec<PeerMessage>, String> {
+    let mut messages = Vec::new();
+    while !frame.is_empty() {
+        let message = PeerMessage::read(&mut frame).map_err(|error| error.to_string())?;
+        check_message(&message)?;
+        messages.push(message);
+    }
+    Ok(messages)
 }
 
 /// A request that is not answered.

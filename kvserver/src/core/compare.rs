@@ -239,7 +239,12 @@ impl PartitionCopy {
 
     /// The copies of these servers were found equal. If this is lost it is said after the next comparison.
     pub(crate) fn on_equal(&mut self, env: &mut Env, at: LogId, servers: Vec<ServerId>) {
-        let is_mine = servers.contains(&env.me.server) && env.digests.get((self.id, at)).is_some();
+        let counts = |server: &ServerId| {
+            let assignment = env.view.assignment(self.id);
+            assignment.is_some_and(|now| now.in_sync_member(*server).is_some())
+        };
+        let known = servers.contains(&env.me.server) && servers.iter().all(counts);
+        let is_mine = known && env.digests.get((self.id, at)).is_some();
         if is_mine && !self.mark.failed && self.mark.equal_with != servers {
             self.mark.equal_with = servers;
             self.persist_mark(env);

@@ -64,6 +64,9 @@ pub(crate) const DIGESTS_KEPT: usize = 4096;
 /// Between two questions for a digest, which is made within the rate of the scrub.
 pub(crate) const COMPARE_AGAIN: Duration = Duration::from_secs(1);
 
+/// In-sync copies of a partition that are compared, at most: a mark names them. A view lists one more than there are copies.
+pub(crate) const COMPARED_MAX: usize = 16;
+
 /// Differences between copies that are told in the status.
 pub(crate) const DIFFERENCES_KEPT: usize = 32;
 

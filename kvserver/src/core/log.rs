@@ -76,8 +76,7 @@ impl Log {
         if seq < self.base.seq || seq > self.last {
             return None;
         }
-        let run = self.runs.iter().rev().find(|run| run.first <= seq);
-        Some(run.map_or(self.base, |run| LogId { tag: run.tag, seq }))
+        Some(self.run_of(seq).map_or(self.base, |run| LogId { tag: run.tag, seq }))
     }
 
     /// Whether this very entry is in the log (or is its base).
@@ -190,7 +189,13 @@ impl Log {
 
     /// Where the run that holds `seq` begins (the base counts as a run of its own).
     fn run_begin(&self, seq: Seq) -> Seq {
-        self.runs.iter().rev().find(|run| run.first <= seq).map_or(self.base.seq, |run| run.first)
+        self.run_of(seq).map_or(self.base.seq, |run| run.first)
+    }
+
+    /// The run that holds `seq`, if that is not the base.
+    fn run_of(&self, seq: Seq) -> Option<&Run> {
+        let behind = self.runs.partition_point(|run| run.first <= seq);
+        behind.checked_sub(1).map(|index| &self.runs[index])
     }
 }
 

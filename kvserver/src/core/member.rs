@@ -6,7 +6,7 @@
 
 mod alone;
 
-use common::ids::{Epoch, LogId, Seq, ServerId};
+use common::ids::{LogId, Seq, ServerId};
 use common::messages::{Entry, PeerMessage, Reply, Sender};
 use common::time::Time;
 
@@ -14,6 +14,7 @@ use alone::Alone;
 
 use super::coordinator::{expired, reply_of};
 use super::copy::{PartitionCopy, Role};
+use super::door::check_entries;
 use super::env::{After, Env, PendingRead, ReplyTo, Stray};
 use super::io::{Answer, Ask, Query, ReadId};
 use super::limits::RESEND;
@@ -117,7 +118,7 @@ impl PartitionCopy {
             return;
         }
         env.touched.insert(self.id);
-        if let Some(reason) = unsound(prev, &entries, self.epoch) {
+        if let Err(reason) = check_entries(prev, &entries, self.epoch) {
             return env
                 .warn(format!("partition {}: an append of {} is dropped: {reason}", self.id, from.server));
         }
@@ -335,19 +336,6 @@ impl PartitionCopy {
             }
         }
     }
-}
-
-/// What is wrong with an append, whoever made it: entries follow `prev` one by one, and tags never go back.
-fn unsound(prev: LogId, entries: &[Entry], epoch: Epoch) -> Option<String> {
-    let mut before = prev;
-    for Entry { id, .. } in entries {
-        let follows = before.seq.0.checked_add(1) == Some(id.seq.0) && id.tag >= before.tag;
-        if !follows || id.tag > epoch {
-            return Some(format!("entry {id} behind {before} in epoch {epoch}"));
-        }
-        before = *id;
-    }
-    (before.seq.0 == u64::MAX).then(|| format!("no entry can follow {before}"))
 }
 
 /// The content of an append.

@@ -20,6 +20,7 @@ use super::env::{After, Env};
 use super::io::{Effect, LogRecord};
 use super::limits::{SNAPSHOT_WINDOW, STATE_PIECE_BYTES};
 use super::mutation::Mutation;
+use super::state::State;
 
 /// Stored keys and values.
 type Pairs = Vec<(Bytes, Bytes)>;
@@ -284,6 +285,10 @@ impl PartitionCopy {
         if server != from {
             return;
         }
+        if next > sending.next_read && !installed {
+            return env
+                .warn(format!("partition {id}: {from} has taken chunks of a copy that it was not sent"));
+        }
         env.touched.insert(id);
         let moved = next > sending.taken;
         sending.lost = next < sending.taken;
@@ -344,8 +349,14 @@ impl PartitionCopy {
             return;
         }
         if index == receiving.next {
-            receiving.next += 1;
             receiving.state.extend_from_slice(&state);
+            if done && let Err(error) = State::decode(receiving.state.clone().freeze()) {
+                replica.receiving = None;
+                return env.warn(format!(
+                    "partition {id}: a copy of {from} is dropped, its state besides the records does not read: {error}"
+                ));
+            }
+            receiving.next += 1;
             let done = done.then(|| (receiving.base, receiving.state.clone().freeze()));
             env.out.effect(Effect::Stage { partition: id, transfer, index, pairs, done });
         } else if index < receiving.staged {

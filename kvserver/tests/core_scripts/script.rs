@@ -318,6 +318,22 @@ impl Script {
                 let digest = Digest { sum: number(sum).into(), records: 0, bytes: 0 };
                 PeerMessage::Differs { partition, epoch, at: place(at), digest }
             }
+            ["snapshot_begin", base] => {
+                PeerMessage::SnapshotBegin { partition, epoch, transfer: 1, base: place(base) }
+            }
+            ["snapshot_chunk", index, state, ..] => PeerMessage::SnapshotChunk {
+                partition,
+                epoch,
+                transfer: 1,
+                index: number(index),
+                state: Bytes::copy_from_slice(state.as_bytes()),
+                pairs: vec![],
+                done: what.contains(&"done"),
+            },
+            ["snapshot_ack", next] => {
+                let (transfer, installed) = (1 << 32 | 1, false);
+                PeerMessage::SnapshotAck { partition, epoch, transfer, next: number(next), installed }
+            }
             ["view"] => {
                 let json = serde_json::to_vec(&*self.view).expect("a view");
                 PeerMessage::View { json: json.into() }
