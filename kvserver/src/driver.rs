@@ -204,9 +204,7 @@ impl Driver {
             match scrub.next(clock::time(), || machine.partitions()) {
                 None => return Ok(()),
                 Some(ScrubStep::Open(partition)) => match machine.open_for_scrub(partition) {
-                    Ok((picture, log_time)) => {
-                        hand(scrubber, ScrubJob::Open(partition, picture, log_time))?;
-                    }
+                    Ok(stored) => hand(scrubber, ScrubJob::Open(stored))?,
                     Err(Failure::Damaged(reason)) => {
                         scrub.on_damaged();
                         self.step(Input::Damaged { reason });

@@ -9,7 +9,6 @@ use common::codec::Wire;
 use common::ids::{LogId, PartitionId, Seq, ServerId};
 use common::messages::{Entry, Run};
 use common::operation::{Command, Outcome, Pair};
-use common::time::WallTime;
 use common::view::View;
 use storage::{Change, LogReader, Read, RecoveredPartition, Snapshot, Staging, Trees};
 
@@ -18,6 +17,7 @@ use crate::digests::Picture;
 use crate::disk::{from_log_id, from_tag, log_id};
 use crate::error::Failure;
 use crate::limits::{DIGESTS_WAITING_MAX, PAGE_BYTES_MAX, PAGE_KEYS_MAX};
+use crate::scrub::Stored;
 
 /// See the module's text.
 pub(crate) struct Machine {
@@ -261,9 +261,11 @@ impl Machine {
     }
 
     /// A picture of the records to be read through, and the log time that they have.
-    pub(crate) fn open_for_scrub(&self, partition: PartitionId) -> Result<(Snapshot, WallTime), Failure> {
+    pub(crate) fn open_for_scrub(&self, partition: PartitionId) -> Result<Stored, Failure> {
         let log_time = self.states.get(&partition).map(State::log_time).unwrap_or_default();
-        Ok((self.trees.snapshot(partition.0)?, log_time))
+        let records = Some(self.trees.snapshot(partition.0)?);
+        let (log, last) = (self.reader.clone(), self.trees.applied(partition.0).seq);
+        Ok(Stored { partition, records, log_time, log, next: 1, last })
     }
 
     /// Removes a record if it has expired in log time: nobody sees it any more, at any copy, and log time does not go
@@ -355,6 +357,7 @@ mod tests {
     use common::codec::Wire;
     use common::ids::{Epoch, LogId};
     use common::operation::{Command, Condition, Found, Operation};
+    use common::time::WallTime;
 
     const P: PartitionId = PartitionId(0);
 
@@ -387,13 +390,15 @@ mod tests {
         for (key, removed) in [("gone", true), ("gone", false), ("later", false), ("stays", false)] {
             assert_eq!(machine.remove_expired(P, key.as_bytes()).unwrap(), removed, "{key}");
         }
-        let (mut picture, log_time) = machine.open_for_scrub(P).unwrap();
-        assert_eq!(log_time, WallTime(100));
+        let Stored { records, log_time, last, .. } = machine.open_for_scrub(P).unwrap();
+        assert_eq!((log_time, last), (WallTime(100), 4));
+        let mut picture = records.unwrap();
         let keys: Vec<Bytes> =
             picture.chunk(1 << 20).unwrap().pairs.into_iter().map(|(key, _)| key).collect();
         assert_eq!(keys, ["later", "stays"]);
         let digest = |machine: &Machine| {
-            let (mut picture, log_time) = machine.open_for_scrub(P).unwrap();
+            let Stored { records, log_time, .. } = machine.open_for_scrub(P).unwrap();
+            let mut picture = records.unwrap();
             let mut digest = machine.states[&P].digest();
             for (key, record) in picture.chunk(1 << 20).unwrap().pairs {
                 crate::core::digest_record(&mut digest, log_time, &key, &record).unwrap();

@@ -1,12 +1,13 @@
-//! The thread that reads everything that is stored, a piece at a time when it is asked: each value's checksum is looked at
-//! by the store, its form here. It also finds records that have expired.
+//! The thread that reads everything that is stored, a piece at a time when it is asked: of each partition first the records,
+//! then the entries that the commit log still holds, which a restart or a member that is behind would need. Checksums are
+//! looked at by the store, the form of records here. It also finds records that have expired.
 
 use std::sync::mpsc::Receiver;
 
 use bytes::Bytes;
 use common::ids::PartitionId;
 use common::time::WallTime;
-use storage::Snapshot;
+use storage::{LogReader, Read, Snapshot};
 
 use crate::core::decode_record;
 use crate::driver::{Event, Events};
@@ -15,10 +16,23 @@ use crate::limits::SCRUB_BYTES;
 
 /// What the thread does.
 pub(crate) enum ScrubJob {
-    /// This picture is next, of a partition whose log time is as given.
-    Open(PartitionId, Snapshot, WallTime),
+    /// This is next.
+    Open(Stored),
     /// Read the next piece.
     Read,
+}
+
+/// What is stored of a partition, and how far it is read.
+pub(crate) struct Stored {
+    pub(crate) partition: PartitionId,
+    /// None: all of them were read.
+    pub(crate) records: Option<Snapshot>,
+    /// Of the records.
+    pub(crate) log_time: WallTime,
+    pub(crate) log: LogReader,
+    /// The next entry to read, and the last.
+    pub(crate) next: u64,
+    pub(crate) last: u64,
 }
 
 /// A piece that was read.
@@ -36,20 +50,18 @@ pub(crate) struct Piece {
 /// Runs until the jobs end. Where something does not check, the rest of that partition is left out: if the server goes
 /// on, it has been said.
 pub(crate) fn run(jobs: &Receiver<ScrubJob>, events: &Events) {
-    let mut open = None;
+    let mut open: Option<Stored> = None;
     for job in jobs {
-        let found = match job {
-            ScrubJob::Open(partition, picture, log_time) => {
-                open = Some((partition, picture, log_time));
+        let stored = match job {
+            ScrubJob::Open(stored) => {
+                open = Some(stored);
                 continue;
             }
-            ScrubJob::Read => match &mut open {
-                Some((partition, picture, log_time)) => (*partition, read(*partition, picture, *log_time)),
-                None => continue,
-            },
+            ScrubJob::Read => open.as_mut(),
         };
-        let (partition, found) = found;
-        let piece = match found {
+        let Some(stored) = stored else { continue };
+        let partition = stored.partition;
+        let piece = match stored.read() {
             Ok(piece) => piece,
             Err(failure) => {
                 if events.send(Event::Failed(failure)).is_err() {
@@ -67,8 +79,47 @@ pub(crate) fn run(jobs: &Receiver<ScrubJob>, events: &Events) {
     }
 }
 
-fn read(partition: PartitionId, picture: &mut Snapshot, log_time: WallTime) -> Result<Piece, Failure> {
-    let chunk = picture.chunk(SCRUB_BYTES)?;
+impl Stored {
+    fn read(&mut self) -> Result<Piece, Failure> {
+        let partition = self.partition;
+        let (bytes, expired, done) = match &mut self.records {
+            Some(records) => {
+                let (bytes, expired, whole) = read_records(partition, records, self.log_time)?;
+                if whole {
+                    self.records = None;
+                }
+                (bytes, expired, whole && self.next > self.last)
+            }
+            None => {
+                let bytes = self.read_log()?;
+                (bytes, Vec::new(), self.next > self.last)
+            }
+        };
+        Ok(Piece { partition, bytes, expired, is_good: true, done })
+    }
+
+    /// Reads entries; their bytes. What is trimmed meanwhile is passed over, and what is cut or dropped ends it.
+    fn read_log(&mut self) -> Result<usize, Failure> {
+        match self.log.read(self.partition.0, self.next, SCRUB_BYTES)? {
+            Read::Trimmed { base } => {
+                self.next = base.seq + 1;
+                Ok(0)
+            }
+            Read::Entries(entries) => {
+                self.next = entries.last().map_or(u64::MAX, |(id, _)| id.seq.saturating_add(1));
+                Ok(entries.iter().map(|(_, body)| body.len()).sum())
+            }
+        }
+    }
+}
+
+/// Reads a piece of the records: its bytes, keys of what has expired, and whether it is the last.
+fn read_records(
+    partition: PartitionId,
+    records: &mut Snapshot,
+    log_time: WallTime,
+) -> Result<(usize, Vec<Bytes>, bool), Failure> {
+    let chunk = records.chunk(SCRUB_BYTES)?;
     let (mut bytes, mut expired) = (0, Vec::new());
     for (key, record) in chunk.pairs {
         bytes += key.len() + record.len();
@@ -79,5 +130,40 @@ fn read(partition: PartitionId, picture: &mut Snapshot, log_time: WallTime) -> R
             expired.push(key);
         }
     }
-    Ok(Piece { partition, bytes, expired, is_good: true, done: chunk.done })
+    Ok((bytes, expired, chunk.done))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use storage::{Change, LogId, Opened, Options, Record, Store, Tag};
+
+    #[test]
+    fn records_are_read_and_then_the_entries_that_the_log_still_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { background: false, ..Options::default() };
+        let Opened { mut log, reader, mut trees, .. } = Store::open(dir.path(), &options).unwrap();
+        let id = |seq| LogId { tag: Tag { generation: 0, version: 1 }, seq };
+        for seq in 1..=4 {
+            log.append(&[Record::Entry { partition: 7, id: id(seq), body: vec![1; 1000].into() }]).unwrap();
+            let value = Bytes::from(vec![0; 100]);
+            trees.apply(7, &[Change::Put { key: vec![seq as u8].into(), value }], id(seq)).unwrap();
+        }
+        log.sync().unwrap();
+        let read = |last| {
+            let (log_time, records) = (WallTime(0), Some(trees.snapshot(7).unwrap()));
+            let (partition, log) = (PartitionId(7), reader.clone());
+            let mut stored = Stored { partition, records, log_time, log, next: 1, last };
+            let mut pieces = Vec::new();
+            loop {
+                let piece = stored.read().unwrap();
+                pieces.push(piece.bytes);
+                if piece.done {
+                    break pieces;
+                }
+            }
+        };
+        assert_eq!(read(4), [404, 4000]);
+        assert_eq!(read(0), [404], "nothing is applied that the log has");
+    }
 }

@@ -138,6 +138,35 @@ fn flipped_bytes_under_a_live_server_are_found_by_the_scrub_and_repaired() {
     assert!(output.status.success() && output.stdout.starts_with(b"OK: 192 copies"), "{output:?}");
 }
 
+/// Entries of the log are read only by a restart, or for a member that is behind; and by the scrub.
+#[test]
+fn a_flipped_byte_in_the_log_of_a_live_server_is_found_by_the_scrub() {
+    let settings = Settings { same_ports: true, ..Settings::default() };
+    let cluster = settings.server_args(&["--scrub-interval", "1", "--scrub-rate", "0"]).start(3);
+    let mut all = db::pairs("key/", 300);
+    let marked = format!("marked {}", "m".repeat(100));
+    all.insert("key/marked".to_owned(), marked.clone());
+    let db = cluster.client();
+    db.put_many(&all);
+    let log = cluster.server_dir(1).join("log");
+    let find = |path: &PathBuf| {
+        let bytes = fs::read(path).expect("a segment");
+        let at = bytes.windows(marked.len()).position(|window| window == marked.as_bytes())?;
+        Some((path.clone(), at))
+    };
+    let (segment, at) = files(&log).iter().find_map(find).expect("it is in the log");
+    let file = fs::OpenOptions::new().write(true).open(&segment).expect("a segment");
+    file.write_all_at(b"M", at as u64).expect("a byte");
+    wait_until("the damage is found", 2 * SOON, || {
+        let log = cluster.server(1).log();
+        log.contains("does not check") && log.contains("Starting again with an empty one")
+    });
+    cluster.wait_settled();
+    assert_eq!(db.scan("key/"), all);
+    let output = cluster.kvclient(0, &["verify"]);
+    assert!(output.status.success(), "{output:?}");
+}
+
 /// All copies of all partitions are compared while they are written to, some of them having been away.
 #[test]
 fn copies_are_equal_under_load() {
