@@ -21,7 +21,8 @@ use tokio::time::timeout;
 
 use crate::copies::{BuildJob, Copy, ReadJob};
 use crate::core::{
-    Answer, Ask, Effect, Input, LogRecord, Node, Reader, Scrub, ScrubStep, TICK, Ticket, Token,
+    Answer, Ask, Effect, Input, LogRecord, Node, PartitionKeys, Query, ReadId, Reader, Scrub, ScrubStep,
+    TICK, Ticket, Token,
 };
 use crate::digests::{DigestJob, DigestPiece};
 use crate::disk::{Job, LogQueue};
@@ -32,6 +33,7 @@ use crate::machine::Machine;
 use crate::peers::Peers;
 use crate::replies::{BatchReplies, Outbox};
 use crate::scrub::{Piece, ScrubJob};
+use crate::walks::Walk;
 
 /// How events come to the core.
 pub(crate) type Events = UnboundedSender<Event>;
@@ -73,6 +75,7 @@ pub(crate) struct Parts {
     pub(crate) builders: Sending<BuildJob>,
     pub(crate) scrubber: Sending<ScrubJob>,
     pub(crate) digester: Sending<DigestJob>,
+    pub(crate) walker: Sending<Walk>,
     pub(crate) scrub: Scrub,
     pub(crate) peers: Peers,
     pub(crate) views: watch::Sender<Option<Arc<View>>>,
@@ -325,6 +328,12 @@ impl Driver {
             let mut answers = Vec::new();
             for effect in later {
                 match effect {
+                    Effect::Read { read, partition, query: Query::Keys { after, limit, .. } } => {
+                        self.walk(read, partition, PartitionKeys::new(after, Some(limit)))?;
+                    }
+                    Effect::Read { read, partition, query: Query::Count { .. } } => {
+                        self.walk(read, partition, PartitionKeys::new(0, None))?;
+                    }
                     Effect::Read { read, partition, query } => {
                         let answer = match self.parts.machine.read(partition, &query) {
                             Err(Failure::Damaged(reason)) => Answer::Damaged(reason),
@@ -341,6 +350,18 @@ impl Driver {
                 self.parts.node.step(now, answer);
             }
             self.replies.deliver();
+        }
+    }
+
+    /// Has a partition gone over beside all else.
+    fn walk(&mut self, read: ReadId, partition: PartitionId, keys: PartitionKeys) -> Result<(), Failure> {
+        match self.parts.machine.picture(partition) {
+            Ok((records, log_time)) => hand(&self.parts.walker, Walk { read, records, log_time, keys }),
+            Err(Failure::Damaged(reason)) => {
+                self.step(Input::Answered { read, answer: Answer::Damaged(reason) });
+                Ok(())
+            }
+            Err(failure) => Err(failure),
         }
     }
 

@@ -30,6 +30,7 @@ pub mod protocol;
 mod replies;
 mod scrub;
 mod server;
+mod walks;
 
 pub use error::Error;
 pub use options::{Options, Profile};

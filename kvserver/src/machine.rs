@@ -9,10 +9,11 @@ use common::codec::Wire;
 use common::ids::{LogId, PartitionId, Seq, ServerId};
 use common::messages::{Entry, Run};
 use common::operation::{Command, Outcome, Pair};
+use common::time::WallTime;
 use common::view::View;
 use storage::{Change, LogReader, Read, RecoveredPartition, Snapshot, Staging, Trees};
 
-use crate::core::{Answer, ApplyError, Mark, PartitionKeys, Query, Records, RecoveredCopy, State};
+use crate::core::{Answer, ApplyError, Mark, Query, Records, RecoveredCopy, State};
 use crate::digests::Picture;
 use crate::disk::{from_log_id, from_tag, log_id};
 use crate::error::Failure;
@@ -163,9 +164,8 @@ impl Machine {
             Query::Scan { after, prefix, limit, .. } => {
                 self.scan(partition, state, after.clone(), prefix, *limit)
             }
-            Query::Keys { after, limit, .. } => self.keys(partition, state, *after, Some(*limit)),
-            Query::Count { .. } => self.keys(partition, state, 0, None),
-            Query::Nothing => Ok(Answer::Nothing),
+            // Keys are collected beside the core, from a picture.
+            Query::Keys { .. } | Query::Count { .. } | Query::Nothing => Ok(Answer::Nothing),
         }
     }
 
@@ -198,31 +198,6 @@ impl Machine {
             // All of them have expired: look further, in large steps.
             after = last;
             keys = PAGE_KEYS_MAX as usize;
-        }
-    }
-
-    /// Keys by position, or only their number. Looks at the whole partition: its tree is in the order of the keys.
-    fn keys(
-        &self,
-        partition: PartitionId,
-        state: &State,
-        after: u64,
-        limit: Option<u32>,
-    ) -> Result<Answer, Failure> {
-        let mut found = PartitionKeys::new(after, limit);
-        let mut last: Option<Bytes> = None;
-        loop {
-            let keys = PAGE_KEYS_MAX as usize;
-            let page = self.trees.scan(partition.0, last.as_deref(), b"", keys, PAGE_BYTES_MAX)?;
-            last = page.pairs.last().map(|(key, _)| key.clone());
-            for (key, record) in page.pairs {
-                if let Some(record) = state.visible(record).map_err(malformed)? {
-                    found.push(key, record.expires);
-                }
-            }
-            if !page.more || last.is_none() {
-                return Ok(found.answer());
-            }
         }
     }
 
@@ -260,10 +235,16 @@ impl Machine {
         self.states.keys().copied().collect()
     }
 
-    /// A picture of the records to be read through, and the log time that they have.
-    pub(crate) fn open_for_scrub(&self, partition: PartitionId) -> Result<Stored, Failure> {
+    /// A picture of the records to be read through by any thread, and the log time that they have.
+    pub(crate) fn picture(&self, partition: PartitionId) -> Result<(Snapshot, WallTime), Failure> {
         let log_time = self.states.get(&partition).map(State::log_time).unwrap_or_default();
-        let records = Some(self.trees.snapshot(partition.0)?);
+        Ok((self.trees.snapshot(partition.0)?, log_time))
+    }
+
+    /// What the scrub reads of a partition.
+    pub(crate) fn open_for_scrub(&self, partition: PartitionId) -> Result<Stored, Failure> {
+        let (records, log_time) = self.picture(partition)?;
+        let records = Some(records);
         let (log, last) = (self.reader.clone(), self.trees.applied(partition.0).seq);
         Ok(Stored { partition, records, log_time, log, next: 1, last })
     }
@@ -357,7 +338,6 @@ mod tests {
     use common::codec::Wire;
     use common::ids::{Epoch, LogId};
     use common::operation::{Command, Condition, Found, Operation};
-    use common::time::WallTime;
 
     const P: PartitionId = PartitionId(0);
 

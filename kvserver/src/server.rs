@@ -37,6 +37,7 @@ use crate::options::Options;
 use crate::peers::Peers;
 use crate::protocol::text::RangeLists;
 use crate::scrub;
+use crate::walks;
 
 /// Binds the port that a server is to use.
 ///
@@ -257,6 +258,7 @@ fn start(options: &Options, local: SocketAddr, ports: Ports) -> Result<Started, 
     let ((builders, build_jobs), build_events) = (channel(), events.clone());
     let ((scrubber, scrub_jobs), scrub_events) = (channel(), events.clone());
     let ((digester, digest_jobs), digest_events) = (channel(), events.clone());
+    let ((walker, walks), walk_events) = (channel(), events.clone());
     // What they hold keeps the store in use: they end before the server does.
     let helpers = [
         log_thread,
@@ -264,6 +266,7 @@ fn start(options: &Options, local: SocketAddr, ports: Ports) -> Result<Started, 
         spawn("copies-build", move || copies::build(&build_jobs, &build_events))?,
         spawn("scrub", move || scrub::run(&scrub_jobs, &scrub_events))?,
         spawn("digests", move || digests::run(&digest_jobs, &digest_events))?,
+        spawn("walks", move || walks::run(&walks, &walk_events))?,
     ];
     let runtime = core_runtime()?;
     let farewell = Farewell::new(files.connections);
@@ -275,6 +278,7 @@ fn start(options: &Options, local: SocketAddr, ports: Ports) -> Result<Started, 
         builders,
         scrubber,
         digester,
+        walker,
         scrub: Scrub::new(options.scrub(), options.scrub_rate, clock::time()),
         peers: Peers::new(me, runtime.handle().clone(), events.clone()),
         views: view_sender,

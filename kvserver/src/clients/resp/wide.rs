@@ -132,10 +132,16 @@ impl Connection {
 
     async fn size(&self) -> Result<u64, String> {
         let partitions = self.partitions()?;
-        let partitions = (0..u16::try_from(partitions).unwrap_or(u16::MAX)).map(PartitionId);
-        let count = |partition| Ask::Read(Query::Count { partition });
-        let replies = self.gather(partitions.map(count).collect()).await;
-        replies.into_iter().map(|reply| keys_of(reply).map(|found| found.count)).sum()
+        let partitions: Vec<PartitionId> =
+            (0..u16::try_from(partitions).unwrap_or(u16::MAX)).map(PartitionId).collect();
+        let mut keys = 0;
+        for some in partitions.chunks(PARTITIONS_AT_ONCE) {
+            let count = |&partition: &PartitionId| Ask::Read(Query::Count { partition });
+            for reply in self.gather_some(some.iter().map(count).collect()).await {
+                keys += keys_of(reply)?.count;
+            }
+        }
+        Ok(keys)
     }
 
     /// The keys of a random partition that has some, and one of them.

@@ -172,7 +172,7 @@ impl Form {
     pub fn answer(&self, replies: &[Reply], now: WallTime, out: &mut Vec<u8>, version: Version) {
         let writer = &mut Writer::new(out, version);
         if !matches!(self, Self::Transaction(_))
-            && let Some(error) = replies.iter().find_map(failure)
+            && let Some(error) = replies.iter().find_map(|reply| self.failure(reply))
         {
             return writer.error(&error);
         }
@@ -194,6 +194,19 @@ impl Form {
                 Some(Reply::Outcome { outcome }) => form.of_outcome(outcome, writer),
                 _ => writer.error("ERR unexpected answer; report this"),
             },
+        }
+    }
+
+    /// The error line for a part that failed, in the words of this command.
+    fn failure(&self, reply: &Reply) -> Option<String> {
+        match (self, reply) {
+            (Self::Decimal, Reply::Outcome { outcome: Outcome::NotANumber {} }) => {
+                Some("ERR value is not a valid float".to_owned())
+            }
+            (Self::Decimal, Reply::Outcome { outcome: Outcome::OutOfRange {} }) => {
+                Some("ERR increment would produce NaN or Infinity".to_owned())
+            }
+            _ => failure(reply),
         }
     }
 

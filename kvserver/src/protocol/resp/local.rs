@@ -200,7 +200,7 @@ pub(super) fn select(local: &mut Local<'_>, words: &[Bytes]) -> Answered {
     match integer(&words[1]) {
         Ok(0) => local.writer().ok(),
         Ok(_) => return Err("ERR DB index is out of range".into()),
-        Err(_) => return Err("ERR invalid DB index".into()),
+        Err(_) => return Err("ERR value is not an integer or out of range".into()),
     }
     Ok(())
 }
