@@ -4,6 +4,7 @@ mod support;
 
 mod redis {
     mod compare;
+    mod crates;
     mod everywhere;
     mod junk;
     mod large;
