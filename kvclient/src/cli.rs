@@ -2,6 +2,7 @@
 
 mod args;
 mod command;
+mod differences;
 mod failure;
 mod help;
 mod interactive;

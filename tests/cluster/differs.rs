@@ -8,6 +8,7 @@ use common::ids::{Epoch, LogId, PartitionId, Seq};
 use common::operation::Found;
 use common::ring::Partitions;
 use common::status::{ComparedStatus, Difference};
+use kvclient::Comparison;
 use kvserver::core::{Records, State, decode_record, encode_record};
 use storage::{Change, Opened, Options, Read, Store, Trees};
 
@@ -199,4 +200,18 @@ fn of_two_copies_that_differ_both_stay() {
     wait_compared(&cluster, &db, partitions.count() as u64);
     let output = cluster.kvclient(0, &["verify"]);
     assert_eq!(output.status.code(), Some(3), "it differs still: {output:?}");
+    let output = cluster.kvclient(0, &["status"]);
+    let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(shown.contains(&format!("COPIES DIFFER: partition {partition}, at entry ")), "{shown}");
+    // As the operations guide says: one of them is moved aside, and filled anew from the other.
+    cluster.kill_server(1);
+    std::fs::rename(cluster.server_dir(1), cluster.path().join("aside")).expect("a folder");
+    cluster.start_server(1);
+    wait_until("all have two copies, and nothing differs any more", 2 * SOON, || {
+        let all = db.block(db.client.compare_all()).unwrap_or_default();
+        let whole = |one: &Comparison| one.copies.len() == 2 && one.is_complete() && !one.differs();
+        let told = compared(&cluster, &db);
+        !all.is_empty() && all.iter().all(whole) && told.iter().all(|one| one.differences.is_empty())
+    });
+    assert_eq!(db.scan("key/"), all);
 }

@@ -7,12 +7,12 @@ use bytes::Bytes;
 use common::clock;
 use common::operation::{Condition, Operation, Outcome};
 use common::time::{Time, WallTime};
-use common::view::View;
+use common::view::{ServerState, View};
 
 use super::command::Command;
 use super::failure::{Exit, Failure};
 use super::logging::Log;
-use super::{help, show};
+use super::{differences, help, show};
 use crate::client::Client;
 use crate::options::Options;
 use crate::transfer::tsv;
@@ -138,7 +138,14 @@ impl Session {
     async fn status(&mut self, out: &mut dyn Write) -> Result<(), Failure> {
         let client = self.client().await?;
         match client.cluster_status().await {
-            Ok(status) => print(out, &show::cluster(&status)),
+            Ok(status) => {
+                let mut servers = Vec::new();
+                for member in status.servers.iter().filter(|member| member.state != ServerState::Down) {
+                    // One that does not answer is in the table.
+                    servers.extend(client.server_status(&member.address).await.ok());
+                }
+                print(out, &(show::cluster(&status) + &differences::shown(&servers)))
+            }
             Err(error) => {
                 let view = client.view();
                 let mut answers = Vec::new();

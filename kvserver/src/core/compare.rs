@@ -26,7 +26,7 @@
 //!
 //! [`Mark::equal_with`]: super::copy::Mark::equal_with
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use common::codec::Wire;
 use common::ids::{LogId, PartitionId, ServerId};
@@ -199,6 +199,7 @@ impl PartitionCopy {
                     ));
                 }
                 env.compared.equal += 1;
+                self.forget_undecided(env);
                 return self.note_equal(env, &comparison);
             }
             Verdict::Wrong(wrong, right) => (wrong, Some(right)),
@@ -218,6 +219,11 @@ impl PartitionCopy {
             coordinator.comparison = Some(Comparison { asked, wrong, ..comparison });
         }
         self.go_on_comparing(env);
+    }
+
+    /// What could not be told apart is settled, or is about to be told anew.
+    fn forget_undecided(&self, env: &mut Env) {
+        env.compared.differences.retain(|one| one.partition != self.id.0 || !one.wrong.is_empty());
     }
 
     /// All copies are equal: each keeps with whom, if it does not know.
@@ -266,6 +272,7 @@ impl PartitionCopy {
         }
         let found =
             Difference { partition: self.id.0, entry: *at, wrong: wrong.iter().copied().collect(), groups };
+        self.forget_undecided(env);
         if env.compared.differences.len() == DIFFERENCES_KEPT {
             env.compared.differences.remove(0);
         }
@@ -341,21 +348,25 @@ fn names<'a>(env: &Env, servers: impl Iterator<Item = &'a ServerId>) -> String {
     servers.map(address).collect::<Vec<_>>().join(", ")
 }
 
-/// Whose turn it is: comparisons of one server come one after the other.
+/// Whose turn it is: comparisons of one server come one after the other, and whoever waits is not passed over by those that
+/// are read through again meanwhile.
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
+    order: VecDeque<PartitionId>,
     waiting: BTreeSet<PartitionId>,
     pub(crate) now: Option<PartitionId>,
 }
 
 impl Turns {
     pub(crate) fn add(&mut self, partition: PartitionId) {
-        self.waiting.insert(partition);
+        if self.waiting.insert(partition) {
+            self.order.push_back(partition);
+        }
     }
 
     pub(crate) fn next(&mut self) -> Option<PartitionId> {
-        self.now = self.waiting.pop_first();
-        self.now
+        self.now = self.order.pop_front();
+        self.now.inspect(|partition| _ = self.waiting.remove(partition))
     }
 }
 
@@ -383,6 +394,17 @@ mod tests {
         assert_eq!(verdict(&[(7, all), (8, all)]), Verdict::Undecided);
         assert_eq!(verdict(&[(7, all), (8, all), (9, all)]), Verdict::Undecided);
         assert_eq!(verdict(&[(7, all), (7, all), (8, all), (8, all)]), Verdict::Undecided);
+    }
+
+    #[test]
+    fn nobody_is_passed_over() {
+        let mut turns = Turns::default();
+        let p = PartitionId;
+        [1, 2, 3].into_iter().for_each(|partition| turns.add(p(partition)));
+        assert_eq!(turns.next(), Some(p(1)));
+        [1, 2, 3].into_iter().for_each(|partition| turns.add(p(partition)));
+        let rest: Vec<_> = std::iter::from_fn(|| turns.next()).collect();
+        assert_eq!((rest, turns.now), (vec![p(2), p(3), p(1)], None));
     }
 
     #[test]

@@ -243,10 +243,16 @@ impl Node {
         self.env.caught_up
     }
 
-    /// What it has found by comparing copies.
+    /// What it has found by comparing copies. What could not be told apart is another's to say when that one coordinates.
     #[must_use]
     pub fn compared(&self) -> ComparedStatus {
-        self.env.compared.clone()
+        let mut compared = self.env.compared.clone();
+        let coordinates = |partition: u16| {
+            let copy = self.copies.get(usize::from(partition));
+            copy.is_some_and(|copy| matches!(copy.role, Role::Coordinator(_)))
+        };
+        compared.differences.retain(|one| !one.wrong.is_empty() || coordinates(one.partition));
+        compared
     }
 
     /// The digest of the copy here as it was at an entry, if it is made.
