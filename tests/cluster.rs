@@ -4,6 +4,7 @@
 mod support;
 
 mod cluster {
+    mod admin;
     mod basics;
     mod changes;
     mod damage;

@@ -125,7 +125,8 @@ fn wait_until_in_place(port: u16) {
         let server = format!("localhost:{port}");
         let status =
             Command::new(env!("CARGO_BIN_EXE_kvclient")).args(["-s", &server, "status"]).output().unwrap();
-        if status.stdout.starts_with(b"OK: 3 servers up") {
+        let shown = String::from_utf8_lossy(&status.stdout);
+        if shown.starts_with("healthy") && shown.contains(", 3 servers, ") {
             return;
         }
     }

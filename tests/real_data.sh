@@ -60,7 +60,7 @@ server() {
 # settled COUNT: waits until so many servers are up and every partition has its copies.
 settled() {
     for ((i = 0; i < READY_WITHIN_S * 5; i++)); do
-        if "$bin/kvclient" -s "$servers" status 2>&1 | grep -q "^OK: $1 servers up"; then
+        if "$bin/kvclient" -s "$servers" status 2>&1 | grep -q "^healthy, epoch [^,]*, $1 servers,"; then
             return
         fi
         sleep 0.2

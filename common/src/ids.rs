@@ -145,6 +145,24 @@ impl fmt::Display for Epoch {
     }
 }
 
+/// A number that is no epoch.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is no number of a view: 41 or 1/15 is expected")]
+pub struct InvalidEpoch(String);
+
+impl FromStr for Epoch {
+    type Err = InvalidEpoch;
+
+    /// Reads what is displayed: `VERSION` or `GENERATION/VERSION`.
+    fn from_str(text: &str) -> Result<Self, InvalidEpoch> {
+        let (generation, version) = text.split_once('/').unwrap_or(("0", text));
+        match (generation.parse(), version.parse()) {
+            (Ok(generation), Ok(version)) => Ok(Self { generation, version }),
+            _ => Err(InvalidEpoch(text.to_owned())),
+        }
+    }
+}
+
 impl fmt::Debug for Epoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "e{self}")

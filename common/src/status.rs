@@ -156,6 +156,12 @@ pub struct ClusterStatus {
     /// Partitions without a copy at a server that is up: they can be neither read nor written.
     #[serde(default)]
     pub offline: u32,
+    /// So many servers more may fail at once, whichever they are, and every partition is still read and written.
+    #[serde(default)]
+    pub survives: u32,
+    /// An operator holds all copies that are on their way, and none is begun.
+    #[serde(default)]
+    pub paused: bool,
     /// The ECS lost its disk, and gathers what the servers hold: it has made no view yet.
     #[serde(default)]
     pub gathering: bool,
@@ -183,6 +189,9 @@ pub struct MemberStatus {
     pub address: String,
     /// Up, leaving or down.
     pub state: ServerState,
+    /// It holds nothing until an operator lets it serve.
+    #[serde(default)]
+    pub stands_by: bool,
     /// The number of the view that it uses.
     pub view: Epoch,
     /// Partitions that it coordinates.

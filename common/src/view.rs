@@ -98,6 +98,9 @@ pub struct View {
     /// it is dropped before it joins again.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub forced: BTreeMap<PartitionId, Epoch>,
+    /// An operator holds all copies that are on their way.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
     /// Which rebuild of the ECS without its disk this view comes of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rebuild: Option<RebuildId>,
@@ -130,8 +133,8 @@ impl View {
     /// The empty first view of a new cluster.
     #[must_use]
     pub fn new(cluster: ClusterId, number: Epoch, partitions: Partitions) -> Self {
-        let (assignments, servers, forced, rebuild, counted) = Default::default();
-        Self { cluster, number, partitions, assignments, servers, forced, rebuild, counted }
+        let (assignments, servers, forced, paused, rebuild, counted) = Default::default();
+        Self { cluster, number, partitions, assignments, servers, forced, paused, rebuild, counted }
     }
 
     /// Who holds a partition; `None` before the first server has joined.

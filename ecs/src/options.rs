@@ -56,6 +56,11 @@ pub struct Options {
     #[arg(long, env = "TREFOIL_ECS_MIN_COPIES", value_parser = parse_copies)]
     pub min_copies: Option<usize>,
 
+    /// New servers stand by and get no partitions until an operator adds them (`kvclient admin plan add`). Kept with the
+    /// cluster; given at a later start, it changes [default: false]
+    #[arg(long, env = "TREFOIL_ECS_STAND_BY", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub stand_by: Option<bool>,
+
     /// How soon a silent server is given up; the same as the servers'
     #[arg(long, env = "TREFOIL_TIMERS", value_enum, default_value_t)]
     pub timers: Profile,

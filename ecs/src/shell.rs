@@ -71,6 +71,9 @@ impl Opened {
         if let Some(min_copies) = options.min_copies {
             state.settings.min_copies = min_copies;
         }
+        if let Some(stand_by) = options.stand_by {
+            state.settings.stand_by = stand_by;
+        }
         let (min, copies) = (state.settings.min_copies, options.copies);
         if min > copies {
             return Err(Error::MinCopies { min, copies });

@@ -12,7 +12,7 @@ use common::messages::{Sender, ServerReport};
 use common::ring::Partitions;
 use common::time::Time;
 use common::view::{Member, View};
-use ecs::core::{Config, Ecs, Effect, Input, Settings, State, rules};
+use ecs::core::{Config, Ecs, Effect, Input, Order, Part, Settings, State, rules};
 
 const STEPS: usize = 3000;
 const SERVERS: u64 = 6;
@@ -221,7 +221,7 @@ impl World {
         let server = self.any();
         let running = self.servers[&server].running;
         let sender = self.servers[&server].sender;
-        match self.random.u32(..13) {
+        match self.random.u32(..16) {
             0..=3 => self.start(server),
             4 => self.servers.get_mut(&server).unwrap().running = false,
             5 => self.step(Input::LinkEnded { sender }),
@@ -245,7 +245,8 @@ impl World {
             }
             11 if self.random.u32(..10) == 1 => {
                 let min_copies = self.random.usize(1..=2);
-                self.step(Input::Set(Settings { min_copies }));
+                let settings = self.ecs.settings();
+                self.step(Input::Set(Settings { min_copies, ..settings }));
             }
             11 if self.random.u32(..10) == 0 => {
                 // The ECS is killed: what was not durable is gone.
@@ -255,7 +256,34 @@ impl World {
                     self.now = self.now + Duration::from_secs(3);
                 }
             }
+            13 => {
+                let (paused, stand_by) = (self.random.u32(..4) == 0, self.random.bool());
+                let settings = self.ecs.settings();
+                self.step(Input::Set(Settings { paused, stand_by, ..settings }));
+            }
+            14 => self.order(server),
+            15 => {
+                let named: &[ServerId] = if self.random.bool() { &[server] } else { &[] };
+                if let Ok(parts) = self.ecs.parts_before(named) {
+                    self.step(Input::Order { parts });
+                }
+            }
             _ => (),
+        }
+    }
+
+    /// An operator looks at a plan and applies it.
+    fn order(&mut self, server: ServerId) {
+        let servers: Vec<ServerId> = self.servers.keys().copied().collect();
+        let new = servers[self.random.usize(..servers.len())];
+        let order = match self.random.u32(..3) {
+            0 => Order::Add(server),
+            1 => Order::Drain(server),
+            _ => Order::Replace { old: server, new },
+        };
+        if let Ok(plan) = self.ecs.plan(self.now, order) {
+            assert!(plan.copies >= plan.copies_least, "{plan:?}");
+            self.step(Input::Order { parts: order.parts() });
         }
     }
 
@@ -276,6 +304,10 @@ impl World {
     }
 
     fn heal(&mut self) {
+        let settings = self.ecs.settings();
+        self.step(Input::Set(Settings { paused: false, stand_by: false, ..settings }));
+        let parts = self.servers.keys().map(|&server| (server, Part::Serve)).collect();
+        self.step(Input::Order { parts });
         for server in self.servers.keys().copied().collect::<Vec<_>>() {
             // Processes that left or failed are started anew.
             self.servers.get_mut(&server).unwrap().running = false;

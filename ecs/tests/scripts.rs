@@ -13,9 +13,11 @@
 //! - `hello SERVER [inc=N] [store=N] [at=ADDRESS] [weight=N] [view=N] [late]`, `link_ended SERVER [inc=N]`; a view is one
 //!   of before a rebuild, or of this one with `ours`
 //! - `propose PARTITION MEMBER [epoch=N] [inc=N] [store=N]`, by the coordinator
-//! - `silent PARTITION MEMBER`, by the coordinator; `store_failed SERVER`; `leave SERVER`; `drain SERVER`
+//! - `silent PARTITION MEMBER`, by the coordinator; `store_failed SERVER`; `leave SERVER`
 //! - `copy_failed SERVER PARTITION [epoch=N]`: its copy of a partition is not what it should be
-//! - `set min_copies=N`: an operator sets it; `recover PARTITION SERVER`: one forces a partition to go on (R7)
+//! - `plan add SERVER`, `plan drain SERVER`, `plan replace OLD NEW`: what it would move; `order ...`: an operator orders it,
+//!   `cancel [SERVERS]`: and takes it back
+//! - `set [min_copies=N] [paused=true|false] [stand_by=true|false]`: an operator sets it; `recover PARTITION SERVER`: one forces a partition to go on (R7)
 //! - `durable`: the persist under way is done (with `disk=manual`)
 //! - `run MILLISECONDS [SERVER...]`: time passes, with heartbeats of these servers; `pause MILLISECONDS`: this
 //!   process was stopped for that long
@@ -33,7 +35,8 @@ use common::messages::{LogTail, Promised, Sender, ServerReport};
 use common::ring::Partitions;
 use common::time::Time;
 use common::view::{Assignment, Member, ServerInfo, ServerState, View};
-use ecs::core::{Config, Ecs, Effect, Input, Mutation, Settings, State};
+use ecs::core::plan::{CopyMove, Move};
+use ecs::core::{Config, Ecs, Effect, Input, Mutation, Order, Plan, Settings, State, Unfit};
 
 /// The rebuild of an ECS that lost its disk.
 const REBUILD: RebuildId = RebuildId(71);
@@ -96,6 +99,17 @@ fn held(number: &str, coordinator: &str, in_sync: &str, named: &BTreeMap<&str, &
         joining: members(joining),
     });
     view
+}
+
+/// `add SERVER`, `drain SERVER` or `replace OLD NEW`.
+fn order(words: &[&str]) -> Order {
+    let server = |index: usize| id(words[index].chars().next().unwrap());
+    match words[0] {
+        "add" => Order::Add(server(1)),
+        "drain" => Order::Drain(server(1)),
+        "replace" => Order::Replace { old: server(1), new: server(2) },
+        other => panic!("unknown order `{other}`"),
+    }
 }
 
 fn the_member(name: char) -> Member {
@@ -220,15 +234,32 @@ impl Script {
                 self.report(server(), ServerReport::CopyFailed { partition, epoch });
             }
             "leave" => self.report(server(), ServerReport::Leave {}),
-            "drain" => self.step(Input::Leave { server: id(server()) }),
+            "plan" => self.plan(order(&plain)),
+            "order" => match self.ecs().check_order(order(&plain)) {
+                Ok(()) => self.step(Input::Order { parts: order(&plain).parts() }),
+                Err(unfit) => self.say(&unfit),
+            },
+            "cancel" => {
+                let servers: Vec<_> = plain.first().map_or("", |names| *names).chars().map(id).collect();
+                match self.ecs().parts_before(&servers) {
+                    Ok(parts) => self.step(Input::Order { parts }),
+                    Err(unfit) => self.say(&unfit),
+                }
+            }
             "recover" => {
                 let partition = PartitionId(plain[0].parse().unwrap());
                 let server = id(plain[1].chars().next().unwrap());
                 self.step(Input::Recover { partition, server });
             }
             "set" => {
-                let min_copies = number("min_copies").map_or(1, |number| usize::try_from(number).unwrap());
-                self.step(Input::Set(Settings { min_copies }));
+                let now = self.ecs().settings();
+                let switch = |key, now| named.get(key).map_or(now, |value| *value == "true");
+                let copies = number("min_copies").map(|number| usize::try_from(number).unwrap());
+                self.step(Input::Set(Settings {
+                    min_copies: copies.unwrap_or(now.min_copies),
+                    paused: switch("paused", now.paused),
+                    stand_by: switch("stand_by", now.stand_by),
+                }));
             }
             "durable" => self.durable(),
             "run" => self.run(milliseconds(plain[0]), &plain[1..]),
@@ -259,6 +290,32 @@ impl Script {
                 _ => panic!("unknown setting `{key}`"),
             }
         }
+    }
+
+    fn plan(&mut self, order: Order) {
+        let now = self.now;
+        match self.ecs().plan(now, order) {
+            Err(unfit) => self.say(&unfit),
+            Ok(plan) => {
+                let Plan { epoch, copies, copies_least, coordinators, fewer, partitions } = plan;
+                let _ = writeln!(
+                    self.out,
+                    "  for view {epoch}: {copies} copies ({copies_least} at least), {coordinators} coordinators, {fewer} with fewer"
+                );
+                let letter = |server: Option<ServerId>| server.map_or('-', name);
+                for Move { partition, coordinator, copies } in partitions {
+                    let copy = |copy: &CopyMove| format!("{}>{}", letter(copy.from), letter(copy.to));
+                    let copies: Vec<String> = copies.iter().map(copy).collect();
+                    let (from, to) = (name(coordinator.from), name(coordinator.to));
+                    let _ = writeln!(self.out, "    {partition}: {from}*>{to}* {}", copies.join(" "));
+                }
+            }
+        }
+    }
+
+    fn say(&mut self, unfit: &Unfit) {
+        let kind = format!("{unfit:?}");
+        let _ = writeln!(self.out, "  not done: {}", kind.split('(').next().unwrap_or_default());
     }
 
     fn report(&mut self, name: char, report: ServerReport) {

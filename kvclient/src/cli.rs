@@ -1,5 +1,6 @@
 //! The program `kvclient`: arguments, the shell and what it prints.
 
+mod admin;
 mod args;
 mod command;
 mod differences;
@@ -85,6 +86,7 @@ async fn run_program(session: &mut Session, program: Program, out: &mut dyn Writ
         Program::Import(args) => transfer::import(session.client().await?, &args).await,
         Program::Export(args) => transfer::export(session.client().await?, &args, out).await,
         Program::Verify(args) => verify::run(session.client().await?, &args, out).await,
+        Program::Admin(args) => Box::pin(admin::run(session, &args, out)).await,
         Program::Bench(args) => bench::run(session.servers(), session.options(), &args, out).await,
         Program::Data(words) => {
             let command = Command::parse(&Line::from_args(&words))?;

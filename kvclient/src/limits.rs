@@ -61,3 +61,12 @@ pub(crate) const SCAN_PAGE_PAIRS: u32 = 1000;
 
 /// Partitions that a scan fetches ahead of the one that it returns.
 pub(crate) const SCAN_PARTITIONS_AHEAD: usize = 8;
+
+/// Until the ECS has answered an operator's request.
+pub(crate) const ECS_ANSWERS_WITHIN: Duration = Duration::from_secs(10);
+
+/// Bytes of such an answer: a plan for as many partitions as there may be has about 4 MB.
+pub(crate) const ECS_ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// Between two looks at a drain.
+pub(crate) const DRAIN_LOOKS_EVERY: Duration = Duration::from_millis(250);

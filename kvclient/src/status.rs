@@ -22,14 +22,21 @@ impl Client {
     /// # Errors
     /// See [`Error`]; [`Error::Unavailable`] when the ECS is down, while reads and writes go on.
     pub async fn cluster_status(&self) -> Result<ClusterStatus, Error> {
+        let ecs = self.ecs_address().await?;
+        tracing::debug!(ecs, "asking the ECS");
+        decoded(&ecs, self.status_json(&ecs).await?)
+    }
+
+    /// Where the ECS is, `HOST:PORT`, as any server was told at its start.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn ecs_address(&self) -> Result<String, Error> {
         let mut tried = Vec::new();
         let mut reason = "no server is known".to_owned();
         for address in self.router().addresses(None) {
             match self.server_status(&address).await {
-                Ok(status) => {
-                    tracing::debug!(ecs = status.ecs, "asking the ECS");
-                    return decoded(&status.ecs, self.status_json(&status.ecs).await?);
-                }
+                Ok(status) => return Ok(status.ecs),
                 Err(error) => reason = error.to_string(),
             }
             tried.push(address);

@@ -7,7 +7,7 @@
 //! - `start SERVER [rate=BYTES_PER_SECOND] [waiting=BYTES]`: a process, with what is on its disk, its limit for copies
 //!   and that for writes that wait; `crash
 //!   SERVER`: all that was not synced is gone
-//! - `view NUMBER COORDINATOR IN_SYNC [join=SERVERS] [epoch=N] [forced=N] [rebuild=N counted=SERVERS] [to=SERVERS]`: a
+//! - `view NUMBER COORDINATOR IN_SYNC [join=SERVERS] [epoch=N] [forced=N] [rebuild=N counted=SERVERS] [paused] [to=SERVERS]`: a
 //!   view reaches servers (all cores); `forced`: an operator let the partition begin anew in that epoch; `rebuild`,
 //!   `counted`: of which rebuild of the ECS it is, and whose reports that has counted. Numbers of later generations are
 //!   `GENERATION/NUMBER`

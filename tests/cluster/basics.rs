@@ -105,7 +105,10 @@ fn the_shell_s_commands_at_every_server() {
         done(&["scan", key], &format!("{key}\tblue\n"));
         done(&["keyrange"], "00000000000000000000000000000000,");
         done(&["keyrange_read"], "00000000000000000000000000000000,");
-        done(&["status"], "OK: 3 servers up, all 64 partitions have their copies");
+        done(&["status"], "healthy, epoch ");
+        let (_, status, _) = run(&["status"]);
+        let verdict = ", 3 servers, 64 partitions, 0 with fewer copies, survives 2 more failures\n";
+        assert!(status.contains(verdict), "{status}");
         done(&["delete", key], "OK  deleted");
         let (code, out, err) = run(&["get", key]);
         assert_eq!((code, out.as_str()), (1, ""), "{err}");

@@ -146,12 +146,14 @@ fn a_missing_server_is_given_up() {
         .filter_map(|partition| partition["partition"].as_u64())
         .collect();
     assert_eq!(waiting.len(), status.waiting as usize);
-    for partition in waiting {
-        let path = format!("/api/v1/partitions/{partition}/recover");
-        let (code, body) =
-            http::post(cluster.ecs_address(), &path, r#"{"accept_loss": true}"#).expect("the ECS answers");
-        assert_eq!(code, 202, "{body}");
-    }
+    let numbers: Vec<String> = waiting.iter().map(u64::to_string).collect();
+    let mut args = vec!["admin", "recover-partition"];
+    args.extend(numbers.iter().map(String::as_str));
+    let output = cluster.kvclient(0, &args);
+    assert_eq!(output.status.code(), Some(2), "the loss was not accepted: {output:?}");
+    args.push("--accept-loss");
+    let output = cluster.kvclient(0, &args);
+    assert!(output.status.success(), "{output:?}");
     assert_eq!(cluster.wait_settled().waiting, 0);
     assert_eq!(cluster.client().scan("key/"), all);
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use common::ids::{ClusterId, ServerId};
 use common::ring::Partitions;
 use common::time::Time;
-use ecs::core::{Config, Ecs, Effect, Input, Settings, State};
+use ecs::core::{Config, Ecs, Effect, Input, Part, Settings, State};
 
 use super::net::Place;
 use super::scenario::Scenario;
@@ -39,7 +39,7 @@ impl EcsHost {
             config: Config { timers, mutation, ..Config::default() },
             core: None,
             durable: State {
-                settings: Settings { min_copies: min_in_sync },
+                settings: Settings { min_copies: min_in_sync, ..Settings::default() },
                 ..State::new(ClusterId(77), partitions)
             },
             writing: None,
@@ -101,7 +101,7 @@ impl EcsHost {
     }
 
     pub(crate) fn leave(&mut self, line: &mut Timeline, truth: &mut Truth, server: ServerId) {
-        self.step(line, truth, Input::Leave { server });
+        self.step(line, truth, Input::Order { parts: vec![(server, Part::Leave)] });
     }
 
     fn settle(&mut self, line: &mut Timeline, truth: &mut Truth) {

@@ -12,22 +12,9 @@ use super::wait::SOON;
 /// # Errors
 /// When there is no answer.
 pub(crate) fn get(address: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
-    ask(address, "GET", path, "")
-}
-
-/// Posts a body to a path: the status code and the body.
-///
-/// # Errors
-/// When there is no answer.
-pub(crate) fn post(address: SocketAddr, path: &str, body: &str) -> std::io::Result<(u16, String)> {
-    ask(address, "POST", path, body)
-}
-
-fn ask(address: SocketAddr, method: &str, path: &str, body: &str) -> std::io::Result<(u16, String)> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(SOON))?;
-    write!(stream, "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n")?;
-    write!(stream, "Content-Length: {}\r\n\r\n{body}", body.len())?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     let answer = String::from_utf8_lossy(&answer).into_owned();

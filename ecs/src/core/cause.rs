@@ -27,6 +27,12 @@ pub enum Change {
     StoreFailed,
     /// It is to leave.
     Leaving,
+    /// It is not to leave any more.
+    Stays,
+    /// It is to hold nothing until it is ordered to serve.
+    StandsBy,
+    /// It stood by, and is to hold its share.
+    Serves,
     /// It left.
     Left,
     /// Copies on it are being brought up to date.
@@ -77,6 +83,9 @@ impl Change {
             Self::LinkEnded => "is down: its link ended",
             Self::StoreFailed => "is down: its store failed",
             Self::Leaving => "is leaving",
+            Self::Stays => "stays: its leave was cancelled",
+            Self::StandsBy => "stands by",
+            Self::Serves => "is to hold its share",
             Self::Left => "left",
             Self::Listed => "receives copies",
             Self::Unlisted => "no longer receives copies",

@@ -11,6 +11,7 @@
 //! Invariants: the published view is durable; consecutive views keep the [`rules`].
 
 mod io;
+mod orders;
 mod rebuild;
 mod reports;
 
@@ -29,6 +30,7 @@ use super::cause::{Cause, Event};
 use super::mutation::Mutation;
 use super::next::{self, Facts, Planned, Proposal, Registration};
 use super::peers::{Complaints, FailedCopies, Peer};
+use super::plan::Part;
 use super::planner::Target;
 use super::state::{Settings, State};
 use super::{rules, summary};
@@ -84,6 +86,8 @@ impl Default for Config {
 #[derive(Debug)]
 struct Sealed {
     ticket: u64,
+    /// Orders that it contains, counted from the beginning.
+    orders: u64,
     state: State,
     causes: Vec<Cause>,
 }
@@ -98,10 +102,14 @@ pub struct Ecs {
     tickets: u64,
     peers: BTreeMap<ServerId, Peer>,
     registrations: Vec<Registration>,
-    leaves: BTreeSet<ServerId>,
+    /// Parts that are in no state yet.
+    parts: BTreeMap<ServerId, Part>,
     asking: Asking,
     /// Partitions that operators want to go on, and from whose copy.
     recoveries: BTreeMap<PartitionId, ServerId>,
+    /// What operators ordered, set and forced: how often, and up to where it is on disk.
+    orders: u64,
+    orders_durable: u64,
     /// Settings that are not in a state yet.
     wished: Option<Settings>,
     proposals: BTreeMap<PartitionId, Proposal>,
@@ -145,9 +153,11 @@ impl Ecs {
             sealed_at: None,
             tickets: 0,
             registrations: Vec::new(),
-            leaves: BTreeSet::new(),
+            parts: BTreeMap::new(),
             asking: Asking::default(),
             recoveries: BTreeMap::new(),
+            orders: 0,
+            orders_durable: 0,
             wished: None,
             proposals: BTreeMap::new(),
             complaints: Complaints::default(),
@@ -172,11 +182,13 @@ impl Ecs {
     /// Takes one input.
     pub fn step(&mut self, now: Time, input: Input) {
         self.notice_own_pause(now);
+        self.orders +=
+            u64::from(matches!(input, Input::Order { .. } | Input::Set(_) | Input::Recover { .. }));
         match input {
             Input::Report { sender, report } => self.on_report(now, sender, report),
             Input::LinkEnded { sender } => self.on_link_ended(now, sender),
             Input::Durable { ticket } => self.on_durable(now, ticket),
-            Input::Leave { server } => self.on_leave(server),
+            Input::Order { parts } => parts.into_iter().for_each(|(server, part)| self.on_part(server, part)),
             Input::Recover { partition, server } => {
                 self.recoveries.insert(partition, server);
                 self.wanted = true;
@@ -308,7 +320,8 @@ impl Ecs {
     }
 
     fn on_set(&mut self, settings: Settings) {
-        self.wished = Some(Settings { min_copies: settings.min_copies.clamp(1, self.config.copies) });
+        let min_copies = settings.min_copies.clamp(1, self.config.copies);
+        self.wished = Some(Settings { min_copies, ..settings });
         self.wanted = true;
     }
 
@@ -342,6 +355,7 @@ impl Ecs {
 
     fn on_durable(&mut self, now: Time, ticket: u64) {
         let Some(sealed) = self.sealed.take_if(|sealed| sealed.ticket == ticket) else { return };
+        self.orders_durable = sealed.orders;
         let before = std::mem::replace(&mut self.durable, sealed.state);
         let view = self.durable.view.clone();
         let gone = before.view.servers.iter().filter(|(server, _)| !view.servers.contains_key(server));
@@ -382,26 +396,12 @@ impl Ecs {
             self.wanted = false;
             return;
         }
-        let facts = Facts {
-            config: &self.config,
-            now,
-            quiet: now < self.quiet_until,
-            peers: &self.peers,
-            registrations: &self.registrations,
-            leaves: &self.leaves,
-            holdings: &self.asking.holdings,
-            recoveries: &self.recoveries,
-            settings: self.settings(),
-            proposals: &self.proposals,
-            complaints: &self.complaints,
-            failed_copies: &self.failed_copies,
-            barred: &self.barred,
-            hand_over_from: self.handed_over_at.map_or(now, |at| at + self.config.timers.heartbeat),
-        };
-        let outcome = next::make(&self.durable, facts, &mut self.planned);
+        let mut planned = std::mem::take(&mut self.planned);
+        let outcome = next::make(&self.durable, self.facts(now), &mut planned);
+        self.planned = planned;
         self.wanted = false;
         self.registrations.clear();
-        self.leaves.clear();
+        self.parts.clear();
         self.asking.holdings.clear();
         self.recoveries.clear();
         self.wished = None;
@@ -414,6 +414,29 @@ impl Ecs {
                 self.handed_over_at = Some(now);
             }
             self.seal(now, next.state, next.causes);
+        } else {
+            // All is as it was ordered already.
+            self.orders_durable = self.orders;
+        }
+    }
+
+    /// What became known since the last view.
+    fn facts(&self, now: Time) -> Facts<'_> {
+        Facts {
+            config: &self.config,
+            now,
+            quiet: now < self.quiet_until,
+            peers: &self.peers,
+            registrations: &self.registrations,
+            parts: &self.parts,
+            holdings: &self.asking.holdings,
+            recoveries: &self.recoveries,
+            settings: self.settings(),
+            proposals: &self.proposals,
+            complaints: &self.complaints,
+            failed_copies: &self.failed_copies,
+            barred: &self.barred,
+            hand_over_from: self.handed_over_at.map_or(now, |at| at + self.config.timers.heartbeat),
         }
     }
 
@@ -428,7 +451,7 @@ impl Ecs {
         self.tickets += 1;
         let ticket = self.tickets;
         self.effects.push(Effect::Persist { ticket, state: state.clone() });
-        self.sealed = Some(Sealed { ticket, state, causes });
+        self.sealed = Some(Sealed { ticket, orders: self.orders, state, causes });
         self.sealed_at = Some(now);
     }
 

@@ -22,6 +22,7 @@ use common::view::{Assignment, Member, ServerState, View};
 use super::cause::{Cause, Change};
 use super::machine::Config;
 use super::peers::{Complaints, FailedCopies, Peer};
+use super::plan::Part;
 use super::planner::{self, Target};
 use super::rebuild::{Rebuild, Report};
 use super::state::{Registered, Settings, State, forget_some};
@@ -76,7 +77,8 @@ pub(super) struct Facts<'a> {
     pub(super) peers: &'a BTreeMap<ServerId, Peer>,
     /// In the order of their arrival.
     pub(super) registrations: &'a [Registration],
-    pub(super) leaves: &'a BTreeSet<ServerId>,
+    /// Servers that are to have another part.
+    pub(super) parts: &'a BTreeMap<ServerId, Part>,
     /// R6: in the order of their arrival.
     pub(super) holdings: &'a [Holding],
     /// R7: partitions that are to go on from a server's copy.
@@ -128,22 +130,18 @@ struct Builder<'a> {
     bar: Vec<(PartitionId, ServerId)>,
 }
 
+/// Where copies would be wanted, were nothing known but the parts.
+pub(super) fn preview(base: &State, facts: Facts<'_>) -> Target {
+    let mut builder = Builder::new(base, facts);
+    builder.rate();
+    let mut planned = Planned::default();
+    builder.plan(&mut planned);
+    planned.target
+}
+
 /// Makes the next view.
 pub(super) fn make(base: &State, facts: Facts<'_>, planned: &mut Planned) -> Outcome {
-    let mut builder = Builder {
-        facts,
-        number: base.view.number.next(),
-        old: Vec::new(),
-        view: View::clone(&base.view),
-        registry: base.registry.clone(),
-        rebuild: base.rebuild.clone(),
-        still: BTreeSet::new(),
-        restarted: BTreeSet::new(),
-        causes: BTreeMap::new(),
-        handed_over: false,
-        wake: None,
-        bar: Vec::new(),
-    };
+    let mut builder = Builder::new(base, facts);
     builder.take_holdings();
     builder.register();
     builder.rate();
@@ -156,8 +154,28 @@ pub(super) fn make(base: &State, facts: Facts<'_>, planned: &mut Planned) -> Out
     }
     builder.plan(planned);
     builder.approach(&planned.target);
+    builder.note_settled(&planned.target);
     builder.see_off();
     builder.finish(base)
+}
+
+impl<'a> Builder<'a> {
+    fn new(base: &State, facts: Facts<'a>) -> Self {
+        Self {
+            facts,
+            number: base.view.number.next(),
+            old: Vec::new(),
+            view: View::clone(&base.view),
+            registry: base.registry.clone(),
+            rebuild: base.rebuild.clone(),
+            still: BTreeSet::new(),
+            restarted: BTreeSet::new(),
+            causes: BTreeMap::new(),
+            handed_over: false,
+            wake: None,
+            bar: Vec::new(),
+        }
+    }
 }
 
 impl Builder<'_> {
@@ -193,7 +211,10 @@ impl Builder<'_> {
     /// Plans anew when the members are others than at the last time.
     fn plan(&mut self, planned: &mut Planned) {
         let awaited = self.awaited();
-        let counts = |server: &ServerId, state| state == ServerState::Up || awaited.contains(server);
+        let stands_by = |server: &ServerId| self.registry.get(server).is_some_and(|known| known.stands_by);
+        let counts = |server: &ServerId, state| {
+            !stands_by(server) && (state == ServerState::Up || awaited.contains(server))
+        };
         let up = self.view.servers.iter().filter(|(server, info)| counts(server, info.state));
         let members: BTreeMap<_, _> = up.map(|(&server, info)| (server, (info.weight, info.store))).collect();
         if members == planned.members && planned.target.len() == self.view.assignments.len() {
@@ -247,7 +268,7 @@ impl Builder<'_> {
             || settings != base.settings
             || self.rebuild != base.rebuild)
             .then(|| {
-                self.view.number = self.number;
+                (self.view.number, self.view.paused) = (self.number, settings.paused);
                 let cause =
                     |(&(server, change), &partitions): (&_, &u32)| Cause { change, server, partitions };
                 Next {

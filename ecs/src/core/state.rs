@@ -32,11 +32,17 @@ pub struct Settings {
     /// V4: an in-sync set is never shrunk below this many members; 1 at least. A member that is gone stays in it
     /// instead, so writes wait until it is back or a copy that has caught up has taken its place.
     pub min_copies: usize,
+    /// No copy is begun or moved, and those on their way are held.
+    #[serde(default)]
+    pub paused: bool,
+    /// New servers stand by: they hold nothing until they are ordered to serve.
+    #[serde(default)]
+    pub stand_by: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { min_copies: 1 }
+        Self { min_copies: 1, paused: false, stand_by: false }
     }
 }
 
@@ -45,6 +51,12 @@ impl Default for Settings {
 pub struct Registered {
     /// It is to leave: its copies are being moved away. A new process of the server takes that back.
     pub leaving: bool,
+    /// It holds nothing until it is ordered to serve.
+    #[serde(default)]
+    pub stands_by: bool,
+    /// It is new, or has come back or been added, and has not had all of its share since.
+    #[serde(default)]
+    pub added: bool,
     /// The process that left the cluster. It does not join again; a later one may.
     pub left: Option<Incarnation>,
     /// It left, came back, and has held no copy in sync since: if it goes down so, it is forgotten again instead of

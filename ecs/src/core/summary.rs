@@ -25,12 +25,18 @@ pub(super) fn status(
         .iter()
         .map(|(&server, info)| (server, member(server, info, peers.get(&server), now)))
         .collect();
+    for (server, status) in &mut servers {
+        status.stands_by = stands_by(state, *server);
+    }
     for assignment in &view.assignments {
         count(assignment, &mut servers);
     }
     let joining: usize = view.assignments.iter().map(|assignment| assignment.joining.len()).sum();
     // As many copies as servers, where there are fewer; one that is down is still missed.
-    let members = view.servers.values().filter(|info| info.state != ServerState::Leaving).count();
+    let serves = |(server, info): &(&ServerId, &ServerInfo)| {
+        info.state != ServerState::Leaving && !stands_by(state, **server)
+    };
+    let members = view.servers.iter().filter(serves).count();
     let wanted = config.copies.min(members);
     let living = |(partition, assignment)| living(view, failed, partition, assignment);
     let under = view.iter().filter(|&now| living(now) < wanted);
@@ -41,6 +47,8 @@ pub(super) fn status(
         partitions: view.partitions.into(),
         under_replicated: u32_of(under.count()),
         offline: u32_of(offline.count()),
+        survives: u32_of(survives(state, failed)),
+        paused: state.settings.paused,
         gathering: state.rebuild.as_ref().is_some_and(|rebuild| rebuild.generation == 0),
         awaited: awaited(state),
         waiting: u32_of(state.rebuild.as_ref().map_or(0, |rebuild| rebuild.waiting.len())),
@@ -52,6 +60,18 @@ pub(super) fn status(
             .flat_map(|peer| peer.transfers.clone())
             .collect(),
     }
+}
+
+/// The server holds nothing until it is ordered to serve.
+fn stands_by(state: &State, server: ServerId) -> bool {
+    state.registry.get(&server).is_some_and(|known| known.stands_by)
+}
+
+/// So many servers may fail at once, whichever they are, and no partition waits: it is served while as many of its in-sync
+/// copies are left as an in-sync set must have.
+fn survives(state: &State, failed: &FailedCopies) -> usize {
+    let least = state.view.iter().map(|(partition, now)| living(&state.view, failed, partition, now)).min();
+    least.unwrap_or(0).saturating_sub(state.settings.min_copies.max(1))
 }
 
 /// R6: who must report before the partitions that wait are resumed.
@@ -84,6 +104,7 @@ fn member(server: ServerId, info: &ServerInfo, peer: Option<&Peer>, now: Time) -
         server,
         address: info.address.clone(),
         state: info.state,
+        stands_by: false,
         view: peer.map(|peer| peer.view).unwrap_or_default(),
         coordinator: 0,
         replica: 0,

@@ -1,25 +1,29 @@
 //! The loop that owns the core: takes inputs, gives it the time, carries out its effects.
 
+mod operators;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use common::clock;
 use common::frame::write_frame;
-use common::ids::{Epoch, LogId, PartitionId, ServerId};
+use common::ids::{Epoch, PartitionId, ServerId};
 use common::messages::Sender;
 use common::status::ClusterStatus;
 use common::time::WallTime;
-use common::view::{ServerState, View};
+use common::view::View;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tracing::{debug, error, info, warn};
 
 use super::outbound::Outbound;
-use crate::core::{Ecs, Effect, Event, Input, Refusal, Settings};
+use crate::core::{Ecs, Effect, Event, Input, Order, Part, Plan, Refusal, Settings, Unfit};
 use crate::error::Error;
 use crate::journal::Journal;
 use crate::limits::{ANSWER_WITHIN, COMMANDS_MAX, COMMANDS_PER_TURN_MAX, EVENTS_MAX};
+
+pub(super) use operators::{NotApplied, Recovery};
 
 /// A view change, with the time for people.
 #[derive(Clone, Debug, Serialize)]
@@ -31,30 +35,6 @@ pub struct EventRecord {
     pub event: Event,
     /// The causes in words.
     pub text: String,
-}
-
-/// What becomes of the wish to drain a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Drain {
-    /// Its copies are being moved away.
-    Begun,
-    /// No other server is up that could take them.
-    Last,
-    /// There is no such server.
-    Unknown,
-}
-
-/// What becomes of the wish to force a partition to go on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Recovery {
-    /// It begins anew from this server's copy; the last entry there, as told at the server's start.
-    Begun(ServerId, Option<LogId>),
-    /// A server that is up has a copy that counts.
-    Served,
-    /// The server that was named is not up, or none is.
-    NotUp,
-    /// There is no such partition.
-    Unknown,
 }
 
 /// Where copies are and should be, at one moment.
@@ -75,7 +55,14 @@ pub(super) enum Command {
     Status(oneshot::Sender<ClusterStatus>),
     Events(oneshot::Sender<Vec<EventRecord>>),
     Placement(oneshot::Sender<Placement>),
-    Drain(ServerId, oneshot::Sender<Drain>),
+    /// Whether a server is leaving, or about to.
+    Leaves(ServerId, oneshot::Sender<bool>),
+    /// What an order would move.
+    Plan(Order, oneshot::Sender<Result<Plan, Unfit>>),
+    /// Gives an order, if the view has this number, or whichever it has.
+    Apply(Order, Option<Epoch>, oneshot::Sender<Result<Plan, NotApplied>>),
+    /// Gives servers the parts back that they had before what is under way with them.
+    Cancel(Vec<ServerId>, oneshot::Sender<Result<Vec<(ServerId, Part)>, Unfit>>),
     Settings(oneshot::Sender<Settings>),
     /// The settings in force then, or the number of copies, below which they must stay.
     Set(Settings, oneshot::Sender<Result<Settings, usize>>),
@@ -122,6 +109,9 @@ impl Handle {
     }
 }
 
+/// Tells somebody something.
+type Answer = Box<dyn FnOnce() + Send>;
+
 /// See the module's text.
 pub(super) struct Driver {
     ecs: Ecs,
@@ -131,6 +121,8 @@ pub(super) struct Driver {
     /// The newest view as the frame that is sent.
     frame: Option<(Epoch, Arc<Vec<u8>>)>,
     events: VecDeque<EventRecord>,
+    /// Answers to operators, each until so many of their orders are on disk.
+    answers: VecDeque<(u64, Answer)>,
     /// Copies are in the making.
     moving: bool,
     /// Whose refusal was logged last: a server that tries again and again is logged once.
@@ -143,8 +135,8 @@ impl Driver {
         let (sender, commands) = mpsc::channel(COMMANDS_MAX);
         let (view, watching) = watch::channel(ecs.view().clone());
         let outbound = Outbound::new(ecs.view().cluster);
-        let (frame, events, refused) = (None, VecDeque::new(), None);
-        let driver = Self { ecs, commands, view, outbound, frame, events, moving: false, refused };
+        let (frame, events, answers, refused) = (None, VecDeque::new(), VecDeque::new(), None);
+        let driver = Self { ecs, commands, view, outbound, frame, events, answers, moving: false, refused };
         let handle = Handle { commands: sender.clone(), view: watching };
         let done = move |result| {
             let _ = sender.blocking_send(Command::Journal(result));
@@ -188,13 +180,39 @@ impl Driver {
             Command::Status(answer) => drop(answer.send(self.ecs.status(clock::time()))),
             Command::Events(answer) => drop(answer.send(self.events.iter().cloned().collect())),
             Command::Placement(answer) => drop(answer.send(self.placement())),
-            Command::Drain(server, answer) => drop(answer.send(self.drain(server))),
+            Command::Leaves(server, answer) => drop(answer.send(self.ecs.leaves(server))),
+            Command::Plan(order, answer) => drop(answer.send(self.ecs.plan(clock::time(), order))),
+            Command::Apply(order, epoch, answer) => {
+                let applied = self.apply(order, epoch);
+                self.answer_durable(answer, applied);
+            }
+            Command::Cancel(servers, answer) => {
+                let cancelled = self.cancel(&servers);
+                self.answer_durable(answer, cancelled);
+            }
             Command::Settings(answer) => drop(answer.send(self.ecs.settings())),
-            Command::Set(settings, answer) => drop(answer.send(self.set(settings))),
+            Command::Set(settings, answer) => {
+                let set = self.set(settings);
+                self.answer_durable(answer, set);
+            }
             Command::Recover(partition, server, answer) => {
-                drop(answer.send(self.recover(partition, server)));
+                let recovery = self.recover(partition, server);
+                self.answer_durable(answer, recovery);
             }
             Command::Journal(_) => unreachable!("taken by the caller"),
+        }
+    }
+
+    /// Answers when all that was ordered so far is on disk.
+    fn answer_durable<T: Send + 'static>(&mut self, answer: oneshot::Sender<T>, what: T) {
+        let (taken, _) = self.ecs.orders();
+        self.answers.push_back((taken, Box::new(move || drop(answer.send(what)))));
+    }
+
+    fn give_answers(&mut self) {
+        let (_, durable) = self.ecs.orders();
+        while let Some((_, answer)) = self.answers.pop_front_if(|(taken, _)| *taken <= durable) {
+            answer();
         }
     }
 
@@ -207,46 +225,6 @@ impl Driver {
         let waiting = of(&|partition| self.ecs.is_waiting(partition));
         let offline = of(&|partition| self.ecs.is_offline(partition));
         Placement { view, target, offline, waiting }
-    }
-
-    fn drain(&mut self, server: ServerId) -> Drain {
-        let servers = &self.ecs.view().servers;
-        if !servers.contains_key(&server) {
-            return Drain::Unknown;
-        }
-        if !servers.iter().any(|(&other, info)| other != server && info.state == ServerState::Up) {
-            return Drain::Last;
-        }
-        self.ecs.step(clock::time(), Input::Leave { server });
-        Drain::Begun
-    }
-
-    fn set(&mut self, settings: Settings) -> Result<Settings, usize> {
-        let copies = self.ecs.config().copies;
-        if !(1..=copies).contains(&settings.min_copies) {
-            return Err(copies);
-        }
-        info!(min_copies = settings.min_copies, "an operator sets");
-        self.ecs.step(clock::time(), Input::Set(settings));
-        Ok(self.ecs.settings())
-    }
-
-    fn recover(&mut self, partition: PartitionId, server: Option<ServerId>) -> Recovery {
-        if self.ecs.view().assignment(partition).is_none() {
-            return Recovery::Unknown;
-        }
-        if !self.ecs.is_offline(partition) && !self.ecs.is_waiting(partition) {
-            return Recovery::Served;
-        }
-        let candidates = self.ecs.candidates(partition);
-        let chosen = candidates.into_iter().find(|&(up, _)| server.is_none_or(|server| server == up));
-        let Some((server, last)) = chosen else { return Recovery::NotUp };
-        warn!(
-            %partition, server = server.short(),
-            "an operator forces the partition to go on from this server's copy: acknowledged writes may be lost"
-        );
-        self.ecs.step(clock::time(), Input::Recover { partition, server });
-        Recovery::Begun(server, last)
     }
 
     fn carry_out(&mut self, journal: &Journal) {
@@ -262,6 +240,7 @@ impl Driver {
                 Effect::Refused { sender, refusal } => self.on_refused(sender, refusal),
             }
         }
+        self.give_answers();
         if self.view.borrow().number != self.ecs.view().number {
             self.view.send_replace(self.ecs.view().clone());
         }

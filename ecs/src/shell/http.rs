@@ -2,11 +2,11 @@
 
 mod admin;
 mod answers;
+mod orders;
 mod refusal;
 
 use axum::Router;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use common::ids::ServerId;
@@ -18,7 +18,7 @@ use serde_json::json;
 use tokio::net::TcpStream;
 use tracing::debug;
 
-use super::driver::{Command, Drain, Handle};
+use super::driver::{Command, Handle};
 use crate::limits::FIRST_BYTES_WITHIN;
 use answers::{PartitionAnswer, ServerAnswer};
 use refusal::Refusal;
@@ -33,6 +33,8 @@ This is a Trefoil ECS: it knows the servers of a cluster and makes the views.
   GET  /api/v1/servers              the servers
   GET  /api/v1/servers/ID           one server and its partitions (the first digits of the id suffice)
   POST /api/v1/servers/ID/drain     move its copies away, then remove it
+  POST /api/v1/servers/ID/cancel    take a drain or an addition back; POST /api/v1/cancel takes all back
+  GET  /api/v1/plan?add=ID          what an addition would move; or ?drain=ID, or ?replace=ID&with=ID; POST applies it
   GET  /api/v1/partitions           who holds what, and where it is wanted
   POST /api/v1/partitions/P/recover let it go on though writes may be lost, when it is offline
   GET  /api/v1/settings             what operators have set; POST sets it
@@ -59,7 +61,10 @@ fn routes(handle: Handle) -> Router {
         .route("/view", get(view))
         .route("/servers", get(servers))
         .route("/servers/{id}", get(server))
-        .route("/servers/{id}/drain", post(drain))
+        .route("/servers/{id}/drain", post(orders::drain))
+        .route("/servers/{id}/cancel", post(orders::cancel))
+        .route("/cancel", post(orders::cancel_all))
+        .route("/plan", get(orders::plan).post(orders::apply))
         .route("/partitions", get(partitions))
         .route("/partitions/{partition}/recover", post(admin::recover))
         .route("/settings", get(admin::settings).post(admin::set))
@@ -97,7 +102,8 @@ async fn server(State(handle): State<Handle>, Path(id): Path<String>) -> Result<
     let server = find(&view, &id)?;
     let member = status.servers.into_iter().find(|member| member.server == server);
     let member = member.ok_or_else(|| Refusal::no_such_server(&id))?;
-    Ok(Json(ServerAnswer::new(member, &view)).into_response())
+    let leaving = handle.ask(|answer| Command::Leaves(server, answer)).await?;
+    Ok(Json(ServerAnswer::new(member, leaving, &view)).into_response())
 }
 
 async fn partitions(State(handle): State<Handle>) -> Result<Response, Refusal> {
@@ -110,29 +116,12 @@ async fn events(State(handle): State<Handle>) -> Result<Response, Refusal> {
     Ok(Json(json!({ "events": handle.ask(Command::Events).await? })).into_response())
 }
 
-async fn drain(
-    State(handle): State<Handle>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<Response, Refusal> {
-    admin::check_origin(&headers)?;
-    let server = find(&handle.view(), &id)?;
-    match handle.ask(|answer| Command::Drain(server, answer)).await? {
-        Drain::Begun => {
-            let body = json!({
-                "server": server,
-                "draining": true,
-                "hint": "GET /api/v1/servers shows it until its copies are elsewhere; a restart of the server cancels it",
-            });
-            Ok((StatusCode::ACCEPTED, Json(body)).into_response())
-        }
-        Drain::Last => Err(Refusal::last_server()),
-        Drain::Unknown => Err(Refusal::no_such_server(&id)),
-    }
-}
-
-/// The server of an id or of its first digits.
+/// The server of an id or of its first digits, or at an address.
 fn find(view: &View, id: &str) -> Result<ServerId, Refusal> {
+    let at_address = view.servers.iter().find(|(_, info)| info.address == id);
+    if let Some((&server, _)) = at_address {
+        return Ok(server);
+    }
     let id = id.to_ascii_lowercase();
     let mut found = view.servers.keys().copied().filter(|server| server.to_string().starts_with(&id));
     match (found.next(), found.next()) {

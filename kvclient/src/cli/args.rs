@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
+use super::admin::AdminArgs;
 use super::help;
 use super::table::TABLE;
 use super::verify::VerifyArgs;
@@ -57,6 +58,8 @@ pub(super) enum Program {
     Bench(BenchArgs),
     /// Compare all copies of all partitions
     Verify(VerifyArgs),
+    /// Add, drain and replace servers, hold copies, and let partitions go on that are offline
+    Admin(AdminArgs),
     /// A command of the shell
     #[command(external_subcommand)]
     Data(Vec<OsString>),

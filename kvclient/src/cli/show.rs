@@ -48,42 +48,60 @@ pub(super) fn ranges(view: &View, ranges: &[KeyRange]) -> String {
     ranges.iter().map(|range| format!("{},{},{};", range.first, range.last, address(range))).collect()
 }
 
-/// What the ECS says of the cluster: the verdict first, then the servers.
-pub(super) fn cluster(status: &ClusterStatus) -> String {
-    let up = status.servers.iter().filter(|server| server.state == ServerState::Up).count();
-    let mut troubles = Vec::new();
+/// One word for the whole, and its reasons.
+fn verdict(status: &ClusterStatus) -> String {
     if status.gathering {
         let gathering = "the ECS is being rebuilt and gathers what the servers hold; reads and writes go on";
-        troubles.push(gathering.to_owned());
-    } else if status.servers.is_empty() {
-        troubles.push("no servers yet".to_owned());
+        return format!("DEGRADED: {gathering}");
     }
-    if up < status.servers.len() {
-        troubles.push(format!("{} of {} servers not up", status.servers.len() - up, status.servers.len()));
+    if status.servers.is_empty() {
+        return "DEGRADED: no servers yet".to_owned();
     }
-    if status.offline > 0 {
-        troubles.push(format!("{} of {} partitions offline", status.offline, status.partitions));
-    }
+    let count = |state| status.servers.iter().filter(|server| server.state == state).count();
+    let (down, all) = (count(ServerState::Down), status.servers.len());
+    let servers = match (down, all) {
+        (0, 1) => "1 server".to_owned(),
+        (0, all) => format!("{all} servers"),
+        (down, all) => format!("{} of {all} servers up", all - down),
+    };
+    let word = if status.offline > 0 {
+        "OFFLINE"
+    } else if down > 0 || status.waiting > 0 || status.under_replicated > 0 {
+        "DEGRADED"
+    } else if status.paused {
+        "PAUSED"
+    } else {
+        "healthy"
+    };
+    let (view, partitions, fewer) = (status.view, status.partitions, status.under_replicated);
+    let failures = if status.survives == 1 { "failure" } else { "failures" };
+    let mut text = format!(
+        "{word}, epoch {view}, {servers}, {partitions} partitions, {fewer} with fewer copies, survives {} more {failures}",
+        status.survives
+    );
+    let mut more = |count: u32, what: &str| {
+        if count > 0 {
+            text.push_str(&format!(", {count} {what}"));
+        }
+    };
+    let stand_by = status.servers.iter().filter(|server| server.stands_by).count();
+    more(status.offline, "partitions offline");
+    more(status.joining, "copies being made");
+    more(u32::try_from(count(ServerState::Leaving)).unwrap_or(u32::MAX), "leaving");
+    more(u32::try_from(stand_by).unwrap_or(u32::MAX), "standing by");
     if status.waiting > 0 {
         let awaited: Vec<String> = status.awaited.iter().map(|server| server.short()).collect();
-        troubles.push(format!(
-            "{} of {} partitions wait for the rebuilt ECS to hear {}",
-            status.waiting,
-            status.partitions,
-            awaited.join(", ")
-        ));
+        more(status.waiting, &format!("partitions wait for the rebuilt ECS to hear {}", awaited.join(", ")));
     }
-    if status.under_replicated > 0 {
-        troubles.push(format!("{} of {} partitions lack copies", status.under_replicated, status.partitions));
+    if status.paused {
+        text.push_str("; copies are held until `admin resume`");
     }
-    let moving =
-        if status.joining > 0 { format!(", {} copies being made", status.joining) } else { String::new() };
-    let verdict = if troubles.is_empty() {
-        format!("OK: {up} servers up, all {} partitions have their copies", status.partitions)
-    } else {
-        let word = if status.offline > 0 { "OFFLINE" } else { "DEGRADED" };
-        format!("{word}: {}", troubles.join(", "))
-    };
+    text
+}
+
+/// What the ECS says of the cluster: the verdict first, then the servers.
+pub(super) fn cluster(status: &ClusterStatus) -> String {
+    let verdict = verdict(status);
     let mut table = table(&[
         "server",
         "address",
@@ -103,7 +121,7 @@ pub(super) fn cluster(status: &ClusterStatus) -> String {
     }
     right_from(&mut table, 3);
     let (cluster, view, transfers) = (status.cluster, status.view, transfers(status));
-    format!("{verdict}{moving}\ncluster {cluster}, view {view}\n{table}\n{transfers}")
+    format!("{verdict}\ncluster {cluster}, view {view}\n{table}\n{transfers}")
 }
 
 /// Copies of partitions on their way between servers; nothing if there are none.
@@ -137,7 +155,7 @@ fn member_row(member: &MemberStatus) -> Vec<Cell> {
     [
         member.server.short(),
         member.address.clone(),
-        state(member.state).to_owned(),
+        if member.stands_by { "stands by".to_owned() } else { state(member.state).to_owned() },
         member.view.to_string(),
         member.coordinator.to_string(),
         member.replica.to_string(),
@@ -218,6 +236,7 @@ mod tests {
             server: ServerId(1 << 127),
             address: "127.0.0.1:5001".into(),
             state: ServerState::Up,
+            stands_by: false,
             view: Epoch { generation: 0, version: 4 },
             coordinator: 256,
             replica: 0,
@@ -234,6 +253,8 @@ mod tests {
             partitions: 256,
             under_replicated: 0,
             offline: 0,
+            survives: 0,
+            paused: false,
             gathering: false,
             waiting: 0,
             awaited: Vec::new(),
@@ -247,7 +268,9 @@ mod tests {
     fn the_verdict_comes_first() {
         let mut status = status();
         let shown = cluster(&status);
-        assert!(shown.starts_with("OK: 1 servers up"), "{shown}");
+        let healthy =
+            "healthy, epoch 4, 1 server, 256 partitions, 0 with fewer copies, survives 0 more failures\n";
+        assert!(shown.starts_with(healthy), "{shown}");
         assert!(shown.contains("127.0.0.1:5001") && shown.contains("1.5 MB") && shown.contains("80 ms ago"));
         assert!(!shown.contains("copy of"));
         status.transfers = vec![common::status::TransferStatus {
@@ -265,11 +288,26 @@ mod tests {
         );
         status.servers[0].state = ServerState::Down;
         status.under_replicated = 3;
-        let shown = cluster(&status);
-        assert!(
-            shown.starts_with("DEGRADED: 1 of 1 servers not up, 3 of 256 partitions lack copies"),
-            "{shown}"
+        status.survives = 1;
+        let shown = verdict(&status);
+        assert_eq!(
+            shown,
+            "DEGRADED, epoch 4, 0 of 1 servers up, 256 partitions, 3 with fewer copies, survives 1 more failure"
         );
+        (status.offline, status.joining, status.paused) = (2, 7, true);
+        assert_eq!(
+            verdict(&status),
+            "OFFLINE, epoch 4, 0 of 1 servers up, 256 partitions, 3 with fewer copies, survives 1 more failure, 2 \
+             partitions offline, 7 copies being made; copies are held until `admin resume`"
+        );
+        let member = status.servers[0].clone();
+        status.servers = vec![
+            MemberStatus { state: ServerState::Up, ..member.clone() },
+            MemberStatus { state: ServerState::Up, stands_by: true, ..member },
+        ];
+        (status.under_replicated, status.offline, status.joining) = (0, 0, 0);
+        assert!(verdict(&status).starts_with("PAUSED, epoch 4, 2 servers"), "{}", verdict(&status));
+        assert!(verdict(&status).contains(", 1 standing by;"), "{}", verdict(&status));
     }
 
     #[test]

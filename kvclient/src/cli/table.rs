@@ -102,14 +102,20 @@ pub(super) const TABLE: &[Entry] = &[
         more: "Writes may go on: the copies are compared at one entry of each partition's log. The exit code is 3 when \
                copies differ, 4 when one cannot be asked.",
     },
+    Entry {
+        names: &["admin"],
+        words: "COMMAND [OPTIONS]",
+        what: "add, drain and replace servers, hold copies, recover partitions",
+        more: "`admin --help` lists the commands. They ask the ECS, which any server names.",
+    },
     Entry { names: &["help"], words: "[COMMAND]", what: "list the commands, or explain one", more: "" },
     Entry { names: &["quit", "exit"], words: "", what: "leave the shell", more: "" },
 ];
 
 impl Entry {
-    /// It takes arguments like a process: import, export, bench, verify.
+    /// It takes arguments like a process: import, export, bench, verify, admin.
     pub(super) fn is_program(&self) -> bool {
-        matches!(self.names[0], "import" | "export" | "bench" | "verify")
+        matches!(self.names[0], "import" | "export" | "bench" | "verify" | "admin")
     }
 }
 

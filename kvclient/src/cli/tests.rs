@@ -112,6 +112,8 @@ async fn status_comes_from_the_ecs_or_from_the_servers() {
         partitions: 4,
         under_replicated: 0,
         offline: 0,
+        survives: 0,
+        paused: false,
         gathering: false,
         waiting: 0,
         awaited: Vec::new(),

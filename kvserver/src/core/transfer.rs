@@ -1,7 +1,7 @@
 //! Copying a partition's state to a member whose log does not reach back far enough (J1).
 //!
 //! The coordinator opens a consistent picture of its applied state, pins its log from there on, and sends it in chunks, a
-//! window of them at a time and within the server's rate: first the state besides the records, then the pairs. The pin
+//! window of them at a time and within the server's rate, unless an operator holds copies: first the state besides the records, then the pairs. The pin
 //! moves on with what the member acknowledges and ends when the member's acknowledgements count (`Progress::hold`). The member stages them beside what it has, makes the copy durable, and puts
 //! it in place of its log and records with one record of its commit log. A crash in between leaves the old or the new
 //! one, never a mix. Writes go on all the while; the member gets them from the log afterwards.
@@ -157,8 +157,10 @@ impl Sending {
         epoch: Epoch,
         base: Option<LogId>,
     ) {
+        // Held by an operator: what was sent may be sent again, as the member may wait for it; nothing new is.
+        let held = env.view.paused;
         let Some(transfer) = self.transfer else {
-            if let Some(base) = base {
+            if let Some(base) = base.filter(|_| !held) {
                 self.open(env, partition, base);
             }
             return;
@@ -169,7 +171,11 @@ impl Sending {
             let base = self.base;
             env.out.send(to, PeerMessage::SnapshotBegin { partition, epoch, transfer, base });
         }
-        while !self.reading && !self.whole && self.next_read < self.taken.saturating_add(SNAPSHOT_WINDOW) {
+        while !held
+            && !self.reading
+            && !self.whole
+            && self.next_read < self.taken.saturating_add(SNAPSHOT_WINDOW)
+        {
             let index = self.next_read;
             // The last piece of the state travels with the first pairs.
             if let Some(piece) = state.get(index as usize).filter(|_| index + 1 < state.len() as u64) {
@@ -181,7 +187,9 @@ impl Sending {
             env.out.effect(Effect::ReadSnapshot { partition, transfer, index });
         }
         let (now, rate) = (env.now.time, env.config.transfer_rate);
-        for (&index, chunk) in self.chunks.iter_mut().filter(|(_, chunk)| !chunk.sent) {
+        for (&index, chunk) in
+            self.chunks.iter_mut().filter(|(_, chunk)| !chunk.sent && (chunk.asked || !held))
+        {
             if !env.pace.is_open(now) {
                 break;
             }

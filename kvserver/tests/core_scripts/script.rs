@@ -190,6 +190,7 @@ impl Script {
         };
         let mut view = View { number, assignments: vec![assignment], ..View::clone(&self.view) };
         view.servers.extend(servers(in_sync).into_iter().chain(joining).map(|id| (id, info(id))));
+        view.paused = options.contains(&"paused");
         view.rebuild = option(options, "rebuild").map(|text| RebuildId(u128::from(self::number(text))));
         let counted = option(options, "counted").map(servers).unwrap_or_default();
         view.counted = counted.into_iter().map(|id| StoreId(id.0)).collect();

@@ -7,6 +7,7 @@ use common::messages::{Promised, Sender, ServerReport};
 use common::view::View;
 
 use crate::core::cause::Event;
+use crate::core::plan::Part;
 use crate::core::state::{Settings, State};
 
 /// What the ECS is told.
@@ -29,10 +30,10 @@ pub enum Input {
         /// Of the [`Effect::Persist`].
         ticket: u64,
     },
-    /// An operator wants this server to leave: its copies are moved away, then it is removed.
-    Leave {
-        /// The server.
-        server: ServerId,
+    /// An operator gives servers other parts, all in one view.
+    Order {
+        /// The servers and their parts.
+        parts: Vec<(ServerId, Part)>,
     },
     /// R7: an operator lets a partition that is offline begin anew from what this server has of it. Acknowledged writes
     /// that only other copies hold are lost.

@@ -41,7 +41,7 @@ pub(super) struct Asking {
 }
 
 impl Ecs {
-    fn newest(&self) -> &State {
+    pub(super) fn newest(&self) -> &State {
         self.sealed.as_ref().map_or(&self.durable, |sealed| &sealed.state)
     }
 

@@ -11,6 +11,7 @@ use super::{Ecs, Effect, Refusal};
 use crate::core::mutation::Mutation;
 use crate::core::next::{Proposal, Registration};
 use crate::core::peers::{Load, Peer};
+use crate::core::plan::Part;
 use crate::core::planner::WEIGHT_MAX;
 use crate::limits::ADDRESS_BYTES_MAX;
 
@@ -58,7 +59,7 @@ impl Ecs {
                 self.on_propose(partition, Proposal { sender, epoch, member, incarnation });
             }
             ServerReport::CopyFailed { partition, epoch } => self.on_copy_failed(sender, partition, epoch),
-            ServerReport::Leave {} => self.on_leave(sender.server),
+            ServerReport::Leave {} => self.on_part(sender.server, Part::Leave),
             ServerReport::StoreFailed { .. } => self.on_store_failed(sender.server),
         }
     }
@@ -72,9 +73,9 @@ impl Ecs {
         }
     }
 
-    pub(super) fn on_leave(&mut self, server: ServerId) {
+    pub(super) fn on_part(&mut self, server: ServerId, part: Part) {
         if self.peers.contains_key(&server) {
-            self.leaves.insert(server);
+            self.parts.insert(server, part);
             self.wanted = true;
         }
     }

@@ -6,6 +6,8 @@ use common::view::{Assignment, Member, ServerInfo, ServerState};
 use super::{Builder, Registration};
 use crate::core::cause::Change;
 use crate::core::peers::Gone;
+use crate::core::plan::Part;
+use crate::core::planner::Target;
 
 impl Builder<'_> {
     /// Takes up the servers that said hello. The first server of a cluster gets all partitions.
@@ -28,6 +30,7 @@ impl Builder<'_> {
     fn register_one(&mut self, registration: &Registration) {
         let Registration { sender, address, weight } = registration;
         let old = self.view.servers.get(&sender.server);
+        let is_new = old.is_none();
         let change = match old {
             None => Some(Change::Joined),
             Some(old) if old.store != sender.store => Some(Change::NewStore),
@@ -46,6 +49,9 @@ impl Builder<'_> {
         let known = self.registry.entry(sender.server).or_default();
         known.saw(sender.store, sender.incarnation);
         let Some(change) = change else { return };
+        // The first server of a cluster has nobody to stand by for.
+        known.stands_by |= is_new && self.facts.settings.stand_by && !self.view.assignments.is_empty();
+        known.added |= is_new && !known.stands_by;
         if change != Change::Readdressed {
             // A new process: what an earlier one wanted is over.
             known.leaving = false;
@@ -54,7 +60,11 @@ impl Builder<'_> {
         if change == Change::Restarted {
             self.restarted.insert(sender.server);
         }
+        let stands_by = change == Change::Joined && known.stands_by;
         self.note(sender.server, change, 0);
+        if stands_by {
+            self.note(sender.server, Change::StandsBy, 0);
+        }
     }
 
     /// Finds each server's state: who is gone, back, or leaving.
@@ -62,7 +72,7 @@ impl Builder<'_> {
         let servers: Vec<(ServerId, ServerState)> =
             self.view.servers.iter().map(|(&server, info)| (server, info.state)).collect();
         for (server, before) in servers {
-            self.note_leave(server);
+            self.note_part(server);
             let leaving = self.registry.get(&server).is_some_and(|known| known.leaving);
             let alive = if leaving { ServerState::Leaving } else { ServerState::Up };
             let (state, change) = self.rate_one(server, before, alive);
@@ -73,11 +83,28 @@ impl Builder<'_> {
         }
     }
 
-    fn note_leave(&mut self, server: ServerId) {
+    /// Gives a server the part that is wanted, if it has another one.
+    fn note_part(&mut self, server: ServerId) {
         let known = self.registry.entry(server).or_default();
-        if self.facts.leaves.contains(&server) && !known.leaving {
-            known.leaving = true;
-            self.note(server, Change::Leaving, 0);
+        let before = (known.leaving, known.stands_by);
+        let change = match self.facts.parts.get(&server) {
+            None => return,
+            Some(Part::Leave) => {
+                known.leaving = true;
+                Change::Leaving
+            }
+            Some(Part::StandBy) => {
+                (known.leaving, known.stands_by, known.added) = (false, true, false);
+                Change::StandsBy
+            }
+            Some(Part::Serve) => {
+                (known.leaving, known.stands_by) = (false, false);
+                known.added |= before.1;
+                if before.0 { Change::Stays } else { Change::Serves }
+            }
+        };
+        if (known.leaving, known.stands_by) != before {
+            self.note(server, change, 0);
         }
     }
 
@@ -109,12 +136,23 @@ impl Builder<'_> {
         }
     }
 
-    /// Removes servers that were to leave, or came back and died at once, and hold nothing any more.
+    /// Who was added and has all that is wanted there is a member like others.
+    pub(super) fn note_settled(&mut self, target: &Target) {
+        for (server, known) in self.registry.iter_mut().filter(|(_, known)| known.added) {
+            let mut wanted = self.view.assignments.iter().zip(target);
+            known.added = !target.iter().flatten().any(|holder| holder == server)
+                || wanted
+                    .any(|(now, target)| target.contains(server) && now.in_sync_member(*server).is_none());
+        }
+    }
+
+    /// Removes servers that were to leave, or died before they held anything, and hold nothing any more.
     pub(super) fn see_off(&mut self) {
         self.note_holders();
         let goes = |(&server, info): (&ServerId, &ServerInfo)| {
             let known = self.registry.get(&server);
-            let died = info.state == ServerState::Down && known.is_some_and(|known| known.returned);
+            let idle = known.is_some_and(|known| known.returned || known.stands_by);
+            let died = info.state == ServerState::Down && idle;
             (died || known.is_some_and(|known| known.leaving)).then_some(server)
         };
         let mut gone: Vec<ServerId> = self.view.servers.iter().filter_map(goes).collect();
@@ -129,7 +167,8 @@ impl Builder<'_> {
         for server in gone {
             let info = self.view.servers.remove(&server).expect("listed above");
             let known = self.registry.get_mut(&server).expect("listed above");
-            (known.leaving, known.returned, known.left) = (false, false, Some(info.incarnation));
+            (known.leaving, known.returned, known.stands_by, known.added) = (false, false, false, false);
+            known.left = Some(info.incarnation);
             self.note(server, Change::Left, 0);
         }
     }

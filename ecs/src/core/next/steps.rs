@@ -27,6 +27,11 @@ impl Builder<'_> {
             }
             let mut now = self.view.assignments[usize::from(partition.0)].clone();
             self.unlist_unwanted(&mut now, target);
+            if self.facts.settings.paused {
+                // What fails is still replaced by what is in sync, and what is proposed is answered; no more.
+                self.view.assignments[usize::from(partition.0)] = now;
+                continue;
+            }
             let there =
                 |&server: &ServerId| now.in_sync_member(server).is_some_and(|member| self.living(member));
             let complete = target.iter().all(there);

@@ -22,7 +22,7 @@ pub(super) fn check_origin(headers: &HeaderMap) -> Result<(), Refusal> {
 }
 
 /// The body of a request, as JSON; an empty one is `{}`.
-fn body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
+pub(super) fn body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
     let bytes = if bytes.is_empty() { b"{}" } else { bytes };
     let wrong = |error: serde_json::Error| Refusal::bad_body(&error.to_string());
     serde_json::from_slice(bytes).map_err(wrong)
@@ -37,6 +37,8 @@ pub(super) async fn settings(State(handle): State<Handle>) -> Result<Response, R
 #[serde(deny_unknown_fields)]
 struct Wish {
     min_copies: Option<usize>,
+    paused: Option<bool>,
+    stand_by: Option<bool>,
 }
 
 /// Sets what the body names and leaves the rest.
@@ -48,7 +50,11 @@ pub(super) async fn set(
     check_origin(&headers)?;
     let wish: Wish = body(&bytes)?;
     let now = handle.ask(Command::Settings).await?;
-    let wished = Settings { min_copies: wish.min_copies.unwrap_or(now.min_copies) };
+    let wished = Settings {
+        min_copies: wish.min_copies.unwrap_or(now.min_copies),
+        paused: wish.paused.unwrap_or(now.paused),
+        stand_by: wish.stand_by.unwrap_or(now.stand_by),
+    };
     match handle.ask(|answer| Command::Set(wished, answer)).await? {
         Ok(settings) => Ok(Json(settings).into_response()),
         Err(copies) => Err(Refusal::min_copies(copies)),

@@ -12,6 +12,8 @@ use crate::shell::driver::Placement;
 pub(super) struct ServerAnswer {
     #[serde(flatten)]
     member: MemberStatus,
+    /// Or about to.
+    leaving: bool,
     store: StoreId,
     incarnation: Incarnation,
     weight: u32,
@@ -27,7 +29,7 @@ struct RoleAnswer {
 }
 
 impl ServerAnswer {
-    pub(super) fn new(member: MemberStatus, view: &View) -> Self {
+    pub(super) fn new(member: MemberStatus, leaving: bool, view: &View) -> Self {
         let server = member.server;
         let parts = view.iter().filter_map(|(partition, assignment)| {
             let role = role(assignment, server)?;
@@ -39,6 +41,7 @@ impl ServerAnswer {
             incarnation: info.map(|info| info.incarnation).unwrap_or_default(),
             weight: info.map_or(0, |info| info.weight),
             partitions: parts.collect(),
+            leaving,
             member,
         }
     }

@@ -2,8 +2,10 @@
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
+use common::ids::Epoch;
 use serde_json::json;
 
+use crate::core::Unfit;
 use crate::shell::driver::NoAnswer;
 
 /// An error as the caller sees it: `{"error": ..., "hint": ...}`.
@@ -31,19 +33,55 @@ impl Refusal {
     pub(super) fn no_such_server(id: &str) -> Self {
         // What came in the path goes back no longer than an id is.
         let id: String = id.chars().take(32).collect();
-        let error = format!("no server of this cluster has an id that begins with `{id}`");
-        Self::new(StatusCode::NOT_FOUND, error, "GET /api/v1/servers lists the servers")
+        let error = format!("no server of this cluster has the address `{id}`, or an id that begins so");
+        Self::new(StatusCode::NOT_FOUND, error, "kvclient status and GET /api/v1/servers list them")
     }
 
     pub(super) fn ambiguous_server(id: &str) -> Self {
         let id: String = id.chars().take(32).collect();
         let error = format!("several servers have ids that begin with `{id}`");
-        Self::new(StatusCode::BAD_REQUEST, error, "give more digits; GET /api/v1/servers lists them")
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            error,
+            "give more digits; kvclient status and GET /api/v1/servers list them",
+        )
     }
 
-    pub(super) fn last_server() -> Self {
-        let error = "no other server is up: its copies could go nowhere";
-        Self::new(StatusCode::CONFLICT, error, "start another server first")
+    pub(super) fn unfit(unfit: Unfit) -> Self {
+        let hint = match unfit {
+            Unfit::Unknown(_) => "kvclient status and GET /api/v1/servers list them",
+            Unfit::Serves(_) => {
+                "servers stand by that join while `stand_by` is set (ecs --stand-by), until they are added"
+            }
+            Unfit::Leaves(_) => "it is listed until its copies are elsewhere",
+            Unfit::Down(_) => "start it first",
+            Unfit::Last => "start another server first, or let one that stands by serve",
+            Unfit::Needed(_) => "cancel both of them together",
+            Unfit::Settled(_) => "what is done is not taken back: drain it, or add another one",
+        };
+        let status =
+            if matches!(unfit, Unfit::Unknown(_)) { StatusCode::NOT_FOUND } else { StatusCode::CONFLICT };
+        Self::new(status, unfit.to_string(), hint)
+    }
+
+    pub(super) fn no_order() -> Self {
+        let error = "one of `add`, `drain`, and `replace` together with `with` is expected";
+        Self::new(StatusCode::BAD_REQUEST, error, "docs/ecs-api.md shows them")
+    }
+
+    pub(super) fn no_epoch() -> Self {
+        let error =
+            "`epoch` is expected: the number of the view that was planned for, such as \"41\" or \"1/15\"";
+        Self::new(StatusCode::BAD_REQUEST, error, "GET /api/v1/plan tells it")
+    }
+
+    pub(super) fn moved(planned: Epoch, now: Epoch) -> Self {
+        let error = if planned == now {
+            format!("the view {now} is about to be replaced: the plan may not hold")
+        } else {
+            format!("the plan was made for view {planned}, and the view is {now} by now: it may not hold")
+        };
+        Self::new(StatusCode::PRECONDITION_FAILED, error, "look at the plan anew, and apply that")
     }
 
     pub(super) fn bad_body(what: &str) -> Self {
@@ -64,8 +102,8 @@ impl Refusal {
 
     pub(super) fn loss_not_accepted() -> Self {
         let error = "acknowledged writes may be lost by this; it was not said that this is accepted";
-        let hint = "start the servers that hold the partition if they can be started; if they are lost for good, send \
-                    {\"accept_loss\": true}";
+        let hint = "start the servers that hold the partition if they can be started; if they are lost for good, say that \
+                    the loss is accepted: --accept-loss of kvclient admin, {\"accept_loss\": true} here";
         Self::new(StatusCode::BAD_REQUEST, error, hint)
     }
 
