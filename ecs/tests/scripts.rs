@@ -24,6 +24,9 @@
 //! - `settle [SERVER...]`: heartbeats, and each joining copy is proposed, until nothing happens any more
 //! - `restart`: the ECS starts anew from what is on disk
 
+#[path = "support/orders.rs"]
+mod orders;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -35,8 +38,8 @@ use common::messages::{LogTail, Promised, Sender, ServerReport};
 use common::ring::Partitions;
 use common::time::Time;
 use common::view::{Assignment, Member, ServerInfo, ServerState, View};
-use ecs::core::plan::{CopyMove, Move};
-use ecs::core::{Config, Ecs, Effect, Input, Mutation, Order, Plan, Settings, State, Unfit};
+use ecs::core::{Config, Ecs, Effect, Input, Mutation, Settings, State};
+use orders::order;
 
 /// The rebuild of an ECS that lost its disk.
 const REBUILD: RebuildId = RebuildId(71);
@@ -99,17 +102,6 @@ fn held(number: &str, coordinator: &str, in_sync: &str, named: &BTreeMap<&str, &
         joining: members(joining),
     });
     view
-}
-
-/// `add SERVER`, `drain SERVER` or `replace OLD NEW`.
-fn order(words: &[&str]) -> Order {
-    let server = |index: usize| id(words[index].chars().next().unwrap());
-    match words[0] {
-        "add" => Order::Add(server(1)),
-        "drain" => Order::Drain(server(1)),
-        "replace" => Order::Replace { old: server(1), new: server(2) },
-        other => panic!("unknown order `{other}`"),
-    }
 }
 
 fn the_member(name: char) -> Member {
@@ -290,32 +282,6 @@ impl Script {
                 _ => panic!("unknown setting `{key}`"),
             }
         }
-    }
-
-    fn plan(&mut self, order: Order) {
-        let now = self.now;
-        match self.ecs().plan(now, order) {
-            Err(unfit) => self.say(&unfit),
-            Ok(plan) => {
-                let Plan { epoch, copies, copies_least, coordinators, fewer, partitions } = plan;
-                let _ = writeln!(
-                    self.out,
-                    "  for view {epoch}: {copies} copies ({copies_least} at least), {coordinators} coordinators, {fewer} with fewer"
-                );
-                let letter = |server: Option<ServerId>| server.map_or('-', name);
-                for Move { partition, coordinator, copies } in partitions {
-                    let copy = |copy: &CopyMove| format!("{}>{}", letter(copy.from), letter(copy.to));
-                    let copies: Vec<String> = copies.iter().map(copy).collect();
-                    let (from, to) = (name(coordinator.from), name(coordinator.to));
-                    let _ = writeln!(self.out, "    {partition}: {from}*>{to}* {}", copies.join(" "));
-                }
-            }
-        }
-    }
-
-    fn say(&mut self, unfit: &Unfit) {
-        let kind = format!("{unfit:?}");
-        let _ = writeln!(self.out, "  not done: {}", kind.split('(').next().unwrap_or_default());
     }
 
     fn report(&mut self, name: char, report: ServerReport) {
