@@ -189,6 +189,7 @@ impl Ecs {
         }
         let member = Member { server: sender.server, store: sender.store };
         let report = Report::new(sender.server, &tails);
+        let view = self.shared(view);
         let holding = Holding { member, generation: promise.generation, view, report };
         if let Some(asked) = self.asking.asked.get_mut(&sender.server) {
             asked.holding = Some((holding, tails));
@@ -197,6 +198,13 @@ impl Ecs {
         if !self.gathers() {
             self.take_reports(now);
         }
+    }
+
+    /// The same view as another server has reported, kept once: a thousand servers report as many.
+    fn shared(&self, view: Arc<View>) -> Arc<View> {
+        let gathered = self.asking.asked.values().filter_map(|asked| asked.holding.as_ref());
+        let mut known = gathered.map(|(holding, _)| &holding.view);
+        known.find(|known| known.number == view.number && ***known == *view).cloned().unwrap_or(view)
     }
 
     /// Why what a server holds is not taken.
