@@ -254,7 +254,7 @@ static PLANTED: [(Planted, Scenario, u64); 48] = [
     (Server(Mutation::IndexWithoutLease), Scenario::READERS, 2_000),
     (Server(Mutation::IndexWhileInactive), Scenario::READERS, 2_000),
     (Server(Mutation::BarrierNotAwaited), Scenario::BARRIER_CUT, 2_000),
-    (Ecs(EcsMutation::OldProposalTaken), Scenario::RECOVERY, 2_000),
+    (Ecs(EcsMutation::OldProposalTaken), Scenario::LATE, 2_000),
     (Ecs(EcsMutation::JoinerPromoted), Scenario::RECOVERY, 2_000),
     (Ecs(EcsMutation::PublishedBeforeFsync), Scenario::CRASHES, 2_000),
     (Ecs(EcsMutation::OwnPauseIgnored), Scenario::ECS_PAUSED, 2_000),

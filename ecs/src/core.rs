@@ -6,6 +6,7 @@
 //! - `next` makes the next view of the last one and what became known since.
 //! - [`rules`] are the rules between two consecutive views (V2 to V4 of the protocol), checked on each of them.
 //! - `peers` holds what is known of the servers' processes and forgotten at a restart: who was heard when.
+//! - `settling` holds the partitions whose new coordinators are to become active before anything else happens to them.
 //! - [`state`] is all that must survive a restart.
 //! - [`rebuild`] makes the state of an ECS that lost its disk from what the servers report.
 //! - [`mutation`] names bugs that tests plant.
@@ -20,6 +21,7 @@ pub mod plan;
 pub mod planner;
 pub mod rebuild;
 pub mod rules;
+mod settling;
 pub mod state;
 mod summary;
 

@@ -34,7 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::ids::{ClusterId, Epoch, Incarnation, LogId, PartitionId, RebuildId, ServerId, StoreId};
-use common::messages::{LogTail, Promised, Sender, ServerReport};
+use common::messages::{CopyState, LogTail, Promised, Sender, ServerReport};
 use common::ring::Partitions;
 use common::time::Time;
 use common::view::{Assignment, Member, ServerInfo, ServerState, View};
@@ -218,6 +218,13 @@ impl Script {
                 let report = ServerReport::Silent { partition, epoch: assignment.epoch, member };
                 self.report(name(assignment.coordinator), report);
             }
+            "active" => {
+                let partition = PartitionId(plain[0].parse().unwrap());
+                let assignment = self.ecs().view().assignment(partition).unwrap().clone();
+                let copy =
+                    CopyState { partition, epoch: assignment.epoch, active: true, last: 0, applied: 0 };
+                self.heartbeat_of(name(assignment.coordinator), vec![copy]);
+            }
             "store_failed" => self.report(server(), ServerReport::StoreFailed { reason: "fsync".to_owned() }),
             "copy_failed" => {
                 let partition = PartitionId(plain[1].parse().unwrap());
@@ -384,13 +391,15 @@ impl Script {
     }
 
     fn heartbeat(&mut self, names: &[&str]) {
-        let view = self.ecs().view().number;
         for server in names.iter().flat_map(|names| names.chars()) {
-            let copies = Vec::new();
-            let report =
-                ServerReport::Heartbeat { view, copies, requests: 0, keys: 0, bytes: 0, free_bytes: 0 };
-            self.report(server, report);
+            self.heartbeat_of(server, Vec::new());
         }
+    }
+
+    fn heartbeat_of(&mut self, server: char, copies: Vec<CopyState>) {
+        let view = self.ecs().view().number;
+        let report = ServerReport::Heartbeat { view, copies, requests: 0, keys: 0, bytes: 0, free_bytes: 0 };
+        self.report(server, report);
     }
 
     /// Lets time pass, with all ticks that are wanted and a heartbeat of each of these servers every heartbeat time.

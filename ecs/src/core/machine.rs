@@ -32,6 +32,7 @@ use super::next::{self, Facts, Planned, Proposal, Registration};
 use super::peers::{Complaints, FailedCopies, Peer};
 use super::plan::Part;
 use super::planner::Target;
+use super::settling::Settling;
 use super::state::{Settings, State};
 use super::{rules, summary};
 use crate::limits::{
@@ -122,6 +123,7 @@ pub struct Ecs {
     /// Something may be done from this time on.
     wake: Option<Time>,
     handed_over_at: Option<Time>,
+    settling: Settling,
     quiet_until: Time,
     /// The quiet time has not ended at the last step.
     was_quiet: bool,
@@ -167,6 +169,7 @@ impl Ecs {
             wanted: true,
             wake: None,
             handed_over_at: None,
+            settling: Settling::default(),
             quiet_until: now + config.timers.quiet,
             was_quiet: true,
             look_at: now,
@@ -383,6 +386,7 @@ impl Ecs {
             now.is_some_and(|now| now.in_sync.contains(member) && now.in_sync.len() > 1)
         });
         self.barred.retain(|_, until| *until > now);
+        self.settling.sift(now);
         self.wanted = true;
     }
 
@@ -410,8 +414,10 @@ impl Ecs {
         let until = now + self.config.timers.dead * BARRED_DEAD_TIMES;
         self.barred.extend(outcome.bar.into_iter().map(|key| (key, until)));
         if let Some(next) = outcome.next {
-            if next.handed_over {
+            let until = now + self.config.timers.promise;
+            for partition in next.handed_over {
                 self.handed_over_at = Some(now);
+                self.settling.begin(partition, next.state.view.number, until);
             }
             self.seal(now, next.state, next.causes);
         } else {
@@ -436,6 +442,7 @@ impl Ecs {
             complaints: &self.complaints,
             failed_copies: &self.failed_copies,
             barred: &self.barred,
+            settling: &self.settling,
             hand_over_from: self.handed_over_at.map_or(now, |at| at + self.config.timers.heartbeat),
         }
     }

@@ -25,6 +25,7 @@ use super::peers::{Complaints, FailedCopies, Peer};
 use super::plan::Part;
 use super::planner::{self, Target};
 use super::rebuild::{Rebuild, Report};
+use super::settling::Settling;
 use super::state::{Registered, Settings, State, forget_some};
 
 /// What a server said at its start.
@@ -89,6 +90,8 @@ pub(super) struct Facts<'a> {
     pub(super) failed_copies: &'a FailedCopies,
     /// Copies that are not to be tried again before a time.
     pub(super) barred: &'a BTreeMap<(PartitionId, ServerId), Time>,
+    /// Partitions whose coordinators are to become active first.
+    pub(super) settling: &'a Settling,
     /// Before this, no coordinator moves as planned.
     pub(super) hand_over_from: Time,
 }
@@ -97,8 +100,8 @@ pub(super) struct Facts<'a> {
 pub(super) struct Next {
     pub(super) state: State,
     pub(super) causes: Vec<Cause>,
-    /// Coordinators moved as planned.
-    pub(super) handed_over: bool,
+    /// Partitions whose coordinators changed as planned.
+    pub(super) handed_over: Vec<PartitionId>,
 }
 
 /// What [`make`] found.
@@ -125,7 +128,7 @@ struct Builder<'a> {
     /// Servers with a new process of the same store.
     restarted: BTreeSet<ServerId>,
     causes: BTreeMap<(ServerId, Change), u32>,
-    handed_over: bool,
+    handed_over: Vec<PartitionId>,
     wake: Option<Time>,
     bar: Vec<(PartitionId, ServerId)>,
 }
@@ -171,7 +174,7 @@ impl<'a> Builder<'a> {
             still: BTreeSet::new(),
             restarted: BTreeSet::new(),
             causes: BTreeMap::new(),
-            handed_over: false,
+            handed_over: Vec::new(),
             wake: None,
             bar: Vec::new(),
         }

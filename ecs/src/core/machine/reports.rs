@@ -47,7 +47,10 @@ impl Ecs {
         self.notice_return(now);
         match report {
             ServerReport::Hello { .. } | ServerReport::Holdings { .. } => unreachable!("taken above"),
-            ServerReport::Heartbeat { view, requests, keys, bytes, free_bytes, .. } => {
+            ServerReport::Heartbeat { view, copies, requests, keys, bytes, free_bytes } => {
+                for copy in copies.iter().filter(|copy| copy.active) {
+                    self.wanted |= self.settling.on_active(copy.partition, copy.epoch);
+                }
                 let load = Load { keys, bytes, free_bytes, requests_per_second: 0.0 };
                 self.on_heartbeat(now, sender, view, requests, load);
             }

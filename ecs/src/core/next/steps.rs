@@ -40,6 +40,11 @@ impl Builder<'_> {
                 *busy.entry(joining.server).or_default() += 1;
             }
             if complete {
+                if let Some(until) = self.facts.settling.until(partition, self.facts.now) {
+                    self.wake_at(until);
+                    self.view.assignments[usize::from(partition.0)] = now;
+                    continue;
+                }
                 let moved = self.hand_over(partition, &mut now, target, handed_over);
                 handed_over += usize::from(moved);
                 if !moved {
@@ -136,7 +141,7 @@ impl Builder<'_> {
         }
         now.coordinator = to;
         now.epoch = self.number;
-        self.handed_over = true;
+        self.handed_over.push(partition);
         self.note(to, Change::HandedOver, 1);
         true
     }
