@@ -91,6 +91,9 @@ impl PartitionCopy {
         }
         if free || env.mutated(Mutation::PromiseNotAwaited) {
             coordinator.active = true;
+            // Whoever coordinated before this epoch reads no more, nor does a replica under a lease of theirs: what was
+            // promised to them binds no later epoch of this coordinator either, though they may be members no longer.
+            self.promises.clear();
         }
     }
 }
