@@ -79,8 +79,9 @@ impl Leases {
     pub(crate) fn on_pong(&mut self, from: ServerId, n: u64, view: Epoch, now: Time) {
         let Some(held) = self.held.get_mut(&from) else { return };
         let Some(&(_, sent)) = held.pings.iter().find(|(sent_n, _)| *sent_n == n) else { return };
-        held.pings.retain(|(sent_n, _)| *sent_n > n);
-        if held.answered.is_none_or(|answered| answered.n < n) {
+        // The same ping may be answered again, by then in a newer view.
+        held.pings.retain(|(sent_n, _)| *sent_n >= n);
+        if held.answered.is_none_or(|answered| (answered.n, answered.view) < (n, view)) {
             held.answered = Some(Answered {
                 n,
                 sent,
@@ -101,7 +102,9 @@ impl Leases {
     /// Whether a ping with this number or a later one is on its way to `granter`, sent less than `again` ago.
     pub(crate) fn is_asked(&self, granter: ServerId, floor: u64, again: Duration, now: Time) -> bool {
         let newest = self.held.get(&granter).and_then(|held| held.pings.back());
-        newest.is_some_and(|(n, sent)| *n >= floor && now.since(*sent) < again)
+        let answered = self.held.get(&granter).and_then(|held| held.answered).map(|answered| answered.n);
+        let on_its_way = |n: u64| answered.is_none_or(|answered| answered < n);
+        newest.is_some_and(|(n, sent)| *n >= floor && on_its_way(*n) && now.since(*sent) < again)
     }
 
     /// Until when a lease from `granter` counts, as in [`Self::holds`].
@@ -171,6 +174,19 @@ mod tests {
         let later = leases.on_ping_sent(PEER, Time(6));
         leases.on_pong(PEER, later, epoch(2), Time(7));
         assert!(leases.holds(PEER, floor, epoch(2), Time(8)));
+    }
+
+    #[test]
+    fn a_ping_that_is_answered_again_in_a_newer_view_counts_there_from_its_sending() {
+        let mut leases = Leases::new(Timers::FAST, 1);
+        let n = leases.on_ping_sent(PEER, Time(0));
+        leases.on_pong(PEER, n, epoch(1), Time(1));
+        assert!(!leases.holds(PEER, n, epoch(2), Time(2)));
+        leases.on_pong(PEER, n, epoch(2), Time(90_000));
+        assert!(leases.holds(PEER, n, epoch(2), Time(399_999)));
+        assert!(!leases.holds(PEER, n, epoch(2), Time(400_000)));
+        leases.on_pong(PEER, n, epoch(1), Time(100_000));
+        assert!(leases.holds(PEER, n, epoch(2), Time(399_999)), "the first answer, once more");
     }
 
     #[test]

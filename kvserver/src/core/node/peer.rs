@@ -69,7 +69,7 @@ impl Node {
             self.on_peer_linked(from.server, true);
         }
         match message {
-            PeerMessage::Ping { n, view } => self.on_ping(from.server, n, view),
+            PeerMessage::Ping { n, view } => self.on_ping(from, n, view),
             PeerMessage::Pong { n, view } => self.on_pong(from.server, n, view),
             PeerMessage::View { json } => {
                 if let Ok(view) = serde_json::from_slice::<View>(&json) {
@@ -92,7 +92,8 @@ impl Node {
     }
 
     /// L1: no promise while a newer view is known than the one that the holder acts by.
-    fn on_ping(&mut self, from: ServerId, n: u64, view: Epoch) {
+    fn on_ping(&mut self, sender: Sender, n: u64, view: Epoch) {
+        let from = sender.server;
         self.env.saw_view(from, view);
         let own = self.env.view.number;
         if view < self.newest && !self.env.mutated(Mutation::PromiseToOldView) {
@@ -102,6 +103,8 @@ impl Node {
             return;
         }
         if view > self.newest {
+            // Answered again when that view is here: a promise given before counts for no epoch of it.
+            self.early.keep(sender, PeerMessage::Ping { n, view });
             self.want_view(from);
         }
         self.env.leases.on_promise(from, self.env.now.time);
