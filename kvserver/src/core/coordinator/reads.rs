@@ -104,18 +104,17 @@ impl PartitionCopy {
         let (partition, commit, since) = (self.id, self.commit, env.now.time);
         let Some(coordinator) = self.coordinator() else { return };
         let by_lease = env.config.reads == Reads::Lease;
-        let may_tell =
-            coordinator.may_read(env, epoch, applied) || coordinator.tells_by_mistake(env, epoch, applied);
-        if by_lease && !may_tell {
-            return;
-        }
+        let tells_anyway = by_lease
+            && !coordinator.may_read(env, epoch, applied)
+            && coordinator.tells_by_mistake(env, epoch, applied);
         let (to, query, floor) = (ReplyTo::Peer { server: from, n }, Query::Nothing, env.leases.next_ping());
         let (indexed, alone) = (false, false);
         let read = PendingRead { to, partition, query, since, indexed, alone, floor, epoch, commit };
         let id = env.note_read(read);
-        if by_lease {
+        if tells_anyway {
             env.issue_read(id);
         } else {
+            // Before this coordinator is active it waits, as other reads do.
             self.start_read(env, id);
         }
     }

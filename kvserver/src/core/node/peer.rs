@@ -70,7 +70,7 @@ impl Node {
         }
         match message {
             PeerMessage::Ping { n, view } => self.on_ping(from, n, view),
-            PeerMessage::Pong { n, view } => self.on_pong(from.server, n, view),
+            PeerMessage::Pong { n, view } => self.on_pong(from, n, view),
             PeerMessage::View { json } => {
                 if let Ok(view) = serde_json::from_slice::<View>(&json) {
                     self.on_view(Arc::new(view));
@@ -102,18 +102,22 @@ impl Node {
             }
             return;
         }
-        if view > self.newest {
-            // Answered again when that view is here: a promise given before counts for no epoch of it.
+        if view > own {
+            // Answered again when that view is in use: a promise given before counts for no epoch of it.
             self.early.keep(sender, PeerMessage::Ping { n, view });
+        }
+        if view > self.newest {
             self.want_view(from);
         }
         self.env.leases.on_promise(from, self.env.now.time);
         self.env.out.send(from, PeerMessage::Pong { n, view: own });
     }
 
-    fn on_pong(&mut self, from: ServerId, n: u64, view: Epoch) {
+    fn on_pong(&mut self, sender: Sender, n: u64, view: Epoch) {
+        let from = sender.server;
         self.env.saw_view(from, view);
         if view > self.env.view.number && !self.env.mutated(Mutation::PromiseToOldView) {
+            self.early.keep(sender, PeerMessage::Pong { n, view });
             return self.want_view(from);
         }
         self.env.leases.on_pong(from, n, view, self.env.now.time);
