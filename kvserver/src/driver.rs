@@ -181,9 +181,9 @@ impl Driver {
             Event::Status(answer) => {
                 let _gone = answer.send(self.status());
             }
-            Event::Staged { copy: (partition, transfer), index, whole } => {
+            Event::Staged { copy: (partition, staging), index, whole } => {
                 let generation = whole.map(|staging| self.parts.machine.keep_whole(partition, staging));
-                self.step(Input::Staged { partition, transfer, index, generation });
+                self.step(Input::Staged { partition, staging, index, generation });
             }
             Event::DigestRead(DigestPiece { bytes, done }) => {
                 self.parts.scrub.on_digest_read(clock::time(), bytes, done);
@@ -412,9 +412,9 @@ impl Driver {
             Effect::CloseSnapshot { partition, transfer } => {
                 hand(&self.parts.readers, ReadJob::Close((partition, transfer)))?;
             }
-            Effect::Stage { partition, transfer, index, pairs, done } => {
+            Effect::Stage { partition, staging, index, pairs, done } => {
+                let copy = (partition, staging);
                 let staging = (index == 0).then(|| machine.stage(partition));
-                let copy = (partition, transfer);
                 hand(&self.parts.builders, BuildJob::Put { copy, index, staging, pairs, done })?;
             }
             Effect::Install { partition, generation, state } => {

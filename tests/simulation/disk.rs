@@ -215,7 +215,8 @@ impl Disk {
             let image = self.images.get(&(partition, log.life)).cloned().or(begun).unwrap_or_default();
             let tree = image.in_life(log.life);
             assert!(tree.applied.seq >= log.base.seq, "trimmed beyond the flushed records");
-            assert!(tree.applied.seq <= log.last().seq, "records of entries that are not in the log");
+            let (applied, last) = (tree.applied, log.last());
+            assert!(applied.seq <= last.seq, "partition {partition}: records up to {applied}, a log up to {last}");
             let copy = RecoveredCopy {
                 base: log.base,
                 runs: log.runs(),

@@ -139,7 +139,7 @@ impl Process {
                 self.pictures.remove(&(partition, transfer));
                 None
             }
-            Effect::Stage { partition, transfer, index, pairs, done } => {
+            Effect::Stage { partition, staging, index, pairs, done } => {
                 if index == 0 {
                     self.staging.remove(&partition);
                 }
@@ -147,7 +147,7 @@ impl Process {
                 staged.extend(pairs);
                 let generation =
                     done.map(|(base, state)| disk.stage(Tree::staged(staged.clone(), state, base)));
-                Some(Input::Staged { partition, transfer, index, generation })
+                Some(Input::Staged { partition, staging, index, generation })
             }
             Effect::Install { partition, generation, .. } => {
                 let life = self.trees.get(&partition).map_or(0, |tree| tree.life) + 1;

@@ -474,6 +474,7 @@ impl Scenario {
         ],
         fault_every: (100 * MS, 1_500 * MS),
         reads_anywhere: 0.8,
+        weather: Weather::ROUGH,
         ..Self::BASE
     };
 

@@ -77,7 +77,7 @@ pub(crate) enum After {
     /// The coordinator of `epoch` has noted whom it proposes.
     Proposed { partition: PartitionId, epoch: Epoch, member: Member },
     /// A staged copy is the partition's.
-    Installed { partition: PartitionId, transfer: u64, generation: u32, base: LogId, state: Bytes },
+    Installed { partition: PartitionId, staging: u64, generation: u32, base: LogId, state: Bytes },
     /// The partition is gone.
     Dropped { partition: PartitionId },
     /// The copy is noted as failed.
@@ -270,6 +270,8 @@ pub(crate) struct Env {
     pub(crate) last_transfer: u64,
     /// Numbers questions for the coordinator's commit, over all partitions and roles.
     pub(crate) last_question: u64,
+    /// Numbers copies that are received.
+    pub(crate) last_staging: u64,
     /// Copies that are being sent, over all partitions.
     pub(crate) transfers_open: usize,
     /// By server: the newest view that it was heard to use.
@@ -323,6 +325,7 @@ impl Env {
             doubtful_until: Time(0),
             last_transfer: first_number(me),
             last_question: first_number(me),
+            last_staging: first_number(me),
             transfers_open: 0,
             used_views: BTreeMap::new(),
             to_confirm: BTreeSet::new(),

@@ -300,7 +300,7 @@ pub enum Input {
         /// The partition.
         partition: PartitionId,
         /// Of the copy.
-        transfer: u64,
+        staging: u64,
         /// The chunk.
         index: u64,
         /// With the last chunk: the copy is whole and on disk under this number.
@@ -432,8 +432,8 @@ pub enum Effect {
     Stage {
         /// The partition.
         partition: PartitionId,
-        /// The copy.
-        transfer: u64,
+        /// The copy, by this server's own number: two coordinators may give theirs the same one.
+        staging: u64,
         /// Of the chunk; they come in order.
         index: u64,
         /// Stored keys and values.

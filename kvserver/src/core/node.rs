@@ -157,8 +157,8 @@ impl Node {
             Input::SnapshotRead { partition, transfer, index, pairs, done } => {
                 self.with(partition, |copy, env| copy.on_snapshot_read(env, transfer, index, pairs, done));
             }
-            Input::Staged { partition, transfer, index, generation } => {
-                self.with(partition, |copy, env| copy.on_staged(env, transfer, index, generation));
+            Input::Staged { partition, staging, index, generation } => {
+                self.with(partition, |copy, env| copy.on_staged(env, staging, index, generation));
             }
             Input::Damaged { reason } => _ = self.env.goes_on_damaged(&reason),
             Input::Digested { partition, at, digest } => {
@@ -401,9 +401,9 @@ impl Node {
                 After::Proposed { partition, epoch, member } => {
                     self.with(partition, |copy, env| copy.on_proposal_noted(env, epoch, member));
                 }
-                After::Installed { partition, transfer, generation, base, state } => {
+                After::Installed { partition, staging, generation, base, state } => {
                     self.with(partition, |copy, env| {
-                        copy.on_installed(env, transfer, generation, base, state)
+                        copy.on_installed(env, staging, generation, base, state)
                     });
                 }
                 After::Failed { partition } => self.with(partition, |copy, env| copy.on_failed(env)),

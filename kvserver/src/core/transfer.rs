@@ -222,6 +222,9 @@ impl Sending {
 pub(crate) struct Receiving {
     pub(crate) coordinator: ServerId,
     transfer: u64,
+    /// This server's own number of the copy. Two coordinators may give theirs the same one, and what was staged of the
+    /// one must never pass for the other's.
+    staging: u64,
     base: LogId,
     /// What has come of the state besides the records.
     state: BytesMut,
@@ -335,7 +338,9 @@ impl PartitionCopy {
             return env.out.send(from, ack);
         }
         let coordinator = from;
-        let new = Receiving { coordinator, transfer, base, state: BytesMut::new(), next: 0, staged: 0 };
+        env.last_staging += 1;
+        let (staging, state) = (env.last_staging, BytesMut::new());
+        let new = Receiving { coordinator, transfer, staging, base, state, next: 0, staged: 0 };
         let same = replica.receiving.take().filter(|now| now.transfer == transfer && now.coordinator == from);
         let next = replica.receiving.insert(same.unwrap_or(new)).staged;
         env.out.send(from, PeerMessage::SnapshotAck { partition, epoch, transfer, next, installed: false });
@@ -366,7 +371,8 @@ impl PartitionCopy {
             }
             receiving.next += 1;
             let done = done.then(|| (receiving.base, receiving.state.clone().freeze()));
-            env.out.effect(Effect::Stage { partition: id, transfer, index, pairs, done });
+            let staging = receiving.staging;
+            env.out.effect(Effect::Stage { partition: id, staging, index, pairs, done });
         } else if index < receiving.staged {
             let next = receiving.staged;
             let ack = PeerMessage::SnapshotAck { partition: id, epoch, transfer, next, installed: false };
@@ -375,15 +381,16 @@ impl PartitionCopy {
     }
 
     /// A chunk is staged; with the last one the copy is whole and on disk, and takes its place.
-    pub(crate) fn on_staged(&mut self, env: &mut Env, transfer: u64, index: u64, generation: Option<u32>) {
+    pub(crate) fn on_staged(&mut self, env: &mut Env, staging: u64, index: u64, generation: Option<u32>) {
         let (id, epoch) = (self.id, self.epoch);
         let busy = self.installing || self.dropping;
         let Role::Replica(replica) = &mut self.role else { return };
         let Some(receiving) = &mut replica.receiving else { return };
-        if receiving.transfer != transfer || receiving.staged != index || busy {
+        if receiving.staging != staging || receiving.staged != index || busy {
             return;
         }
         receiving.staged = index + 1;
+        let transfer = receiving.transfer;
         let (from, next, base) = (receiving.coordinator, index + 1, receiving.base);
         let state = generation.map(|_| receiving.state.clone().freeze()).unwrap_or_default();
         match generation {
@@ -406,7 +413,7 @@ impl PartitionCopy {
                     self.mark.equal_with.clear();
                     self.persist_mark(env);
                 }
-                env.out.after(After::Installed { partition: id, transfer, generation, base, state });
+                env.out.after(After::Installed { partition: id, staging, generation, base, state });
             }
         }
     }
@@ -422,7 +429,7 @@ impl PartitionCopy {
     pub(crate) fn on_installed(
         &mut self,
         env: &mut Env,
-        transfer: u64,
+        staging: u64,
         generation: u32,
         base: LogId,
         state: Bytes,
@@ -431,8 +438,8 @@ impl PartitionCopy {
         self.replace(base);
         self.installing = false;
         env.touched.insert(self.id);
-        let Some(receiving) = self.end_receiving().filter(|now| now.transfer == transfer) else { return };
-        let from = receiving.coordinator;
+        let Some(receiving) = self.end_receiving().filter(|now| now.staging == staging) else { return };
+        let (from, transfer) = (receiving.coordinator, receiving.transfer);
         self.installed = Some((from, transfer));
         let (partition, epoch) = (self.id, self.epoch);
         let ack = PeerMessage::SnapshotAck { partition, epoch, transfer, next: u64::MAX, installed: true };

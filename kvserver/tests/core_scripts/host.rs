@@ -114,6 +114,8 @@ pub(crate) struct Host {
     tree: Tree,
     staged: BTreeMap<Bytes, Bytes>,
     whole: Option<Tree>,
+    /// What was staged and is not told yet, if that is wanted.
+    pub(crate) held: Option<VecDeque<Input>>,
     picture: Option<Tree>,
     /// Keys whose records do not check.
     pub(crate) bad: BTreeSet<Bytes>,
@@ -140,6 +142,7 @@ impl Host {
             tree: Tree::default(),
             staged: BTreeMap::new(),
             whole: None,
+            held: None,
             picture: None,
             bad: BTreeSet::new(),
             misreads: false,
@@ -319,7 +322,7 @@ impl Host {
                     done,
                 })
             }
-            Effect::Stage { transfer, index, pairs, done, .. } => {
+            Effect::Stage { staging, index, pairs, done, .. } => {
                 if index == 0 {
                     self.staged.clear();
                 }
@@ -329,7 +332,14 @@ impl Host {
                     state: State::decode(state.clone()).expect("a state as it was sent"),
                     applied: base.seq,
                 });
-                Some(Input::Staged { partition, transfer, index, generation: done.map(|_| 1) })
+                let staged = Input::Staged { partition, staging, index, generation: done.map(|_| 1) };
+                match &mut self.held {
+                    Some(held) => {
+                        held.push_back(staged);
+                        None
+                    }
+                    None => Some(staged),
+                }
             }
             Effect::Install { .. } => {
                 self.tree = self.whole.take().expect("a whole copy");

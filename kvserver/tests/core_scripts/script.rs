@@ -1,6 +1,6 @@
 //! Runs one script.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use common::operation::{Command, Operation, Origin};
 use common::ring::Partitions;
 use common::time::{Time, WallTime};
 use common::view::{Assignment, Member, ServerInfo, ServerState, View};
-use kvserver::core::{Ask, Effect, Input, Mutation, Query, Reads, TICK, Token};
+use kvserver::core::{Ask, Effect, Input, Mutation, Query, Reads, State, TICK, Token};
 
 use super::host::{Host, P};
 use super::show;
@@ -121,6 +121,11 @@ impl Script {
             ["mutation", name, "RebuildNoPromise"] => {
                 let host = self.hosts.entry(server(name)).or_insert_with_key(|&id| Host::new(id));
                 host.mutation = Some(Mutation::RebuildNoPromise);
+            }
+            ["hold", name, "staged"] => self.host(server(name)).held = Some(VecDeque::new()),
+            ["staged", name] => {
+                let held = self.host(server(name)).held.as_mut().and_then(VecDeque::pop_front);
+                self.step(server(name), held.expect("something was staged"));
             }
             ["crash", name] => self.host(server(name)).crash(),
             ["view", version, coordinator, in_sync, ..] => {
@@ -327,7 +332,10 @@ impl Script {
                 epoch,
                 transfer: 1,
                 index: number(index),
-                state: Bytes::copy_from_slice(state.as_bytes()),
+                state: match *state {
+                    "empty" => State::default().encode(),
+                    bytes => Bytes::copy_from_slice(bytes.as_bytes()),
+                },
                 pairs: vec![],
                 done: what.contains(&"done"),
             },
