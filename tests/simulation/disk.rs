@@ -216,7 +216,10 @@ impl Disk {
             let tree = image.in_life(log.life);
             assert!(tree.applied.seq >= log.base.seq, "trimmed beyond the flushed records");
             let (applied, last) = (tree.applied, log.last());
-            assert!(applied.seq <= last.seq, "partition {partition}: records up to {applied}, a log up to {last}");
+            assert!(
+                applied.seq <= last.seq,
+                "partition {partition}: records up to {applied}, a log up to {last}"
+            );
             let copy = RecoveredCopy {
                 base: log.base,
                 runs: log.runs(),
