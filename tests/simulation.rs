@@ -34,7 +34,8 @@ use simulation::world::{self, Summary};
 const SEEDS: u64 = 124;
 
 /// Seeds that once failed, with what they found; docs/testing.md tells more of each.
-const REGRESSIONS: [(&str, u64, &str); 15] = [
+const REGRESSIONS: [(&str, u64, &str); 16] = [
+    ("compares", 5_000_174, "a dropped copy took what was written before for its own"),
     ("calm", 5, "a new coordinator read before it had applied what was acknowledged"),
     ("crashes", 0, "the same after a crash"),
     ("calm", 8, "a view was used before it was on disk"),

@@ -97,12 +97,13 @@ async fn servers(State(handle): State<Handle>) -> Result<Response, Refusal> {
 }
 
 async fn server(State(handle): State<Handle>, Path(id): Path<String>) -> Result<Response, Refusal> {
+    let server = find(&handle.view(), &id)?;
+    // Asked before the status: a server that has left meanwhile is in no status, and is not said to have stayed.
+    let leaving = handle.ask(|answer| Command::Leaves(server, answer)).await?;
     let status = handle.ask(Command::Status).await?;
     let view = handle.view();
-    let server = find(&view, &id)?;
     let member = status.servers.into_iter().find(|member| member.server == server);
     let member = member.ok_or_else(|| Refusal::no_such_server(&id))?;
-    let leaving = handle.ask(|answer| Command::Leaves(server, answer)).await?;
     Ok(Json(ServerAnswer::new(member, leaving, &view)).into_response())
 }
 

@@ -397,8 +397,11 @@ impl PartitionCopy {
             self.stray(env, pending);
         }
         let applying_in_vain = self.applying_in_vain + usize::from(self.applying > 0);
+        // What was written before the drop, in the same batch perhaps, says nothing of the log that begins now.
+        let mut log = std::mem::take(&mut self.log);
+        log.install(LogId::default());
         let new = Self::new(self.id, RecoveredCopy::default());
-        *self = Self { epoch, role, promises, read_grants, applying_in_vain, ..new };
+        *self = Self { epoch, role, promises, read_grants, applying_in_vain, log, ..new };
     }
 
     /// For people.
