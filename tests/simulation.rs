@@ -34,7 +34,12 @@ use simulation::world::{self, Summary};
 const SEEDS: u64 = 124;
 
 /// Seeds that once failed, with what they found; docs/testing.md tells more of each.
-const REGRESSIONS: [(&str, u64, &str); 16] = [
+const REGRESSIONS: [(&str, u64, &str); 17] = [
+    (
+        "long",
+        8_000_602,
+        "the promise of a server that had lost its disk was taken for that of the member it had been",
+    ),
     ("compares", 5_000_174, "a dropped copy took what was written before for its own"),
     ("calm", 5, "a new coordinator read before it had applied what was acknowledged"),
     ("crashes", 0, "the same after a crash"),

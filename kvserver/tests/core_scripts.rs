@@ -22,6 +22,7 @@
 //!   [commit=N]`, `sync_request`, `sync_reply BASE LAST`, `pong` (to the last ping), `forward N KEY VALUE`, `refuses N` (a request that was passed on), `read_index N`, `read_lease_request`, `read_lease MILLISECONDS` (to the last question), `view`,
 //!   `digest_request AT`, `digest_reply AT SUM|none`, `differs AT SUM`, `snapshot_begin BASE`,
 //!   `snapshot_chunk INDEX STATE|empty [done]`, `snapshot_ack NEXT` (of the first copy of its first process); entries and places are `TAG.SEQ`
+//! - `wiped SERVER`: what it says from here on comes of another store
 //! - `hold SERVER staged`: what it stages is told with `staged SERVER` only, one by one
 //! - `settle`: all waiting messages and disks, until nothing happens any more
 //! - `run MILLISECONDS`: time passes at all cores; `flush SERVER`, `trim SERVER SEQ`: its store

@@ -106,6 +106,12 @@ impl Coordinator {
         self.in_sync.iter().copied().chain(self.extra.iter().map(|extra| extra.member.server))
     }
 
+    /// Whether the member that counts has promised, as [`Leases::holds`](super::lease::Leases::holds).
+    fn holds_lease(&self, env: &Env, server: ServerId, epoch: Epoch, time: Time) -> bool {
+        let peer = self.peers.get(&server);
+        peer.is_some_and(|peer| env.leases.holds(peer.member, self.ping_floor, epoch, time))
+    }
+
     pub(crate) fn has_replicas(&self) -> bool {
         !self.in_sync.is_empty()
     }
@@ -156,7 +162,10 @@ impl Coordinator {
     /// 7.1: what is left of the leases that this coordinator reads under.
     fn lease_left(&self, env: &Env, epoch: Epoch, applied: Seq) -> Option<Duration> {
         let now = env.now.time;
-        let until = self.needed().map(|server| env.leases.until(server, self.ping_floor, epoch));
+        let until = self.needed().map(|server| {
+            let member = self.peers.get(&server)?.member;
+            env.leases.until(member, self.ping_floor, epoch)
+        });
         let until = until.min().flatten().filter(|_| self.may_read(env, epoch, applied))?;
         Some(until.since(now))
     }
@@ -183,8 +192,9 @@ impl Coordinator {
     ) -> impl Iterator<Item = ServerId> + 'a {
         let floor = floor.max(self.ping_floor);
         self.needed().filter(move |server| {
-            self.peers.get(server).is_none_or(|peer| peer.acked.is_none())
-                || !env.leases.confirmed(*server, floor, epoch)
+            self.peers
+                .get(server)
+                .is_none_or(|peer| peer.acked.is_none() || !env.leases.confirmed(peer.member, floor, epoch))
         })
     }
 
@@ -199,7 +209,7 @@ impl Coordinator {
         }
         let holds = |server: &ServerId| {
             self.peers.get(server).is_some_and(|peer| peer.acked.is_some())
-                && env.leases.holds(*server, self.ping_floor, epoch, time)
+                && self.holds_lease(env, *server, epoch, time)
         };
         let leased = if env.mutated(Mutation::LeaseOfMajority) {
             2 * self.needed().filter(holds).count() >= self.needed().count()
@@ -387,7 +397,7 @@ impl PartitionCopy {
         let floor = coordinator.ping_floor;
         for (&server, peer) in &mut coordinator.peers {
             let waits = peer.waits(last);
-            if !waits && (!needed.contains(&server) || env.leases.holds(server, floor, epoch, now)) {
+            if !waits && (!needed.contains(&server) || env.leases.holds(peer.member, floor, epoch, now)) {
                 peer.awaited = None;
                 continue;
             }

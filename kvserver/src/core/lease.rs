@@ -3,14 +3,16 @@
 //! One ping stands for all partitions that two servers share. As *holder*, a coordinator counts a lease from the
 //! moment that it sent the ping which was answered. As *granter*, a server that answers is bound from the moment
 //! that it received the ping, for longer than the holder counts. A restart forgets promises, so a restarted
-//! server waits for the longest one that it can have given.
+//! server waits for the longest one that it can have given. A lease is a member's, store and all: a server that lost its
+//! disk forgot the views that bind it, and what it promises then is another member's promise.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use common::ids::{Epoch, ServerId};
+use common::ids::{Epoch, ServerId, StoreId};
 use common::limits::Timers;
 use common::time::Time;
+use common::view::Member;
 
 /// Unanswered pings that are remembered; an answer to an older one comes too late to be a lease.
 const PINGS_REMEMBERED: usize = 32;
@@ -19,6 +21,8 @@ const PINGS_REMEMBERED: usize = 32;
 #[derive(Clone, Copy, Debug)]
 struct Answered {
     n: u64,
+    /// Of the process that answered.
+    store: StoreId,
     sent: Time,
     /// The granter's view when it promised.
     view: Epoch,
@@ -76,14 +80,15 @@ impl Leases {
     }
 
     /// `from` has promised in answer to ping `n`, with the view `view`, not newer than ours.
-    pub(crate) fn on_pong(&mut self, from: ServerId, n: u64, view: Epoch, now: Time) {
-        let Some(held) = self.held.get_mut(&from) else { return };
+    pub(crate) fn on_pong(&mut self, from: Member, n: u64, view: Epoch, now: Time) {
+        let Some(held) = self.held.get_mut(&from.server) else { return };
         let Some(&(_, sent)) = held.pings.iter().find(|(sent_n, _)| *sent_n == n) else { return };
         // The same ping may be answered again, by then in a newer view.
         held.pings.retain(|(sent_n, _)| *sent_n >= n);
         if held.answered.is_none_or(|answered| (answered.n, answered.view) < (n, view)) {
             held.answered = Some(Answered {
                 n,
+                store: from.store,
                 sent,
                 view,
                 #[cfg(feature = "mutations")]
@@ -94,9 +99,15 @@ impl Leases {
     }
 
     /// Whether `granter` has answered ping `floor` or a later one in `epoch`: a confirmation that needs no clock.
-    pub(crate) fn confirmed(&self, granter: ServerId, floor: u64, epoch: Epoch) -> bool {
-        let answered = self.held.get(&granter).and_then(|held| held.answered);
-        answered.is_some_and(|answered| answered.n >= floor && answered.view >= epoch)
+    pub(crate) fn confirmed(&self, granter: Member, floor: u64, epoch: Epoch) -> bool {
+        self.answered(granter, floor, epoch).is_some()
+    }
+
+    /// The newest answer of `granter`, if it is to ping `floor` or a later one, in `epoch` or a later one.
+    fn answered(&self, granter: Member, floor: u64, epoch: Epoch) -> Option<Answered> {
+        let answered = self.held.get(&granter.server)?.answered?;
+        let counts = answered.store == granter.store && answered.n >= floor && answered.view >= epoch;
+        counts.then_some(answered)
     }
 
     /// Whether a ping with this number or a later one is on its way to `granter`, sent less than `again` ago.
@@ -108,15 +119,14 @@ impl Leases {
     }
 
     /// Until when a lease from `granter` counts, as in [`Self::holds`].
-    pub(crate) fn until(&self, granter: ServerId, floor: u64, epoch: Epoch) -> Option<Time> {
-        let answered = self.held.get(&granter).and_then(|held| held.answered)?;
-        let counts = answered.n >= floor && answered.view >= epoch;
-        counts.then(|| self.counted_from(answered) + self.timers.lease)
+    pub(crate) fn until(&self, granter: Member, floor: u64, epoch: Epoch) -> Option<Time> {
+        let answered = self.answered(granter, floor, epoch)?;
+        Some(self.counted_from(answered) + self.timers.lease)
     }
 
     /// Whether a lease from `granter` holds at `now` for a partition whose `epoch` this server adopted when ping
     /// `floor` was the next one: the ping was sent after that, and the granter promised in the same epoch.
-    pub(crate) fn holds(&self, granter: ServerId, floor: u64, epoch: Epoch, now: Time) -> bool {
+    pub(crate) fn holds(&self, granter: Member, floor: u64, epoch: Epoch, now: Time) -> bool {
         self.until(granter, floor, epoch).is_some_and(|until| now < until)
     }
 
@@ -145,7 +155,8 @@ impl Leases {
 mod tests {
     use super::*;
 
-    const PEER: ServerId = ServerId(7);
+    const SERVER: ServerId = ServerId(7);
+    const PEER: Member = Member { server: SERVER, store: StoreId(70) };
 
     fn epoch(version: u64) -> Epoch {
         Epoch { generation: 0, version }
@@ -155,7 +166,7 @@ mod tests {
     fn a_lease_counts_from_the_ping_not_from_its_answer() {
         let mut leases = Leases::new(Timers::FAST, 1);
         let sent = Time(1_000_000);
-        let n = leases.on_ping_sent(PEER, sent);
+        let n = leases.on_ping_sent(SERVER, sent);
         leases.on_pong(PEER, n, epoch(1), sent + Duration::from_millis(300));
         assert!(leases.holds(PEER, n, epoch(1), sent + Duration::from_millis(399)));
         assert!(!leases.holds(PEER, n, epoch(1), sent + Duration::from_millis(400)));
@@ -164,14 +175,14 @@ mod tests {
     #[test]
     fn pings_from_before_an_epoch_give_no_lease_in_it() {
         let mut leases = Leases::new(Timers::FAST, 1);
-        let before = leases.on_ping_sent(PEER, Time(0));
+        let before = leases.on_ping_sent(SERVER, Time(0));
         let floor = leases.next_ping();
         leases.on_pong(PEER, before, epoch(9), Time(1));
         assert!(!leases.holds(PEER, floor, epoch(2), Time(2)));
-        let after = leases.on_ping_sent(PEER, Time(3));
+        let after = leases.on_ping_sent(SERVER, Time(3));
         leases.on_pong(PEER, after, epoch(1), Time(4));
         assert!(!leases.holds(PEER, floor, epoch(2), Time(5)), "promised in an older epoch");
-        let later = leases.on_ping_sent(PEER, Time(6));
+        let later = leases.on_ping_sent(SERVER, Time(6));
         leases.on_pong(PEER, later, epoch(2), Time(7));
         assert!(leases.holds(PEER, floor, epoch(2), Time(8)));
     }
@@ -179,7 +190,7 @@ mod tests {
     #[test]
     fn a_ping_that_is_answered_again_in_a_newer_view_counts_there_from_its_sending() {
         let mut leases = Leases::new(Timers::FAST, 1);
-        let n = leases.on_ping_sent(PEER, Time(0));
+        let n = leases.on_ping_sent(SERVER, Time(0));
         leases.on_pong(PEER, n, epoch(1), Time(1));
         assert!(!leases.holds(PEER, n, epoch(2), Time(2)));
         leases.on_pong(PEER, n, epoch(2), Time(90_000));
@@ -192,10 +203,19 @@ mod tests {
     #[test]
     fn an_old_answer_does_not_replace_a_newer_one() {
         let mut leases = Leases::new(Timers::FAST, 1);
-        let first = leases.on_ping_sent(PEER, Time(0));
-        let second = leases.on_ping_sent(PEER, Time(100_000));
+        let first = leases.on_ping_sent(SERVER, Time(0));
+        let second = leases.on_ping_sent(SERVER, Time(100_000));
         leases.on_pong(PEER, second, epoch(1), Time(100_001));
         leases.on_pong(PEER, first, epoch(1), Time(100_002));
         assert!(leases.holds(PEER, first, epoch(1), Time(450_000)));
+    }
+
+    #[test]
+    fn what_a_server_promises_without_its_former_disk_is_no_promise_of_the_member() {
+        let mut leases = Leases::new(Timers::FAST, 1);
+        let n = leases.on_ping_sent(SERVER, Time(0));
+        leases.on_pong(Member { server: SERVER, store: StoreId(71) }, n, epoch(1), Time(1));
+        assert!(!leases.holds(PEER, n, epoch(1), Time(2)));
+        assert!(!leases.confirmed(PEER, n, epoch(1)));
     }
 }

@@ -1,6 +1,6 @@
 //! Runs one script.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +23,9 @@ use super::show;
 /// Rounds of `settle`, at most: more means that it never comes to rest.
 const SETTLE_ROUNDS_MAX: usize = 200;
 
+/// The store of a server that has lost the one that the views name.
+const WIPED: StoreId = StoreId(1000);
+
 struct Script {
     now: Time,
     hosts: BTreeMap<ServerId, Host>,
@@ -36,6 +39,8 @@ struct Script {
     pings: BTreeMap<(ServerId, ServerId), u64>,
     /// By direction: the number of the last question for a read lease.
     questions: BTreeMap<(ServerId, ServerId), u64>,
+    /// Servers that speak without the disk they had.
+    wiped: BTreeSet<ServerId>,
     out: String,
 }
 
@@ -53,6 +58,7 @@ pub(crate) fn run(text: &str) -> String {
         delivered: BTreeMap::new(),
         pings: BTreeMap::new(),
         questions: BTreeMap::new(),
+        wiped: BTreeSet::new(),
         out: String::new(),
     };
     for line in text.lines().filter(|line| !line.starts_with(' ')) {
@@ -150,6 +156,7 @@ impl Script {
                 self.receive(key.0, key.1, message);
             }
             ["say", from, to, ref what @ ..] => self.say(server(from), server(to), what),
+            ["wiped", name] => _ = self.wiped.insert(server(name)),
             ["settle"] => self.settle(),
             ["stopped", milliseconds] => self.now = self.now + Duration::from_millis(number(milliseconds)),
             ["run", milliseconds] => self.run_for(Duration::from_millis(number(milliseconds))),
@@ -269,7 +276,8 @@ impl Script {
 
     fn receive(&mut self, from: ServerId, to: ServerId, message: PeerMessage) {
         let sender = self.hosts.get(&from).map(Host::sender);
-        let other = Sender { server: from, store: StoreId(from.0), incarnation: Incarnation(1) };
+        let store = if self.wiped.contains(&from) { WIPED } else { StoreId(from.0) };
+        let other = Sender { server: from, store, incarnation: Incarnation(1) };
         if self.hosts.get(&to).is_some_and(|host| host.node.is_some()) {
             self.step(to, Input::Peer { from: sender.unwrap_or(other), message });
         }

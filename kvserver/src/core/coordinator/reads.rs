@@ -14,8 +14,7 @@ use super::Coordinator;
 impl Coordinator {
     /// Planted bugs: the commit is told though this coordinator has no leases, or is not active.
     fn tells_by_mistake(&self, env: &Env, epoch: Epoch, applied: Seq) -> bool {
-        let has_leases =
-            || self.needed().all(|server| env.leases.holds(server, self.ping_floor, epoch, env.now.time));
+        let has_leases = || self.needed().all(|server| self.holds_lease(env, server, epoch, env.now.time));
         (env.mutated(Mutation::IndexWithoutLease) && self.active && applied >= self.adopted_last)
             || (env.mutated(Mutation::IndexWhileInactive) && has_leases())
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use common::ids::{Epoch, PartitionId, ServerId};
 use common::messages::{PeerMessage, Sender};
-use common::view::View;
+use common::view::{Member, View};
 
 use super::super::copy::Role;
 use super::super::limits::WANT_VIEW_AGAIN;
@@ -120,7 +120,8 @@ impl Node {
             self.early.keep(sender, PeerMessage::Pong { n, view });
             return self.want_view(from);
         }
-        self.env.leases.on_pong(from, n, view, self.env.now.time);
+        let member = Member { server: sender.server, store: sender.store };
+        self.env.leases.on_pong(member, n, view, self.env.now.time);
         self.env.touched.extend(self.busy.iter().copied());
     }
 
