@@ -128,7 +128,7 @@ pub struct Options {
     /// On the text port, send one line first, as some clients expect
     #[arg(long, env = "TREFOIL_GREETING", requires = "text_port")]
     pub greeting: bool,
-    /// Memory for blocks that were read, in MiB
+    /// Memory for what was read and written last, in MiB: one half for values, one for blocks of the trees' files
     #[arg(long, env = "TREFOIL_CACHE_MB", default_value_t = 64, value_parser = mebibytes(1))]
     pub cache_mb: u64,
     /// Commit log that is kept before the trees are flushed to free it, in MiB

@@ -368,7 +368,8 @@ fn store_options(options: &Options, files: Files) -> storage::Options {
     storage::Options {
         open_files: files.trees,
         log_bytes: options.log_mb << 20,
-        cache_bytes: options.cache_mb << 20,
+        cache_bytes: (options.cache_mb << 20) / 2,
+        values_bytes: (options.cache_mb << 20) / 2,
         reserve_bytes: options.reserve_mb << 20,
         ..storage::Options::default()
     }

@@ -47,7 +47,7 @@ pub struct PartitionInspection {
 pub fn inspect(dir: &Path) -> Result<Inspection, Error> {
     std::fs::metadata(dir).map_err(|e| Error::io("inspect", dir, e))?;
     let lock = Arc::new(Lock::take(dir)?);
-    let options = Options { cache_bytes: 1 << 20, ..Options::default() };
+    let options = Options { cache_bytes: 1 << 20, values_bytes: 1 << 20, ..Options::default() };
     let (log_dir, trees_dir) = (dir.join("log"), dir.join("trees"));
     let (numbers, _) = log::list_segments(&*options.disk, &log_dir)?;
     let Some(replayed) = log::replay(&*options.disk, &log_dir, &numbers)? else {

@@ -38,6 +38,8 @@ pub struct Options {
     pub seal_seconds: u64,
     /// Block cache of all trees together, in bytes.
     pub cache_bytes: u64,
+    /// Values of all trees that were read or written last, in bytes.
+    pub values_bytes: u64,
     /// Files that the trees keep open at most.
     pub open_files: usize,
     /// Bytes of disk that the server wants left free; see [`crate::Trees::has_room`].
@@ -58,7 +60,8 @@ impl Default for Options {
             log_bytes: 256 << 20,
             memtable_bytes: 16 << 20,
             seal_seconds: 300,
-            cache_bytes: 128 << 20,
+            cache_bytes: 64 << 20,
+            values_bytes: 64 << 20,
             open_files: 900,
             reserve_bytes: 1 << 30,
             background: true,

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::{Notify, Semaphore};
 
-use super::window::Window;
+use super::window::{self, Window};
 use super::{Place, Shared};
 use crate::core::{Ask, Input, Query, ask_of, check_message};
 use crate::driver::{Event, Events};
@@ -263,22 +263,16 @@ impl ClientOutbox {
 
     /// Asks gets of large values again when there is room, for as long as the link lasts.
     async fn keep_asking(self: &Arc<Self>, events: &Events) -> Infallible {
-        loop {
-            self.again.notified().await;
-            loop {
-                let asks = self.ask_again();
-                if !asks.is_empty() {
-                    let outbox: Outbox = Arc::clone(self) as Outbox;
-                    // The core's thread ends only with the server.
-                    let _gone = events.send(Event::Asks(outbox, asks));
-                }
-                if self.requests().large.is_empty() {
-                    break;
-                }
-                // A socket that takes nothing is looked at again after a moment.
-                let _waited = tokio::time::timeout(ROOM_LOOK, self.again.notified()).await;
+        window::keep_asking(&self.again, || {
+            let asks = self.ask_again();
+            if !asks.is_empty() {
+                let outbox: Outbox = Arc::clone(self) as Outbox;
+                // The core's thread ends only with the server.
+                let _gone = events.send(Event::Asks(outbox, asks));
             }
-        }
+            !self.requests().large.is_empty()
+        })
+        .await
     }
 }
 

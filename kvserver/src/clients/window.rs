@@ -6,13 +6,16 @@
 //! has got of late, and counts with it. Of a larger value only the size comes back; the get is asked again when there is
 //! room for that many bytes. So no number of gets brings more than the limit, and one value.
 
+use std::convert::Infallible;
+
 use crate::core::{Ask, Query};
 use crate::gauge::Gauge;
 use crate::limits::{
     CLIENT_OPEN_BYTES_MAX, CLIENT_SHARE_BYTES, CLIENTS_OPEN_BYTES_MAX, GET_BYTES_FIRST, PAGE_BYTES_MAX,
-    REQUEST_BYTES,
+    REQUEST_BYTES, ROOM_LOOK,
 };
 use common::limits::VALUE_BYTES_MAX;
+use tokio::sync::Notify;
 
 /// Of so many replies a larger bound than they need is lowered by half, about.
 const FORGETTING: u32 = 64;
@@ -83,6 +86,18 @@ impl Window {
     /// The bound of the next get.
     pub(super) fn expected(&self) -> usize {
         self.expected as usize
+    }
+}
+
+/// Asks for large values when there is room for them, whenever some have come to wait. `ask` asks for those that there
+/// is room for, and tells whether others wait.
+pub(super) async fn keep_asking(some: &Notify, mut ask: impl FnMut() -> bool) -> Infallible {
+    loop {
+        some.notified().await;
+        while ask() {
+            // A socket that takes nothing is looked at again after a moment.
+            let _waited = tokio::time::timeout(ROOM_LOOK, some.notified()).await;
+        }
     }
 }
 

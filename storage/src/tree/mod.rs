@@ -11,6 +11,7 @@
 //! staged, and at a start every folder that the log does not name is removed.
 
 mod envelope;
+mod hot;
 mod maintenance;
 mod partition;
 mod reader;
@@ -23,6 +24,7 @@ use crate::{
     log::{LogShared, Position, next_grown},
 };
 use bytes::Bytes;
+use hot::{Hot, Place};
 use maintenance::{Job, Maintenance, Queues};
 pub(crate) use partition::{Common, PartitionTree, folder_name, parse_folder, sync_dir};
 pub use reader::{Page, TreeReader};
@@ -73,6 +75,7 @@ pub struct Trees {
     maintenance: Arc<Maintenance>,
     threads: Vec<JoinHandle<()>>,
     queues: Option<Queues>,
+    hot: Hot,
     reader: TreeReader,
     slots: BTreeMap<u16, Slot>,
     /// The last generation that [`Self::stage`] gave out.
@@ -123,6 +126,7 @@ impl Trees {
             maintenance,
             threads,
             queues: kept,
+            hot: Hot::new(options.values_bytes),
             reader,
             slots,
             last_staged: BTreeMap::new(),
@@ -142,10 +146,18 @@ impl Trees {
     /// # Errors
     /// [`Error::Damaged`] names the tree's folder, the partition and the key.
     pub fn get(&self, partition: u16, key: &[u8]) -> Result<Option<Bytes>, Error> {
-        match self.tree(partition) {
-            Some(tree) => tree.get(&envelope::user_key(key)),
-            None => Ok(None),
+        let Some(slot) = self.slots.get(&partition) else { return Ok(None) };
+        let Some(tree) = &slot.tree else { return Ok(None) };
+        let key = &envelope::user_key(key);
+        let place = Place { partition, generation: slot.generation, key };
+        if let Some(stored) = self.hot.get(place) {
+            return tree.open_value(key, stored).map(Some);
         }
+        let Some(stored) = tree.get_stored(key)? else { return Ok(None) };
+        let value = tree.open_value(key, stored.clone())?;
+        // Not the slice itself: it would keep the block alive that it was read in.
+        self.hot.put(place, lsm_tree::Slice::from(&stored[..]));
+        Ok(Some(value))
     }
 
     /// See [`TreeReader::scan`].
@@ -187,20 +199,28 @@ impl Trees {
         let limit = self.options.memtable_bytes;
         let tick = self.maintenance.ticks.load(Ordering::Acquire);
         let (slot, tree) = self.slot(partition)?;
-        let before = slot.applied.seq;
+        let (before, generation) = (slot.applied.seq, slot.generation);
         assert!(id.seq > before, "partition {partition}: apply {} after {before}", id.seq);
+        slot.applied = id;
+        slot.changed.get_or_insert(tick);
         let mut bytes = 0;
         for change in changes {
             let (Change::Put { key, .. } | Change::Remove { key }) = change;
             assert!((1..=crate::KEY_BYTES_MAX).contains(&key.len()), "a key of {} bytes", key.len());
-            let key = envelope::user_key(key);
+            let key = &envelope::user_key(key);
+            let place = Place { partition, generation, key };
             bytes = match change {
-                Change::Put { value, .. } => tree.put(&key, value),
-                Change::Remove { .. } => tree.remove(&key),
+                Change::Put { value, .. } => {
+                    let stored = envelope::seal_value(key, value);
+                    self.hot.put(place, stored.clone());
+                    tree.put_stored(key, stored)
+                }
+                Change::Remove { .. } => {
+                    self.hot.remove(place);
+                    tree.remove(key)
+                }
             };
         }
-        slot.applied = id;
-        slot.changed.get_or_insert(tick);
         if bytes > limit {
             self.full.insert(partition);
         }
@@ -216,9 +236,11 @@ impl Trees {
         let tick = self.maintenance.ticks.load(Ordering::Acquire);
         let limit = self.options.memtable_bytes;
         let (slot, tree) = self.slot(partition)?;
-        let bytes = tree.remove(&envelope::user_key(key));
         slot.forgot = true;
         slot.changed.get_or_insert(tick);
+        let (generation, key) = (slot.generation, &envelope::user_key(key));
+        self.hot.remove(Place { partition, generation, key });
+        let bytes = tree.remove(key);
         if bytes > limit {
             self.full.insert(partition);
         }

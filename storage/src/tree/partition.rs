@@ -156,7 +156,12 @@ impl PartitionTree {
 
     /// Returns the memtable's size, in bytes.
     pub(crate) fn put(&self, key: &[u8], value: &[u8]) -> u64 {
-        self.insert(key, envelope::seal_value(key, value), ValueType::Value)
+        self.put_stored(key, envelope::seal_value(key, value))
+    }
+
+    /// The same for a value that is sealed already.
+    pub(crate) fn put_stored(&self, key: &[u8], stored: lsm_tree::Slice) -> u64 {
+        self.insert(key, stored, ValueType::Value)
     }
 
     /// Returns the memtable's size, in bytes.
@@ -169,17 +174,21 @@ impl PartitionTree {
         hold(&self.active).insert(item).1
     }
 
-    /// `key` with its first byte.
-    /// `key` with its kind before it.
+    /// The value of `key`, which has its first byte.
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
+        self.get_stored(key)?.map(|stored| self.open_value(key, stored)).transpose()
+    }
+
+    /// The same as it is stored, to be opened.
+    pub(crate) fn get_stored(&self, key: &[u8]) -> Result<Option<lsm_tree::Slice>, Error> {
         if key.len() > KEY_BYTES_MAX + 1 {
             return Ok(None);
         }
-        let stored = fence(&self.dir, self.partition, "read", || self.tree.get(key, SeqNo::MAX))?;
-        stored.map(|stored| self.open_value(key, stored)).transpose()
+        fence(&self.dir, self.partition, "read", || self.tree.get(key, SeqNo::MAX))
     }
 
-    fn open_value(&self, key: &[u8], stored: lsm_tree::Slice) -> Result<Bytes, Error> {
+    /// The value, if it is the one that was written under `key`.
+    pub(crate) fn open_value(&self, key: &[u8], stored: lsm_tree::Slice) -> Result<Bytes, Error> {
         envelope::open_value(key, stored).ok_or_else(|| {
             let detail = format!("the value of key \"{}\" does not check", key[1..].escape_ascii());
             let (file, partition) = (self.dir.clone(), Some(self.partition));

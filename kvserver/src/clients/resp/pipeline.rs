@@ -15,7 +15,7 @@ use common::clock;
 use common::messages::Reply;
 use tokio::sync::Notify;
 
-use super::super::window::Window;
+use super::super::window::{self, Window};
 use crate::core::{Ask, Query};
 use crate::driver::{Event, Events};
 use crate::limits::{CLIENT_OPEN_BYTES_MAX, PIPELINE_MAX, REPLY_BYTES_MAX, ROOM_LOOK};
@@ -239,22 +239,16 @@ impl RespOutbox {
 
     /// Asks gets of large values again when there is room, for as long as the connection lasts.
     pub(super) async fn keep_asking(self: &Arc<Self>, events: &Events) -> Infallible {
-        loop {
-            self.again.notified().await;
-            loop {
-                let asks = self.ask_again();
-                if !asks.is_empty() {
-                    let outbox: Outbox = Arc::clone(self) as Outbox;
-                    // The core's thread ends only with the server.
-                    let _gone = events.send(Event::AsksAnywhere(outbox, asks));
-                }
-                if self.pipeline().large.is_empty() {
-                    break;
-                }
-                // A socket that takes nothing is looked at again after a moment.
-                let _waited = tokio::time::timeout(ROOM_LOOK, self.again.notified()).await;
+        window::keep_asking(&self.again, || {
+            let asks = self.ask_again();
+            if !asks.is_empty() {
+                let outbox: Outbox = Arc::clone(self) as Outbox;
+                // The core's thread ends only with the server.
+                let _gone = events.send(Event::AsksAnywhere(outbox, asks));
             }
-        }
+            !self.pipeline().large.is_empty()
+        })
+        .await
     }
 
     /// Writes the replies that are next.

@@ -1,0 +1,159 @@
+//! The values that were read or written last, in memory: a change looks at the value before it, and the same keys are
+//! read again. A look here costs a tenth of one into a tree's memory table, which holds every version since its flush.
+//!
+//! What is here is also in the tree: nothing is lost with it, and it is never asked for what it has not.
+
+use std::{
+    cell::RefCell,
+    hash::{Hash, Hasher},
+};
+
+use lsm_tree::Slice;
+use quick_cache::{Equivalent, Weighter, unsync::Cache};
+
+/// Larger values are left to the trees: they cost more to move than to find.
+const VALUE_BYTES_MAX: usize = 4_096;
+
+/// What a value takes besides its bytes and its key's, roughly.
+const EXTRA_BYTES: usize = 96;
+
+/// Bytes that a value takes on average, for the size of the table at first.
+const USUAL_BYTES: usize = 256;
+
+/// A key in a tree. A tree that takes the place of another has another generation, so what the former one held is not
+/// found any more, and goes by itself.
+struct Known {
+    partition: u16,
+    generation: u32,
+    key: Box<[u8]>,
+}
+
+/// The same, borrowed.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) partition: u16,
+    pub(super) generation: u32,
+    /// As it is in the tree.
+    pub(super) key: &'a [u8],
+}
+
+impl Known {
+    fn place(&self) -> Place<'_> {
+        Place { partition: self.partition, generation: self.generation, key: &self.key }
+    }
+}
+
+impl Hash for Place<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (u64::from(self.generation) << 16 | u64::from(self.partition)).hash(state);
+        self.key.hash(state);
+    }
+}
+
+impl Hash for Known {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.place().hash(state);
+    }
+}
+
+impl Equivalent<Known> for Place<'_> {
+    fn equivalent(&self, known: &Known) -> bool {
+        (self.partition, self.generation, self.key) == (known.partition, known.generation, &known.key)
+    }
+}
+
+impl PartialEq for Known {
+    fn eq(&self, other: &Self) -> bool {
+        self.place().equivalent(other)
+    }
+}
+
+impl Eq for Known {}
+
+#[derive(Clone)]
+struct Bytes;
+
+impl Weighter<Known, Slice> for Bytes {
+    fn weight(&self, known: &Known, value: &Slice) -> u64 {
+        (known.key.len() + value.len() + EXTRA_BYTES) as u64
+    }
+}
+
+/// See the module's text. Used by one thread.
+pub(super) struct Hot(RefCell<Cache<Known, Slice, Bytes>>);
+
+impl Hot {
+    /// Holds about `bytes` at most.
+    pub(super) fn new(bytes: u64) -> Self {
+        let usual = usize::try_from(bytes).unwrap_or(usize::MAX) / USUAL_BYTES;
+        Self(RefCell::new(Cache::with_weighter(usual, bytes, Bytes)))
+    }
+
+    /// A value as it is stored.
+    pub(super) fn get(&self, place: Place<'_>) -> Option<Slice> {
+        self.0.borrow().get(&place).cloned()
+    }
+
+    /// A value was read or written.
+    pub(super) fn put(&self, place: Place<'_>, value: Slice) {
+        let mut cache = self.0.borrow_mut();
+        if value.len() > VALUE_BYTES_MAX {
+            cache.remove(&place);
+            return;
+        }
+        if let Some(mut known) = cache.get_mut(&place) {
+            *known = value;
+            return;
+        }
+        let Place { partition, generation, key } = place;
+        cache.insert(Known { partition, generation, key: key.into() }, value);
+    }
+
+    /// A value was removed.
+    pub(super) fn remove(&self, place: Place<'_>) {
+        self.0.borrow_mut().remove(&place);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(generation: u32, key: &[u8]) -> Place<'_> {
+        Place { partition: 3, generation, key }
+    }
+
+    fn value(bytes: &[u8]) -> Slice {
+        Slice::from(bytes)
+    }
+
+    #[test]
+    fn it_has_what_was_put_last_and_nothing_of_another_tree() {
+        let hot = Hot::new(1 << 20);
+        hot.put(place(0, b"k"), value(b"one"));
+        hot.put(place(0, b"k"), value(b"two"));
+        assert_eq!(hot.get(place(0, b"k")), Some(value(b"two")));
+        assert_eq!(hot.get(place(1, b"k")), None);
+        assert_eq!(hot.get(Place { partition: 4, ..place(0, b"k") }), None);
+        hot.remove(place(0, b"k"));
+        assert_eq!(hot.get(place(0, b"k")), None);
+    }
+
+    #[test]
+    fn a_value_that_has_become_large_is_not_told_as_it_was() {
+        let hot = Hot::new(1 << 20);
+        hot.put(place(0, b"k"), value(b"small"));
+        hot.put(place(0, b"k"), value(&[7; VALUE_BYTES_MAX + 1]));
+        assert_eq!(hot.get(place(0, b"k")), None);
+    }
+
+    #[test]
+    fn it_keeps_to_its_bytes() {
+        let hot = Hot::new(64 * 1024);
+        for number in 0..10_000_u32 {
+            hot.put(place(0, &number.to_le_bytes()), value(&[1; 100]));
+        }
+        let (held, weight) = (hot.0.borrow().len(), hot.0.borrow().weight());
+        assert!(weight <= 64 * 1024 && held > 100, "{held} values, {weight} bytes");
+    }
+}
