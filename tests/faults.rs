@@ -6,10 +6,12 @@ mod support;
 
 mod faults {
     mod cuts;
+    mod disk;
     mod history;
     mod kills;
     mod moments;
     mod pauses;
     mod power;
+    mod rests;
     mod stage;
 }

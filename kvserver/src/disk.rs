@@ -21,6 +21,7 @@ use crate::driver::{Event, Events};
 use crate::error::Failure;
 use crate::identity;
 use crate::limits::{INLINE_RECORDS_MAX, INLINE_SYNC_US_MAX, LOG_BATCH_BYTES};
+use crate::pulse::DiskWatch;
 
 /// What the log thread is asked for.
 pub(crate) enum Job {
@@ -36,6 +37,7 @@ pub(crate) enum Job {
 struct Log {
     writer: Mutex<LogWriter>,
     sync_us: AtomicU64,
+    watch: Arc<DiskWatch>,
 }
 
 impl Log {
@@ -69,8 +71,9 @@ pub(crate) struct LogThread {
 }
 
 /// The two ends of a log.
-pub(crate) fn queue(writer: LogWriter) -> (LogQueue, LogThread) {
-    let log = Arc::new(Log { writer: Mutex::new(writer), sync_us: AtomicU64::new(INLINE_SYNC_US_MAX) });
+pub(crate) fn queue(writer: LogWriter, watch: Arc<DiskWatch>) -> (LogQueue, LogThread) {
+    let (writer, sync_us) = (Mutex::new(writer), AtomicU64::new(INLINE_SYNC_US_MAX));
+    let log = Arc::new(Log { writer, sync_us, watch });
     let (sender, jobs) = channel();
     let none = Ticket(0);
     (LogQueue { log: Arc::clone(&log), jobs: sender, newest: none, durable: none }, LogThread { log, jobs })
@@ -103,7 +106,9 @@ impl LogQueue {
     pub(crate) fn write(&mut self, ticket: Ticket, records: Vec<LogRecord>) -> Result<(), Failure> {
         assert_eq!(self.durable, self.newest, "the log thread has something to write before");
         let mut writer = self.log.writer();
-        append(&mut writer, records).and_then(|()| self.log.sync(&mut writer)).map_err(failure)?;
+        let log = &self.log;
+        let written = log.watch.over(|| append(&mut writer, records).and_then(|()| log.sync(&mut writer)));
+        written.map_err(failure)?;
         drop(writer);
         (self.newest, self.durable) = (ticket, ticket);
         Ok(())
@@ -123,7 +128,8 @@ impl LogThread {
     /// Runs until the jobs end; then closes the log in good order.
     pub(crate) fn run(self, dir: &Path, events: &Events) {
         while let Ok(first) = self.jobs.recv() {
-            let event = match write(&self.log, dir, first, &self.jobs) {
+            let log = &self.log;
+            let event = match log.watch.over(|| write(log, dir, first, &self.jobs)) {
                 Ok(ticket) => Event::Core(Input::Durable { ticket }),
                 Err(error) => Event::Failed(failure(error)),
             };

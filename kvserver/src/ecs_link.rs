@@ -8,6 +8,7 @@ use common::clock;
 use common::codec::Wire as _;
 use common::frame::{PREFACE, take_frame, write_frame};
 use common::ids::ClusterId;
+use common::limits::Timers;
 use common::messages::{ClientMessage, Hello, Reply, Request, Sender, ServerMessage, ServerReport};
 use common::view::View;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,6 +20,7 @@ use tokio::time::timeout;
 use crate::backoff::{Backoff, connect};
 use crate::driver::{Event, Events};
 use crate::limits::CONNECT_FOR;
+use crate::pulse::{Beat, DiskWatch, Pulse};
 
 /// What the link needs.
 pub(crate) struct EcsLink {
@@ -27,6 +29,8 @@ pub(crate) struct EcsLink {
     pub(crate) reports: UnboundedReceiver<ServerReport>,
     pub(crate) views: watch::Receiver<Option<Arc<View>>>,
     pub(crate) events: Events,
+    pub(crate) timers: Timers,
+    pub(crate) disk: Arc<DiskWatch>,
 }
 
 /// A link that ends sooner was not wanted, or it is no ECS that listens there.
@@ -45,6 +49,7 @@ impl EcsLink {
         // What was told last, so that it is told once.
         let mut told = String::new();
         loop {
+            self.await_disk().await;
             let started = clock::time();
             let error = match connect(&self.address).await {
                 Ok(stream) => {
@@ -85,6 +90,24 @@ impl EcsLink {
         }
     }
 
+    /// Waits while the disk takes no writes: somebody else had better have the partitions.
+    async fn await_disk(&self) {
+        let pulse = Pulse::new(self.timers, clock::time());
+        let rests = || self.disk.rests(clock::time()).is_some_and(|rests| rests >= pulse.patience());
+        if !rests() {
+            return;
+        }
+        tracing::error!(
+            "the disk has taken no write for {:?}: the ECS hears nothing of this server until it does, and gives its \
+             partitions to others",
+            pulse.patience()
+        );
+        while rests() {
+            let _over = timeout(pulse.every(), std::future::pending::<()>()).await;
+        }
+        tracing::info!("the disk takes writes again");
+    }
+
     /// Our cluster and the one that the ECS makes views of, if they are two: such an ECS closes the link, and as
     /// it answers no reports it cannot say why.
     async fn foreign_cluster(&self) -> Option<(ClusterId, ClusterId)> {
@@ -105,21 +128,32 @@ impl EcsLink {
         push(&mut out, &report);
         stream.write_all(&out).await?;
         let mut nothing = [0; 1];
+        let mut pulse = Pulse::new(self.timers, clock::time());
         loop {
             let report = tokio::select! {
-                report = self.reports.recv() => report,
+                report = timeout(pulse.every(), self.reports.recv()) => report,
                 end = stream.read(&mut nothing) => {
                     end?;
                     return Err(std::io::ErrorKind::ConnectionReset.into());
                 }
             };
-            let Some(report) = report else { return Ok(()) };
+            let now = clock::time();
+            let mut next = match report {
+                Ok(None) => return Ok(()),
+                Ok(report) => report,
+                Err(_elapsed) => match pulse.beat(now, self.disk.rests(now)) {
+                    Beat::Wait => continue,
+                    Beat::Say(report) => Some(report),
+                    Beat::Part => return Err(std::io::ErrorKind::TimedOut.into()),
+                },
+            };
             out.clear();
-            let mut is_last = matches!(report, ServerReport::StoreFailed { .. });
-            push(&mut out, &report);
-            while let Ok(report) = self.reports.try_recv() {
+            let mut is_last = false;
+            while let Some(report) = next {
                 is_last |= matches!(report, ServerReport::StoreFailed { .. });
+                pulse.on_report(&report, now);
                 push(&mut out, &report);
+                next = self.reports.try_recv().ok();
             }
             stream.write_all(&out).await?;
             if is_last {

@@ -27,6 +27,7 @@ mod options;
 mod outlet;
 mod peers;
 pub mod protocol;
+mod pulse;
 mod replies;
 mod scrub;
 mod server;

@@ -99,3 +99,7 @@ pub(crate) const LINKED_AFTER: Duration = Duration::from_secs(10);
 
 /// Clients that go on asking a server that has left are cut off after this long.
 pub(crate) const LINGER_MAX: Duration = Duration::from_secs(10);
+
+/// How long a disk may take no write, in silences after which the ECS takes a server for dead
+/// ([`common::limits::Timers::dead`]), before the server lets itself be taken for dead.
+pub(crate) const DISK_RESTS: u32 = 3;

@@ -36,6 +36,7 @@ use crate::machine::Machine;
 use crate::options::Options;
 use crate::peers::Peers;
 use crate::protocol::text::RangeLists;
+use crate::pulse::DiskWatch;
 use crate::scrub;
 use crate::walks;
 
@@ -251,7 +252,8 @@ fn start(options: &Options, local: SocketAddr, ports: Ports) -> Result<Started, 
     let (reports, report_queue) = unbounded_channel();
     let (view_sender, views) = watch::channel(view);
     let address = options.advertise.clone().unwrap_or_else(|| local.to_string());
-    let (log, log_thread) = disk::queue(log);
+    let watch = Arc::new(DiskWatch::default());
+    let (log, log_thread) = disk::queue(log, Arc::clone(&watch));
     let (log_events, log_dir) = (events.clone(), dir.clone());
     let log_thread = spawn("log", move || log_thread.run(&log_dir, &log_events))?;
     let ((readers, read_jobs), read_events) = (channel(), events.clone());
@@ -310,7 +312,11 @@ fn start(options: &Options, local: SocketAddr, ports: Ports) -> Result<Started, 
         reports: report_queue,
         views: views.clone(),
         events: events.clone(),
+        timers: options.timers.timers(),
+        disk: watch,
     };
+    // Not on the core's thread, which may be in a write.
+    let link = tokio::spawn(link.run());
     let ports = move_ports(&runtime, ports)?;
     let greeting = options.greeting;
     let (end, ended) = oneshot::channel();
@@ -322,7 +328,6 @@ fn start(options: &Options, local: SocketAddr, ports: Ports) -> Result<Started, 
             if let Some(text) = ports.text {
                 tokio::spawn(clients::accept(text, shared.clone(), text_closing, Port::Text { greeting }));
             }
-            let link = tokio::spawn(link.run());
             tokio::spawn(keep_ranges(shared.views.clone(), ranges));
             drop(shared);
             runtime.block_on(async move {

@@ -419,11 +419,11 @@ impl PartitionCopy {
                 peer.awaited = None;
                 continue;
             }
-            let awaited = *peer.awaited.get_or_insert(now);
+            let awaited = *peer.awaited.get_or_insert(env.watched());
             // A joining member holds no write up, but a place, and the log of a copy under way.
             let patience = if needed.contains(&server) { 1 } else { JOINER_PATIENCE };
-            if now.since(awaited) >= env.config.timers.report * patience {
-                peer.awaited = Some(now);
+            if env.watched().since(awaited) >= env.config.timers.report * patience {
+                peer.awaited = Some(env.watched());
                 env.out.report(ServerReport::Silent { partition: id, epoch, member: server });
                 if patience > 1 {
                     // It keeps the log no longer: who is away for long gets a copy.

@@ -17,7 +17,7 @@ use common::view::{Member, View};
 use super::digests::Digests;
 use super::io::{Ask, Effect, LogRecord, Query, ReadId, Ticket, Token};
 use super::lease::Leases;
-use super::limits::{DOUBTFUL_FOR, PACE_SLACK, STOPPED_LONG};
+use super::limits::{DOUBTFUL_FOR, PACE_SLACK, STALLED, STOPPED_LONG};
 use super::mutation::Mutation;
 use super::waiting::Held;
 
@@ -266,6 +266,8 @@ pub(crate) struct Env {
     pub(crate) answering: BTreeSet<(ServerId, u64)>,
     /// Writes before this time may have waited unread while the process was stopped.
     pub(crate) doubtful_until: Time,
+    /// For how long this process has stood still, all in all.
+    stalled: Duration,
     /// Numbers copies of partitions' states.
     pub(crate) last_transfer: u64,
     /// Numbers questions for the coordinator's commit, over all partitions and roles.
@@ -323,6 +325,7 @@ impl Env {
             strays: Vec::new(),
             answering: BTreeSet::new(),
             doubtful_until: Time(0),
+            stalled: Duration::ZERO,
             last_transfer: first_number(me),
             last_question: first_number(me),
             last_staging: first_number(me),
@@ -341,6 +344,10 @@ impl Env {
 
     /// The time goes on. If the process was stopped for long, requests that lie in its sockets are of unknown age.
     pub(crate) fn set_now(&mut self, now: Now) {
+        let gap = now.time.since(self.now.time);
+        if gap >= STALLED {
+            self.stalled += gap;
+        }
         if now.time.since(self.now.time) >= STOPPED_LONG {
             self.doubtful_until = now.time + DOUBTFUL_FOR;
         }
@@ -360,6 +367,12 @@ impl Env {
     /// This server with its present store.
     pub(crate) fn my_member(&self) -> Member {
         Member { server: self.me.server, store: self.me.store }
+    }
+
+    /// The time as far as this process was there to see it: what others said while it stood still is not read yet, so
+    /// they were not silent then.
+    pub(crate) fn watched(&self) -> Time {
+        self.now.time - self.stalled
     }
 
     pub(crate) fn set_view(&mut self, view: Arc<View>) {

@@ -98,6 +98,9 @@ pub(crate) const SNAPSHOTS_SENT_MAX: usize = 4;
 /// How long a request without a coordinator is passed on before its outcome is given up.
 pub(crate) const STRAY_FOR: Duration = Duration::from_secs(10);
 
+/// Between two inputs: several ticks have been left out, so the process stood still, in a write or without a core.
+pub(crate) const STALLED: Duration = Duration::from_millis(50);
+
 /// A process that was stopped this long takes no writes for a while: what waited in its sockets may be older than the
 /// memory of its first try's result ([`common::limits::RESULTS_KEPT_FOR`]), though it says another age.
 pub(crate) const STOPPED_LONG: Duration = Duration::from_secs(60);

@@ -57,7 +57,7 @@ pub(crate) struct Progress {
     /// The first entry that the log is to keep for it: it has what comes before, or gets it with a copy. None when what
     /// it lacks is not applied, and so not trimmed, without its acknowledgement, or when it is silent.
     pub(crate) hold: Option<Seq>,
-    /// Since when something is awaited of it; for reports of silence.
+    /// Since when something is awaited of it, as [`Env::watched`](super::super::env::Env::watched) counts; for reports of silence.
     pub(super) awaited: Option<Time>,
 }
 

@@ -1,0 +1,154 @@
+//! What the ECS hears of a server whose disk stands still.
+//!
+//! Heartbeats come from the core's thread, and that may be in a write itself. A disk that rests for a second (its
+//! host is busy, or it cleans itself) is no dead server: while the core waits for it, heartbeats go on without it. Only
+//! when it has rested for [`DISK_RESTS`] silences that the ECS takes for death is the link closed: then others
+//! take over, until the disk takes writes again.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use common::clock;
+use common::limits::Timers;
+use common::messages::ServerReport;
+use common::time::Time;
+
+use crate::limits::DISK_RESTS;
+
+/// Since when the write under way has been. One at a time.
+#[derive(Debug, Default)]
+pub(crate) struct DiskWatch {
+    /// In microseconds of the clock; 0: there is none.
+    since: AtomicU64,
+}
+
+impl DiskWatch {
+    /// Runs a write.
+    pub(crate) fn over<T>(&self, write: impl FnOnce() -> T) -> T {
+        self.since.store(clock::time().0.max(1), Ordering::Relaxed);
+        let done = write();
+        self.since.store(0, Ordering::Relaxed);
+        done
+    }
+
+    /// For how long the write under way has been, if there is one.
+    pub(crate) fn rests(&self, now: Time) -> Option<Duration> {
+        let since = self.since.load(Ordering::Relaxed);
+        (since > 0).then(|| now.since(Time(since)))
+    }
+}
+
+/// What to do when the core has said nothing for a while.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Beat {
+    /// Wait for it.
+    Wait,
+    /// Say this in its place.
+    Say(ServerReport),
+    /// Close the link: the disk does not come back.
+    Part,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(crate) struct Pulse {
+    timers: Timers,
+    /// The last heartbeat, without what had moved.
+    last: Option<ServerReport>,
+    told: Time,
+}
+
+impl Pulse {
+    pub(crate) fn new(timers: Timers, now: Time) -> Self {
+        Self { timers, last: None, told: now }
+    }
+
+    /// How long a disk may rest.
+    pub(crate) fn patience(&self) -> Duration {
+        self.timers.dead * DISK_RESTS
+    }
+
+    /// How often [`Self::beat`] is to be asked.
+    pub(crate) fn every(&self) -> Duration {
+        self.timers.heartbeat
+    }
+
+    /// The core has said this, and it leaves now.
+    pub(crate) fn on_report(&mut self, report: &ServerReport, now: Time) {
+        if let ServerReport::Heartbeat { view, keys, bytes, free_bytes, .. } = *report {
+            let (copies, requests) = (Vec::new(), 0);
+            self.last = Some(ServerReport::Heartbeat { view, copies, requests, keys, bytes, free_bytes });
+            self.told = now;
+        }
+    }
+
+    /// The disk has had a write for this long.
+    pub(crate) fn beat(&mut self, now: Time, rests: Option<Duration>) -> Beat {
+        let Some(rests) = rests else { return Beat::Wait };
+        if rests >= self.patience() {
+            return Beat::Part;
+        }
+        match &self.last {
+            Some(last) if now.since(self.told) >= self.timers.heartbeat * 2 => {
+                self.told = now;
+                Beat::Say(last.clone())
+            }
+            _ => Beat::Wait,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use common::ids::{Epoch, PartitionId};
+    use common::messages::CopyState;
+
+    fn heartbeat(copies: Vec<CopyState>, requests: u64) -> ServerReport {
+        let view = Epoch { generation: 0, version: 4 };
+        ServerReport::Heartbeat { view, copies, requests, keys: 1, bytes: 2, free_bytes: 3 }
+    }
+
+    fn ms(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    #[test]
+    fn heartbeats_go_on_while_the_disk_rests_and_not_for_ever() {
+        let begin = Time(1_000_000);
+        let mut pulse = Pulse::new(Timers::FAST, begin);
+        assert_eq!(
+            pulse.beat(begin + ms(500), Some(ms(500))),
+            Beat::Wait,
+            "nothing was said that could be repeated"
+        );
+        let partition = PartitionId(1);
+        let moved = CopyState { partition, epoch: Epoch::default(), active: true, last: 2, applied: 1 };
+        pulse.on_report(&heartbeat(vec![moved], 9), begin);
+        assert_eq!(pulse.beat(begin + ms(100), Some(ms(90))), Beat::Wait);
+        assert_eq!(
+            pulse.beat(begin + ms(200), Some(ms(190))),
+            Beat::Say(heartbeat(vec![], 0)),
+            "what moved was told"
+        );
+        assert_eq!(pulse.beat(begin + ms(300), Some(ms(290))), Beat::Wait);
+        assert_eq!(pulse.beat(begin + ms(400), Some(ms(390))), Beat::Say(heartbeat(vec![], 0)));
+        assert_eq!(pulse.beat(begin + ms(2500), Some(ms(2400))), Beat::Part);
+    }
+
+    #[test]
+    fn a_core_that_is_silent_for_another_reason_is_silent() {
+        let begin = Time(1_000_000);
+        let mut pulse = Pulse::new(Timers::FAST, begin);
+        pulse.on_report(&heartbeat(vec![], 9), begin);
+        assert_eq!(pulse.beat(begin + ms(5000), None), Beat::Wait);
+    }
+
+    #[test]
+    fn a_watch_tells_of_the_write_under_way() {
+        let watch = DiskWatch::default();
+        assert_eq!(watch.rests(clock::time()), None);
+        watch.over(|| assert!(watch.rests(clock::time()).is_some()));
+        assert_eq!(watch.rests(clock::time()), None);
+    }
+}
