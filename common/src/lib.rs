@@ -5,12 +5,15 @@
 
 pub mod clock;
 pub mod codec;
+pub mod figures;
 pub mod files;
 pub mod frame;
+pub mod histogram;
 pub mod ids;
 pub mod limits;
 pub mod logging;
 pub mod messages;
+pub mod metrics;
 pub mod operation;
 pub mod ring;
 pub mod status;

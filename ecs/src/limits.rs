@@ -108,3 +108,12 @@ pub const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// Copies of each partition, at most, for `--copies`.
 pub const COPIES_MAX: usize = 7;
+
+/// Between two samples of all servers' rates and times; servers tell them as often.
+pub const SAMPLE_EVERY: Duration = Duration::from_secs(1);
+
+/// Samples that are kept for people: ten minutes.
+pub const SAMPLES_MAX: usize = 600;
+
+/// What a server has told of its rates is not counted any more after this.
+pub const FIGURES_FRESH: Duration = Duration::from_secs(3);

@@ -2,10 +2,12 @@
 //!
 //! - `driver` is the one task that owns the core. Everybody else asks it over a bounded queue.
 //! - `inbound` takes connections: by their first byte binary links (servers' reports, clients) or HTTP (`http`).
+//! - `board` keeps what servers tell of their load, for people.
 //! - `outbound` brings views to the servers, on links that it opens.
 //!
 //! Tasks end with [`Opened::serve`]: nothing of it outlives the call.
 
+mod board;
 mod driver;
 mod http;
 mod inbound;
@@ -100,10 +102,12 @@ impl Opened {
         let ecs = Ecs::new(self.options.config(), self.state, clock::time());
         let (driver, handle, done) = Driver::new(ecs);
         let journal = Journal::start(self.directory, done)?;
+        let board = handle.board().clone();
         let connections = accept(listener, &handle);
         let result = tokio::select! {
             error = driver.run(&journal) => Err(error),
             () = connections => Ok(()),
+            () = board.run() => Ok(()),
             () = shutdown => Ok(()),
         };
         info!("ecs stops");

@@ -47,7 +47,7 @@ fn serve(options: Options) -> Result<(), Error> {
         let address =
             listener.local_addr().map_err(|source| Error::Io { action: "read the address", source })?;
         let opened = server::open(options.clone(), listener).await?;
-        announce(address);
+        announce(address, opened.http_address());
         let (asks, asked) = watch::channel(0);
         tokio::spawn(watch_signals(interrupt, terminate, asks));
         let reason = match opened.serve(stop(&asked)).await {
@@ -74,11 +74,12 @@ fn stop(asked: &watch::Receiver<u32>) -> server::Stop<impl Future<Output = ()>, 
     }
 }
 
-/// The one line on standard output: what starts the program reads the port from it.
-fn announce(address: SocketAddr) {
+/// The first line on standard output, and a second one with `--http`: what starts the program reads the ports from them.
+fn announce(address: SocketAddr, http: Option<SocketAddr>) {
+    let http = http.map(|http| format!("kvserver http on {http}\n")).unwrap_or_default();
     let mut out = std::io::stdout().lock();
     // Nobody may be reading; that is no reason to stop.
-    let _gone = writeln!(out, "kvserver listening on {address}").and_then(|()| out.flush());
+    let _gone = write!(out, "kvserver listening on {address}\n{http}").and_then(|()| out.flush());
 }
 
 /// The first signal asks to leave, the second to stop at once.

@@ -34,7 +34,7 @@ use crate::protocol::text::RangeLists;
 const STRANGERS_MAX: usize = 64;
 
 /// After the system could give no connection, until it is asked for the next.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// What connections share.
 #[derive(Clone)]

@@ -21,6 +21,7 @@ use crate::driver::{Event, Events};
 use crate::error::Failure;
 use crate::identity;
 use crate::limits::{INLINE_RECORDS_MAX, INLINE_SYNC_US_MAX, LOG_BATCH_BYTES};
+use crate::metrics::LogFigures;
 use crate::pulse::DiskWatch;
 
 /// What the log thread is asked for.
@@ -33,11 +34,13 @@ pub(crate) enum Job {
     Promise(Ticket, StoreId, Option<Promised>),
 }
 
-/// The writer, and how long its syncs take of late. Whoever holds the lock writes.
+/// The writer, and how long its syncs take of late. Whoever holds the writer's lock writes.
 struct Log {
     writer: Mutex<LogWriter>,
     sync_us: AtomicU64,
     watch: Arc<DiskWatch>,
+    /// Held for a moment after each sync, and for a copy of it: never while the disk works.
+    figures: Mutex<LogFigures>,
 }
 
 impl Log {
@@ -45,12 +48,20 @@ impl Log {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn sync(&self, writer: &mut LogWriter) -> Result<(), storage::Error> {
+    fn figures(&self) -> MutexGuard<'_, LogFigures> {
+        self.figures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes all that was appended durable: so many records.
+    fn sync(&self, writer: &mut LogWriter, records: usize) -> Result<(), storage::Error> {
         let began = clock::time();
         writer.sync()?;
         let took = clock::time().since(began).as_micros() as u64;
         let mean = self.sync_us.load(Ordering::Relaxed);
         self.sync_us.store((mean * 7 + took) / 8, Ordering::Relaxed);
+        let mut figures = self.figures();
+        figures.syncs.record(took);
+        figures.records.record(records as u64);
         Ok(())
     }
 }
@@ -73,7 +84,7 @@ pub(crate) struct LogThread {
 /// The two ends of a log.
 pub(crate) fn queue(writer: LogWriter, watch: Arc<DiskWatch>) -> (LogQueue, LogThread) {
     let (writer, sync_us) = (Mutex::new(writer), AtomicU64::new(INLINE_SYNC_US_MAX));
-    let log = Arc::new(Log { writer, sync_us, watch });
+    let log = Arc::new(Log { writer, sync_us, watch, figures: Mutex::default() });
     let (sender, jobs) = channel();
     let none = Ticket(0);
     (LogQueue { log: Arc::clone(&log), jobs: sender, newest: none, durable: none }, LogThread { log, jobs })
@@ -95,6 +106,11 @@ impl LogQueue {
         self.durable = self.durable.max(ticket);
     }
 
+    /// What the log has done since the process began.
+    pub(crate) fn figures(&self) -> LogFigures {
+        self.log.figures().clone()
+    }
+
     /// Whether this thread had better write by itself: little, at once, on a fast disk.
     pub(crate) fn suits(&self, records: &[LogRecord]) -> bool {
         self.durable == self.newest
@@ -106,8 +122,9 @@ impl LogQueue {
     pub(crate) fn write(&mut self, ticket: Ticket, records: Vec<LogRecord>) -> Result<(), Failure> {
         assert_eq!(self.durable, self.newest, "the log thread has something to write before");
         let mut writer = self.log.writer();
-        let log = &self.log;
-        let written = log.watch.over(|| append(&mut writer, records).and_then(|()| log.sync(&mut writer)));
+        let (log, count) = (&self.log, records.len());
+        let written =
+            log.watch.over(|| append(&mut writer, records).and_then(|()| log.sync(&mut writer, count)));
         written.map_err(failure)?;
         drop(writer);
         (self.newest, self.durable) = (ticket, ticket);
@@ -149,10 +166,12 @@ impl LogThread {
 fn write(log: &Log, dir: &Path, first: Job, jobs: &Receiver<Job>) -> Result<Ticket, storage::Error> {
     let mut writer = log.writer();
     let mut newest;
+    let mut count = 0;
     let mut job = Some(first);
     loop {
         match job.take() {
             Some(Job::Records(ticket, records)) => {
+                count += records.len();
                 append(&mut writer, records)?;
                 newest = ticket;
             }
@@ -171,7 +190,7 @@ fn write(log: &Log, dir: &Path, first: Job, jobs: &Receiver<Job>) -> Result<Tick
             break;
         }
     }
-    log.sync(&mut writer)?;
+    log.sync(&mut writer, count)?;
     Ok(newest)
 }
 

@@ -5,6 +5,8 @@
 //! messages leave first, then the state machine is served, and what it found goes back into the core. The clock is
 //! read again after the state machine was read, as the lease rule demands.
 
+mod figures;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::Sender as Sending;
@@ -30,6 +32,7 @@ use crate::error::Failure;
 use crate::farewell::Traffic;
 use crate::limits::{BATCH_EVENTS_MAX, ROOM_AGAIN};
 use crate::machine::Machine;
+use crate::metrics::{Asked, Meter, Sizes, Snapshot};
 use crate::peers::Peers;
 use crate::replies::{BatchReplies, Outbox};
 use crate::scrub::{Piece, ScrubJob};
@@ -80,6 +83,7 @@ pub(crate) struct Parts {
     pub(crate) peers: Peers,
     pub(crate) views: watch::Sender<Option<Arc<View>>>,
     pub(crate) reports: UnboundedSender<ServerReport>,
+    pub(crate) snapshots: watch::Sender<Option<Arc<Snapshot>>>,
     pub(crate) traffic: Traffic,
     pub(crate) me: Sender,
     pub(crate) address: String,
@@ -90,8 +94,8 @@ pub(crate) struct Parts {
 /// See the module's text.
 pub(crate) struct Driver {
     parts: Parts,
-    /// Requests that the core has not answered: whose they are.
-    open: BTreeMap<Token, (Outbox, u64)>,
+    /// Requests that the core has not answered.
+    open: BTreeMap<Token, Open>,
     last_token: u64,
     outgoing: BTreeMap<ServerId, Vec<PeerMessage>>,
     replies: BatchReplies,
@@ -99,14 +103,21 @@ pub(crate) struct Driver {
     next_room: Time,
     free_bytes: u64,
     has_room: bool,
-    totals: (u64, u64),
+    sizes: Sizes,
+    /// Asked for since the last heartbeat.
     requests: u64,
-    totals_age: u32,
+    meter: Meter,
+    /// The clock at the first reply of a batch; the others leave with it.
+    replied: Option<Time>,
     told_damage: bool,
 }
 
-/// Heartbeats between two countings of keys and bytes.
-const HEARTBEATS_PER_COUNT: u32 = 10;
+/// A request that is not answered: whose it is.
+struct Open {
+    outbox: Outbox,
+    id: u64,
+    asked: Asked,
+}
 
 impl Driver {
     pub(crate) fn new(parts: Parts) -> Self {
@@ -121,9 +132,10 @@ impl Driver {
             next_room: now,
             free_bytes: 0,
             has_room: true,
-            totals: (0, 0),
+            sizes: Sizes::default(),
             requests: 0,
-            totals_age: HEARTBEATS_PER_COUNT,
+            meter: Meter::new(now),
+            replied: None,
             told_damage: false,
         }
     }
@@ -138,17 +150,20 @@ impl Driver {
                     if !self.take(event)? {
                         return Ok(());
                     }
+                    let mut taken = 1;
                     for _ in 0..BATCH_EVENTS_MAX {
                         let Ok(event) = events.try_recv() else { break };
                         if !self.take(event)? {
                             return Ok(());
                         }
+                        taken += 1;
                     }
+                    self.meter.on_batch(taken);
                 }
                 Ok(None) => return Ok(()),
                 Err(_elapsed) => {}
             }
-            self.tick()?;
+            self.tick(events.len())?;
             self.carry_out()?;
             self.parts.traffic.set_unanswered(self.open.len());
         }
@@ -240,26 +255,31 @@ impl Driver {
 
     fn on_asks(&mut self, outbox: &Outbox, asks: Vec<(u64, Ask)>, anywhere: bool) {
         let now = clock::now();
+        let partitions = self.parts.node.view().partitions;
         for (id, ask) in asks {
             self.requests += 1;
+            let asked = self.meter.on_ask(now.time, &ask, partitions);
             if !self.has_room && matches!(ask, Ask::Write { .. }) {
                 let reason = format!(
                     "disk full: {} bytes are free, less than the reserve; free some, reads go on",
                     self.free_bytes
                 );
-                self.replies.push(outbox, id, Reply::Refused { reason });
+                let reply = Reply::Refused { reason };
+                self.meter.on_reply(now.time, asked, &reply);
+                self.replies.push(outbox, id, reply);
                 continue;
             }
             self.last_token += 1;
             let token = Token(self.last_token);
-            self.open.insert(token, (outbox.clone(), id));
+            self.open.insert(token, Open { outbox: outbox.clone(), id, asked });
             let input =
                 if anywhere { Input::ClientAnywhere { token, ask } } else { Input::Client { token, ask } };
             self.parts.node.step(now, input);
         }
     }
 
-    fn tick(&mut self) -> Result<(), Failure> {
+    /// `waiting`: events that were not taken yet.
+    fn tick(&mut self, waiting: usize) -> Result<(), Failure> {
         let now = clock::time();
         if now < self.next_tick {
             return Ok(());
@@ -286,6 +306,7 @@ impl Driver {
             }
             (self.free_bytes, self.has_room) = (free, has_room);
         }
+        self.tell_figures(now, waiting);
         Ok(())
     }
 
@@ -295,6 +316,7 @@ impl Driver {
         let mut own = None;
         loop {
             let effects = self.parts.node.effects();
+            self.replied = None;
             if effects.is_empty() {
                 self.replies.deliver();
                 let Some((ticket, records)) = own.take() else { return Ok(()) };
@@ -391,7 +413,9 @@ impl Driver {
                 }
             }
             Effect::Reply { token, reply } => {
-                if let Some((outbox, id)) = self.open.remove(&token) {
+                if let Some(Open { outbox, id, asked }) = self.open.remove(&token) {
+                    let now = *self.replied.get_or_insert_with(clock::time);
+                    self.meter.on_reply(now, asked, &reply);
                     self.replies.push(&outbox, id, reply);
                 }
             }
@@ -460,43 +484,6 @@ impl Driver {
             }
         };
         self.step(Input::LogRead { partition, reader, entries });
-    }
-
-    /// The core knows the protocol's part of a heartbeat; the load figures are added here.
-    fn report(&mut self, mut report: ServerReport) {
-        if let ServerReport::Heartbeat { requests, keys, bytes, free_bytes, .. } = &mut report {
-            self.totals_age += 1;
-            if self.totals_age > HEARTBEATS_PER_COUNT {
-                self.totals_age = 0;
-                self.totals = self.parts.machine.totals();
-            }
-            *requests = std::mem::take(&mut self.requests);
-            (*keys, *bytes) = self.totals;
-            *free_bytes = self.free_bytes;
-        }
-        // Without a link to the ECS nobody waits for reports.
-        let _gone = self.parts.reports.send(report);
-    }
-
-    fn status(&self) -> ServerStatus {
-        let Parts { me, address, ecs, node, machine, .. } = &self.parts;
-        let (keys, bytes) = machine.totals();
-        ServerStatus {
-            server: me.server,
-            store: me.store,
-            incarnation: me.incarnation,
-            address: address.clone(),
-            ecs: ecs.clone(),
-            view: node.view().number,
-            copies: node.status(),
-            keys,
-            bytes,
-            free_bytes: self.free_bytes,
-            transfers: node.transfers(),
-            caught_up: node.caught_up(),
-            scrub: self.parts.scrub.status(),
-            compared: node.compared(),
-        }
     }
 }
 

@@ -14,6 +14,16 @@ pub enum Error {
         /// The operating system's word.
         source: io::Error,
     },
+    /// Choose another port or address for `--http`.
+    #[error(
+        "cannot listen on {address} for HTTP: {source}; choose another address with --http, or leave it out"
+    )]
+    Http {
+        /// As asked for.
+        address: String,
+        /// The operating system's word.
+        source: io::Error,
+    },
     /// Stop the other process, or choose another directory.
     #[error(
         "storage directory {} is in use by another process; stop that one, or choose another directory with -d",

@@ -103,3 +103,9 @@ pub(crate) const LINGER_MAX: Duration = Duration::from_secs(10);
 /// How long a disk may take no write, in silences after which the ECS takes a server for dead
 /// ([`common::limits::Timers::dead`]), before the server lets itself be taken for dead.
 pub(crate) const DISK_RESTS: u32 = 3;
+
+/// Connections to the HTTP port at once: programs that watch are few.
+pub(crate) const HTTP_CONNECTIONS_MAX: usize = 64;
+
+/// A connection to the HTTP port ends after this: who has kept it open connects anew.
+pub(crate) const HTTP_CONNECTION_FOR: Duration = Duration::from_secs(3600);

@@ -18,6 +18,7 @@ use crate::digests::Picture;
 use crate::disk::{from_log_id, from_tag, log_id};
 use crate::error::Failure;
 use crate::limits::{DIGESTS_WAITING_MAX, PAGE_BYTES_MAX, PAGE_KEYS_MAX};
+use crate::metrics::Sizes;
 use crate::scrub::Stored;
 
 /// See the module's text.
@@ -316,12 +317,16 @@ impl Machine {
         Ok(())
     }
 
-    /// Keys (approximate) and bytes on disk over all partitions, the commit log included.
-    pub(crate) fn totals(&self) -> (u64, u64) {
-        self.states.keys().fold((0, self.reader.live_bytes()), |(keys, bytes), partition| {
+    /// What is stored, over all partitions.
+    pub(crate) fn sizes(&self) -> Sizes {
+        let mut sizes = Sizes { log: self.reader.live_bytes(), ..Sizes::default() };
+        for partition in self.states.keys() {
             let statistics = self.trees.statistics(partition.0);
-            (keys + statistics.keys, bytes + statistics.bytes)
-        })
+            sizes.keys += statistics.keys;
+            sizes.trees += statistics.bytes;
+            sizes.memory += statistics.memory_bytes;
+        }
+        sizes
     }
 
     /// Bytes free on the disk, and whether that is above the reserve.

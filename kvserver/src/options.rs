@@ -88,6 +88,10 @@ pub struct Options {
     /// `host:port` that others reach this server at, if it is not address and port
     #[arg(long, env = "TREFOIL_ADVERTISE", value_parser = host_and_port)]
     pub advertise: Option<String>,
+    /// `host:port` for metrics and health over HTTP (/metrics, /healthz, /readyz), such as 127.0.0.1:9001; port 0 takes
+    /// any free one. Without it there is no such port. Nobody is asked who he is: keep it from the public
+    #[arg(long, env = "TREFOIL_HTTP", value_name = "HOST:PORT", value_parser = host_and_port)]
+    pub http: Option<String>,
     /// The ECS, `host:port`
     #[arg(short = 'b', long, env = "TREFOIL_ECS", default_value = "localhost:3000", value_parser = host_and_port)]
     pub ecs: String,

@@ -1,5 +1,7 @@
 //! A server from start to stop: opens its store, starts its threads and tasks, hands everything over when it leaves.
 
+mod ports;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -18,6 +20,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
 
 use crate::clients::{self, Port, Shared};
 use crate::copies;
@@ -31,23 +34,18 @@ use crate::ecs_link::EcsLink;
 use crate::error::{Error, Failure, condemns};
 use crate::farewell::Farewell;
 use crate::gauge::Gauge;
+use crate::http::{self, Shown};
 use crate::identity;
 use crate::machine::Machine;
+use crate::metrics::Connections;
 use crate::options::Options;
 use crate::peers::Peers;
 use crate::protocol::text::RangeLists;
 use crate::pulse::DiskWatch;
 use crate::scrub;
 use crate::walks;
-
-/// Binds the port that a server is to use.
-///
-/// # Errors
-/// When the address cannot be used.
-pub async fn bind(address: &str, port: u16) -> Result<TcpListener, Error> {
-    let listen = |source| Error::Listen { address: format!("{address}:{port}"), source };
-    TcpListener::bind((address, port)).await.map_err(listen)
-}
+pub use ports::bind;
+use ports::{Ports, bind_http};
 
 /// How a server is asked to stop.
 pub struct Stop<Leave, Now> {
@@ -77,6 +75,7 @@ where
 pub(crate) struct Opened {
     options: Options,
     started: Started,
+    http: Option<TcpListener>,
 }
 
 /// Opens the store and starts what works on it.
@@ -90,21 +89,45 @@ pub(crate) async fn open(options: Options, listener: TcpListener) -> Result<Open
         Some(port) => Some(bind(&options.address, port).await?),
         None => None,
     };
+    let http = match &options.http {
+        Some(address) => Some(bind_http(address).await?),
+        None => None,
+    };
     let started = start(&options, local, Ports { listener, text })?;
-    Ok(Opened { options, started })
+    Ok(Opened { options, started, http })
 }
 
 impl Opened {
+    /// Where metrics and health are told, if they are.
+    pub(crate) fn http_address(&self) -> Option<SocketAddr> {
+        self.http.as_ref().and_then(|http| http.local_addr().ok())
+    }
+
     /// Serves until it is asked to stop or cannot go on.
     ///
     /// # Errors
     /// What stopped it.
-    pub(crate) async fn serve<Leave, Now>(self, stop: Stop<Leave, Now>) -> Result<(), Error>
+    pub(crate) async fn serve<Leave, Now>(mut self, stop: Stop<Leave, Now>) -> Result<(), Error>
     where
         Leave: Future<Output = ()> + Send,
         Now: Future<Output = ()> + Send,
     {
-        let Self { options, started } = self;
+        // Its end ends the port: nothing of it outlives the call.
+        let mut http = JoinSet::new();
+        if let Some(listener) = self.http.take() {
+            http.spawn(http::serve(listener, self.started.shown.clone()));
+        }
+        let ended = self.serve_clients(stop).await;
+        http.shutdown().await;
+        ended
+    }
+
+    async fn serve_clients<Leave, Now>(self, stop: Stop<Leave, Now>) -> Result<(), Error>
+    where
+        Leave: Future<Output = ()> + Send,
+        Now: Future<Output = ()> + Send,
+    {
+        let Self { options, started, .. } = self;
         let mut ended = started.ended;
         let Stop { leave, now } = stop;
         tokio::pin!(now);
@@ -174,12 +197,7 @@ struct Started {
     me: Sender,
     farewell: Farewell,
     ended: Ended,
-}
-
-/// The port for everything, and the one for text alone.
-struct Ports {
-    listener: TcpListener,
-    text: Option<TcpListener>,
+    shown: Shown,
 }
 
 /// A store as it was found.
@@ -251,6 +269,7 @@ fn start(options: &Options, local: SocketAddr, ports: Ports) -> Result<Started, 
     let (events, inbox) = unbounded_channel();
     let (reports, report_queue) = unbounded_channel();
     let (view_sender, views) = watch::channel(view);
+    let (snapshot_sender, snapshots) = watch::channel(None);
     let address = options.advertise.clone().unwrap_or_else(|| local.to_string());
     let watch = Arc::new(DiskWatch::default());
     let (log, log_thread) = disk::queue(log, Arc::clone(&watch));
@@ -285,6 +304,7 @@ fn start(options: &Options, local: SocketAddr, ports: Ports) -> Result<Started, 
         peers: Peers::new(me, runtime.handle().clone(), events.clone()),
         views: view_sender,
         reports: reports.clone(),
+        snapshots: snapshot_sender,
         traffic: farewell.traffic.clone(),
         me,
         address,
@@ -295,13 +315,18 @@ fn start(options: &Options, local: SocketAddr, ports: Ports) -> Result<Started, 
     let first = views.borrow().clone().unwrap_or(empty);
     let (closing, text_closing) = (farewell.closing.subscribe(), farewell.closing.subscribe());
     let (ranges, range_lists) = watch::channel(Arc::new(RangeLists::new(first)));
+    let connections = Connections {
+        open_bytes: Gauge::default(),
+        free: Arc::clone(&farewell.connections),
+        places: files.connections,
+    };
     let shared = Shared {
         me,
         events: events.clone(),
         views: views.clone(),
         ranges: range_lists,
         value_bytes_max: options.max_value,
-        open_bytes: Gauge::default(),
+        open_bytes: connections.open_bytes.clone(),
         connections: Arc::clone(&farewell.connections),
         traffic: farewell.traffic.clone(),
         resp: Arc::new(clients::Registry::new()),
@@ -317,7 +342,7 @@ fn start(options: &Options, local: SocketAddr, ports: Ports) -> Result<Started, 
     };
     // Not on the core's thread, which may be in a write.
     let link = tokio::spawn(link.run());
-    let ports = move_ports(&runtime, ports)?;
+    let ports = ports.move_to(&runtime)?;
     let greeting = options.greeting;
     let (end, ended) = oneshot::channel();
     let last_words = reports.clone();
@@ -345,23 +370,14 @@ fn start(options: &Options, local: SocketAddr, ports: Ports) -> Result<Started, 
         }
         let _gone = end.send(outcome);
     })?;
-    Ok(Started { views, reports, events, me, farewell, ended })
+    let shown = Shown { snapshots, connections };
+    Ok(Started { views, reports, events, me, farewell, ended, shown })
 }
 
 /// All that happens between a socket and the core happens on one thread: a request wakes nobody on its way.
 fn core_runtime() -> Result<Runtime, Error> {
     let started = Builder::new_current_thread().enable_all().build();
     started.map_err(|source| Error::Io { action: "start the runtime", source })
-}
-
-/// Ports that were bound elsewhere are served by `runtime`.
-fn move_ports(runtime: &Runtime, ports: Ports) -> Result<Ports, Error> {
-    let _handle = runtime.enter();
-    let moved = |port: TcpListener| {
-        let moved = port.into_std().and_then(TcpListener::from_std);
-        moved.map_err(|source| Error::Io { action: "serve the bound port", source })
-    };
-    Ok(Ports { listener: moved(ports.listener)?, text: ports.text.map(moved).transpose()? })
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<std::thread::JoinHandle<()>, Error> {

@@ -80,9 +80,9 @@ impl Process {
         command.stdout(File::create(&out).expect("a file for the output")).stderr(stderr);
         let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
         let found = wait_for(&format!("{name} listens"), SOON, || {
-            let line = fs::read_to_string(&out).unwrap_or_default();
-            if let Some((_, address)) = line.trim_end_matches('\n').split_once(" listening on ")
-                && line.ends_with('\n')
+            let told = fs::read_to_string(&out).unwrap_or_default();
+            if let Some((line, _)) = told.split_once('\n')
+                && let Some((_, address)) = line.split_once(" listening on ")
             {
                 return Ok(Ok(address.parse().unwrap_or_else(|error| panic!("{line}: {error}"))));
             }
@@ -103,6 +103,13 @@ impl Process {
 
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Where it tells its metrics, if it was started with `--http`.
+    pub(crate) fn http(&self) -> SocketAddr {
+        let out = fs::read_to_string(self.log.with_extension("out")).unwrap_or_default();
+        let line = out.lines().find_map(|line| line.split_once(" http on "));
+        line.and_then(|(_, address)| address.parse().ok()).unwrap_or_else(|| panic!("no address: {out}"))
     }
 
     /// All that it and its earlier lives wrote to standard error.

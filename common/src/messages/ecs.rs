@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::figures::Figures;
 use crate::ids::{Epoch, Incarnation, LogId, PartitionId, RebuildId, ServerId};
 use crate::status::TransferStatus;
 use crate::view::{Member, View};
@@ -94,6 +95,11 @@ pub enum ServerReport {
     Transfers {
         /// All of them.
         transfers: Vec<TransferStatus>,
+    },
+    /// Once a second: what the sender has counted, for people.
+    Figures {
+        /// Since the last ones.
+        figures: Figures,
     },
     /// Coordinator: an in-sync member has acknowledged nothing for the report time.
     Silent {

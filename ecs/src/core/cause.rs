@@ -70,6 +70,39 @@ impl Change {
         matches!(self, Self::Listed | Self::InSync | Self::HandedOver | Self::Dropped)
     }
 
+    /// The change as the list of events and the metrics name it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Joined => "joined",
+            Self::Restarted => "restarted",
+            Self::NewStore => "new_store",
+            Self::Readdressed => "readdressed",
+            Self::Back => "back",
+            Self::Silent => "silent",
+            Self::LinkEnded => "link_ended",
+            Self::StoreFailed => "store_failed",
+            Self::Leaving => "leaving",
+            Self::Stays => "stays",
+            Self::StandsBy => "stands_by",
+            Self::Serves => "serves",
+            Self::Left => "left",
+            Self::Listed => "listed",
+            Self::Unlisted => "unlisted",
+            Self::InSync => "in_sync",
+            Self::Promoted => "promoted",
+            Self::HandedOver => "handed_over",
+            Self::Removed => "removed",
+            Self::ReportedSilent => "reported_silent",
+            Self::CopyFailed => "copy_failed",
+            Self::Dropped => "dropped",
+            Self::Reported => "reported",
+            Self::Resumed => "resumed",
+            Self::Forced => "forced",
+            Self::ProposalRefused => "proposal_refused",
+        }
+    }
+
     /// The change in words, after the server's name.
     #[must_use]
     pub fn words(self) -> &'static str {
@@ -133,4 +166,16 @@ pub struct Event {
     pub view: Epoch,
     /// Why it was made.
     pub causes: Vec<Cause>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_has_one_name() {
+        for change in [Change::Joined, Change::LinkEnded, Change::ProposalRefused] {
+            assert_eq!(serde_json::to_value(change).unwrap(), change.name());
+        }
+    }
 }

@@ -2,21 +2,24 @@
 
 mod operators;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::clock;
 use common::frame::write_frame;
+use common::histogram::Histogram;
 use common::ids::{Epoch, PartitionId, ServerId};
 use common::messages::Sender;
 use common::status::ClusterStatus;
-use common::time::WallTime;
+use common::time::{Time, WallTime};
 use common::view::View;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tracing::{debug, error, info, warn};
 
+use super::board::Board;
 use super::outbound::Outbound;
 use crate::core::{Ecs, Effect, Event, Input, Order, Part, Plan, Refusal, Settings, Unfit};
 use crate::error::Error;
@@ -49,11 +52,27 @@ pub(super) struct Placement {
     pub(super) waiting: BTreeSet<PartitionId>,
 }
 
+/// What is counted since the start.
+#[derive(Clone, Debug)]
+pub(super) struct Counts {
+    pub(super) views: u64,
+    /// By kind, named as in the list of events.
+    pub(super) changes: BTreeMap<&'static str, u64>,
+    /// Times to get a state onto the disk, in microseconds.
+    pub(super) persists: Histogram,
+    /// Commands that wait for the driver.
+    pub(super) waiting: usize,
+    /// Silence after which a server is removed.
+    pub(super) dead: Duration,
+}
+
 /// What the driver is asked.
 pub(super) enum Command {
     Input(Input),
     Status(oneshot::Sender<ClusterStatus>),
-    Events(oneshot::Sender<Vec<EventRecord>>),
+    /// The changes after this view.
+    Events(Epoch, oneshot::Sender<Vec<EventRecord>>),
+    Counts(oneshot::Sender<Counts>),
     Placement(oneshot::Sender<Placement>),
     /// Whether a server is leaving, or about to.
     Leaves(ServerId, oneshot::Sender<bool>),
@@ -81,9 +100,15 @@ pub(super) struct NoAnswer;
 pub(super) struct Handle {
     commands: mpsc::Sender<Command>,
     view: watch::Receiver<Arc<View>>,
+    board: Board,
 }
 
 impl Handle {
+    /// What servers tell of their load.
+    pub(super) fn board(&self) -> &Board {
+        &self.board
+    }
+
     /// Passes an input on; waits while the driver is behind.
     pub(super) async fn input(&self, input: Input) {
         // The driver goes away only with the process.
@@ -127,6 +152,9 @@ pub(super) struct Driver {
     moving: bool,
     /// Whose refusal was logged last: a server that tries again and again is logged once.
     refused: Option<(Sender, Refusal)>,
+    counts: Counts,
+    /// When the state that is on its way to the disk was given to the journal.
+    persisting: Option<Time>,
 }
 
 impl Driver {
@@ -136,8 +164,27 @@ impl Driver {
         let (view, watching) = watch::channel(ecs.view().clone());
         let outbound = Outbound::new(ecs.view().cluster);
         let (frame, events, answers, refused) = (None, VecDeque::new(), VecDeque::new(), None);
-        let driver = Self { ecs, commands, view, outbound, frame, events, answers, moving: false, refused };
-        let handle = Handle { commands: sender.clone(), view: watching };
+        let counts = Counts {
+            views: 0,
+            changes: BTreeMap::new(),
+            persists: Histogram::durations(),
+            waiting: 0,
+            dead: ecs.config().timers.dead,
+        };
+        let driver = Self {
+            ecs,
+            commands,
+            view,
+            outbound,
+            frame,
+            events,
+            answers,
+            moving: false,
+            refused,
+            counts,
+            persisting: None,
+        };
+        let handle = Handle { commands: sender.clone(), view: watching, board: Board::default() };
         let done = move |result| {
             let _ = sender.blocking_send(Command::Journal(result));
         };
@@ -164,7 +211,12 @@ impl Driver {
                         return error;
                     }
                     Command::Journal(Ok(ticket)) => {
-                        self.ecs.step(clock::time(), Input::Durable { ticket });
+                        let now = clock::time();
+                        if let Some(began) = self.persisting.take() {
+                            let took = now.since(began).as_micros();
+                            self.counts.persists.record(u64::try_from(took).unwrap_or(u64::MAX));
+                        }
+                        self.ecs.step(now, Input::Durable { ticket });
                     }
                     other => self.take(other),
                 }
@@ -178,7 +230,11 @@ impl Driver {
         match command {
             Command::Input(input) => self.ecs.step(clock::time(), input),
             Command::Status(answer) => drop(answer.send(self.ecs.status(clock::time()))),
-            Command::Events(answer) => drop(answer.send(self.events.iter().cloned().collect())),
+            Command::Events(after, answer) => {
+                let from = self.events.partition_point(|record| record.event.view <= after);
+                drop(answer.send(self.events.range(from..).cloned().collect()));
+            }
+            Command::Counts(answer) => drop(answer.send(self.counts())),
             Command::Placement(answer) => drop(answer.send(self.placement())),
             Command::Leaves(server, answer) => drop(answer.send(self.ecs.leaves(server))),
             Command::Plan(order, answer) => drop(answer.send(self.ecs.plan(clock::time(), order))),
@@ -216,6 +272,10 @@ impl Driver {
         }
     }
 
+    fn counts(&self) -> Counts {
+        Counts { waiting: self.commands.len(), ..self.counts.clone() }
+    }
+
     fn placement(&self) -> Placement {
         let view = self.ecs.view().clone();
         let target = self.ecs.target().clone();
@@ -230,7 +290,10 @@ impl Driver {
     fn carry_out(&mut self, journal: &Journal) {
         for effect in self.ecs.effects() {
             match effect {
-                Effect::Persist { ticket, state } => journal.persist(ticket, state),
+                Effect::Persist { ticket, state } => {
+                    self.persisting = Some(clock::time());
+                    journal.persist(ticket, state);
+                }
                 Effect::Publish { to, address, view } => {
                     let frame = self.frame_of(&view);
                     self.outbound.publish(to, address, &view, frame);
@@ -263,6 +326,10 @@ impl Driver {
     }
 
     fn on_made(&mut self, event: Event) {
+        self.counts.views += 1;
+        for cause in &event.causes {
+            *self.counts.changes.entry(cause.change.name()).or_default() += 1;
+        }
         let text: Vec<String> = event.causes.iter().map(ToString::to_string).collect();
         let text = text.join("; ");
         // A join of one server makes hundreds of views: people are told of its beginning and its end.

@@ -2,6 +2,7 @@
 
 mod admin;
 mod answers;
+mod metrics;
 mod orders;
 mod refusal;
 
@@ -9,7 +10,8 @@ use axum::Router;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
-use common::ids::ServerId;
+use common::ids::{Epoch, ServerId};
+use common::time::WallTime;
 use common::view::View;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -28,6 +30,8 @@ const FRONT_PAGE: &str = "\
 This is a Trefoil ECS: it knows the servers of a cluster and makes the views.
 
   GET  /healthz                     is it alive
+  GET  /readyz                      does it make views
+  GET  /metrics                     figures for Prometheus
   GET  /api/v1/status               how the cluster does
   GET  /api/v1/view                 the newest view
   GET  /api/v1/servers              the servers
@@ -38,6 +42,7 @@ This is a Trefoil ECS: it knows the servers of a cluster and makes the views.
   GET  /api/v1/partitions           who holds what, and where it is wanted
   POST /api/v1/partitions/P/recover let it go on though writes may be lost, when it is offline
   GET  /api/v1/settings             what operators have set; POST sets it
+  GET  /api/v1/load                 rates and times of the last ten minutes, hot partitions and keys
   GET  /api/v1/events               the last changes of the view, and why
 
 Keys and values are at the servers: kvclient -s HOST:PORT
@@ -68,10 +73,13 @@ fn routes(handle: Handle) -> Router {
         .route("/partitions", get(partitions))
         .route("/partitions/{partition}/recover", post(admin::recover))
         .route("/settings", get(admin::settings).post(admin::set))
+        .route("/load", get(load))
         .route("/events", get(events));
     Router::new()
         .route("/", get(|| async { FRONT_PAGE }))
         .route("/healthz", get(health))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics::metrics))
         .nest("/api/v1", api)
         .fallback(|| async { Refusal::no_such_path() })
         .method_not_allowed_fallback(|| async { Refusal::wrong_method() })
@@ -81,6 +89,14 @@ fn routes(handle: Handle) -> Router {
 async fn health(State(handle): State<Handle>) -> Result<Response, Refusal> {
     let status = handle.ask(Command::Status).await?;
     Ok(Json(json!({ "status": "ok", "cluster": status.cluster, "view": status.view })).into_response())
+}
+
+async fn ready(State(handle): State<Handle>) -> Result<Response, Refusal> {
+    let status = handle.ask(Command::Status).await?;
+    if status.gathering {
+        return Err(Refusal::gathering());
+    }
+    Ok(Json(json!({ "status": "ready", "cluster": status.cluster, "view": status.view })).into_response())
 }
 
 async fn status(State(handle): State<Handle>) -> Result<Response, Refusal> {
@@ -113,8 +129,15 @@ async fn partitions(State(handle): State<Handle>) -> Result<Response, Refusal> {
     Ok(Json(json!({ "view": placement.view.number, "partitions": partitions })).into_response())
 }
 
+async fn load(State(handle): State<Handle>) -> Response {
+    let board = handle.board();
+    let samples = board.samples_after(WallTime::default());
+    Json(json!({ "servers": board.load(), "hot": board.hot(), "samples": samples })).into_response()
+}
+
 async fn events(State(handle): State<Handle>) -> Result<Response, Refusal> {
-    Ok(Json(json!({ "events": handle.ask(Command::Events).await? })).into_response())
+    Ok(Json(json!({ "events": handle.ask(|answer| Command::Events(Epoch::default(), answer)).await? }))
+        .into_response())
 }
 
 /// The server of an id or of its first digits, or at an address.

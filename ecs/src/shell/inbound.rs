@@ -80,6 +80,10 @@ async fn take_reports(wire: &mut Wire, sender: Sender, handle: &Handle) -> Resul
             let reason: String = reason.chars().take(REASON_BYTES_MAX).collect();
             warn!(server = sender.server.short(), reason, "its store failed");
         }
+        if let ServerReport::Figures { figures } = report {
+            handle.board().on_figures(sender.server, figures);
+            continue;
+        }
         handle.input(Input::Report { sender, report }).await;
     }
 }

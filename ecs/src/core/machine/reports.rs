@@ -62,6 +62,8 @@ impl Ecs {
                 self.on_propose(partition, Proposal { sender, epoch, member, incarnation });
             }
             ServerReport::CopyFailed { partition, epoch } => self.on_copy_failed(sender, partition, epoch),
+            // For people: the shell keeps them.
+            ServerReport::Figures { .. } => {}
             ServerReport::Leave {} => self.on_part(sender.server, Part::Leave),
             ServerReport::StoreFailed { .. } => self.on_store_failed(sender.server),
         }

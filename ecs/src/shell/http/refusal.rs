@@ -30,6 +30,11 @@ impl Refusal {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method", hint)
     }
 
+    pub(super) fn gathering() -> Self {
+        let error = "the ECS has lost its disk and gathers what the servers hold: it makes no views yet";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, error, "start all servers; it goes on by itself")
+    }
+
     pub(super) fn no_such_server(id: &str) -> Self {
         // What came in the path goes back no longer than an id is.
         let id: String = id.chars().take(32).collect();

@@ -1,0 +1,121 @@
+//! The server's HTTP port (`--http`): metrics and health, for programs that watch.
+//!
+//! It is a port of its own because the one for everything takes a line that begins with GET for a text command or one
+//! of Redis. It runs beside the core's thread, from snapshots: it can be asked while that thread is busy.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::get;
+use common::clock;
+use common::metrics::CONTENT_TYPE;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::clients::ACCEPT_PAUSE;
+use crate::limits::{HELLO_FOR, HTTP_CONNECTION_FOR, HTTP_CONNECTIONS_MAX};
+use crate::metrics::{ALIVE_WITHIN, Connections, Snapshot, page};
+
+/// What the port shows.
+#[derive(Clone)]
+pub(crate) struct Shown {
+    /// None before the core's first look.
+    pub(crate) snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
+    pub(crate) connections: Connections,
+}
+
+impl Shown {
+    /// The newest snapshot, or why there is none of late.
+    fn newest(&self) -> Result<Arc<Snapshot>, Unavailable> {
+        let snapshot = self.snapshots.borrow().clone();
+        let alive = |snapshot: &Arc<Snapshot>| clock::time().since(snapshot.at) < ALIVE_WITHIN;
+        snapshot.filter(alive).ok_or_else(|| {
+            let hint = "it has not begun, or blocks: look at the server's log and at its disk";
+            Unavailable { error: "the core's thread tells nothing".to_owned(), hint }
+        })
+    }
+}
+
+/// What is wrong, and what to do.
+struct Unavailable {
+    error: String,
+    hint: &'static str,
+}
+
+impl IntoResponse for Unavailable {
+    fn into_response(self) -> Response {
+        let Self { error, hint } = self;
+        (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "error": error, "hint": hint }))).into_response()
+    }
+}
+
+/// Serves the port for ever.
+pub(crate) async fn serve(listener: TcpListener, shown: Shown) {
+    let routes = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(health))
+        .route("/readyz", get(ready))
+        .fallback(|| async {
+            let hint = "there are /metrics, /healthz and /readyz; keys and values are at the other port";
+            (StatusCode::NOT_FOUND, Json(json!({ "error": "no such path", "hint": hint })))
+        })
+        .with_state(shown);
+    let permits = Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX));
+    let mut open = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = open.join_next() => continue,
+        };
+        let Ok((stream, _)) = accepted else {
+            // Out of files, which may pass.
+            let _over = timeout(ACCEPT_PAUSE, std::future::pending::<()>()).await;
+            continue;
+        };
+        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else { continue };
+        let service = TowerToHyperService::new(routes.clone());
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HELLO_FOR)
+            .serve_connection(TokioIo::new(stream), service);
+        open.spawn(async move {
+            // Who reads so slowly is cut off; who watches connects anew.
+            let _ended = timeout(HTTP_CONNECTION_FOR, connection).await;
+            drop(permit);
+        });
+    }
+}
+
+async fn metrics(State(shown): State<Shown>) -> Result<Response, Unavailable> {
+    // Also an old one: its age is among the metrics.
+    let Some(snapshot) = shown.snapshots.borrow().clone() else {
+        let error = "nothing was counted yet".to_owned();
+        return Err(Unavailable { error, hint: "ask again in a second" });
+    };
+    let text = page(&snapshot, &shown.connections, clock::time()).text();
+    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response())
+}
+
+async fn health(State(shown): State<Shown>) -> Result<Response, Unavailable> {
+    let snapshot = shown.newest()?;
+    Ok(Json(json!({ "status": "ok", "view": snapshot.view })).into_response())
+}
+
+async fn ready(State(shown): State<Shown>) -> Result<Response, Unavailable> {
+    let snapshot = shown.newest()?;
+    match &snapshot.not_ready {
+        None => Ok(Json(json!({ "status": "ready", "view": snapshot.view })).into_response()),
+        Some(reason) => {
+            Err(Unavailable { error: reason.clone(), hint: "send requests to other servers meanwhile" })
+        }
+    }
+}

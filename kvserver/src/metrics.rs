@@ -1,0 +1,244 @@
+//! What a server counts of itself.
+//!
+//! The core's thread owns a [`Meter`]: plain integers, no locks and no atomics for a request. Once a second it is copied
+//! into a [`Snapshot`], which the HTTP port ([`page`]) shows and of which the ECS is told a part.
+
+mod hot;
+mod kind;
+mod page;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::figures::Figures;
+use common::histogram::{BATCHES, Histogram};
+use common::ids::Epoch;
+use common::messages::Reply;
+use common::ring::Partitions;
+use common::status::{CaughtUp, ComparedStatus, ScrubStatus, TransferStatus};
+use common::time::Time;
+
+use crate::core::Ask;
+use crate::gauge::Gauge;
+use hot::Hot;
+pub(crate) use kind::Kind;
+use kind::{Class, KINDS, Outcome};
+pub(crate) use page::page;
+
+/// Between two snapshots.
+pub(crate) const FIGURES_EVERY: Duration = Duration::from_secs(1);
+
+/// A snapshot that is older is of a core that does not run: it blocks on something, or has ended.
+pub(crate) const ALIVE_WITHIN: Duration = Duration::from_secs(5);
+
+/// Counts of requests since the process began.
+#[derive(Clone, Debug)]
+pub(crate) struct Requests {
+    /// By kind and outcome.
+    answered: [[u64; Outcome::COUNT]; KINDS.len()],
+    reads: Histogram,
+    writes: Histogram,
+    scans: Histogram,
+    /// Events that the core took at once.
+    batches: Histogram,
+}
+
+impl Requests {
+    fn failed(&self) -> u64 {
+        let failed = |outcomes: &[u64; Outcome::COUNT]| Outcome::FAILED.map(|one| outcomes[one as usize]);
+        self.answered.iter().flat_map(failed).sum()
+    }
+}
+
+/// Counts of the commit log since the process began.
+#[derive(Clone, Debug)]
+pub(crate) struct LogFigures {
+    /// Times of fdatasync, in microseconds.
+    pub(crate) syncs: Histogram,
+    /// Records that one fdatasync made durable.
+    pub(crate) records: Histogram,
+}
+
+impl Default for LogFigures {
+    fn default() -> Self {
+        Self { syncs: Histogram::durations(), records: Histogram::new(BATCHES) }
+    }
+}
+
+/// What is stored, in bytes and keys.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sizes {
+    /// Over all copies, approximate.
+    pub(crate) keys: u64,
+    /// The trees' files.
+    pub(crate) trees: u64,
+    /// The trees' memory tables.
+    pub(crate) memory: u64,
+    /// The commit log, as far as it is needed.
+    pub(crate) log: u64,
+}
+
+/// The parts that this server has in partitions.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Roles {
+    pub(crate) coordinator: u64,
+    pub(crate) replica: u64,
+    pub(crate) joining: u64,
+    /// Of those that it coordinates: it may acknowledge writes.
+    pub(crate) active: u64,
+    /// Of those that it coordinates: it may read, as its leases have not run out.
+    pub(crate) readable: u64,
+    /// Of its replicas: it may read alone, under a read lease.
+    pub(crate) read_leases: u64,
+    /// Entries ordered and not committed: of the partition with most, and of all that it coordinates.
+    pub(crate) lag: u64,
+    pub(crate) lag_all: u64,
+    /// Entries committed and not applied, of all copies.
+    pub(crate) unapplied: u64,
+}
+
+/// How a server does at one moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) at: Time,
+    pub(crate) requests: Requests,
+    pub(crate) log: LogFigures,
+    pub(crate) view: Epoch,
+    pub(crate) roles: Roles,
+    pub(crate) sizes: Sizes,
+    pub(crate) free_bytes: u64,
+    pub(crate) has_room: bool,
+    /// Requests that are not answered.
+    pub(crate) open: u64,
+    /// Events that wait for the core.
+    pub(crate) waiting: u64,
+    pub(crate) transfers: Vec<TransferStatus>,
+    pub(crate) caught_up: CaughtUp,
+    pub(crate) scrub: ScrubStatus,
+    pub(crate) compared: ComparedStatus,
+    /// Why no requests should be sent here; none if they should.
+    pub(crate) not_ready: Option<String>,
+}
+
+/// How connections do; they count for themselves.
+#[derive(Clone, Debug)]
+pub(crate) struct Connections {
+    /// Bytes of requests and replies that all connections have open.
+    pub(crate) open_bytes: Gauge,
+    pub(crate) free: Arc<tokio::sync::Semaphore>,
+    pub(crate) places: usize,
+}
+
+/// A request that is not answered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    pub(crate) kind: Kind,
+    at: Time,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    requests: Requests,
+    hot: Hot,
+    next: Time,
+    /// What was told the ECS last, and when.
+    told: (Time, Requests, LogFigures),
+}
+
+impl Meter {
+    pub(crate) fn new(now: Time) -> Self {
+        let requests = Requests {
+            answered: [[0; Outcome::COUNT]; KINDS.len()],
+            reads: Histogram::durations(),
+            writes: Histogram::durations(),
+            scans: Histogram::durations(),
+            batches: Histogram::new(BATCHES),
+        };
+        let told = (now, requests.clone(), LogFigures::default());
+        Self { requests, hot: Hot::default(), next: now, told }
+    }
+
+    /// A client asks.
+    pub(crate) fn on_ask(&mut self, now: Time, ask: &Ask, partitions: Partitions) -> Asked {
+        self.hot.on_ask(ask, partitions);
+        Asked { kind: Kind::of(ask), at: now }
+    }
+
+    /// It is answered; how long that took.
+    pub(crate) fn on_reply(&mut self, now: Time, asked: Asked, reply: &Reply) -> Duration {
+        let took = now.since(asked.at);
+        self.requests.answered[asked.kind as usize][Outcome::of(reply) as usize] += 1;
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        match asked.kind.class() {
+            Class::Read => self.requests.reads.record(micros),
+            Class::Write => self.requests.writes.record(micros),
+            Class::Scan => self.requests.scans.record(micros),
+        }
+        took
+    }
+
+    /// The core has taken so many events at once.
+    pub(crate) fn on_batch(&mut self, events: u64) {
+        self.requests.batches.record(events);
+    }
+
+    /// Whether a snapshot is due; if so the next one is due later.
+    pub(crate) fn is_due(&mut self, now: Time) -> bool {
+        let due = now >= self.next;
+        if due {
+            self.next = now + FIGURES_EVERY;
+            self.hot.on_second();
+        }
+        due
+    }
+
+    /// All counts.
+    pub(crate) fn requests(&self) -> &Requests {
+        &self.requests
+    }
+
+    /// What the ECS is told: what has been counted since it was told last.
+    pub(crate) fn figures(&mut self, now: &Snapshot) -> Figures {
+        let told = (now.at, now.requests.clone(), now.log.clone());
+        let (at, requests, log) = std::mem::replace(&mut self.told, told);
+        Figures {
+            over_ms: u64::try_from(now.at.since(at).as_millis()).unwrap_or(u64::MAX),
+            reads: now.requests.reads.since(&requests.reads),
+            writes: now.requests.writes.since(&requests.writes),
+            syncs: now.log.syncs.since(&log.syncs),
+            failed: now.requests.failed() - requests.failed(),
+            open: now.open,
+            lag: now.roles.lag,
+            partitions: self.hot.partitions(),
+            keys: self.hot.keys(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::Query;
+    use bytes::Bytes;
+
+    #[test]
+    fn requests_are_counted_by_kind_and_outcome() {
+        let mut meter = Meter::new(Time(0));
+        let get = Ask::Read(Query::get(Bytes::from_static(b"key")));
+        let asked = meter.on_ask(Time(100), &get, Partitions::default());
+        let took = meter.on_reply(Time(300), asked, &Reply::Value { found: None });
+        assert_eq!(took, Duration::from_micros(200));
+        let asked = meter.on_ask(Time(400), &get, Partitions::default());
+        meter.on_reply(Time(500), asked, &Reply::Busy { reason: String::new() });
+        let outcomes = meter.requests.answered[Kind::Get as usize];
+        assert_eq!((outcomes[Outcome::Absent as usize], outcomes[Outcome::Busy as usize]), (1, 1));
+        assert_eq!((meter.requests.reads.count(), meter.requests.failed()), (2, 1));
+    }
+
+    #[test]
+    fn a_snapshot_is_due_once_a_second() {
+        let mut meter = Meter::new(Time(0));
+        assert!(meter.is_due(Time(0)) && !meter.is_due(Time(999_999)) && meter.is_due(Time(1_000_000)));
+    }
+}

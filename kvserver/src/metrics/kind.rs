@@ -1,0 +1,149 @@
+//! What was asked and how it was answered, as metrics name it.
+
+use common::messages::Reply;
+use common::operation::Operation;
+
+use crate::core::{Ask, Query};
+
+/// What a request is, for counting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Get,
+    Put,
+    Delete,
+    Append,
+    Expire,
+    Add,
+    Overwrite,
+    Batch,
+    Scan,
+    Keys,
+    Other,
+}
+
+/// All of them, in their order.
+pub(super) const KINDS: [(Kind, &str); 11] = [
+    (Kind::Get, "get"),
+    (Kind::Put, "put"),
+    (Kind::Delete, "delete"),
+    (Kind::Append, "append"),
+    (Kind::Expire, "expire"),
+    (Kind::Add, "add"),
+    (Kind::Overwrite, "overwrite"),
+    (Kind::Batch, "batch"),
+    (Kind::Scan, "scan"),
+    (Kind::Keys, "keys"),
+    (Kind::Other, "other"),
+];
+
+/// Requests whose times are counted together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// One key.
+    Read,
+    /// On disk at every in-sync copy before it is answered.
+    Write,
+    /// Many keys.
+    Scan,
+}
+
+impl Kind {
+    pub(super) fn of(ask: &Ask) -> Self {
+        match ask {
+            Ask::Read(Query::Get { .. }) => Self::Get,
+            Ask::Read(Query::Scan { .. }) => Self::Scan,
+            Ask::Read(Query::Keys { .. } | Query::Count { .. }) => Self::Keys,
+            Ask::Read(Query::Nothing) => Self::Other,
+            Ask::Write { operation, .. } => match operation {
+                Operation::Put { .. } | Operation::Set { .. } => Self::Put,
+                Operation::Delete { .. } | Operation::Take { .. } => Self::Delete,
+                Operation::Append { .. } => Self::Append,
+                Operation::Expire { .. } | Operation::Retime { .. } => Self::Expire,
+                Operation::Add { .. } | Operation::AddDecimal { .. } => Self::Add,
+                Operation::Overwrite { .. } => Self::Overwrite,
+                Operation::Batch { .. } => Self::Batch,
+                Operation::Fetch { .. } | Operation::Tick {} | Operation::Compare { .. } => Self::Other,
+            },
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        KINDS[self as usize].1
+    }
+
+    pub(super) fn class(self) -> Class {
+        match self {
+            Self::Get => Class::Read,
+            Self::Scan | Self::Keys => Class::Scan,
+            _ => Class::Write,
+        }
+    }
+}
+
+/// How a request was answered, for counting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// As asked.
+    Ok,
+    /// There is no such key.
+    Absent,
+    /// The value is larger than the asker has room for, which asks again.
+    TooLarge,
+    /// Another server coordinates the key, and the asker is to ask there.
+    Moved,
+    /// It will pass; the asker is to ask again.
+    Busy,
+    /// The write may or may not happen.
+    Unknown,
+    /// Nothing was done.
+    Refused,
+}
+
+impl Outcome {
+    pub(super) const COUNT: usize = 7;
+    pub(super) const ALL: [(Self, &'static str); Self::COUNT] = [
+        (Self::Ok, "ok"),
+        (Self::Absent, "absent"),
+        (Self::TooLarge, "too_large"),
+        (Self::Moved, "moved"),
+        (Self::Busy, "busy"),
+        (Self::Unknown, "unknown"),
+        (Self::Refused, "refused"),
+    ];
+    /// Those that a client may see as a failure.
+    pub(super) const FAILED: [Self; 3] = [Self::Busy, Self::Unknown, Self::Refused];
+
+    pub(super) fn of(reply: &Reply) -> Self {
+        match reply {
+            Reply::Value { found: None } => Self::Absent,
+            Reply::Outcome { .. }
+            | Reply::Value { .. }
+            | Reply::Page { .. }
+            | Reply::Keys { .. }
+            | Reply::View { .. }
+            | Reply::Status { .. }
+            | Reply::Digest { .. } => Self::Ok,
+            Reply::TooLarge { .. } => Self::TooLarge,
+            Reply::Moved { .. } => Self::Moved,
+            Reply::Busy { .. } => Self::Busy,
+            Reply::Unknown { .. } => Self::Unknown,
+            Reply::Refused { .. } => Self::Refused,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_found_by_number() {
+        assert!(
+            KINDS
+                .iter()
+                .enumerate()
+                .all(|(number, (kind, name))| { *kind as usize == number && kind.name() == *name })
+        );
+        assert!(Outcome::ALL.iter().enumerate().all(|(number, (outcome, _))| *outcome as usize == number));
+    }
+}

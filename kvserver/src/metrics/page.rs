@@ -1,0 +1,206 @@
+//! A server's page of metrics. docs/monitoring.md lists them; a test holds the two together.
+
+use common::metrics::{Labels, Page};
+use common::time::Time;
+
+use super::{Connections, KINDS, Outcome, Snapshot};
+
+/// What one microsecond is of a second.
+const MICRO: f64 = 1e-6;
+
+fn label(name: &'static str, value: &str) -> Labels {
+    vec![(name, value.to_owned())]
+}
+
+/// The page of a snapshot.
+pub(crate) fn page(snapshot: &Snapshot, connections: &Connections, now: Time) -> Page {
+    let mut page = Page::default();
+    requests(&mut page, snapshot);
+    queues(&mut page, snapshot, connections);
+    partitions(&mut page, snapshot);
+    store(&mut page, snapshot);
+    copies(&mut page, snapshot);
+    page.gauge(
+        "trefoil_core_age_seconds",
+        "Since the core's thread last told its figures; they are at most a second old while it runs",
+        now.since(snapshot.at).as_secs_f64(),
+    );
+    page
+}
+
+fn requests(page: &mut Page, snapshot: &Snapshot) {
+    let requests = &snapshot.requests;
+    let samples = KINDS.iter().flat_map(|(kind, _)| {
+        let outcomes = &requests.answered[*kind as usize];
+        Outcome::ALL.iter().map(move |(outcome, result)| {
+            let labels = vec![("kind", kind.name().to_owned()), ("result", (*result).to_owned())];
+            (labels, outcomes[*outcome as usize])
+        })
+    });
+    page.counter(
+        "trefoil_requests",
+        "Requests of clients that were answered, by kind and result; a command on many keys may be several",
+        samples,
+    );
+    page.histograms(
+        "trefoil_request_duration_seconds",
+        "From the core's taking a request to its answer, by class: read (one key), write, scan (many keys)",
+        MICRO,
+        [
+            (label("class", "read"), requests.reads.clone()),
+            (label("class", "write"), requests.writes.clone()),
+            (label("class", "scan"), requests.scans.clone()),
+        ],
+    );
+    page.histograms(
+        "trefoil_batch_events",
+        "Events that the core's thread took at once: requests, messages of other servers, finished writes",
+        1.0,
+        [(Labels::new(), requests.batches.clone())],
+    );
+}
+
+fn queues(page: &mut Page, snapshot: &Snapshot, connections: &Connections) {
+    let open = connections.places.saturating_sub(connections.free.available_permits());
+    page.gauge("trefoil_requests_open", "Requests that are not answered yet", snapshot.open as f64);
+    page.gauge("trefoil_events_waiting", "Events that wait for the core's thread", snapshot.waiting as f64);
+    page.gauge("trefoil_connections", "Connections of clients that are open", open as f64);
+    page.gauge(
+        "trefoil_connections_limit",
+        "Connections of clients that may be open (--max-connections, or less where the system allows less)",
+        connections.places as f64,
+    );
+    page.gauge(
+        "trefoil_client_bytes_open",
+        "Bytes of requests and replies that all connections have open",
+        connections.open_bytes.bytes() as f64,
+    );
+}
+
+fn partitions(page: &mut Page, snapshot: &Snapshot) {
+    let roles = &snapshot.roles;
+    page.gauges(
+        "trefoil_view_epoch",
+        "The number of the view in use: its version, and its generation, which grows when the ECS is rebuilt",
+        [
+            (label("part", "generation"), f64::from(snapshot.view.generation)),
+            (label("part", "version"), snapshot.view.version as f64),
+        ],
+    );
+    page.gauges(
+        "trefoil_copies",
+        "Copies of partitions on this server, by its role in them",
+        [
+            (label("role", "coordinator"), roles.coordinator as f64),
+            (label("role", "replica"), roles.replica as f64),
+            (label("role", "joining"), roles.joining as f64),
+        ],
+    );
+    page.gauge(
+        "trefoil_coordinators_active",
+        "Partitions that this server coordinates and in which it may acknowledge writes",
+        roles.active as f64,
+    );
+    page.gauges(
+        "trefoil_leases",
+        "Partitions in which this server may read now: as coordinator, or as replica under a read lease",
+        [
+            (label("role", "coordinator"), roles.readable as f64),
+            (label("role", "replica"), roles.read_leases as f64),
+        ],
+    );
+    page.gauge(
+        "trefoil_replication_lag_entries",
+        "Entries ordered and not committed, of all partitions that this server coordinates",
+        roles.lag_all as f64,
+    );
+    page.gauge(
+        "trefoil_replication_lag_entries_max",
+        "The same, of the partition with most",
+        roles.lag as f64,
+    );
+    page.gauge(
+        "trefoil_apply_lag_entries",
+        "Entries known to be committed and not applied, of all copies on this server",
+        roles.unapplied as f64,
+    );
+    page.gauge(
+        "trefoil_ready",
+        "1 if requests should be sent here, see /readyz",
+        f64::from(u8::from(snapshot.not_ready.is_none())),
+    );
+}
+
+fn store(page: &mut Page, snapshot: &Snapshot) {
+    let sizes = &snapshot.sizes;
+    page.histograms(
+        "trefoil_log_sync_duration_seconds",
+        "Time of an fdatasync of the commit log",
+        MICRO,
+        [(Labels::new(), snapshot.log.syncs.clone())],
+    );
+    page.histograms(
+        "trefoil_log_sync_records",
+        "Records of the commit log that one fdatasync made durable",
+        1.0,
+        [(Labels::new(), snapshot.log.records.clone())],
+    );
+    page.gauge("trefoil_keys", "Keys over all copies on this server, approximate", sizes.keys as f64);
+    page.gauge("trefoil_log_bytes", "Bytes of the commit log that are still needed", sizes.log as f64);
+    page.gauge("trefoil_tree_bytes", "Bytes of the trees' files", sizes.trees as f64);
+    page.gauge(
+        "trefoil_tree_memory_bytes",
+        "Bytes of the trees that are in memory only",
+        sizes.memory as f64,
+    );
+    page.gauge("trefoil_disk_free_bytes", "Bytes free on the disk", snapshot.free_bytes as f64);
+    page.gauge(
+        "trefoil_disk_has_room",
+        "0 if writes are refused because less than --reserve-mb is free",
+        f64::from(u8::from(snapshot.has_room)),
+    );
+}
+
+fn copies(page: &mut Page, snapshot: &Snapshot) {
+    let transfers = &snapshot.transfers;
+    let left = |one: &common::status::TransferStatus| one.bytes_all.saturating_sub(one.bytes_done);
+    page.gauge(
+        "trefoil_transfers",
+        "Copies of partitions that this server sends to other servers now",
+        transfers.len() as f64,
+    );
+    page.gauge(
+        "trefoil_transfer_bytes_left",
+        "Bytes that those copies still need, roughly",
+        transfers.iter().map(left).sum::<u64>() as f64,
+    );
+    let caught_up = &snapshot.caught_up;
+    page.count("trefoil_transfers_begun", "Copies of partitions that were begun", caught_up.copies);
+    page.count(
+        "trefoil_transfer_bytes",
+        "Bytes of keys and values that were sent in copies",
+        caught_up.copy_bytes,
+    );
+    page.count(
+        "trefoil_catch_up_bytes",
+        "Bytes of log entries that were sent to members which had been away",
+        caught_up.log_bytes,
+    );
+    page.count(
+        "trefoil_scrub_passes",
+        "Times that all that is stored was read and found good",
+        snapshot.scrub.passes,
+    );
+    page.count("trefoil_scrub_bytes", "Bytes that were read to check them", snapshot.scrub.bytes);
+    page.count(
+        "trefoil_compared_equal",
+        "Comparisons of a partition's copies in which all were equal",
+        snapshot.compared.equal,
+    );
+    let differ = snapshot.compared.differences.iter().filter(|one| one.wrong.is_empty()).count();
+    page.gauge(
+        "trefoil_copies_differ",
+        "Partitions whose copies differ, and nobody can tell which is right: a person must look",
+        differ as f64,
+    );
+}
