@@ -3,14 +3,19 @@
 mod admin;
 mod args;
 mod command;
+mod completion;
 mod differences;
+mod editor;
 mod failure;
+mod grammar;
 mod help;
 mod interactive;
+mod keys;
 mod logging;
 mod piped;
 mod session;
 mod show;
+mod style;
 mod table;
 mod verify;
 mod words;
@@ -26,6 +31,7 @@ use crate::{bench, transfer};
 use args::{Args, Program};
 use command::Command;
 use session::Session;
+use style::{Ink, Paint};
 use words::Line;
 
 pub(crate) use failure::{Exit, Failure};
@@ -65,10 +71,26 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
 
 /// Says what failed, and ends with its code.
 fn report(failure: &Failure) -> ExitCode {
-    if !failure.message.is_empty() {
-        eprintln!("kvclient: {failure}");
-    }
+    eprint!("{}", complaint(b"", failure, Paint::for_errors()));
     failure.exit.into()
+}
+
+/// Says what is wrong with a line; what is left is the code.
+fn told(line: &[u8], failure: &Failure) -> Failure {
+    eprint!("{}", complaint(line, failure, Paint::for_errors()));
+    Failure::new(failure.exit, "")
+}
+
+/// What failed, and under it the word of the line that is meant. Nothing if there is nobody to tell.
+fn complaint(line: &[u8], failure: &Failure, paint: Paint) -> String {
+    if failure.message.is_empty() {
+        return String::new();
+    }
+    let shown = match &failure.at {
+        Some(at) if !line.is_empty() => style::underlined(line, at, paint),
+        _ => String::new(),
+    };
+    format!("{} {failure}\n{shown}", paint.ink(Ink::Bad, "kvclient:"))
 }
 
 fn one_shot(session: &mut Session, program: Program) -> Result<(), Failure> {
@@ -89,7 +111,8 @@ async fn run_program(session: &mut Session, program: Program, out: &mut dyn Writ
         Program::Admin(args) => Box::pin(admin::run(session, &args, out)).await,
         Program::Bench(args) => bench::run(session.servers(), session.options(), &args, out).await,
         Program::Data(words) => {
-            let command = Command::parse(&Line::from_args(&words))?;
+            let line = Line::from_args(&words);
+            let command = Command::parse(&line).map_err(|failure| told(&line.text, &failure))?;
             Box::pin(run_command(session, command, out)).await
         }
     }

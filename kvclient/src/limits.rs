@@ -70,3 +70,12 @@ pub(crate) const ECS_ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// Between two looks at a drain.
 pub(crate) const DRAIN_LOOKS_EVERY: Duration = Duration::from_millis(250);
+
+/// Keys that completion offers at most: more than a person reads.
+pub(crate) const COMPLETION_KEYS_MAX: usize = 100;
+
+/// Until completion offers what it has found: a person who pressed Tab waits.
+pub(crate) const COMPLETION_WITHIN: Duration = Duration::from_millis(500);
+
+/// Partitions that completion looks into at once. Each page of values may have 1 MiB.
+pub(crate) const COMPLETION_PARTITIONS_AT_ONCE: usize = 32;

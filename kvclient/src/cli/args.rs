@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use super::admin::AdminArgs;
 use super::help;
@@ -74,6 +74,11 @@ impl Args {
     }
 }
 
+/// The commands that take arguments like a process.
+pub(super) fn programs() -> clap::Command {
+    Args::command()
+}
+
 /// Takes the family's `-ll LEVEL` for `--log-level LEVEL`, before the command.
 pub(super) fn family_spelling(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut in_command = false;
@@ -105,8 +110,6 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

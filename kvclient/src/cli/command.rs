@@ -9,6 +9,7 @@ use common::operation::{Condition, Version};
 
 use super::args::parse_duration;
 use super::failure::Failure;
+use super::grammar;
 use super::table::{Entry, find};
 use super::words::{Line, Word};
 use common::logging::Level;
@@ -74,10 +75,15 @@ impl Command {
         if name.plain && name.bytes.starts_with(b"#") {
             return Ok(Self::Nothing);
         }
-        let entry = find(&name.text())?;
+        let entry = find(&name.text()).map_err(|failure| failure.at(name.span.clone()))?;
         let program = entry.is_program();
         if !program && matches!(words, [only] if only.is("--help")) {
             return Ok(Self::Help { command: Some(entry) });
+        }
+        if matches!(entry.names[0], "put" | "append" | "cas")
+            && let Some(failure) = grammar::mistyped_option(entry, words)
+        {
+            return Err(failure);
         }
         let parsed = match (entry.names[0], words) {
             ("put", words) => put(line, words)?,
@@ -106,10 +112,14 @@ impl Command {
             }
             ("disconnect", []) => Some(Self::Disconnect),
             ("logLevel", [level]) => {
-                Some(Self::LogLevel { level: level.text().parse().map_err(Failure::usage)? })
+                let parsed = level.text().parse();
+                Some(Self::LogLevel { level: parsed.map_err(|wrong| at(level, wrong))? })
             }
             ("help", []) => Some(Self::Help { command: None }),
-            ("help", [command]) => Some(Self::Help { command: Some(find(&command.text())?) }),
+            ("help", [command]) => {
+                let entry = find(&command.text()).map_err(|failure| failure.at(command.span.clone()))?;
+                Some(Self::Help { command: Some(entry) })
+            }
             ("quit", []) => Some(Self::Quit),
             (name, words) if program => {
                 let words = words.iter().map(|word| OsString::from_vec(word.bytes.clone()));
@@ -117,8 +127,13 @@ impl Command {
             }
             _ => None,
         };
-        parsed.ok_or_else(|| Failure::usage(format!("usage: {} {}", entry.names[0], entry.words)))
+        parsed.ok_or_else(|| grammar::misfit(entry, line, words))
     }
+}
+
+/// Something wrong with a word.
+fn at(word: &Word, message: impl Into<String>) -> Failure {
+    Failure::usage(message).at(word.span.clone())
 }
 
 fn bytes(word: &Word) -> Bytes {
@@ -126,12 +141,16 @@ fn bytes(word: &Word) -> Bytes {
 }
 
 fn joined(line: &Line, words: &[Word]) -> Result<Bytes, Failure> {
-    let several = || Failure::usage("the value is several words; put one pair of quotes around all of it");
+    let several = || {
+        let span =
+            words.first().map_or(0, |word| word.span.start)..words.last().map_or(0, |word| word.span.end);
+        Failure::usage("the value is several words; put one pair of quotes around all of it").at(span)
+    };
     line.joined(words).map(Bytes::from).ok_or_else(several)
 }
 
 fn duration(word: &Word) -> Result<Duration, Failure> {
-    parse_duration(&word.text()).map_err(Failure::usage)
+    parse_duration(&word.text()).map_err(|wrong| at(word, wrong))
 }
 
 fn put(line: &Line, mut words: &[Word]) -> Result<Option<Command>, Failure> {
@@ -194,9 +213,7 @@ fn cas(line: &Line, words: &[Word]) -> Result<Option<Command>, Failure> {
         [key, option, version, value @ ..] if option.is("--version") && !value.is_empty() => {
             let version: Version = version.text().parse().map_err(|_| {
                 let text = version.text();
-                Failure::usage(format!(
-                    "`{text}` is no version; `get KEY --version` prints one, such as 41.7"
-                ))
+                at(version, format!("`{text}` is no version; `get KEY --version` prints one, such as 41.7"))
             })?;
             let expected = Condition::Version { version };
             Some(Command::Cas { key: bytes(key), expected, value: joined(line, value)? })
@@ -219,7 +236,7 @@ fn scan(words: &[Word]) -> Result<Option<Command>, Failure> {
         _ => return Ok(None),
     };
     let limit = limit.map(|word| {
-        let wrong = |_| Failure::usage(format!("`{}` is no number of keys", word.text()));
+        let wrong = |_| at(word, format!("`{}` is no number of keys; write it in digits", word.text()));
         word.text().parse().map_err(wrong)
     });
     Ok(Some(Command::Scan { prefix, limit: limit.transpose()? }))
@@ -292,7 +309,7 @@ mod tests {
         let expected = Condition::Value { value: Bytes::from("old one") };
         assert_eq!(parse("cas k --value 'old one' new"), Ok(Command::Cas { key, expected, value }));
         assert!(parse("cas k --version x new").unwrap_err().message.contains("no version"));
-        assert!(parse("cas k new").unwrap_err().message.starts_with("usage: cas"));
+        assert!(parse("cas k new").unwrap_err().message.contains("usage: cas"));
     }
 
     #[test]

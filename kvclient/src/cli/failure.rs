@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::process::ExitCode;
 
+use super::words::BadLine;
 use crate::error::Error;
 
 /// The program's exit codes.
@@ -37,11 +39,19 @@ pub(crate) struct Failure {
     pub(crate) exit: Exit,
     /// What happened, why, and what to do next. Empty when there is nobody to tell.
     pub(crate) message: String,
+    /// The bytes of the line that are meant, if some are.
+    pub(crate) at: Option<Range<usize>>,
 }
 
 impl Failure {
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into() }
+        Self { exit, message: message.into(), at: None }
+    }
+
+    /// It is about these bytes of the line.
+    pub(crate) fn at(mut self, at: Range<usize>) -> Self {
+        self.at = Some(at);
+        self
     }
 
     pub(crate) fn usage(message: impl Into<String>) -> Self {
@@ -61,6 +71,12 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
+    }
+}
+
+impl From<BadLine> for Failure {
+    fn from(bad: BadLine) -> Self {
+        Self::usage(bad.to_string()).at(bad.at()..bad.at() + 1)
     }
 }
 

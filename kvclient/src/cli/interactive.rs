@@ -1,42 +1,49 @@
-//! The shell on a terminal: line editing, history and completion of command names.
+//! The shell on a terminal: it reads lines, remembers them and runs them.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
-use rustyline::completion::Completer;
+use rustyline::Editor;
 use rustyline::error::ReadlineError;
-use rustyline::highlight::Highlighter;
-use rustyline::hint::Hinter;
-use rustyline::history::DefaultHistory;
-use rustyline::validate::Validator;
-use rustyline::{Context, Editor, Helper};
+use rustyline::history::FileHistory;
+use tokio::runtime::Runtime;
 
 use super::command::Command;
+use super::editor::Assistant;
 use super::failure::{Exit, Failure};
-use super::session::Session;
-use super::table::TABLE;
+use super::session::{self, Session};
+use super::style::{self, Ink, Paint};
 use super::words::Line;
-use super::{report, run_command, runtime};
+use super::{run_command, runtime};
 
 const PROMPT: &str = "kvclient> ";
 
 /// Lines that are remembered.
 const HISTORY_LEN: usize = 10_000;
 
+/// Columns of a terminal that does not tell.
+const COLUMNS_USUAL: usize = 80;
+
+type Lines = Editor<Assistant, FileHistory>;
+
 /// Reads and runs lines until `quit` or the end of input.
 pub(super) fn run(session: &mut Session) -> Result<(), Failure> {
     let runtime = runtime(true)?;
-    let mut editor = editor()?;
+    let paint = Paint::for_errors();
+    let mut editor = editor(&runtime)?;
     let history = history_file();
     if let Some(path) = &history {
         // A shell without its history is still a shell.
         let _ = editor.load_history(path);
     }
-    println!("kvclient for {}; `help` lists the commands, `quit` leaves", session.servers().join(", "));
+    greet(&runtime, session, paint);
     let mut interrupted = false;
     loop {
+        if let Some(assistant) = editor.helper_mut() {
+            assistant.client = session.connected();
+        }
         let text = match editor.readline(PROMPT) {
             Ok(text) => text,
             // The first one drops the line being typed; the second in a row leaves.
@@ -50,21 +57,47 @@ pub(super) fn run(session: &mut Session) -> Result<(), Failure> {
             Err(error) => return Err(Failure::usage(format!("cannot read from the terminal: {error}"))),
         };
         interrupted = false;
-        if !text.trim().is_empty() {
-            let _ = editor.add_history_entry(&text);
+        if !text.trim().is_empty() && matches!(editor.add_history_entry(&text), Ok(true)) {
             let _ = history.as_ref().map(|path| editor.append_history(path));
         }
-        let line = Line::split(text.as_bytes()).map_err(|bad| Failure::usage(bad.to_string()));
+        let line = Line::split(text.as_bytes()).map_err(Failure::from);
         let done = match line.and_then(|line| Command::parse(&line)) {
             Ok(Command::Quit) => break,
             Ok(command) => runtime.block_on(interruptible(session, command)),
             Err(failure) => Err(failure),
         };
         if let Err(failure) = done {
-            report(&failure);
+            let width = editor.dimensions().map_or(COLUMNS_USUAL, |(columns, _)| usize::from(columns));
+            eprint!("{}", complaint(&text, &failure, width, paint));
         }
     }
     Ok(())
+}
+
+/// Says whom the shell talks to. One that reaches nobody may be told to `connect` elsewhere.
+fn greet(runtime: &Runtime, session: &mut Session, paint: Paint) {
+    let greeted = runtime.block_on(async {
+        tokio::select! {
+            client = session.client() => client.map(|client| session::connected(&session.servers().join(", "), &client.view())),
+            _ = tokio::signal::ctrl_c() => Err(Failure::new(Exit::Interrupted, "interrupted; not connected")),
+        }
+    });
+    match greeted {
+        Ok(connected) => eprint!("{connected}"),
+        Err(failure) => eprint!("{}", complaint("", &failure, COLUMNS_USUAL, paint)),
+    }
+    eprintln!("Tab completes, `help` lists the commands, `quit` leaves");
+}
+
+/// What is wrong with a line that stands behind the prompt: under its word if there is room.
+fn complaint(text: &str, failure: &Failure, width: usize, paint: Paint) -> String {
+    let Some(at) = &failure.at else { return super::complaint(b"", failure, paint) };
+    let (before, len) = style::columns(text.as_bytes(), at);
+    let before = before + PROMPT.len();
+    if before + len >= width || PROMPT.len() + style::columns(text.as_bytes(), &(0..text.len())).1 >= width {
+        return super::complaint(text.as_bytes(), failure, paint);
+    }
+    format!("{}{} {failure}\n", " ".repeat(before), paint.ink(Ink::Bad, "^".repeat(len)))
 }
 
 /// Runs a command until it is done or Ctrl-C is pressed.
@@ -83,70 +116,63 @@ async fn interruptible(session: &mut Session, command: Command) -> Result<(), Fa
     out.flush().map_err(Failure::output)
 }
 
-fn editor() -> Result<Editor<Names, DefaultHistory>, Failure> {
+fn editor(runtime: &Runtime) -> Result<Lines, Failure> {
     let config = rustyline::Config::builder()
+        .completion_type(rustyline::CompletionType::List)
+        // A line that begins with a blank is not remembered.
+        .history_ignore_space(true)
         .max_history_size(HISTORY_LEN)
-        .map(|builder| builder.completion_type(rustyline::CompletionType::List).build());
+        .and_then(|builder| builder.history_ignore_dups(true))
+        .map(rustyline::config::Builder::build);
     let editor = config.and_then(Editor::with_config);
     let mut editor = editor.map_err(|error| Failure::usage(format!("cannot use the terminal: {error}")))?;
-    editor.set_helper(Some(Names));
+    editor.set_helper(Some(Assistant::new(runtime.handle().clone(), Paint::for_output())));
     Ok(editor)
 }
 
-/// `trefoil/history` in the XDG state directory, for this user's eyes only.
+/// `trefoil/history` in the XDG state directory.
 fn history_file() -> Option<PathBuf> {
     let state = std::env::var_os("XDG_STATE_HOME").filter(|path| !path.is_empty()).map(PathBuf::from);
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
-    let folder = state.or_else(home)?.join("trefoil");
+    history_in(&state.or_else(home)?)
+}
+
+/// The file in `state`, made if it is not there, for this user's eyes only.
+fn history_in(state: &Path) -> Option<PathBuf> {
+    let folder = state.join("trefoil");
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).ok()?;
     let path = folder.join("history");
-    OpenOptions::new().create(true).append(true).mode(0o600).open(&path).ok()?;
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path).ok()?;
+    file.set_permissions(fs::Permissions::from_mode(0o600)).ok()?;
     Some(path)
-}
-
-/// Completes the names of commands.
-struct Names;
-
-impl Helper for Names {}
-impl Highlighter for Names {}
-impl Validator for Names {}
-
-impl Hinter for Names {
-    type Hint = String;
-}
-
-impl Completer for Names {
-    type Candidate = String;
-
-    fn complete(
-        &self,
-        line: &str,
-        position: usize,
-        _: &Context<'_>,
-    ) -> rustyline::Result<(usize, Vec<String>)> {
-        Ok((0, completions(&line[..position])))
-    }
-}
-
-/// The whole lines that `typed` may become: command names, also behind `help`.
-fn completions(typed: &str) -> Vec<String> {
-    let (before, begun) = match typed.strip_prefix("help ") {
-        Some(rest) => ("help ", rest),
-        None => ("", typed),
-    };
-    let names = TABLE.iter().flat_map(|entry| entry.names);
-    let begins = |name: &&&str| name.to_ascii_lowercase().starts_with(&begun.to_ascii_lowercase());
-    names.filter(begins).map(|name| format!("{before}{name} ")).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
-    fn names_are_completed() {
-        assert_eq!(completions("key"), ["keyrange ", "keyrange_read "]);
-        assert_eq!(completions("help ap"), ["help append "]);
-        assert!(completions("get k").is_empty());
+    fn history_is_for_its_user_alone() {
+        let state = tempfile::tempdir().unwrap();
+        let path = history_in(state.path()).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(mode(&history_in(state.path()).unwrap()), 0o600);
+    }
+
+    #[test]
+    fn a_mark_stands_under_the_typed_word() {
+        let failure = Failure::usage("wrong").at(4..5);
+        let paint = Paint::default();
+        assert_eq!(
+            complaint("get x", &failure, 80, paint),
+            format!("{}^ wrong\n", " ".repeat(PROMPT.len() + 4))
+        );
+        assert_eq!(complaint("get x", &failure, 10, paint), "kvclient: wrong\n  get x\n      ^\n");
+        assert_eq!(complaint("get x", &Failure::usage("wrong"), 80, paint), "kvclient: wrong\n");
+        assert_eq!(complaint("get x", &Failure::usage(""), 80, paint), "");
     }
 }

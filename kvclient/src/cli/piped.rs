@@ -8,6 +8,7 @@ use super::command::Command;
 use super::failure::Failure;
 use super::run_command;
 use super::session::Session;
+use super::style::{self, Paint};
 use super::words::Line;
 
 /// Runs the lines of `input` to their end or to `quit`.
@@ -35,7 +36,7 @@ fn run_lines(
         if read.map_err(|error| Failure::usage(format!("line {number}: cannot read it: {error}")))? == 0 {
             break;
         }
-        let line = Line::split(&text).map_err(|bad| Failure::usage(bad.to_string()));
+        let line = Line::split(&text).map_err(Failure::from);
         let failure = match line.and_then(|line| Command::parse(&line)) {
             Ok(Command::Quit) => break,
             Ok(command) => runtime.block_on(run_command(session, command, out)).err(),
@@ -44,11 +45,17 @@ fn run_lines(
         if let Some(failure) = failure {
             // What was printed before comes before, where both go to one place.
             out.flush().map_err(Failure::output)?;
-            let _ = writeln!(errors, "kvclient: line {number}: {failure}");
+            let _ = write!(errors, "kvclient: line {number}: {failure}\n{}", underline(&text, &failure));
             first.get_or_insert(failure);
         }
     }
     Ok(first)
+}
+
+/// The line with a mark under the word that is meant, if one is.
+fn underline(text: &[u8], failure: &Failure) -> String {
+    let paint = Paint::for_errors();
+    failure.at.as_ref().map_or_else(String::new, |at| style::underlined(text, at, paint))
 }
 
 #[cfg(test)]
@@ -71,7 +78,8 @@ mod tests {
         assert!(out.starts_with("get KEY"), "{out}");
         let lines: Vec<&str> = errors.lines().collect();
         assert!(lines[0].starts_with("kvclient: line 3: column 5: the quote is not closed"), "{errors}");
-        assert!(lines[1].starts_with("kvclient: line 4: not connected"), "{errors}");
-        assert_eq!(lines.len(), 2);
+        assert_eq!(lines[1..3], ["  put 'k", "      ^"], "{errors}");
+        assert!(lines[3].starts_with("kvclient: line 4: not connected"), "{errors}");
+        assert_eq!(lines.len(), 4);
     }
 }

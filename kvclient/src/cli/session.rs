@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::clock;
 use common::operation::{Condition, Operation, Outcome};
-use common::time::{Time, WallTime};
+use common::time::WallTime;
 use common::view::{ServerState, View};
 
 use super::command::Command;
@@ -50,6 +50,11 @@ impl Session {
         let client = Client::connect(&self.servers, self.options.clone()).await?;
         self.client = Some(client.clone());
         Ok(client)
+    }
+
+    /// The client, if there is a connection.
+    pub(super) fn connected(&self) -> Option<Client> {
+        self.client.clone()
     }
 
     /// Runs a command; what it found goes to `out`.
@@ -102,7 +107,9 @@ impl Session {
         let client = self.client().await?;
         let started = clock::time();
         let outcome = client.write(operation.clone()).await?;
-        print(out, &done(&operation, &outcome, started)?)
+        let elapsed = clock::time().since(started);
+        let copies = copies(&client, &operation, &outcome).await;
+        print(out, &done(&operation, &outcome, copies, elapsed)?)
     }
 
     async fn scan(&mut self, prefix: Bytes, limit: Option<u64>, out: &mut dyn Write) -> Result<(), Failure> {
@@ -171,9 +178,30 @@ impl Session {
     }
 }
 
-fn connected(server: &str, view: &View) -> String {
+/// What a new connection says.
+pub(super) fn connected(server: &str, view: &View) -> String {
     let (cluster, servers, number) = (view.cluster.short(), view.servers.len(), view.number);
-    format!("connected to {server}: cluster {cluster}, {servers} servers, view {number}\n")
+    let plural = if servers == 1 { "" } else { "s" };
+    format!("connected to {server}: cluster {cluster}, {servers} server{plural}, view {number}\n")
+}
+
+/// How many copies have a write that was acknowledged: the in-sync set, by a view that is no older than the write.
+/// Whoever is in sync then has it (`docs/kvclient.md`).
+async fn copies(client: &Client, operation: &Operation, outcome: &Outcome) -> Option<usize> {
+    let key = operation.key()?;
+    let (Outcome::Written { version, .. } | Outcome::Appended { version, .. } | Outcome::Deleted { version }) =
+        outcome
+    else {
+        return None;
+    };
+    let in_view = |view: &View| {
+        let assignment = view.assignment(view.partitions.of_key(key))?;
+        (assignment.epoch >= version.tag).then_some(assignment.in_sync.len())
+    };
+    match in_view(&client.view()) {
+        Some(copies) => Some(copies),
+        None => in_view(&*client.refresh_view().await.ok()?),
+    }
 }
 
 fn moment(after: Duration) -> WallTime {
@@ -190,8 +218,18 @@ fn not_found(key: &[u8]) -> Failure {
 }
 
 /// The line for a write that was carried out.
-fn done(operation: &Operation, outcome: &Outcome, started: Time) -> Result<String, Failure> {
-    let elapsed = show::elapsed_shown(clock::time().since(started));
+fn done(
+    operation: &Operation,
+    outcome: &Outcome,
+    copies: Option<usize>,
+    elapsed: Duration,
+) -> Result<String, Failure> {
+    let copies = match copies {
+        Some(1) => "1 copy, ".to_owned(),
+        Some(copies) => format!("{copies} copies, "),
+        None => String::new(),
+    };
+    let elapsed = format!("{copies}{}", show::elapsed_shown(elapsed));
     let key = operation.key().map_or(&[][..], |key| key);
     match outcome {
         Outcome::Written { version, .. } => Ok(format!("OK  version {version}, {elapsed}\n")),
@@ -231,11 +269,13 @@ mod tests {
     fn outcomes_become_lines_or_codes() {
         let operation = Operation::put("k", "v");
         let version: Version = "41.7".parse().unwrap();
-        let line = done(&operation, &Outcome::Written { version, replaced: true }, clock::time()).unwrap();
-        assert!(line.starts_with("OK  version 41.7, ") && line.ends_with(" ms\n"), "{line}");
-        let line = done(&operation, &Outcome::Appended { version, offset: 5 }, clock::time()).unwrap();
-        assert!(line.starts_with("OK  offset 5, version 41.7, "), "{line}");
-        let exit = |outcome| done(&operation, &outcome, clock::time()).unwrap_err().exit;
+        let line = |outcome, copies| done(&operation, &outcome, copies, Duration::from_micros(840));
+        let written = line(Outcome::Written { version, replaced: true }, Some(3)).unwrap();
+        assert_eq!(written, "OK  version 41.7, 3 copies, 0.8 ms\n");
+        let appended = line(Outcome::Appended { version, offset: 5 }, Some(1)).unwrap();
+        assert_eq!(appended, "OK  offset 5, version 41.7, 1 copy, 0.8 ms\n");
+        assert_eq!(line(Outcome::Deleted { version }, None).unwrap(), "OK  deleted, version 41.7, 0.8 ms\n");
+        let exit = |outcome| line(outcome, None).unwrap_err().exit;
         assert_eq!(exit(Outcome::NotFound {}), Exit::NotFound);
         assert_eq!(exit(Outcome::ConditionFailed { current: None }), Exit::CompareFailed);
         assert_eq!(exit(Outcome::ConditionFailed { current: Some(version) }), Exit::CompareFailed);

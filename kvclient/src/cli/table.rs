@@ -132,29 +132,19 @@ pub(super) fn find(name: &str) -> Result<&'static Entry, Failure> {
         return Ok(entry);
     }
     let names = TABLE.iter().flat_map(|entry| entry.names);
-    let near = names.map(|known| (distance(name, known), *known)).min();
-    let hint = match near {
-        Some((distance, known)) if distance <= 1 + name.chars().count() / 3 => {
-            format!("did you mean `{known}`?")
-        }
-        _ => "`help` lists the commands".to_owned(),
+    let hint = match near(name, names.copied()) {
+        Some(known) => format!("did you mean `{known}`?"),
+        None => "`help` lists the commands".to_owned(),
     };
     Err(Failure::usage(format!("unknown command `{name}`; {hint}")))
 }
 
-/// Levenshtein's: how many letters to change, add or take away, whatever their case.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.to_lowercase().chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.to_lowercase().chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, to) in b.iter().enumerate() {
-            let changed = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
+/// The name that was meant, if one is near: whatever the case, few letters to change, add, take away or swap.
+pub(super) fn near<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let typed = typed.to_lowercase();
+    let distance = |name: &str| strsim::osa_distance(&typed, &name.to_lowercase());
+    let (distance, name) = names.map(|name| (distance(name), name)).min()?;
+    (distance <= 1 + typed.trim_start_matches('-').chars().count() / 4).then_some(name)
 }
 
 #[cfg(test)]
@@ -165,6 +155,7 @@ mod tests {
     fn a_mistyped_command_is_guessed() {
         let guess = |name: &str| find(name).unwrap_err().message;
         assert!(guess("gte").contains("did you mean `get`?"));
+        assert!(guess("delte").contains("`delete`"));
         assert!(guess("keyrang").contains("`keyrange`"));
         assert!(guess("frobnicate").contains("`help` lists"));
         assert_eq!(find("LOGLEVEL").unwrap().names, ["logLevel"]);

@@ -80,7 +80,7 @@ async fn connections_are_changed_by_command() {
     assert!(failure.message.contains("connect HOST PORT"), "{failure}");
     let (host, port) = second.address.split_once(':').unwrap();
     let connected = run(&mut session, &format!("connect {host} {port}")).await.unwrap();
-    assert!(connected.ends_with("1 servers, view 1\n"), "{connected}");
+    assert!(connected.ends_with("1 server, view 1\n"), "{connected}");
     assert_eq!(run(&mut session, "get k").await.unwrap_err().exit, Exit::NotFound);
     assert!(run(&mut session, "logLevel DEBUG").await.is_ok());
 }

@@ -14,7 +14,8 @@ pub(super) struct Word {
     pub(super) bytes: Vec<u8>,
     /// Without quotes: it may be an option.
     pub(super) plain: bool,
-    span: Range<usize>,
+    /// Its bytes in the line, quotes included.
+    pub(super) span: Range<usize>,
 }
 
 impl Word {
@@ -40,11 +41,28 @@ pub(super) enum BadLine {
     Escape(usize),
 }
 
+impl BadLine {
+    /// The byte of the line where it is wrong.
+    pub(super) fn at(&self) -> usize {
+        let (Self::Open(column) | Self::Glued(column) | Self::Escape(column)) = self;
+        column - 1
+    }
+}
+
 /// A line and its words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Line {
-    text: Vec<u8>,
+    pub(super) text: Vec<u8>,
     pub(super) words: Vec<Word>,
+}
+
+/// A line that is being typed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Begun {
+    /// The words that are complete.
+    pub(super) words: Vec<Word>,
+    /// The one at the end, without bytes behind a blank; its quote may be open.
+    pub(super) last: Word,
 }
 
 impl Line {
@@ -63,6 +81,31 @@ impl Line {
             at = end;
         }
         Ok(Self { text: text.to_vec(), words })
+    }
+
+    /// Splits what is typed so far; `None` when a word of it can only become an error.
+    pub(super) fn begun(text: &[u8]) -> Option<Begun> {
+        let mut words = match Self::split(text) {
+            Ok(line) => line.words,
+            Err(BadLine::Open(column)) => {
+                let start = column - 1;
+                let quote = text[start];
+                let closed = Self::split(&[&text[start..], &[quote]].concat()).ok()?;
+                let mut words = Self::split(&text[..start]).ok()?.words;
+                let [last] = <[Word; 1]>::try_from(closed.words).ok()?;
+                words.push(Word { span: start..text.len(), ..last });
+                words
+            }
+            Err(_) => return None,
+        };
+        match words.pop() {
+            Some(last) if last.span.end == text.len() => Some(Begun { words, last }),
+            before => {
+                words.extend(before);
+                let last = Word { bytes: Vec::new(), plain: true, span: text.len()..text.len() };
+                Some(Begun { words, last })
+            }
+        }
     }
 
     /// Words that a process was started with: what quotes were there, its parent has taken away.
@@ -89,6 +132,40 @@ impl Line {
             }
             _ => None,
         }
+    }
+}
+
+/// Bytes as a word of the shell: as they are where that is the same word, else in quotes.
+pub(super) fn quoted(bytes: &[u8]) -> String {
+    let plain = |c: char| !c.is_control() && !c.is_whitespace();
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && !text.starts_with(['"', '\'', '-', '#'])
+        && !text.is_empty()
+        && text.chars().all(plain)
+    {
+        return text.to_owned();
+    }
+    let mut quoted = "\"".to_owned();
+    for chunk in bytes.utf8_chunks() {
+        for letter in chunk.valid().chars() {
+            match letter {
+                '\n' => quoted.push_str("\\n"),
+                '\r' => quoted.push_str("\\r"),
+                '\t' => quoted.push_str("\\t"),
+                '"' | '\\' => quoted.extend(['\\', letter]),
+                letter if letter == ' ' || plain(letter) => quoted.push(letter),
+                letter => push_hex(&mut quoted, letter.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
+        }
+        push_hex(&mut quoted, chunk.invalid());
+    }
+    quoted.push('"');
+    quoted
+}
+
+fn push_hex(text: &mut String, bytes: &[u8]) {
+    for byte in bytes {
+        text.push_str(&format!("\\x{byte:02x}"));
     }
 }
 
@@ -185,6 +262,39 @@ mod tests {
     }
 
     #[test]
+    fn a_line_that_is_being_typed_has_a_last_word() {
+        let begun = |text: &str| {
+            let begun = Line::begun(text.as_bytes()).unwrap();
+            (begun.words.len(), String::from_utf8(begun.last.bytes).unwrap(), begun.last.span.start)
+        };
+        assert_eq!(begun(""), (0, String::new(), 0));
+        assert_eq!(begun("ge"), (0, "ge".to_owned(), 0));
+        assert_eq!(begun("get "), (1, String::new(), 4));
+        assert_eq!(begun("get ab"), (1, "ab".to_owned(), 4));
+        assert_eq!(begun("get \"a b"), (1, "a b".to_owned(), 4));
+        assert_eq!(begun("get 'a b"), (1, "a b".to_owned(), 4));
+        assert_eq!(begun(r#"get "a\x20"#), (1, "a ".to_owned(), 4));
+        assert_eq!(Line::begun(br#"get "a\"#), None);
+        assert_eq!(Line::begun(b"get \"a\"b "), None);
+    }
+
+    #[test]
+    fn words_are_quoted_only_where_they_must() {
+        let cases: [(&[u8], &str); 7] = [
+            (b"user:1", "user:1"),
+            ("b\u{e4}r".as_bytes(), "b\u{e4}r"),
+            (b"it's", "it's"),
+            (b"a b", "\"a b\""),
+            (b"--ttl", "\"--ttl\""),
+            (b"\xff\0\n", r#""\xff\x00\n""#),
+            (b"", "\"\""),
+        ];
+        for (bytes, shown) in cases {
+            assert_eq!(quoted(bytes), shown);
+        }
+    }
+
+    #[test]
     fn the_rest_of_a_line_keeps_its_inner_blanks() {
         let line = Line::split(b"put k hello   my  world  ").unwrap();
         assert_eq!(line.joined(&line.words[2..]).unwrap(), b"hello   my  world");
@@ -207,8 +317,21 @@ mod tests {
         }
 
         #[test]
+        fn what_is_quoted_is_one_word_again(bytes in prop::collection::vec(any::<u8>(), 0..20), text in ".{0,20}") {
+            for bytes in [bytes, text.into_bytes()] {
+                let quoted = quoted(&bytes);
+                prop_assert!(!quoted.chars().any(char::is_control), "{quoted:?}");
+                let line = Line::split(quoted.as_bytes()).unwrap();
+                prop_assert_eq!(line.words.into_iter().map(|word| word.bytes).collect::<Vec<_>>(), [bytes]);
+            }
+        }
+
+        #[test]
         fn no_line_is_too_strange(text in prop::collection::vec(any::<u8>(), 0..100)) {
             let _ = Line::split(&text);
+            if let Some(begun) = Line::begun(&text) {
+                prop_assert_eq!(begun.last.span.end, text.len());
+            }
         }
     }
 }

@@ -1,0 +1,103 @@
+//! What the line editor asks while a line is typed: completion, hints, colours.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use rustyline::completion::{Completer, FilenameCompleter, Pair};
+use rustyline::highlight::Highlighter;
+use rustyline::hint::{Hint, Hinter};
+use rustyline::validate::Validator;
+use rustyline::{Context, Helper};
+use tokio::runtime::Handle;
+
+use super::completion::{Source, Wanted, hint, wanted};
+use super::keys;
+use super::style::{Ink, Paint};
+use super::words::quoted;
+use crate::client::Client;
+
+/// The editor's helper.
+pub(super) struct Assistant {
+    runtime: Handle,
+    paint: Paint,
+    files: FilenameCompleter,
+    /// Whose keys and servers are offered; none before there is a connection.
+    pub(super) client: Option<Client>,
+}
+
+impl Assistant {
+    pub(super) fn new(runtime: Handle, paint: Paint) -> Self {
+        Self { runtime, paint, files: FilenameCompleter::new(), client: None }
+    }
+
+    fn found(&self, wanted: &Wanted) -> Vec<String> {
+        let Some(client) = &self.client else { return Vec::new() };
+        match wanted.source {
+            Source::Keys => {
+                let found = self.runtime.block_on(keys::some(client, Bytes::copy_from_slice(&wanted.begun)));
+                found.iter().map(|key| quoted(key)).collect()
+            }
+            Source::Servers => {
+                let view = client.view();
+                let addresses = view.servers.values().map(|info| info.address.clone());
+                addresses.filter(|address| address.as_bytes().starts_with(&wanted.begun)).collect()
+            }
+            Source::Files | Source::Nowhere => Vec::new(),
+        }
+    }
+}
+
+impl Helper for Assistant {}
+impl Validator for Assistant {}
+
+impl Completer for Assistant {
+    type Candidate = Pair;
+
+    fn complete(
+        &self,
+        line: &str,
+        position: usize,
+        context: &Context<'_>,
+    ) -> rustyline::Result<(usize, Vec<Pair>)> {
+        let Some(wanted) = wanted(&line[..position]) else { return Ok((position, Vec::new())) };
+        if wanted.source == Source::Files && wanted.words.is_empty() {
+            return self.files.complete(line, position, context);
+        }
+        let words = wanted.words.iter().cloned().chain(self.found(&wanted));
+        let pair = |word: String| Pair { replacement: format!("{word} "), display: word };
+        Ok((wanted.span.start, words.map(pair).collect()))
+    }
+}
+
+/// A hint behind the cursor. Of it, so much as is certain is typed when it is accepted.
+pub(super) struct Behind {
+    shown: String,
+    certain: usize,
+}
+
+impl Hint for Behind {
+    fn display(&self) -> &str {
+        &self.shown
+    }
+
+    fn completion(&self) -> Option<&str> {
+        (self.certain > 0).then(|| &self.shown[..self.certain])
+    }
+}
+
+impl Hinter for Assistant {
+    type Hint = Behind;
+
+    fn hint(&self, line: &str, position: usize, _: &Context<'_>) -> Option<Behind> {
+        if position < line.len() {
+            return None;
+        }
+        hint(line).map(|(shown, certain)| Behind { shown, certain })
+    }
+}
+
+impl Highlighter for Assistant {
+    fn highlight_hint<'h>(&self, hint: &'h str) -> Cow<'h, str> {
+        Cow::Owned(self.paint.ink(Ink::Faint, hint))
+    }
+}

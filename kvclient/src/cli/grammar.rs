@@ -1,0 +1,514 @@
+//! What may stand behind the name of a command: for hints, completion, and for saying which word is wrong.
+//!
+//! A command of the shell has a line such as `KEY VALUE [--if-absent | --if-present] [--ttl TIME]`: words in upper case
+//! stand for something, others for themselves; brackets hold what may be left out; ` | ` outside of them parts two
+//! ways to call the command. A command of the process has arguments that clap knows. This module decides nothing about
+//! what a line means: it walks along it, as far as it goes.
+
+use clap::{Arg, ArgAction, Command as Program};
+
+use super::failure::Failure;
+use super::table::{Entry, near};
+use super::words::{Line, Word};
+
+/// The last value of these takes the rest of the line.
+const REST: &[&str] = &["VALUE", "NEW", "COMMAND"];
+
+/// A way to call a command.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Form {
+    units: Vec<Unit>,
+    /// So many options that a hint names them together.
+    many_options: bool,
+}
+
+/// What one or more words stand for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Unit {
+    /// As a hint shows it.
+    shown: String,
+    kind: Kind,
+    required: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Kind {
+    /// A word that stands for something, such as KEY.
+    Value { slot: Slot, several: bool },
+    /// One of these words.
+    Choice(Vec<String>),
+    /// One of these options.
+    Options(Vec<Opt>),
+}
+
+/// An option.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Opt {
+    /// With its dashes.
+    name: String,
+    value: Option<Slot>,
+}
+
+/// A place for a word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Slot {
+    /// As help names it: `KEY`, `TIME`.
+    pub(super) name: String,
+    /// The words that it may be, if they are known.
+    pub(super) choices: Vec<String>,
+}
+
+/// How far a form goes along some words.
+#[derive(Debug, Default)]
+struct Walk<'a> {
+    /// What may still come.
+    left: Vec<&'a Unit>,
+    /// The option before the end that waits for its value.
+    pending: Option<&'a Slot>,
+    /// The first word that has no place.
+    misfit: Option<usize>,
+    /// Everything from here on belongs to a value.
+    rest: bool,
+}
+
+impl Form {
+    /// The ways to call a command; `words` are behind its name and choose among the commands of `admin`.
+    pub(super) fn of(entry: &Entry, words: &[Word]) -> (Vec<Self>, usize) {
+        if !entry.is_program() {
+            return (alternatives(entry.words).map(Self::parse).collect(), 0);
+        }
+        let mut program = super::args::programs();
+        let Some(mut found) = program.find_subcommand_mut(entry.names[0]) else { return (Vec::new(), 0) };
+        let mut options = options(found);
+        let mut depth = 0;
+        while let Some(word) = words.get(depth)
+            && found.find_subcommand(word.text()).is_some()
+        {
+            found = found.find_subcommand_mut(word.text()).expect("it was just found");
+            options.extend(self::options(found));
+            depth += 1;
+        }
+        (vec![Self::of_program(found, options)], depth)
+    }
+
+    fn parse(text: &str) -> Self {
+        let mut units = Vec::new();
+        let mut rest = text.trim();
+        while !rest.is_empty() {
+            let end = if rest.starts_with('[') {
+                rest.find(']').map_or(rest.len(), |at| at + 1)
+            } else {
+                let end = rest.find(' ').unwrap_or(rest.len());
+                // An option outside of brackets is followed by its value.
+                let value = rest.starts_with("--").then(|| rest[end..].trim_start().find(' ')).flatten();
+                value.map_or(end, |len| end + 1 + len)
+            };
+            units.push(Unit::parse(&rest[..end]));
+            rest = rest[end..].trim_start();
+        }
+        Self { units, many_options: false }
+    }
+
+    fn of_program(program: &Program, options: Vec<Unit>) -> Self {
+        let mut units: Vec<Unit> = program.get_positionals().map(positional).collect();
+        let names: Vec<String> = program.get_subcommands().map(|one| one.get_name().to_owned()).collect();
+        if !names.is_empty() {
+            units.push(Unit { shown: names.join("|"), kind: Kind::Choice(names), required: true });
+        }
+        let many_options = options.len() > 3;
+        units.extend(options);
+        Self { units, many_options }
+    }
+
+    fn walk(&self, words: &[Word]) -> Walk<'_> {
+        let mut walk = Walk { left: self.units.iter().collect(), ..Walk::default() };
+        for (index, word) in words.iter().enumerate() {
+            if walk.pending.take().is_some() || walk.rest && word.is("--") {
+                continue;
+            }
+            if !walk.take(word) {
+                walk.misfit = Some(index);
+                break;
+            }
+        }
+        walk
+    }
+}
+
+impl<'a> Walk<'a> {
+    /// Takes a word; false if there is no place for it.
+    fn take(&mut self, word: &Word) -> bool {
+        let option = |unit: &&'a Unit| match &unit.kind {
+            Kind::Options(options) => options.iter().find(|option| word.is(&option.name)),
+            _ => None,
+        };
+        if let Some(at) = self.left.iter().position(|unit| option(unit).is_some()) {
+            self.pending = option(&self.left.remove(at)).and_then(|option| option.value.as_ref());
+            return true;
+        }
+        if self.rest {
+            return true;
+        }
+        if word.plain && word.bytes.starts_with(b"--") && !word.is("--") && !self.takes_dashes() {
+            return false;
+        }
+        let Some(at) = self.next_value() else { return false };
+        match &self.left[at].kind {
+            Kind::Choice(choices) if !choices.iter().any(|choice| word.is(choice)) => false,
+            Kind::Value { several: true, .. } => true,
+            Kind::Value { slot, .. } if REST.contains(&slot.name.as_str()) => {
+                self.rest = true;
+                self.left.remove(at);
+                true
+            }
+            _ => {
+                self.left.remove(at);
+                true
+            }
+        }
+    }
+
+    /// What may still come, as help writes it.
+    fn shown(&self, many_options: bool) -> String {
+        let is_option = |unit: &&&Unit| matches!(unit.kind, Kind::Options(_)) && !unit.required;
+        let mut shown: Vec<&str> = self.pending.iter().map(|slot| slot.name.as_str()).collect();
+        let left = self.left.iter().filter(|unit| !many_options || !is_option(unit));
+        shown.extend(left.map(|unit| unit.shown.as_str()));
+        if many_options && self.left.iter().any(|unit| is_option(&unit)) {
+            shown.push("[OPTIONS]");
+        }
+        shown.join(" ")
+    }
+
+    /// The place of the next word that is no option; none while an option must come first.
+    fn next_value(&self) -> Option<usize> {
+        let is_option = |unit: &&Unit| matches!(unit.kind, Kind::Options(_));
+        let at = self.left.iter().position(|unit| !is_option(unit))?;
+        let bound = self.left[..at].iter().any(|unit| is_option(unit) && unit.required);
+        (!bound).then_some(at)
+    }
+
+    /// The next value is the rest of the line, whatever it begins with.
+    fn takes_dashes(&self) -> bool {
+        let rest = |slot: &Slot| REST.contains(&slot.name.as_str());
+        let next = self.next_value().map(|at| &self.left[at].kind);
+        matches!(next, Some(Kind::Value { slot, .. }) if rest(slot))
+    }
+}
+
+impl Unit {
+    fn parse(text: &str) -> Self {
+        let inner = text.strip_prefix('[').map(|inner| inner.trim_end_matches(']'));
+        let (shown, required) = (text.to_owned(), inner.is_none());
+        let inner = inner.unwrap_or(text);
+        let kind = if inner.starts_with("--") {
+            Kind::Options(inner.split(" | ").map(Opt::parse).collect())
+        } else if inner.chars().any(char::is_lowercase) {
+            Kind::Choice(inner.split('|').map(str::to_owned).collect())
+        } else {
+            let slot = Slot { name: inner.trim_end_matches('.').to_owned(), choices: Vec::new() };
+            Kind::Value { slot, several: inner.ends_with("...") }
+        };
+        Self { shown, kind, required }
+    }
+}
+
+impl Opt {
+    fn parse(text: &str) -> Self {
+        let (name, value) = text.split_once(' ').unwrap_or((text, ""));
+        let slot = || Slot { name: value.to_owned(), choices: Vec::new() };
+        Self { name: name.to_owned(), value: (!value.is_empty()).then(slot) }
+    }
+}
+
+/// The ways to call a command.
+fn alternatives(words: &str) -> impl Iterator<Item = &str> {
+    let mut depth = 0_usize;
+    let mut start = 0;
+    let mut parts = Vec::new();
+    for (at, byte) in words.bytes().enumerate() {
+        match byte {
+            b'[' => depth += 1,
+            b']' => depth = depth.saturating_sub(1),
+            b'|' if depth == 0 && words[..at].ends_with(' ') => {
+                parts.push(&words[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(&words[start..]);
+    parts.into_iter()
+}
+
+fn slot(arg: &Arg) -> Slot {
+    let names = arg.get_value_names().unwrap_or_default();
+    let name = names.first().map_or_else(|| arg.get_id().as_str().to_ascii_uppercase(), ToString::to_string);
+    let choices = arg.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();
+    Slot { name, choices }
+}
+
+fn positional(arg: &Arg) -> Unit {
+    let (slot, required) = (slot(arg), arg.is_required_set());
+    let several = matches!(arg.get_action(), ArgAction::Append);
+    let dots = if several { "..." } else { "" };
+    let shown = if required { format!("{}{dots}", slot.name) } else { format!("[{}{dots}]", slot.name) };
+    Unit { shown, kind: Kind::Value { slot, several }, required }
+}
+
+fn options(program: &Program) -> Vec<Unit> {
+    let unit = |arg: &Arg| {
+        let name = format!("--{}", arg.get_long()?);
+        let takes = matches!(arg.get_action(), ArgAction::Set | ArgAction::Append);
+        let value = takes.then(|| slot(arg));
+        let text = value.as_ref().map_or_else(|| name.clone(), |slot| format!("{name} {}", slot.name));
+        let shown = if arg.is_required_set() { text } else { format!("[{text}]") };
+        Some(Unit { shown, kind: Kind::Options(vec![Opt { name, value }]), required: arg.is_required_set() })
+    };
+    program.get_arguments().filter_map(unit).collect()
+}
+
+/// What is still missing behind these words, as a hint shows it; empty when nothing may come, or a word has no place.
+pub(super) fn hint(entry: &Entry, words: &[Word]) -> String {
+    let (forms, depth) = Form::of(entry, words);
+    let mut hints: Vec<String> = Vec::new();
+    for form in &forms {
+        let walk = form.walk(&words[depth..]);
+        let shown = walk.shown(form.many_options);
+        if walk.misfit.is_none() && !hints.contains(&shown) {
+            hints.push(shown);
+        }
+    }
+    hints.join(" | ")
+}
+
+/// What the next word may be.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Next {
+    /// Options that have not been given.
+    pub(super) options: Vec<String>,
+    /// Words that stand for themselves.
+    pub(super) choices: Vec<String>,
+    /// Values, by what help calls them.
+    pub(super) slots: Vec<String>,
+}
+
+/// What may stand behind these words.
+pub(super) fn next(entry: &Entry, words: &[Word]) -> Next {
+    let mut next = Next::default();
+    let (forms, depth) = Form::of(entry, words);
+    for form in &forms {
+        let walk = form.walk(&words[depth..]);
+        if walk.misfit.is_some() {
+            continue;
+        }
+        if let Some(slot) = walk.pending {
+            next.slots.push(slot.name.clone());
+            next.choices.extend(slot.choices.iter().cloned());
+            continue;
+        }
+        let mut first = true;
+        for unit in &walk.left {
+            match &unit.kind {
+                Kind::Options(options) => {
+                    next.options.extend(options.iter().map(|option| option.name.clone()))
+                }
+                Kind::Choice(choices) if first => next.choices.extend(choices.iter().cloned()),
+                Kind::Value { slot, .. } if first => {
+                    next.slots.push(slot.name.clone());
+                    next.choices.extend(slot.choices.iter().cloned());
+                }
+                _ => {}
+            }
+            first &= matches!(unit.kind, Kind::Options(_));
+        }
+    }
+    next
+}
+
+/// Why a line is none of the ways to call its command: the word, and what to do.
+pub(super) fn misfit(entry: &Entry, line: &Line, words: &[Word]) -> Failure {
+    let usage = format!("usage: {} {}", entry.names[0], entry.words);
+    let usage = usage.trim_end();
+    let (forms, _) = Form::of(entry, words);
+    let walks: Vec<Walk<'_>> = forms.iter().map(|form| form.walk(words)).collect();
+    // The way that goes furthest is the one that was meant.
+    let best = walks
+        .iter()
+        .max_by_key(|walk| (walk.misfit.unwrap_or(usize::MAX), std::cmp::Reverse(walk.left.len())));
+    let end = line.words.last().map_or(0, |word| word.span.end);
+    match best {
+        Some(Walk { misfit: Some(index), left, .. }) => {
+            let word = &words[*index];
+            let what = match (unknown_option(word, left), word.text()) {
+                (Some(advice), text) => format!("there is no option `{text}` here; {advice}"),
+                (None, text) => format!("`{text}` is one word too many, or not the one that is expected"),
+            };
+            Failure::usage(format!("{what}; {usage}")).at(word.span.clone())
+        }
+        Some(Walk { pending: Some(slot), .. }) => {
+            Failure::usage(format!("{} is missing; {usage}", slot.name)).at(end..end + 1)
+        }
+        Some(Walk { left, .. }) if left.iter().any(|unit| unit.required) => {
+            let missing: Vec<&str> =
+                left.iter().filter(|unit| unit.required).map(|unit| unit.shown.as_str()).collect();
+            Failure::usage(format!("{} is missing; {usage}", missing.join(" "))).at(end + 1..end + 2)
+        }
+        _ => Failure::usage(usage),
+    }
+}
+
+/// Advice, if a word looks like an option.
+fn unknown_option(word: &Word, left: &[&Unit]) -> Option<String> {
+    if !word.plain || !word.bytes.starts_with(b"-") {
+        return None;
+    }
+    let names: Vec<&str> = option_names(left).collect();
+    let near = near(&word.text(), names.iter().copied());
+    Some(near.map_or_else(|| "quote it if it is a key".to_owned(), |name| format!("did you mean `{name}`?")))
+}
+
+fn option_names<'a>(left: &'a [&Unit]) -> impl Iterator<Item = &'a str> {
+    left.iter()
+        .flat_map(|unit| match &unit.kind {
+            Kind::Options(options) => options.as_slice(),
+            _ => &[],
+        })
+        .map(|option| option.name.as_str())
+}
+
+/// An option at the end of a value that is nearly one of the command's: taken for text it would do harm.
+pub(super) fn mistyped_option(entry: &Entry, words: &[Word]) -> Option<Failure> {
+    let last =
+        words.last().filter(|word| word.plain && word.bytes.starts_with(b"--") && word.bytes.len() > 2)?;
+    if words.len() < 3 || words.iter().any(|word| word.is("--")) {
+        return None;
+    }
+    let form = alternatives(entry.words).map(Form::parse).next()?;
+    let units: Vec<&Unit> = form.units.iter().collect();
+    let near = near(&last.text(), option_names(&units)).filter(|name| !last.is(name))?;
+    let message = format!(
+        "there is no option `{}`; did you mean `{near}`? If it belongs to the value, put quotes around the value",
+        last.text()
+    );
+    Some(Failure::usage(message).at(last.span.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::table::find;
+    use super::*;
+
+    fn hinted(text: &str) -> String {
+        let line = Line::split(text.as_bytes()).unwrap();
+        hint(find(&line.words[0].text()).unwrap(), &line.words[1..])
+    }
+
+    #[test]
+    fn a_hint_is_what_is_left() {
+        assert_eq!(hinted("put"), "KEY VALUE [--if-absent | --if-present] [--ttl TIME]");
+        assert_eq!(hinted("put k"), "VALUE [--if-absent | --if-present] [--ttl TIME]");
+        assert_eq!(hinted("put --if-absent k"), "VALUE [--ttl TIME]");
+        assert_eq!(hinted("put k v w --ttl"), "TIME [--if-absent | --if-present]");
+        assert_eq!(hinted("put k v --ttl 10s --if-absent"), "");
+        assert_eq!(hinted("cas k"), "--version VERSION VALUE | --value OLD NEW");
+        assert_eq!(hinted("cas k --value old"), "NEW");
+        assert_eq!(hinted("expire k"), "TIME | never");
+        assert_eq!(hinted("get k extra"), "");
+        assert_eq!(hinted("keyrange"), "");
+    }
+
+    #[test]
+    fn programs_are_known_by_their_arguments() {
+        assert_eq!(hinted("import"), "FILE [OPTIONS]");
+        assert!(hinted("admin").starts_with("recover-partition|drain|"), "{}", hinted("admin"));
+        assert!(
+            hinted("admin apply").starts_with("add|drain|replace --epoch N"),
+            "{}",
+            hinted("admin apply")
+        );
+        assert_eq!(hinted("admin plan replace a"), "NEW [--json] [--ecs HOST:PORT]");
+    }
+
+    #[test]
+    fn the_next_word_is_known() {
+        let next = |text: &str| {
+            let line = Line::split(text.as_bytes()).unwrap();
+            next(find(&line.words[0].text()).unwrap(), &line.words[1..])
+        };
+        assert_eq!(next("get").slots, ["KEY"]);
+        assert_eq!(next("get k"), Next { options: vec!["--version".to_owned()], ..Next::default() });
+        assert_eq!(next("cas k").options, ["--version", "--value"]);
+        assert_eq!(
+            next("expire k"),
+            Next { choices: vec!["never".into()], slots: vec!["TIME".into()], ..Next::default() }
+        );
+        assert_eq!(next("import f --format").choices, ["ndjson", "tsv"]);
+        assert_eq!(next("admin drain").slots, ["SERVER"]);
+    }
+
+    #[test]
+    fn a_word_without_a_place_is_found() {
+        let wrong = |text: &str| {
+            let line = Line::split(text.as_bytes()).unwrap();
+            let failure = misfit(find(&line.words[0].text()).unwrap(), &line, &line.words[1..]);
+            (failure.at.unwrap(), failure.message)
+        };
+        let (at, message) = wrong("get k --verion");
+        assert_eq!(at, 6..14);
+        assert!(
+            message.starts_with("there is no option `--verion` here; did you mean `--version`?; usage: get"),
+            "{message}"
+        );
+        assert_eq!(wrong("get a b").0, 6..7);
+        let (at, message) = wrong("get");
+        assert_eq!(at, 4..5);
+        assert!(message.starts_with("KEY is missing; usage: get KEY"), "{message}");
+        assert!(wrong("cas k --version").1.starts_with("VERSION is missing"));
+        assert!(wrong("expire k").1.starts_with("TIME is missing"));
+    }
+
+    #[test]
+    fn what_the_shell_takes_has_a_place() {
+        let fits = |text: &str| {
+            let line = Line::split(text.as_bytes()).unwrap();
+            let (forms, depth) = Form::of(find(&line.words[0].text()).unwrap(), &line.words[1..]);
+            let mut walks = forms.iter().map(|form| form.walk(&line.words[1 + depth..]));
+            walks.any(|walk| walk.misfit.is_none() && !walk.left.iter().any(|unit| unit.required))
+        };
+        for text in [
+            "put k a b --ttl 10s --if-absent",
+            "put --ttl 10s k a --b c",
+            "put k -- --if-absent",
+            "get --version k",
+            "cas k --version 41.7 new value",
+            "cas k --value old -- -x",
+            "expire k never",
+            "scan --limit 5 a",
+            "scan",
+        ] {
+            assert!(fits(text), "{text}");
+        }
+        for text in ["put", "get a b", "cas k new", "keyrange x", "scan a b"] {
+            assert!(!fits(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_option_is_not_swallowed_by_a_value() {
+        let mistyped = |text: &str| {
+            let line = Line::split(text.as_bytes()).unwrap();
+            mistyped_option(find(&line.words[0].text()).unwrap(), &line.words[1..])
+        };
+        assert_eq!(mistyped("put k v --if-abscent").unwrap().at, Some(8..20));
+        for fine in [
+            "put k v --if-absent",
+            "put k a -- --if-abscent",
+            "put k v '--if-abscent'",
+            "put k --other",
+            "put k v --x",
+        ] {
+            assert_eq!(mistyped(fine), None, "{fine}");
+        }
+    }
+}
