@@ -2,6 +2,7 @@
 
 mod admin;
 mod args;
+mod cluster;
 mod command;
 mod completion;
 mod differences;
@@ -12,9 +13,12 @@ mod help;
 mod interactive;
 mod keys;
 mod logging;
+mod output;
 mod piped;
+mod repeat;
 mod session;
 mod show;
+mod status;
 mod style;
 mod table;
 mod verify;
@@ -25,6 +29,7 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use common::clock;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{bench, transfer};
@@ -58,6 +63,10 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         Err(failure) => return report(&failure),
     };
     let mut session = Session::new(args.servers.clone(), args.options(), log);
+    session.format = args.output;
+    if io::stdout().is_terminal() {
+        session.for_terminal(Paint::for_output());
+    }
     let result = match args.program {
         Some(program) => one_shot(&mut session, program),
         None if io::stdin().is_terminal() => interactive::run(&mut session),
@@ -118,9 +127,29 @@ async fn run_program(session: &mut Session, program: Program, out: &mut dyn Writ
     }
 }
 
-/// Runs a command of the shell.
+/// Runs a command of the shell, and tells how long it took if that is wanted.
 async fn run_command(session: &mut Session, command: Command, out: &mut dyn Write) -> Result<(), Failure> {
-    let Command::Program(words) = command else { return session.run(command, out).await };
+    let started = clock::time();
+    let done = match command {
+        Command::Program(words) => run_words(session, words, out).await,
+        Command::As(format, command) => {
+            let usual = std::mem::replace(&mut session.format, format);
+            let done = session.run(*command, out).await;
+            session.format = usual;
+            done
+        }
+        Command::Repeat { every, line } => return Box::pin(repeat::run(session, every, line, out)).await,
+        command => session.run(command, out).await,
+    };
+    if session.timing {
+        out.flush().map_err(Failure::output)?;
+        eprintln!("({})", elapsed_shown(clock::time().since(started)));
+    }
+    done
+}
+
+/// Runs one of the commands that take arguments like a process.
+async fn run_words(session: &mut Session, words: Vec<OsString>, out: &mut dyn Write) -> Result<(), Failure> {
     let words = std::iter::once(OsString::from("kvclient")).chain(words);
     match Args::try_parse_from(words) {
         Ok(Args { program: Some(Program::Import(args)), .. }) if args.reads_stdin() => {

@@ -79,3 +79,12 @@ pub(crate) const COMPLETION_WITHIN: Duration = Duration::from_millis(500);
 
 /// Partitions that completion looks into at once. Each page of values may have 1 MiB.
 pub(crate) const COMPLETION_PARTITIONS_AT_ONCE: usize = 32;
+
+/// Changes of the cluster that `events` shows unless told otherwise: a screen full.
+pub(crate) const EVENTS_SHOWN: usize = 20;
+
+/// Between two runs of a command that is watched, unless told otherwise.
+pub(crate) const WATCH_EVERY: Duration = Duration::from_secs(2);
+
+/// The least such time: what a person can read, and no load on a cluster.
+pub(crate) const WATCH_EVERY_LEAST: Duration = Duration::from_millis(100);

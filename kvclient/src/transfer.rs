@@ -5,7 +5,7 @@ mod checkpoint;
 mod export;
 mod format;
 mod import;
-mod ndjson;
+pub(crate) mod ndjson;
 mod progress;
 mod reader;
 pub(crate) mod tsv;

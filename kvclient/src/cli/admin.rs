@@ -13,8 +13,8 @@ use super::failure::Failure;
 use super::session::Session;
 pub(super) use args::AdminArgs;
 use args::{Order, What};
-use http::Ecs;
-use plan::Names;
+pub(super) use http::Ecs;
+pub(super) use plan::{Names, epoch_of as epoch_shown};
 
 /// Runs one of the commands.
 pub(super) async fn run(session: &mut Session, args: &AdminArgs, out: &mut dyn Write) -> Result<(), Failure> {

@@ -8,6 +8,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use super::admin::AdminArgs;
 use super::help;
+use super::output::Format;
 use super::table::TABLE;
 use super::verify::VerifyArgs;
 use crate::bench::BenchArgs;
@@ -43,6 +44,9 @@ pub(super) struct Args {
     /// How much is logged: off, error, warn, info, debug or trace (-ll and ALL, SEVERE, FATAL are taken too)
     #[arg(long, value_name = "LEVEL", env = "TREFOIL_LOG_LEVEL", default_value = "warn")]
     pub(super) log_level: Level,
+    /// The form of the answers
+    #[arg(short = 'o', long, value_name = "FORMAT", env = "TREFOIL_OUTPUT", value_enum, default_value_t)]
+    pub(super) output: Format,
     #[command(subcommand)]
     pub(super) program: Option<Program>,
 }

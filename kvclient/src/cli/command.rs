@@ -7,11 +7,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::operation::{Condition, Version};
 
+use clap::ValueEnum;
+
 use super::args::parse_duration;
 use super::failure::Failure;
 use super::grammar;
+use super::output::Format;
 use super::table::{Entry, find};
 use super::words::{Line, Word};
+use crate::limits::{EVENTS_SHOWN, WATCH_EVERY, WATCH_EVERY_LEAST};
 use common::logging::Level;
 
 /// What a line asks for.
@@ -53,6 +57,24 @@ pub(super) enum Command {
         read: bool,
     },
     Status,
+    /// The newest so many changes of the cluster.
+    Events {
+        limit: usize,
+    },
+    Partitions {
+        key: Option<Bytes>,
+    },
+    /// A command whose answer is written in this form.
+    As(Format, Box<Command>),
+    /// Tells how long commands take from now on; `None`: changes it.
+    Timing(Option<bool>),
+    /// Answers are written in this form from now on; `None`: which is it?
+    Output(Option<Format>),
+    /// Runs a line every so often; `None`: the last one.
+    Repeat {
+        every: Duration,
+        line: Option<Vec<u8>>,
+    },
     Connect {
         server: String,
     },
@@ -77,6 +99,15 @@ impl Command {
         }
         let entry = find(&name.text()).map_err(|failure| failure.at(name.span.clone()))?;
         let program = entry.is_program();
+        if !program
+            && entry.words.contains("[--json]")
+            && let Some(at) = words.iter().position(|word| word.is("--json"))
+        {
+            let words = line.words.iter().enumerate().filter(|(index, _)| *index != at + 1);
+            let words = words.map(|(_, word)| word.clone()).collect();
+            let command = Self::parse(&Line { text: line.text.clone(), words })?;
+            return Ok(Self::As(Format::Json, Box::new(command)));
+        }
         if !program && matches!(words, [only] if only.is("--help")) {
             return Ok(Self::Help { command: Some(entry) });
         }
@@ -104,6 +135,23 @@ impl Command {
             ("keyrange", []) => Some(Self::KeyRange { read: false }),
             ("keyrange_read", []) => Some(Self::KeyRange { read: true }),
             ("status", []) => Some(Self::Status),
+            ("events", []) => Some(Self::Events { limit: EVENTS_SHOWN }),
+            ("events", [option, number]) if option.is("--limit") => {
+                let limit = number.text().parse();
+                let wrong = |_| at(number, format!("`{}` is no number of events", number.text()));
+                Some(Self::Events { limit: limit.map_err(wrong)? })
+            }
+            ("partitions", []) => Some(Self::Partitions { key: None }),
+            ("partitions", [key]) if !key.plain || !key.bytes.starts_with(b"--") => {
+                Some(Self::Partitions { key: Some(bytes(key)) })
+            }
+            (":timing", []) => Some(Self::Timing(None)),
+            (":timing", [word]) if word.is("on") || word.is("off") => Some(Self::Timing(Some(word.is("on")))),
+            (":output", []) => Some(Self::Output(None)),
+            (":output", [word]) => {
+                Format::from_str(&word.text(), true).ok().map(|format| Self::Output(Some(format)))
+            }
+            (":watch", words) => Some(repeat(line, words)?),
             ("connect", [host, port]) => {
                 Some(Self::Connect { server: format!("{}:{}", host.text(), port.text()) })
             }
@@ -196,6 +244,18 @@ fn put(line: &Line, mut words: &[Word]) -> Result<Option<Command>, Failure> {
         }
         _ => None,
     })
+}
+
+/// `:watch`: a time if the first word is one, and the rest of the line.
+fn repeat(line: &Line, words: &[Word]) -> Result<Command, Failure> {
+    let timed = words.first().filter(|word| word.bytes.first().is_some_and(u8::is_ascii_digit));
+    let every = timed.map(duration).transpose()?.unwrap_or(WATCH_EVERY);
+    if let Some(word) = timed.filter(|_| every < WATCH_EVERY_LEAST) {
+        return Err(at(word, format!("the shortest time is {} ms", WATCH_EVERY_LEAST.as_millis())));
+    }
+    let words = &words[usize::from(timed.is_some())..];
+    let line = words.first().map(|first| line.text[first.span.start..].to_vec());
+    Ok(Command::Repeat { every, line })
 }
 
 fn condition(option: &Word) -> Option<Condition> {
@@ -298,6 +358,16 @@ mod tests {
     }
 
     #[test]
+    fn a_line_is_watched_as_it_was_typed() {
+        let every = Duration::from_secs(5);
+        let line = Some(b"get 'a  b' --version".to_vec());
+        assert_eq!(parse(":watch 5s get 'a  b' --version"), Ok(Command::Repeat { every, line }));
+        assert_eq!(parse(":watch"), Ok(Command::Repeat { every: Duration::from_secs(2), line: None }));
+        assert_eq!(parse(":watch 5"), Ok(Command::Repeat { every, line: None }));
+        assert_eq!(parse(":watch 1ms status").unwrap_err().at, Some(7..10));
+    }
+
+    #[test]
     fn compare_and_set_by_version_or_value() {
         let version = "41.7".parse().unwrap();
         let (key, value) = (Bytes::from("k"), Bytes::from("new"));
@@ -320,6 +390,15 @@ mod tests {
         assert_eq!(parse("loglevel ALL"), Ok(Command::LogLevel { level: "trace".parse().unwrap() }));
         assert_eq!(parse("expire k never"), Ok(Command::Expire { key: Bytes::from("k"), after: None }));
         assert_eq!(parse("get k --version"), Ok(Command::Get { key: Bytes::from("k"), version: true }));
+        assert_eq!(parse("events"), Ok(Command::Events { limit: 20 }));
+        let json = |command| Ok(Command::As(Format::Json, Box::new(command)));
+        assert_eq!(parse("events --limit 5 --json"), json(Command::Events { limit: 5 }));
+        assert_eq!(parse("get --json k"), json(Command::Get { key: Bytes::from("k"), version: false }));
+        assert_eq!(parse("put k --json"), Ok(put("k", "--json")));
+        assert_eq!(parse("partitions k"), Ok(Command::Partitions { key: Some(Bytes::from("k")) }));
+        assert_eq!(parse(":timing on"), Ok(Command::Timing(Some(true))));
+        assert_eq!(parse(":output ndjson"), Ok(Command::Output(Some(Format::Ndjson))));
+        assert!(parse(":output xml").is_err());
         assert_eq!(parse("# a comment"), Ok(Command::Nothing));
         assert_eq!(parse("  "), Ok(Command::Nothing));
         assert!(matches!(parse("help put"), Ok(Command::Help { command: Some(_) })));

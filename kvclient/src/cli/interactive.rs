@@ -63,7 +63,13 @@ pub(super) fn run(session: &mut Session) -> Result<(), Failure> {
         let line = Line::split(text.as_bytes()).map_err(Failure::from);
         let done = match line.and_then(|line| Command::parse(&line)) {
             Ok(Command::Quit) => break,
-            Ok(command) => runtime.block_on(interruptible(session, command)),
+            Ok(Command::Nothing) => continue,
+            Ok(command) => {
+                if !matches!(command, Command::Repeat { .. }) {
+                    session.last = Some(text.clone().into_bytes());
+                }
+                runtime.block_on(interruptible(session, command))
+            }
             Err(failure) => Err(failure),
         };
         if let Err(failure) = done {
@@ -107,9 +113,13 @@ async fn interruptible(session: &mut Session, command: Command) -> Result<(), Fa
     if matches!(&command, Command::Program(words) if words.first().is_some_and(|name| name == "import")) {
         return run_command(session, command, &mut out).await;
     }
+    let watching = matches!(command, Command::Repeat { .. });
     tokio::select! {
         done = run_command(session, command, &mut out) => done?,
         _ = tokio::signal::ctrl_c() => {
+            if watching {
+                return Ok(());
+            }
             return Err(Failure::new(Exit::Interrupted, "interrupted; a write may have been carried out"));
         }
     }

@@ -4,18 +4,23 @@ use std::io::Write;
 use std::time::Duration;
 
 use bytes::Bytes;
+use clap::ValueEnum;
 use common::clock;
-use common::operation::{Condition, Operation, Outcome};
+use common::operation::{Condition, Operation, Outcome, Version};
 use common::time::WallTime;
-use common::view::{ServerState, View};
+use common::view::View;
+use serde_json::{Value, json};
 
 use super::command::Command;
 use super::failure::{Exit, Failure};
 use super::logging::Log;
-use super::{differences, help, show};
+use super::output::Format;
+use super::style::{Ink, Paint};
+use super::words::quoted;
+use super::{cluster, help, show, status};
 use crate::client::Client;
 use crate::options::Options;
-use crate::transfer::tsv;
+use crate::transfer::{ndjson, tsv};
 
 /// Which cluster the commands are for, connected when the first one needs it.
 #[derive(Debug)]
@@ -24,11 +29,25 @@ pub(super) struct Session {
     options: Options,
     log: Log,
     client: Option<Client>,
+    /// The form of the answers.
+    pub(super) format: Format,
+    /// Commands tell how long they took.
+    pub(super) timing: bool,
+    /// The last line that may be run again.
+    pub(super) last: Option<Vec<u8>>,
+    /// The answers go to a person's terminal.
+    terminal: Option<Paint>,
 }
 
 impl Session {
     pub(super) fn new(servers: Vec<String>, options: Options, log: Log) -> Self {
-        Self { servers, options, log, client: None }
+        let format = Format::default();
+        Self { servers, options, log, client: None, format, timing: false, last: None, terminal: None }
+    }
+
+    /// Answers are for the eyes of a person.
+    pub(super) fn for_terminal(&mut self, paint: Paint) {
+        self.terminal = Some(paint);
     }
 
     pub(super) fn servers(&self) -> &[String] {
@@ -60,7 +79,12 @@ impl Session {
     /// Runs a command; what it found goes to `out`.
     pub(super) async fn run(&mut self, command: Command, out: &mut dyn Write) -> Result<(), Failure> {
         match command {
-            Command::Nothing | Command::Quit | Command::Program(_) => Ok(()),
+            // These are run by what holds the session.
+            Command::Nothing
+            | Command::Quit
+            | Command::Program(_)
+            | Command::As(..)
+            | Command::Repeat { .. } => Ok(()),
             Command::Get { key, version } => self.get(key, version, out).await,
             Command::Put { key, value, ttl, condition } => {
                 let expires = ttl.map(moment);
@@ -79,7 +103,18 @@ impl Session {
             }
             Command::Scan { prefix, limit } => self.scan(prefix, limit, out).await,
             Command::KeyRange { read } => self.key_range(read, out).await,
-            Command::Status => self.status(out).await,
+            Command::Status => status::run(self, out).await,
+            Command::Events { limit } => cluster::events(self, limit, self.format, out).await,
+            Command::Partitions { key } => cluster::partitions(self, key.as_deref(), self.format, out).await,
+            Command::Timing(timing) => {
+                self.timing = timing.unwrap_or(!self.timing);
+                print(out, &format!("timing is {}\n", if self.timing { "on" } else { "off" }))
+            }
+            Command::Output(format) => {
+                self.format = format.unwrap_or(self.format);
+                let name = self.format.to_possible_value().map(|value| value.get_name().to_owned());
+                print(out, &format!("output is {}\n", name.unwrap_or_default()))
+            }
             Command::Connect { server } => self.connect(server, out).await,
             Command::Disconnect => {
                 self.client = None;
@@ -97,10 +132,16 @@ impl Session {
 
     async fn get(&mut self, key: Bytes, version: bool, out: &mut dyn Write) -> Result<(), Failure> {
         let Some(found) = self.client().await?.get(key.clone()).await? else { return Err(not_found(&key)) };
+        if matches!(self.format, Format::Json | Format::Ndjson) {
+            return print(out, &format!("{}\n", ndjson::found(key, &found)));
+        }
         if version {
             print(out, &format!("{}\n", found.version))?;
         }
-        out.write_all(&found.value).and_then(|()| out.write_all(b"\n")).map_err(Failure::output)
+        let shown = self.terminal.filter(|_| !show::is_printable(&found.value)).map(|_| quoted(&found.value));
+        let value = shown.as_ref().map_or(&found.value[..], String::as_bytes);
+        let end: &[u8] = if self.format == Format::Raw { b"" } else { b"\n" };
+        out.write_all(value).and_then(|()| out.write_all(end)).map_err(Failure::output)
     }
 
     async fn write(&mut self, operation: Operation, out: &mut dyn Write) -> Result<(), Failure> {
@@ -109,7 +150,22 @@ impl Session {
         let outcome = client.write(operation.clone()).await?;
         let elapsed = clock::time().since(started);
         let copies = copies(&client, &operation, &outcome).await;
-        print(out, &done(&operation, &outcome, copies, elapsed)?)
+        let line = done(&operation, &outcome, copies, elapsed)?;
+        match self.format {
+            Format::Table => match (self.terminal, line.strip_prefix("OK")) {
+                (Some(paint), Some(rest)) => print(out, &format!("{}{rest}", paint.ink(Ink::Good, "OK"))),
+                _ => print(out, &line),
+            },
+            Format::Json | Format::Ndjson => {
+                print(out, &format!("{}\n", done_json(&outcome, copies, elapsed)))
+            }
+            Format::Raw => match &outcome {
+                Outcome::Appended { offset, .. } => print(out, &format!("{offset}\n")),
+                outcome => {
+                    print(out, &version(outcome).map(|version| format!("{version}\n")).unwrap_or_default())
+                }
+            },
+        }
     }
 
     async fn scan(&mut self, prefix: Bytes, limit: Option<u64>, out: &mut dyn Write) -> Result<(), Failure> {
@@ -117,17 +173,29 @@ impl Session {
         let page = u32::try_from(left).unwrap_or(u32::MAX).min(crate::limits::SCAN_PAGE_PAIRS);
         let mut scan = self.client().await?.scan(prefix).page_pairs(page);
         let mut line = Vec::new();
+        let mut first = true;
+        let end = if self.format == Format::Json { "\n]\n" } else { "" };
         while left > 0
             && let Some(pairs) = scan.next().await?
         {
             for pair in pairs.iter().take(usize::try_from(left).unwrap_or(usize::MAX)) {
                 line.clear();
-                tsv::write(&mut line, &pair.key, &pair.found.value);
+                match self.format {
+                    Format::Table | Format::Raw => tsv::write(&mut line, &pair.key, &pair.found.value),
+                    Format::Ndjson => {
+                        writeln!(line, "{}", ndjson::found(pair.key.clone(), &pair.found)).unwrap_or_default()
+                    }
+                    Format::Json => {
+                        let before = if std::mem::take(&mut first) { "[\n  " } else { ",\n  " };
+                        write!(line, "{before}{}", ndjson::found(pair.key.clone(), &pair.found))
+                            .unwrap_or_default();
+                    }
+                }
                 out.write_all(&line).map_err(Failure::output)?;
                 left -= 1;
             }
         }
-        Ok(())
+        print(out, if first && self.format == Format::Json { "[]\n" } else { end })
     }
 
     async fn key_range(&mut self, read: bool, out: &mut dyn Write) -> Result<(), Failure> {
@@ -142,31 +210,9 @@ impl Session {
         print(out, &(show::ranges(&view, &ranges) + "\n"))
     }
 
-    async fn status(&mut self, out: &mut dyn Write) -> Result<(), Failure> {
-        let client = self.client().await?;
-        match client.cluster_status().await {
-            Ok(status) => {
-                let mut servers = Vec::new();
-                for member in status.servers.iter().filter(|member| member.state != ServerState::Down) {
-                    // One that does not answer is in the table.
-                    servers.extend(client.server_status(&member.address).await.ok());
-                }
-                print(out, &(show::cluster(&status) + &differences::shown(&servers)))
-            }
-            Err(error) => {
-                let view = client.view();
-                let mut answers = Vec::new();
-                for info in view.servers.values() {
-                    let answer = client.server_status(&info.address).await;
-                    answers.push((info.address.clone(), answer.map_err(|error| error.to_string())));
-                }
-                if answers.iter().all(|(_, answer)| answer.is_err()) {
-                    return Err(error.into());
-                }
-                tracing::info!("the ECS does not answer: {error}");
-                print(out, &show::servers(&view, &answers))
-            }
-        }
+    /// Colours for the answers, if they are for a person.
+    pub(super) fn paint(&self) -> Paint {
+        self.terminal.unwrap_or_default()
     }
 
     async fn connect(&mut self, server: String, out: &mut dyn Write) -> Result<(), Failure> {
@@ -188,12 +234,7 @@ pub(super) fn connected(server: &str, view: &View) -> String {
 /// How many copies have a write that was acknowledged: the in-sync set, by a view that is no older than the write.
 /// Whoever is in sync then has it (`docs/kvclient.md`).
 async fn copies(client: &Client, operation: &Operation, outcome: &Outcome) -> Option<usize> {
-    let key = operation.key()?;
-    let (Outcome::Written { version, .. } | Outcome::Appended { version, .. } | Outcome::Deleted { version }) =
-        outcome
-    else {
-        return None;
-    };
+    let (key, version) = (operation.key()?, version(outcome)?);
     let in_view = |view: &View| {
         let assignment = view.assignment(view.partitions.of_key(key))?;
         (assignment.epoch >= version.tag).then_some(assignment.in_sync.len())
@@ -201,6 +242,16 @@ async fn copies(client: &Client, operation: &Operation, outcome: &Outcome) -> Op
     match in_view(&client.view()) {
         Some(copies) => Some(copies),
         None => in_view(&*client.refresh_view().await.ok()?),
+    }
+}
+
+/// The version that a write made.
+fn version(outcome: &Outcome) -> Option<Version> {
+    match outcome {
+        Outcome::Written { version, .. }
+        | Outcome::Appended { version, .. }
+        | Outcome::Deleted { version } => Some(*version),
+        _ => None,
     }
 }
 
@@ -246,7 +297,22 @@ fn done(
     }
 }
 
-fn not_changed(key: &[u8], current: Option<&common::operation::Version>) -> Failure {
+/// The same for programs.
+fn done_json(outcome: &Outcome, copies: Option<usize>, elapsed: Duration) -> Value {
+    let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+    let mut json = json!({ "copies": copies, "micros": micros });
+    if let Some(version) = version(outcome) {
+        json["version"] = version.to_string().into();
+    }
+    match outcome {
+        Outcome::Appended { offset, .. } => json["offset"] = (*offset).into(),
+        Outcome::Written { replaced, .. } => json["replaced"] = (*replaced).into(),
+        _ => {}
+    }
+    json
+}
+
+fn not_changed(key: &[u8], current: Option<&Version>) -> Failure {
     let key = show::key_shown(key);
     let message = match current {
         Some(version) => {
@@ -261,8 +327,6 @@ fn not_changed(key: &[u8], current: Option<&common::operation::Version>) -> Fail
 
 #[cfg(test)]
 mod tests {
-    use common::operation::Version;
-
     use super::*;
 
     #[test]

@@ -2,11 +2,7 @@
 
 use std::time::Duration;
 
-use comfy_table::presets::UTF8_BORDERS_ONLY;
-use comfy_table::{Cell, CellAlignment, Table};
-use common::ids::ServerId;
-use common::status::{ClusterStatus, MemberStatus, Role, ServerStatus};
-use common::view::{KeyRange, ServerState, View};
+use common::view::{KeyRange, View};
 
 /// `0.8 ms`, `12 ms`, `1.25 s`.
 pub(crate) fn elapsed_shown(elapsed: Duration) -> String {
@@ -48,267 +44,15 @@ pub(super) fn ranges(view: &View, ranges: &[KeyRange]) -> String {
     ranges.iter().map(|range| format!("{},{},{};", range.first, range.last, address(range))).collect()
 }
 
-/// One word for the whole, and its reasons.
-fn verdict(status: &ClusterStatus) -> String {
-    if status.gathering {
-        let gathering = "the ECS is being rebuilt and gathers what the servers hold; reads and writes go on";
-        return format!("DEGRADED: {gathering}");
-    }
-    if status.servers.is_empty() {
-        return "DEGRADED: no servers yet".to_owned();
-    }
-    let count = |state| status.servers.iter().filter(|server| server.state == state).count();
-    let (down, all) = (count(ServerState::Down), status.servers.len());
-    let servers = match (down, all) {
-        (0, 1) => "1 server".to_owned(),
-        (0, all) => format!("{all} servers"),
-        (down, all) => format!("{} of {all} servers up", all - down),
-    };
-    let word = if status.offline > 0 {
-        "OFFLINE"
-    } else if down > 0 || status.waiting > 0 || status.under_replicated > 0 {
-        "DEGRADED"
-    } else if status.paused {
-        "PAUSED"
-    } else {
-        "healthy"
-    };
-    let (view, partitions, fewer) = (status.view, status.partitions, status.under_replicated);
-    let failures = if status.survives == 1 { "failure" } else { "failures" };
-    let mut text = format!(
-        "{word}, epoch {view}, {servers}, {partitions} partitions, {fewer} with fewer copies, survives {} more {failures}",
-        status.survives
-    );
-    let mut more = |count: u32, what: &str| {
-        if count > 0 {
-            text.push_str(&format!(", {count} {what}"));
-        }
-    };
-    let stand_by = status.servers.iter().filter(|server| server.stands_by).count();
-    more(status.offline, "partitions offline");
-    more(status.joining, "copies being made");
-    more(u32::try_from(count(ServerState::Leaving)).unwrap_or(u32::MAX), "leaving");
-    more(u32::try_from(stand_by).unwrap_or(u32::MAX), "standing by");
-    if status.waiting > 0 {
-        let awaited: Vec<String> = status.awaited.iter().map(|server| server.short()).collect();
-        more(status.waiting, &format!("partitions wait for the rebuilt ECS to hear {}", awaited.join(", ")));
-    }
-    if status.paused {
-        text.push_str("; copies are held until `admin resume`");
-    }
-    text
-}
-
-/// What the ECS says of the cluster: the verdict first, then the servers.
-pub(super) fn cluster(status: &ClusterStatus) -> String {
-    let verdict = verdict(status);
-    let mut table = table(&[
-        "server",
-        "address",
-        "state",
-        "view",
-        "coordinates",
-        "replicas",
-        "joining",
-        "keys",
-        "size",
-        "free",
-        "req/s",
-        "heartbeat",
-    ]);
-    for member in &status.servers {
-        table.add_row(member_row(member));
-    }
-    right_from(&mut table, 3);
-    let (cluster, view, transfers) = (status.cluster, status.view, transfers(status));
-    format!("{verdict}\ncluster {cluster}, view {view}\n{table}\n{transfers}")
-}
-
-/// Copies of partitions on their way between servers; nothing if there are none.
-fn transfers(status: &ClusterStatus) -> String {
-    if status.transfers.is_empty() {
-        return String::new();
-    }
-    let address = |id: ServerId| {
-        let server = status.servers.iter().find(|server| server.server == id);
-        server.map_or_else(|| id.short(), |server| server.address.clone())
-    };
-    let mut table = table(&["copy of", "from", "to", "done", "of about", "per second"]);
-    for transfer in &status.transfers {
-        table.add_row([
-            format!("partition {}", transfer.partition),
-            address(transfer.from),
-            address(transfer.to),
-            bytes_shown(transfer.bytes_done),
-            bytes_shown(transfer.bytes_all),
-            bytes_shown(transfer.bytes_per_second),
-        ]);
-    }
-    right_from(&mut table, 3);
-    format!("{table}\n")
-}
-
-fn member_row(member: &MemberStatus) -> Vec<Cell> {
-    let heartbeat = member
-        .heartbeat_age_ms
-        .map_or("none".to_owned(), |age| elapsed_shown(Duration::from_millis(age)) + " ago");
-    [
-        member.server.short(),
-        member.address.clone(),
-        if member.stands_by { "stands by".to_owned() } else { state(member.state).to_owned() },
-        member.view.to_string(),
-        member.coordinator.to_string(),
-        member.replica.to_string(),
-        member.joining.to_string(),
-        member.keys.to_string(),
-        bytes_shown(member.bytes),
-        bytes_shown(member.free_bytes),
-        format!("{:.0}", member.requests_per_second),
-        heartbeat,
-    ]
-    .map(Cell::new)
-    .into()
-}
-
-/// What is known while the ECS does not answer: the view, and what the servers say of themselves.
-pub(super) fn servers(view: &View, answers: &[(String, Result<ServerStatus, String>)]) -> String {
-    let silent = answers.iter().filter(|(_, answer)| answer.is_err()).count();
-    let mut table =
-        table(&["server", "address", "view", "coordinates", "replicas", "joining", "keys", "size"]);
-    for (address, answer) in answers {
-        table.add_row(match answer {
-            Ok(status) => server_row(status),
-            Err(reason) => vec![Cell::new("?"), Cell::new(address), Cell::new(reason)],
-        });
-    }
-    right_from(&mut table, 2);
-    let verdict = format!(
-        "ECS DOWN: reads and writes go on, changes wait; {silent} of {} servers silent",
-        answers.len()
-    );
-    format!("{verdict}\ncluster {}, view {}\n{table}\n", view.cluster, view.number)
-}
-
-fn server_row(status: &ServerStatus) -> Vec<Cell> {
-    let count = |role| status.copies.iter().filter(|copy| copy.role == role).count().to_string();
-    [
-        status.server.short(),
-        status.address.clone(),
-        status.view.to_string(),
-        count(Role::Coordinator),
-        count(Role::Replica),
-        count(Role::Joining),
-        status.keys.to_string(),
-        bytes_shown(status.bytes),
-    ]
-    .map(Cell::new)
-    .into()
-}
-
-fn state(state: ServerState) -> &'static str {
-    match state {
-        ServerState::Up => "up",
-        ServerState::Leaving => "leaving",
-        ServerState::Down => "DOWN",
-    }
-}
-
-fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_preset(UTF8_BORDERS_ONLY).set_header(header);
-    table
-}
-
-fn right_from(table: &mut Table, first: usize) {
-    for column in table.column_iter_mut().skip(first) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
+/// Text that a terminal shows as it is: no control characters but tabs and newlines.
+pub(super) fn is_printable(value: &[u8]) -> bool {
+    let harmless = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
+    std::str::from_utf8(value).is_ok_and(|text| text.chars().all(harmless))
 }
 
 #[cfg(test)]
 mod tests {
-    use common::ids::{ClusterId, Epoch};
-
     use super::*;
-
-    fn status() -> ClusterStatus {
-        let server = MemberStatus {
-            server: ServerId(1 << 127),
-            address: "127.0.0.1:5001".into(),
-            state: ServerState::Up,
-            stands_by: false,
-            view: Epoch { generation: 0, version: 4 },
-            coordinator: 256,
-            replica: 0,
-            joining: 0,
-            keys: 12,
-            bytes: 1_500_000,
-            free_bytes: 1,
-            requests_per_second: 3.4,
-            heartbeat_age_ms: Some(80),
-        };
-        ClusterStatus {
-            cluster: ClusterId(1),
-            view: Epoch { generation: 0, version: 4 },
-            partitions: 256,
-            under_replicated: 0,
-            offline: 0,
-            survives: 0,
-            paused: false,
-            gathering: false,
-            waiting: 0,
-            awaited: Vec::new(),
-            joining: 0,
-            servers: vec![server],
-            transfers: vec![],
-        }
-    }
-
-    #[test]
-    fn the_verdict_comes_first() {
-        let mut status = status();
-        let shown = cluster(&status);
-        let healthy =
-            "healthy, epoch 4, 1 server, 256 partitions, 0 with fewer copies, survives 0 more failures\n";
-        assert!(shown.starts_with(healthy), "{shown}");
-        assert!(shown.contains("127.0.0.1:5001") && shown.contains("1.5 MB") && shown.contains("80 ms ago"));
-        assert!(!shown.contains("copy of"));
-        status.transfers = vec![common::status::TransferStatus {
-            partition: 7,
-            from: ServerId(1 << 127),
-            to: ServerId(2 << 120),
-            bytes_done: 3_000_000,
-            bytes_all: 9_000_000,
-            bytes_per_second: 1_000_000,
-        }];
-        let shown = cluster(&status);
-        assert!(
-            shown.contains("partition 7") && shown.contains("9.0 MB") && shown.contains("1.0 MB"),
-            "{shown}"
-        );
-        status.servers[0].state = ServerState::Down;
-        status.under_replicated = 3;
-        status.survives = 1;
-        let shown = verdict(&status);
-        assert_eq!(
-            shown,
-            "DEGRADED, epoch 4, 0 of 1 servers up, 256 partitions, 3 with fewer copies, survives 1 more failure"
-        );
-        (status.offline, status.joining, status.paused) = (2, 7, true);
-        assert_eq!(
-            verdict(&status),
-            "OFFLINE, epoch 4, 0 of 1 servers up, 256 partitions, 3 with fewer copies, survives 1 more failure, 2 \
-             partitions offline, 7 copies being made; copies are held until `admin resume`"
-        );
-        let member = status.servers[0].clone();
-        status.servers = vec![
-            MemberStatus { state: ServerState::Up, ..member.clone() },
-            MemberStatus { state: ServerState::Up, stands_by: true, ..member },
-        ];
-        (status.under_replicated, status.offline, status.joining) = (0, 0, 0);
-        assert!(verdict(&status).starts_with("PAUSED, epoch 4, 2 servers"), "{}", verdict(&status));
-        assert!(verdict(&status).contains(", 1 standing by;"), "{}", verdict(&status));
-    }
 
     #[test]
     fn times_sizes_and_keys_are_short() {
@@ -317,6 +61,8 @@ mod tests {
         assert_eq!(bytes_shown(999), "999 B");
         assert_eq!(bytes_shown(8_388_608), "8.4 MB");
         assert_eq!(key_shown(b"a\xff\n"), "a\\xff\\n");
+        assert!(is_printable("b\u{e4}r\n\tx".as_bytes()));
+        assert!(!is_printable(b"\x1b[2J") && !is_printable(b"\xff"));
         assert!(key_shown(&[b'k'; 100]).ends_with("..."));
     }
 }

@@ -26,9 +26,10 @@ pub(super) const TABLE: &[Entry] = &[
     },
     Entry {
         names: &["get"],
-        words: "KEY [--version]",
+        words: "KEY [--version] [--json]",
         what: "print a value",
-        more: "With --version, its version is printed on a line before it.",
+        more: "With --version, its version is printed on a line before it. On a terminal a value that is no printable text \
+               is shown in quotes, as it could be typed; in a pipe it is what it is.",
     },
     Entry { names: &["delete", "del"], words: "KEY", what: "remove a value", more: "" },
     Entry {
@@ -51,7 +52,7 @@ pub(super) const TABLE: &[Entry] = &[
     },
     Entry {
         names: &["scan"],
-        words: "[PREFIX] [--limit N]",
+        words: "[PREFIX] [--limit N] [--json]",
         what: "print keys and values, by partition and then by key",
         more: "One line each, key and value parted by a tab; tab, newline, return and backslash are written \\t \\n \
                \\r \\\\.",
@@ -63,7 +64,24 @@ pub(super) const TABLE: &[Entry] = &[
         what: "print which servers have copies of which keys",
         more: "",
     },
-    Entry { names: &["status"], words: "", what: "print how the cluster and its servers do", more: "" },
+    Entry {
+        names: &["status"],
+        words: "[--json]",
+        what: "print how the cluster and its servers do",
+        more: "The first line is the verdict. A lag is the entries of the log by which a server's copies are behind.",
+    },
+    Entry {
+        names: &["events"],
+        words: "[--limit N] [--json]",
+        what: "print what changed in the cluster last, and why",
+        more: "The newest stands last. Without --limit, the last 20.",
+    },
+    Entry {
+        names: &["partitions"],
+        words: "[KEY] [--json]",
+        what: "print which servers hold which partitions, or the one of a key",
+        more: "",
+    },
     Entry {
         names: &["connect"],
         words: "HOST PORT",
@@ -107,6 +125,24 @@ pub(super) const TABLE: &[Entry] = &[
         words: "COMMAND [OPTIONS]",
         what: "add, drain and replace servers, hold copies, recover partitions",
         more: "`admin --help` lists the commands. They ask the ECS, which any server names.",
+    },
+    Entry {
+        names: &[":timing"],
+        words: "[on|off]",
+        what: "tell how long each command takes, or do not",
+        more: "",
+    },
+    Entry {
+        names: &[":output"],
+        words: "[table|json|ndjson|raw]",
+        what: "set the form of the answers",
+        more: "The same as `kvclient --output FORMAT`.",
+    },
+    Entry {
+        names: &[":watch"],
+        words: "[TIME] [COMMAND...]",
+        what: "run a command again and again until Ctrl-C",
+        more: "Every 2 s if no time is given; the last command if none is given.",
     },
     Entry { names: &["help"], words: "[COMMAND]", what: "list the commands, or explain one", more: "" },
     Entry { names: &["quit", "exit"], words: "", what: "leave the shell", more: "" },

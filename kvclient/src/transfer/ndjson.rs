@@ -6,7 +6,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use common::operation::check_key;
+use common::operation::{Found, check_key};
 use common::time::WallTime;
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +36,20 @@ struct Line {
 
 /// Appends a line.
 pub(super) fn write(out: &mut Vec<u8>, record: &Record) {
+    serde_json::to_writer(&mut *out, &line(record))
+        .expect("text and numbers are JSON, and memory takes them");
+    out.push(b'\n');
+}
+
+/// A value as JSON: a line's fields, and its version.
+pub(crate) fn found(key: Bytes, found: &Found) -> serde_json::Value {
+    let record = Record { key, value: found.value.clone(), expires: found.expires };
+    let mut json = serde_json::to_value(line(&record)).expect("text and numbers are JSON");
+    json["version"] = found.version.to_string().into();
+    json
+}
+
+fn line(record: &Record) -> Line {
     let mut line = Line { expires_ms: record.expires.map(|moment| moment.0), ..Line::default() };
     match std::str::from_utf8(&record.key) {
         Ok(text) => line.key = Some(text.to_owned()),
@@ -45,8 +59,7 @@ pub(super) fn write(out: &mut Vec<u8>, record: &Record) {
         Ok(text) => line.value = Some(text.to_owned()),
         Err(_) => line.value_base64 = Some(BASE64.encode(&record.value)),
     }
-    serde_json::to_writer(&mut *out, &line).expect("text and numbers are JSON, and memory takes them");
-    out.push(b'\n');
+    line
 }
 
 /// Reads a line.

@@ -14,8 +14,8 @@ use crate::limits::{ECS_ANSWER_BYTES_MAX, ECS_ANSWERS_WITHIN};
 
 /// The ECS of a cluster.
 #[derive(Clone, Debug)]
-pub(super) struct Ecs {
-    pub(super) address: String,
+pub(in crate::cli) struct Ecs {
+    pub(in crate::cli) address: String,
 }
 
 /// What it answers: its status and JSON.
@@ -26,7 +26,7 @@ pub(super) struct Answer {
 }
 
 impl Ecs {
-    pub(super) async fn get(&self, path: &str) -> Result<Value, Failure> {
+    pub(in crate::cli) async fn get(&self, path: &str) -> Result<Value, Failure> {
         accepted(self.ask("GET", path, None).await?)
     }
 

@@ -14,17 +14,22 @@ use crate::cli::failure::Failure;
 
 /// The addresses of the servers, by id.
 #[derive(Debug, Default)]
-pub(super) struct Names(BTreeMap<String, String>);
+pub(in crate::cli) struct Names(BTreeMap<String, String>);
 
 impl Names {
     pub(super) async fn ask(ecs: &Ecs) -> Result<Self, Failure> {
         Ok(Self::of_servers(&ecs.get("/api/v1/servers").await?["servers"]))
     }
 
-    pub(super) fn of_servers(servers: &Value) -> Self {
+    pub(in crate::cli) fn of_servers(servers: &Value) -> Self {
         let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let name = |server: &Value| (word(&server["server"]), word(&server["address"]));
         Self(servers.as_array().into_iter().flatten().map(name).collect())
+    }
+
+    /// Where a server is, or the first digits of its id.
+    pub(in crate::cli) fn address(&self, id: &str) -> String {
+        self.0.get(id).cloned().unwrap_or_else(|| short(id).to_owned())
     }
 
     /// What people call a server.
@@ -35,7 +40,12 @@ impl Names {
 
 /// `41`, or `1/15`.
 fn epoch(plan: &Value) -> String {
-    let number = |key: &str| plan["epoch"][key].as_u64().unwrap_or_default();
+    epoch_of(&plan["epoch"])
+}
+
+/// An epoch, or the number of a view, as the ECS writes it.
+pub(in crate::cli) fn epoch_of(json: &Value) -> String {
+    let number = |key: &str| json[key].as_u64().unwrap_or_default();
     match number("generation") {
         0 => number("version").to_string(),
         generation => format!("{generation}/{}", number("version")),

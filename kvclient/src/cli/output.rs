@@ -1,0 +1,120 @@
+//! The forms in which commands answer.
+
+use std::io::Write;
+
+use clap::ValueEnum;
+use comfy_table::presets::UTF8_BORDERS_ONLY;
+use comfy_table::{CellAlignment, Table};
+use serde_json::Value;
+
+use super::failure::Failure;
+use super::style::{Ink, Paint};
+
+/// How an answer is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// For people
+    #[default]
+    Table,
+    /// One JSON value
+    Json,
+    /// A JSON value in each line
+    Ndjson,
+    /// Values as they are; rows parted by tabs, without a header
+    Raw,
+}
+
+/// A table and what belongs to it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Listing {
+    /// In front of the table, for people.
+    pub(super) before: String,
+    pub(super) header: Vec<&'static str>,
+    pub(super) rows: Vec<Vec<String>>,
+    /// The first column of numbers.
+    pub(super) right_from: usize,
+    /// Behind the table, for people.
+    pub(super) after: String,
+    /// All of it.
+    pub(super) json: Value,
+    /// Where the rows are in it, as a JSON pointer.
+    pub(super) items: &'static str,
+}
+
+impl Listing {
+    /// Writes it.
+    pub(super) fn print(&self, format: Format, out: &mut dyn Write) -> Result<(), Failure> {
+        self.write(format, out).map_err(Failure::output)
+    }
+
+    fn write(&self, format: Format, out: &mut dyn Write) -> std::io::Result<()> {
+        match format {
+            Format::Table => {
+                out.write_all(self.before.as_bytes())?;
+                if !self.rows.is_empty() {
+                    writeln!(out, "{}", self.table())?;
+                }
+                out.write_all(self.after.as_bytes())
+            }
+            Format::Json => writeln!(out, "{:#}", self.json),
+            Format::Ndjson => {
+                let items = self.json.pointer(self.items).and_then(Value::as_array);
+                items.into_iter().flatten().try_for_each(|item| writeln!(out, "{item}"))
+            }
+            Format::Raw => self.rows.iter().try_for_each(|row| writeln!(out, "{}", row.join("\t"))),
+        }
+    }
+
+    fn table(&self) -> Table {
+        let mut table = Table::new();
+        table.load_preset(UTF8_BORDERS_ONLY).set_header(self.header.iter().copied());
+        table.add_rows(&self.rows);
+        for column in table.column_iter_mut().skip(self.right_from) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        table
+    }
+}
+
+/// A verdict in the colour of its first word.
+pub(super) fn verdict_painted(paint: Paint, verdict: &str) -> String {
+    let end = verdict.find([',', ':']).unwrap_or(verdict.len());
+    let (word, rest) = verdict.split_at(end);
+    let ink = match word {
+        "healthy" => Ink::Good,
+        "OFFLINE" => Ink::Bad,
+        _ => Ink::Warning,
+    };
+    format!("{}{rest}", paint.ink(ink, word))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_listing_has_four_forms() {
+        let listing = Listing {
+            before: "two things\n".to_owned(),
+            header: vec!["name", "number"],
+            rows: vec![vec!["a".to_owned(), "1".to_owned()], vec!["b".to_owned(), "22".to_owned()]],
+            right_from: 1,
+            after: "that is all\n".to_owned(),
+            json: json!({"things": [{"a": 1}, {"b": 22}]}),
+            items: "/things",
+        };
+        let shown = |format| {
+            let mut out = Vec::new();
+            listing.print(format, &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let table = shown(Format::Table);
+        assert!(table.starts_with("two things\n") && table.ends_with("that is all\n"), "{table}");
+        assert!(table.contains("name") && table.contains("     1 "), "{table}");
+        assert_eq!(shown(Format::Raw), "a\t1\nb\t22\n");
+        assert_eq!(shown(Format::Ndjson), "{\"a\":1}\n{\"b\":22}\n");
+        assert_eq!(serde_json::from_str::<Value>(&shown(Format::Json)).unwrap(), listing.json);
+    }
+}
