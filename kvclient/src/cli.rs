@@ -14,6 +14,7 @@ mod interactive;
 mod keys;
 mod logging;
 mod output;
+mod pages;
 mod piped;
 mod repeat;
 mod session;
@@ -118,6 +119,8 @@ async fn run_program(session: &mut Session, program: Program, out: &mut dyn Writ
         Program::Export(args) => transfer::export(session.client().await?, &args, out).await,
         Program::Verify(args) => verify::run(session.client().await?, &args, out).await,
         Program::Admin(args) => Box::pin(admin::run(session, &args, out)).await,
+        Program::Completions(args) => pages::completions(&args, out),
+        Program::Man(args) => pages::man(&args, out),
         Program::Bench(args) => bench::run(session.servers(), session.options(), &args, out).await,
         Program::Data(words) => {
             let line = Line::from_args(&words);

@@ -9,6 +9,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use super::admin::AdminArgs;
 use super::help;
 use super::output::Format;
+use super::pages::{CompletionsArgs, ManArgs};
 use super::table::TABLE;
 use super::verify::VerifyArgs;
 use crate::bench::BenchArgs;
@@ -55,15 +56,26 @@ pub(super) struct Args {
 #[derive(Debug, Subcommand)]
 pub(super) enum Program {
     /// Write the keys and values of a file
+    #[command(after_help = help::for_program("import"))]
     Import(ImportArgs),
     /// Write all keys and values, or those with a prefix, to a file
+    #[command(after_help = help::for_program("export"))]
     Export(ExportArgs),
     /// Measure puts and gets in a closed loop
+    #[command(after_help = help::for_program("bench"))]
     Bench(BenchArgs),
     /// Compare all copies of all partitions
+    #[command(after_help = help::for_program("verify"))]
     Verify(VerifyArgs),
     /// Add, drain and replace servers, hold copies, and let partitions go on that are offline
+    #[command(after_help = help::for_program("admin"))]
     Admin(AdminArgs),
+    /// Print a script that lets a shell complete this program
+    #[command(after_help = help::for_program("completions"))]
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write a page for each command
+    #[command(after_help = help::for_program("man"))]
+    Man(ManArgs),
     /// A command of the shell
     #[command(external_subcommand)]
     Data(Vec<OsString>),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use common::clock;
 use common::ring::Position;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::admin::{Ecs, Names, epoch_shown};
 use super::failure::Failure;
@@ -114,6 +114,8 @@ fn listed_partitions(answer: Value, before: String, names: &Names) -> Listing {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn shown(listing: &Listing, format: Format) -> String {

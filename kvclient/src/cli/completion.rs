@@ -130,7 +130,7 @@ mod tests {
         assert_eq!(words("key"), ["keyrange", "keyrange_read"]);
         assert_eq!(words("help ap"), ["append"]);
         assert_eq!(words("loglevel d"), ["debug"]);
-        assert_eq!(words("get k "), ["--version"]);
+        assert_eq!(words("get k "), ["--version", "--json"]);
         assert_eq!(words("put --if-a"), ["--if-absent"]);
         assert_eq!(words("put k v --"), ["--if-absent", "--if-present", "--ttl"]);
         assert_eq!(words("expire k n"), ["never"]);
@@ -161,11 +161,11 @@ mod tests {
     fn hints_follow_what_is_typed() {
         let shown = |text: &str| hint(text).map(|(hint, _)| hint).unwrap_or_default();
         assert_eq!(shown(""), "");
-        assert_eq!(hint("ge"), Some(("t KEY [--version]".to_owned(), 1)));
-        assert_eq!(hint("get"), Some((" KEY [--version]".to_owned(), 0)));
-        assert_eq!(shown("get "), "KEY [--version]");
-        assert_eq!(shown("get k"), " [--version]");
-        assert_eq!(shown("get k "), "[--version]");
+        assert_eq!(hint("ge"), Some(("t KEY [--version] [--json]".to_owned(), 1)));
+        assert_eq!(hint("get"), Some((" KEY [--version] [--json]".to_owned(), 0)));
+        assert_eq!(shown("get "), "KEY [--version] [--json]");
+        assert_eq!(shown("get k"), " [--version] [--json]");
+        assert_eq!(shown("get k --json "), "[--version]");
         assert_eq!(shown("frob"), "");
     }
 }

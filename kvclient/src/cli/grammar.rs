@@ -58,6 +58,16 @@ pub(super) struct Slot {
     pub(super) choices: Vec<String>,
 }
 
+/// What an argument is, for pages and scripts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    Value,
+    Choice(Vec<String>),
+    Flag,
+    /// With a value of this name.
+    Option(String),
+}
+
 /// How far a form goes along some words.
 #[derive(Debug, Default)]
 struct Walk<'a> {
@@ -88,6 +98,7 @@ impl Form {
             options.extend(self::options(found));
             depth += 1;
         }
+        options.sort_by_key(|unit| !unit.required);
         (vec![Self::of_program(found, options)], depth)
     }
 
@@ -118,6 +129,25 @@ impl Form {
         let many_options = options.len() > 3;
         units.extend(options);
         Self { units, many_options }
+    }
+
+    /// Its arguments by name, options without their dashes.
+    pub(super) fn shapes(&self) -> Vec<(String, Shape)> {
+        let mut shapes = Vec::new();
+        for unit in &self.units {
+            match &unit.kind {
+                Kind::Value { slot, .. } => shapes.push((slot.name.clone(), Shape::Value)),
+                Kind::Choice(choices) => {
+                    shapes.push((choices.join("|").to_uppercase(), Shape::Choice(choices.clone())));
+                }
+                Kind::Options(options) => shapes.extend(options.iter().map(|option| {
+                    let shape =
+                        option.value.as_ref().map_or(Shape::Flag, |slot| Shape::Option(slot.name.clone()));
+                    (option.name.trim_start_matches('-').to_owned(), shape)
+                })),
+            }
+        }
+        shapes
     }
 
     fn walk(&self, words: &[Word]) -> Walk<'_> {
@@ -335,6 +365,7 @@ pub(super) fn misfit(entry: &Entry, line: &Line, words: &[Word]) -> Failure {
     // The way that goes furthest is the one that was meant.
     let best = walks
         .iter()
+        .rev()
         .max_by_key(|walk| (walk.misfit.unwrap_or(usize::MAX), std::cmp::Reverse(walk.left.len())));
     let end = line.words.last().map_or(0, |word| word.span.end);
     match best {
@@ -388,7 +419,7 @@ pub(super) fn mistyped_option(entry: &Entry, words: &[Word]) -> Option<Failure> 
     let units: Vec<&Unit> = form.units.iter().collect();
     let near = near(&last.text(), option_names(&units)).filter(|name| !last.is(name))?;
     let message = format!(
-        "there is no option `{}`; did you mean `{near}`? If it belongs to the value, put quotes around the value",
+        "there is no option `{}`; did you mean `{near}`? If it belongs to the value: `put KEY -- VALUE`, or quotes around the value in the shell",
         last.text()
     );
     Some(Failure::usage(message).at(last.span.clone()))
@@ -415,7 +446,8 @@ mod tests {
         assert_eq!(hinted("cas k --value old"), "NEW");
         assert_eq!(hinted("expire k"), "TIME | never");
         assert_eq!(hinted("get k extra"), "");
-        assert_eq!(hinted("keyrange"), "");
+        assert_eq!(hinted("keyrange"), "[--json]");
+        assert_eq!(hinted("disconnect"), "");
     }
 
     #[test]
@@ -437,7 +469,10 @@ mod tests {
             next(find(&line.words[0].text()).unwrap(), &line.words[1..])
         };
         assert_eq!(next("get").slots, ["KEY"]);
-        assert_eq!(next("get k"), Next { options: vec!["--version".to_owned()], ..Next::default() });
+        assert_eq!(
+            next("get k"),
+            Next { options: vec!["--version".to_owned(), "--json".to_owned()], ..Next::default() }
+        );
         assert_eq!(next("cas k").options, ["--version", "--value"]);
         assert_eq!(
             next("expire k"),

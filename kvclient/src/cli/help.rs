@@ -39,11 +39,55 @@ pub(super) fn explain(entry: &Entry) -> String {
     if entry.names.len() > 1 {
         let _ = writeln!(text, "  Also: {}", entry.names[1..].join(", "));
     }
+    let examples = examples(entry, "");
+    if !examples.is_empty() {
+        let _ = writeln!(text, "{examples}");
+    }
     text
 }
 
-fn capitalized(text: &str) -> String {
+/// Its examples, for the help of a process.
+pub(super) fn for_program(name: &str) -> String {
+    let entry = TABLE.iter().find(|entry| entry.names[0] == name);
+    entry.map(|entry| examples(entry, "kvclient ")).unwrap_or_default()
+}
+
+fn examples(entry: &Entry, before: &str) -> String {
+    let lines: Vec<String> = entry.examples.iter().map(|line| format!("  {before}{line}")).collect();
+    if lines.is_empty() { String::new() } else { format!("Examples:\n{}", lines.join("\n")) }
+}
+
+pub(super) fn capitalized(text: &str) -> String {
     let mut letters = text.chars();
     let first = letters.next().map(|letter| letter.to_ascii_uppercase());
     first.into_iter().chain(letters).chain(['.']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::args::Args;
+    use crate::cli::command::Command;
+    use crate::cli::words::Line;
+
+    #[test]
+    fn every_example_is_one() {
+        for entry in TABLE {
+            assert!(entry.examples.is_empty() || entry.examples.len() == 2, "{:?}", entry.names);
+            for example in entry.examples {
+                let line = Line::split(example.as_bytes()).unwrap();
+                assert!(entry.names.contains(&&*line.words[0].text()), "{example}");
+                if entry.is_program() {
+                    let words = line.words.iter().map(|word| word.text());
+                    let words = std::iter::once("kvclient".to_owned()).chain(words);
+                    assert!(Args::try_parse_from(words).is_ok(), "{example}");
+                } else {
+                    let command = Command::parse(&line);
+                    assert!(!matches!(command, Err(_) | Ok(Command::Nothing)), "{example}: {command:?}");
+                }
+            }
+        }
+    }
 }

@@ -9,6 +9,7 @@ use rustyline::Editor;
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
 use tokio::runtime::Runtime;
+use unicode_width::UnicodeWidthStr;
 
 use super::command::Command;
 use super::editor::Assistant;
@@ -60,24 +61,31 @@ pub(super) fn run(session: &mut Session) -> Result<(), Failure> {
         if !text.trim().is_empty() && matches!(editor.add_history_entry(&text), Ok(true)) {
             let _ = history.as_ref().map(|path| editor.append_history(path));
         }
-        let line = Line::split(text.as_bytes()).map_err(Failure::from);
-        let done = match line.and_then(|line| Command::parse(&line)) {
-            Ok(Command::Quit) => break,
-            Ok(Command::Nothing) => continue,
-            Ok(command) => {
-                if !matches!(command, Command::Repeat { .. }) {
-                    session.last = Some(text.clone().into_bytes());
+        // What was pasted may be several lines.
+        for text in text.lines() {
+            match run_line(&runtime, session, text) {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(failure) => {
+                    let width =
+                        editor.dimensions().map_or(COLUMNS_USUAL, |(columns, _)| usize::from(columns));
+                    eprint!("{}", complaint(text, &failure, width, paint));
                 }
-                runtime.block_on(interruptible(session, command))
             }
-            Err(failure) => Err(failure),
-        };
-        if let Err(failure) = done {
-            let width = editor.dimensions().map_or(COLUMNS_USUAL, |(columns, _)| usize::from(columns));
-            eprint!("{}", complaint(&text, &failure, width, paint));
         }
     }
     Ok(())
+}
+
+/// Runs a line; false when it ends the shell.
+fn run_line(runtime: &Runtime, session: &mut Session, text: &str) -> Result<bool, Failure> {
+    let command = Command::parse(&Line::split(text.as_bytes())?)?;
+    match &command {
+        Command::Quit => return Ok(false),
+        Command::Nothing | Command::Repeat { .. } => {}
+        _ => session.last = Some(text.as_bytes().to_vec()),
+    }
+    runtime.block_on(interruptible(session, command)).map(|()| true)
 }
 
 /// Says whom the shell talks to. One that reaches nobody may be told to `connect` elsewhere.
@@ -103,7 +111,12 @@ fn complaint(text: &str, failure: &Failure, width: usize, paint: Paint) -> Strin
     if before + len >= width || PROMPT.len() + style::columns(text.as_bytes(), &(0..text.len())).1 >= width {
         return super::complaint(text.as_bytes(), failure, paint);
     }
-    format!("{}{} {failure}\n", " ".repeat(before), paint.ink(Ink::Bad, "^".repeat(len)))
+    let marks = format!("{}{}", " ".repeat(before), paint.ink(Ink::Bad, "^".repeat(len)));
+    if before + len + 1 + failure.message.width() < width {
+        format!("{marks} {failure}\n")
+    } else {
+        format!("{marks}\n{}", super::complaint(b"", failure, paint))
+    }
 }
 
 /// Runs a command until it is done or Ctrl-C is pressed.
@@ -181,6 +194,8 @@ mod tests {
             complaint("get x", &failure, 80, paint),
             format!("{}^ wrong\n", " ".repeat(PROMPT.len() + 4))
         );
+        let below = format!("{}^\nkvclient: wrong\n", " ".repeat(PROMPT.len() + 4));
+        assert_eq!(complaint("get x", &failure, 20, paint), below);
         assert_eq!(complaint("get x", &failure, 10, paint), "kvclient: wrong\n  get x\n      ^\n");
         assert_eq!(complaint("get x", &Failure::usage("wrong"), 80, paint), "kvclient: wrong\n");
         assert_eq!(complaint("get x", &Failure::usage(""), 80, paint), "");

@@ -207,6 +207,9 @@ impl Session {
             ));
         }
         let ranges = if read { view.read_ranges() } else { view.ranges() };
+        if self.format != Format::Table {
+            return show::ranges_listed(&view, &ranges).print(self.format, out);
+        }
         print(out, &(show::ranges(&view, &ranges) + "\n"))
     }
 

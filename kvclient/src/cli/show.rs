@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use common::view::{KeyRange, View};
+use serde_json::json;
+
+use super::output::Listing;
 
 /// `0.8 ms`, `12 ms`, `1.25 s`.
 pub(crate) fn elapsed_shown(elapsed: Duration) -> String {
@@ -42,6 +45,25 @@ pub(super) fn ranges(view: &View, ranges: &[KeyRange]) -> String {
     let address =
         |range: &KeyRange| view.servers.get(&range.server).map_or("?", |info| info.address.as_str());
     ranges.iter().map(|range| format!("{},{},{};", range.first, range.last, address(range))).collect()
+}
+
+/// The same, for programs.
+pub(super) fn ranges_listed(view: &View, ranges: &[KeyRange]) -> Listing {
+    let row = |range: &KeyRange| {
+        let address = view.servers.get(&range.server).map_or("?", |info| info.address.as_str());
+        vec![range.first.to_string(), range.last.to_string(), address.to_owned()]
+    };
+    let rows: Vec<_> = ranges.iter().map(row).collect();
+    let json = rows.iter().map(|row| json!({ "first": row[0], "last": row[1], "address": row[2] }));
+    let json = json!({ "ranges": json.collect::<Vec<_>>() });
+    Listing {
+        header: vec!["first", "last", "address"],
+        rows,
+        right_from: 3,
+        json,
+        items: "/ranges",
+        ..Listing::default()
+    }
 }
 
 /// Text that a terminal shows as it is: no control characters but tabs and newlines.

@@ -13,6 +13,8 @@ pub(super) struct Entry {
     pub(super) what: &'static str,
     /// More, for `help COMMAND`.
     pub(super) more: &'static str,
+    /// Lines that show its use; none where there is nothing to show.
+    pub(super) examples: &'static [&'static str],
 }
 
 /// All commands, in the order in which help lists them.
@@ -23,6 +25,7 @@ pub(super) const TABLE: &[Entry] = &[
         what: "set a value",
         more: "The value is the rest of the line, inner blanks included; quote it to be exact. `put KEY` and `put KEY \
                null` delete, as in other shells of this family; `put KEY \"null\"` and `put KEY -- null` set the text.",
+        examples: &["put fruit apple", "put session:7 alive --ttl 30m --if-absent"],
     },
     Entry {
         names: &["get"],
@@ -30,25 +33,35 @@ pub(super) const TABLE: &[Entry] = &[
         what: "print a value",
         more: "With --version, its version is printed on a line before it. On a terminal a value that is no printable text \
                is shown in quotes, as it could be typed; in a pipe it is what it is.",
+        examples: &["get fruit", "get fruit --version"],
     },
-    Entry { names: &["delete", "del"], words: "KEY", what: "remove a value", more: "" },
+    Entry {
+        names: &["delete", "del"],
+        words: "KEY",
+        what: "remove a value",
+        more: "",
+        examples: &["delete fruit", "del session:7"],
+    },
     Entry {
         names: &["append"],
         words: "KEY VALUE",
         what: "add bytes at the end of a value, and print where they begin",
         more: "A value that is not there counts as empty.",
+        examples: &["append log first-line", "append fruit s"],
     },
     Entry {
         names: &["cas"],
         words: "KEY --version VERSION VALUE | KEY --value OLD NEW",
         what: "set a value if the one that is there is as expected",
         more: "`get KEY --version` prints a value's version. Exit code 3 when it is another one.",
+        examples: &["cas fruit --version 41.7 pear", "cas fruit --value apple pear"],
     },
     Entry {
         names: &["expire"],
         words: "KEY TIME | KEY never",
         what: "let a value end after a time, or stay for ever",
         more: "A time is written 500ms, 10s, 5m, 2h or 1d.",
+        examples: &["expire session:7 30m", "expire session:7 never"],
     },
     Entry {
         names: &["scan"],
@@ -56,62 +69,78 @@ pub(super) const TABLE: &[Entry] = &[
         what: "print keys and values, by partition and then by key",
         more: "One line each, key and value parted by a tab; tab, newline, return and backslash are written \\t \\n \
                \\r \\\\.",
+        examples: &["scan session: --limit 10", "scan --json"],
     },
-    Entry { names: &["keyrange"], words: "", what: "print which server coordinates which keys", more: "" },
+    Entry {
+        names: &["keyrange"],
+        words: "[--json]",
+        what: "print which server coordinates which keys",
+        more: "",
+        examples: &["keyrange", "keyrange --json"],
+    },
     Entry {
         names: &["keyrange_read"],
-        words: "",
+        words: "[--json]",
         what: "print which servers have copies of which keys",
         more: "",
+        examples: &["keyrange_read", "keyrange_read --json"],
     },
     Entry {
         names: &["status"],
         words: "[--json]",
         what: "print how the cluster and its servers do",
         more: "The first line is the verdict. A lag is the entries of the log by which a server's copies are behind.",
+        examples: &["status", "status --json"],
     },
     Entry {
         names: &["events"],
         words: "[--limit N] [--json]",
         what: "print what changed in the cluster last, and why",
         more: "The newest stands last. Without --limit, the last 20.",
+        examples: &["events", "events --limit 100 --json"],
     },
     Entry {
         names: &["partitions"],
         words: "[KEY] [--json]",
         what: "print which servers hold which partitions, or the one of a key",
         more: "",
+        examples: &["partitions", "partitions fruit --json"],
     },
     Entry {
         names: &["connect"],
         words: "HOST PORT",
         what: "use the cluster that this server is in",
         more: "",
+        examples: &["connect localhost 5001", "connect localhost:5002"],
     },
-    Entry { names: &["disconnect"], words: "", what: "close the connections", more: "" },
+    Entry { names: &["disconnect"], words: "", what: "close the connections", more: "", examples: &[] },
     Entry {
         names: &["logLevel"],
         words: "LEVEL",
         what: "set how much is logged",
         more: "off, error, warn, info, debug, trace, or the family's ALL, SEVERE, FATAL.",
+        examples: &["logLevel debug", "logLevel ALL"],
     },
     Entry {
         names: &["import"],
         words: "FILE [OPTIONS]",
         what: "write the keys and values of a file",
         more: "`import --help` lists the options.",
+        examples: &["import fruits.ndjson --jobs 64", "import fruits.tsv --resume"],
     },
     Entry {
         names: &["export"],
         words: "[FILE] [OPTIONS]",
         what: "write all keys and values to a file",
         more: "`export --help` lists the options.",
+        examples: &["export fruits.ndjson --sort", "export - --format tsv --prefix session:"],
     },
     Entry {
         names: &["bench"],
         words: "[OPTIONS]",
         what: "measure puts and gets",
         more: "`bench --help` lists the options.",
+        examples: &["bench --clients 64 --seconds 5", "bench --reads 95 --keys 1000000 --json"],
     },
     Entry {
         names: &["verify"],
@@ -119,39 +148,70 @@ pub(super) const TABLE: &[Entry] = &[
         what: "compare all copies of all partitions",
         more: "Writes may go on: the copies are compared at one entry of each partition's log. The exit code is 3 when \
                copies differ, 4 when one cannot be asked.",
+        examples: &["verify", "verify --json"],
     },
     Entry {
         names: &["admin"],
         words: "COMMAND [OPTIONS]",
         what: "add, drain and replace servers, hold copies, recover partitions",
         more: "`admin --help` lists the commands. They ask the ECS, which any server names.",
+        examples: &["admin plan drain localhost:5003", "admin apply --epoch 41 drain localhost:5003"],
     },
     Entry {
         names: &[":timing"],
         words: "[on|off]",
         what: "tell how long each command takes, or do not",
         more: "",
+        examples: &[":timing", ":timing off"],
     },
     Entry {
         names: &[":output"],
         words: "[table|json|ndjson|raw]",
         what: "set the form of the answers",
         more: "The same as `kvclient --output FORMAT`.",
+        examples: &[":output json", ":output table"],
     },
     Entry {
         names: &[":watch"],
         words: "[TIME] [COMMAND...]",
         what: "run a command again and again until Ctrl-C",
         more: "Every 2 s if no time is given; the last command if none is given.",
+        examples: &[":watch 5s status", ":watch 1s get fruit"],
     },
-    Entry { names: &["help"], words: "[COMMAND]", what: "list the commands, or explain one", more: "" },
-    Entry { names: &["quit", "exit"], words: "", what: "leave the shell", more: "" },
+    Entry {
+        names: &["completions"],
+        words: "SHELL",
+        what: "print a script that lets bash, zsh or fish complete kvclient",
+        more: "",
+        examples: &["completions bash", "completions fish"],
+    },
+    Entry {
+        names: &["man"],
+        words: "[DIR]",
+        what: "print the manual page, or write a page for each command",
+        more: "",
+        examples: &["man", "man ./man1"],
+    },
+    Entry {
+        names: &["help"],
+        words: "[COMMAND]",
+        what: "list the commands, or explain one",
+        more: "",
+        examples: &["help put", "help"],
+    },
+    Entry { names: &["quit", "exit"], words: "", what: "leave the shell", more: "", examples: &[] },
 ];
 
 impl Entry {
-    /// It takes arguments like a process: import, export, bench, verify, admin.
+    /// It takes arguments like a process: import, export, bench, verify, admin, completions, man.
     pub(super) fn is_program(&self) -> bool {
-        matches!(self.names[0], "import" | "export" | "bench" | "verify" | "admin")
+        matches!(self.names[0], "import" | "export" | "bench" | "verify" | "admin" | "completions" | "man")
+    }
+
+    /// It is of no use but in a shell: it changes how the shell does, or ends it.
+    pub(super) fn is_of_shell(&self) -> bool {
+        matches!(self.names[0], "connect" | "disconnect" | "logLevel" | "help" | "quit")
+            || self.names[0].starts_with(':')
     }
 }
 

@@ -20,6 +20,9 @@ pub(in crate::cli) struct AdminArgs {
 #[derive(Debug, Subcommand)]
 pub(super) enum What {
     /// Let partitions that are offline go on from the copy of another server: writes that it lacks are lost
+    #[command(
+        after_help = "Examples:\n  kvclient admin recover-partition 7 --accept-loss\n  kvclient admin recover-partition 7 9 --accept-loss --from 51c2"
+    )]
     RecoverPartition {
         /// Their numbers
         #[arg(required = true, value_name = "P")]
@@ -32,6 +35,9 @@ pub(super) enum What {
         from: Option<String>,
     },
     /// Move everything away from a server, and wait until it is no member any more
+    #[command(
+        after_help = "Examples:\n  kvclient admin drain localhost:5003\n  kvclient admin drain 51c2 --no-wait"
+    )]
     Drain {
         /// Its address, or the first digits of its id
         server: String,
@@ -40,11 +46,17 @@ pub(super) enum What {
         no_wait: bool,
     },
     /// Show what an order would move
+    #[command(
+        after_help = "Examples:\n  kvclient admin plan drain localhost:5003\n  kvclient admin plan replace localhost:5003 localhost:5006"
+    )]
     Plan {
         #[command(subcommand)]
         order: Order,
     },
     /// Give an order, if the plan for it still holds
+    #[command(
+        after_help = "Examples:\n  kvclient admin apply --epoch 41 drain localhost:5003\n  kvclient admin apply --epoch 41 add localhost:5006"
+    )]
     Apply {
         /// The epoch that the plan was made for, as it says
         #[arg(long, value_name = "N")]
@@ -53,10 +65,13 @@ pub(super) enum What {
         order: Order,
     },
     /// Begin and move no copies, and hold those on their way
+    #[command(after_help = "Examples:\n  kvclient admin pause\n  kvclient admin pause --json")]
     Pause,
     /// Let copies go on
+    #[command(after_help = "Examples:\n  kvclient admin resume\n  kvclient admin resume --json")]
     Resume,
     /// Take back what is under way: drains, and additions that are not complete
+    #[command(after_help = "Examples:\n  kvclient admin cancel\n  kvclient admin cancel localhost:5003")]
     Cancel {
         /// With these servers, all together; all that is under way if none is named
         servers: Vec<String>,

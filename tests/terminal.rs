@@ -1,0 +1,70 @@
+//! The shell as a person has it: through a terminal, key by key.
+
+mod support;
+
+use std::process::Command;
+
+use rexpect::session::{PtySession, spawn_command};
+use support::cluster::Cluster;
+
+/// For the shell to show what is awaited, in milliseconds.
+const SHOWN_WITHIN_MS: u64 = 30_000;
+
+const PROMPT: &str = "kvclient> ";
+
+fn shell(server: &str, home: &std::path::Path) -> PtySession {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kvclient"));
+    command.args(["-s", server]).env("XDG_STATE_HOME", home).env("TERM", "xterm").env("NO_COLOR", "1");
+    let mut shell = spawn_command(command, Some(SHOWN_WITHIN_MS)).expect("the shell starts");
+    shell.exp_string(PROMPT).expect("a prompt");
+    shell
+}
+
+/// Types keys, and waits until something is shown.
+fn type_and_see(shell: &mut PtySession, keys: &str, shown: &str) {
+    shell.send(keys).and_then(|_| shell.flush()).expect("the shell reads");
+    shell.exp_string(shown).unwrap_or_else(|error| panic!("after {keys:?} no {shown:?}: {error}"));
+}
+
+#[test]
+fn what_is_typed_is_completed_hinted_and_remembered() {
+    let cluster = Cluster::start(3);
+    let address = cluster.addresses()[0].to_string();
+    let db = cluster.client();
+    db.put("fruit/apple", "red");
+    db.put("fruit/pear and plum", "blue");
+    let home = tempfile::tempdir().unwrap();
+    let mut shell = shell(&address, home.path());
+    let shell = &mut shell;
+
+    // The words that are missing stand behind the cursor.
+    type_and_see(shell, "put", " KEY VALUE [--if-absent | --if-present] [--ttl TIME]");
+    type_and_see(shell, "\u{15}ge", "t KEY");
+    // A name, then a key: the only one that begins so.
+    type_and_see(shell, "\t", "get ");
+    type_and_see(shell, "fruit/a\t", "fruit/apple ");
+    type_and_see(shell, "\r", "red");
+    // Of two keys, both are shown; the one with blanks in quotes.
+    type_and_see(shell, "get \"fruit/p\t", "\"fruit/pear and plum\" ");
+    type_and_see(shell, "\r", "blue");
+    type_and_see(shell, "put k v --i\t\t", "--if-present");
+    type_and_see(shell, "a\t", "--if-absent ");
+    type_and_see(shell, "\r", "OK  version ");
+    type_and_see(shell, "", "copies, ");
+    // An error stands under its word.
+    type_and_see(shell, "gte k\r", "^^^ unknown command `gte`; did you mean `get`?");
+    // What was pasted may be several lines.
+    type_and_see(shell, "\u{1b}[200~put pasted one\nget pasted\u{1b}[201~\r", "OK  version ");
+    type_and_see(shell, "", "one\r\n");
+    // A line that begins with a blank is not remembered; others are found.
+    type_and_see(shell, " get hidden\r", "no value for `hidden`");
+    type_and_see(shell, "\u{12}fruit/a", "get fruit/apple");
+    type_and_see(shell, "\r", "red");
+    type_and_see(shell, ":watch 100ms get fruit/apple\r", "red");
+    type_and_see(shell, "", "red");
+    type_and_see(shell, "\u{3}", PROMPT);
+    shell.send_line("quit").unwrap();
+    shell.exp_eof().expect("it ends");
+    let history = std::fs::read_to_string(home.path().join("trefoil/history")).unwrap();
+    assert!(history.contains("get fruit/apple") && !history.contains("hidden"), "{history}");
+}
