@@ -61,22 +61,26 @@ impl Disk {
         self.mount().expect("it can be mounted again");
     }
 
-    /// From now on it takes no writes: those who write wait.
-    pub(crate) fn freeze(&self) {
+    /// It takes no writes until what is returned is dropped: those who write wait, and cannot be killed.
+    #[must_use]
+    pub(crate) fn freeze(&self) -> Frozen {
         run(Command::new("fsfreeze").arg("-f").arg(self.at())).expect("the file system can be frozen");
-    }
-
-    /// It takes writes again.
-    pub(crate) fn thaw(&self) {
-        run(Command::new("fsfreeze").arg("-u").arg(self.at())).expect("it was frozen");
+        Frozen(self.at())
     }
 }
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // Also after a test that failed: who waits for a frozen one cannot be killed.
-        let _thawed = run(Command::new("fsfreeze").arg("-u").arg(self.at()));
         let _gone = run(Command::new("umount").arg("-l").arg(self.at()));
+    }
+}
+
+/// A disk that takes no writes.
+pub(crate) struct Frozen(PathBuf);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        run(Command::new("fsfreeze").arg("-u").arg(&self.0)).expect("it was frozen");
     }
 }
 

@@ -20,9 +20,9 @@ fn a_short_rest_of_the_disk_removes_nobody() {
     stage.go_on();
     for _ in 0..3 {
         let watch = Stopwatch::start();
-        disk.freeze();
+        let frozen = disk.freeze();
         wait_until("the time is over", SOON, || watch.elapsed() >= SHORT);
-        disk.thaw();
+        drop(frozen);
         stage.go_on();
     }
     let (_, events) = http::get(stage.cluster.ecs_address(), "/api/v1/events").expect("the ECS answers");
@@ -41,11 +41,11 @@ fn a_server_whose_disk_has_gone_to_rest_is_replaced() {
     stage.cluster.wait_settled();
     stage.go_on();
     let address = stage.cluster.address(resting);
-    disk.freeze();
+    let frozen = disk.freeze();
     stage.wait_state(address, false);
     stage.wait_writable();
     stage.go_on();
-    disk.thaw();
+    drop(frozen);
     stage.wait_state(address, true);
     stage.finish();
     drop(disk);
