@@ -112,6 +112,15 @@ pub const COPIES_MAX: usize = 7;
 /// Between two samples of all servers' rates and times; servers tell them as often.
 pub const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 
+/// Streams of the dashboard that are read at once.
+pub const STREAMS_MAX: usize = 64;
+
+/// Between two batches of a stream that new views cause, at least.
+pub const BATCH_INTERVAL_MIN: Duration = Duration::from_millis(200);
+
+/// Until a browser whose stream has ended tries again.
+pub const RETRY_STREAM_AFTER: Duration = Duration::from_secs(1);
+
 /// Samples that are kept for people: ten minutes.
 pub const SAMPLES_MAX: usize = 600;
 

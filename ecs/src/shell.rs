@@ -31,7 +31,7 @@ use crate::limits::{ACCEPT_PAUSE, CONNECTIONS_MAX, FILES_OF_ITS_OWN};
 use crate::options::Options;
 use driver::Driver;
 
-pub use driver::EventRecord;
+pub use driver::{Difference, EventRecord};
 
 /// An ECS whose directory is open and locked, ready to serve.
 #[derive(Debug)]

@@ -6,11 +6,13 @@
 //!
 //! - [`process`] starts one program and stops it in every way there is; [`cluster`] keeps a cluster of them.
 //! - [`db`] is the client library for tests, which are not async; [`load`] uses it in a thread and keeps record.
+//! - [`browser`] opens pages in a real browser, and keeps what they ask for and what their console says.
 //! - [`net`] gives each process a network namespace of its own, and cuts links between them.
 //! - [`text`] speaks lines on a plain socket, [`resp`] the Redis protocol, [`http`] asks the ECS.
 
 #![allow(dead_code, unused_imports, reason = "each test program uses its own part of the harness")]
 
+pub(crate) mod browser;
 pub(crate) mod cluster;
 pub(crate) mod db;
 pub(crate) mod http;

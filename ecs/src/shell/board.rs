@@ -12,8 +12,9 @@ use common::ids::ServerId;
 use common::limits::SERVERS_MAX;
 use common::time::{Time, WallTime};
 use serde::Serialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use crate::limits::{FIGURES_FRESH, SAMPLE_EVERY, SAMPLES_MAX};
+use crate::limits::{FIGURES_FRESH, SAMPLE_EVERY, SAMPLES_MAX, STREAMS_MAX};
 
 /// Rates and times of a second, over all servers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -75,9 +76,20 @@ struct Notes {
 }
 
 /// Shared by its clones.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Board {
     notes: Arc<Mutex<Notes>>,
+    /// When the newest sample is of.
+    newest: watch::Sender<WallTime>,
+    /// For those that look on all the time.
+    readers: Arc<Semaphore>,
+}
+
+impl Default for Board {
+    fn default() -> Self {
+        let readers = Arc::new(Semaphore::new(STREAMS_MAX));
+        Self { notes: Arc::default(), newest: watch::Sender::default(), readers }
+    }
 }
 
 fn a_second(count: u64, figures: &Figures) -> f64 {
@@ -131,13 +143,30 @@ impl Board {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let mut notes = self.notes();
-            let sample = notes.sample(clock::time(), clock::wall());
-            if notes.samples.len() >= SAMPLES_MAX {
-                notes.samples.pop_front();
-            }
-            notes.samples.push_back(sample);
+            let at = self.take_sample();
+            self.newest.send_replace(at);
         }
+    }
+
+    fn take_sample(&self) -> WallTime {
+        let mut notes = self.notes();
+        let sample = notes.sample(clock::time(), clock::wall());
+        let at = sample.at;
+        if notes.samples.len() >= SAMPLES_MAX {
+            notes.samples.pop_front();
+        }
+        notes.samples.push_back(sample);
+        at
+    }
+
+    /// Changes with each sample.
+    pub(super) fn watch(&self) -> watch::Receiver<WallTime> {
+        self.newest.subscribe()
+    }
+
+    /// A place for one that looks on all the time; none if there are as many as may be.
+    pub(super) fn reader(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.readers).try_acquire_owned().ok()
     }
 
     /// The samples that are later, the oldest first.

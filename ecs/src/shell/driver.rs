@@ -1,5 +1,6 @@
 //! The loop that owns the core: takes inputs, gives it the time, carries out its effects.
 
+mod difference;
 mod operators;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -26,6 +27,7 @@ use crate::error::Error;
 use crate::journal::Journal;
 use crate::limits::{ANSWER_WITHIN, COMMANDS_MAX, COMMANDS_PER_TURN_MAX, EVENTS_MAX};
 
+pub use difference::Difference;
 pub(super) use operators::{NotApplied, Recovery};
 
 /// A view change, with the time for people.
@@ -38,6 +40,8 @@ pub struct EventRecord {
     pub event: Event,
     /// The causes in words.
     pub text: String,
+    /// What is other than in the view before.
+    pub difference: Difference,
 }
 
 /// Where copies are and should be, at one moment.
@@ -50,6 +54,17 @@ pub(super) struct Placement {
     pub(super) offline: BTreeSet<PartitionId>,
     /// Partitions that wait for servers that have not reported to this rebuilt ECS.
     pub(super) waiting: BTreeSet<PartitionId>,
+}
+
+impl Placement {
+    /// Whether a partition is served, in a word.
+    pub(super) fn state(&self, partition: PartitionId) -> &'static str {
+        match (self.waiting.contains(&partition), self.offline.contains(&partition)) {
+            (true, _) => "waiting",
+            (false, true) => "offline",
+            (false, false) => "served",
+        }
+    }
 }
 
 /// What is counted since the start.
@@ -101,6 +116,7 @@ pub(super) struct Handle {
     commands: mpsc::Sender<Command>,
     view: watch::Receiver<Arc<View>>,
     board: Board,
+    dead: Duration,
 }
 
 impl Handle {
@@ -113,6 +129,16 @@ impl Handle {
     pub(super) async fn input(&self, input: Input) {
         // The driver goes away only with the process.
         let _ = self.commands.send(Command::Input(input)).await;
+    }
+
+    /// Silence after which a server is removed.
+    pub(super) fn dead(&self) -> Duration {
+        self.dead
+    }
+
+    /// Changes with each durable view.
+    pub(super) fn views(&self) -> watch::Receiver<Arc<View>> {
+        self.view.clone()
     }
 
     /// The newest durable view.
@@ -153,6 +179,8 @@ pub(super) struct Driver {
     /// Whose refusal was logged last: a server that tries again and again is logged once.
     refused: Option<(Sender, Refusal)>,
     counts: Counts,
+    /// The view of the newest event.
+    made: Arc<View>,
     /// When the state that is on its way to the disk was given to the journal.
     persisting: Option<Time>,
 }
@@ -171,7 +199,10 @@ impl Driver {
             waiting: 0,
             dead: ecs.config().timers.dead,
         };
+        let handle =
+            Handle { commands: sender.clone(), view: watching, board: Board::default(), dead: counts.dead };
         let driver = Self {
+            made: ecs.view().clone(),
             ecs,
             commands,
             view,
@@ -184,7 +215,6 @@ impl Driver {
             counts,
             persisting: None,
         };
-        let handle = Handle { commands: sender.clone(), view: watching, board: Board::default() };
         let done = move |result| {
             let _ = sender.blocking_send(Command::Journal(result));
         };
@@ -346,7 +376,10 @@ impl Driver {
         if self.events.len() == EVENTS_MAX {
             self.events.pop_front();
         }
-        self.events.push_back(EventRecord { at: clock::wall(), event, text });
+        let made = self.ecs.view().clone();
+        let difference = Difference::between(&self.made, &made);
+        self.made = made;
+        self.events.push_back(EventRecord { at: clock::wall(), event, text, difference });
     }
 
     fn on_refused(&mut self, sender: Sender, refusal: Refusal) {

@@ -2,9 +2,11 @@
 
 mod admin;
 mod answers;
+mod dashboard;
 mod metrics;
 mod orders;
 mod refusal;
+mod stream;
 
 use axum::Router;
 use axum::extract::{Path, State};
@@ -25,7 +27,7 @@ use crate::limits::FIRST_BYTES_WITHIN;
 use answers::{PartitionAnswer, ServerAnswer};
 use refusal::Refusal;
 
-/// What the front page says.
+/// What the front page says to programs; browsers get the dashboard.
 const FRONT_PAGE: &str = "\
 This is a Trefoil ECS: it knows the servers of a cluster and makes the views.
 
@@ -43,6 +45,7 @@ This is a Trefoil ECS: it knows the servers of a cluster and makes the views.
   POST /api/v1/partitions/P/recover let it go on though writes may be lost, when it is offline
   GET  /api/v1/settings             what operators have set; POST sets it
   GET  /api/v1/load                 rates and times of the last ten minutes, hot partitions and keys
+  GET  /api/v1/stream               all of this as it changes (server-sent events)
   GET  /api/v1/events               the last changes of the view, and why
 
 Keys and values are at the servers: kvclient -s HOST:PORT
@@ -74,9 +77,9 @@ fn routes(handle: Handle) -> Router {
         .route("/partitions/{partition}/recover", post(admin::recover))
         .route("/settings", get(admin::settings).post(admin::set))
         .route("/load", get(load))
+        .route("/stream", get(stream::stream))
         .route("/events", get(events));
-    Router::new()
-        .route("/", get(|| async { FRONT_PAGE }))
+    dashboard::routes()
         .route("/healthz", get(health))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics::metrics))

@@ -73,19 +73,13 @@ pub(super) struct PartitionAnswer {
 
 impl PartitionAnswer {
     pub(super) fn all(placement: &Placement) -> Vec<Self> {
-        let Placement { view, target, offline, waiting } = placement;
-        let state =
-            |partition: PartitionId| match (waiting.contains(&partition), offline.contains(&partition)) {
-                (true, _) => "waiting",
-                (false, true) => "offline",
-                (false, false) => "served",
-            };
+        let Placement { view, target, .. } = placement;
         let servers = |members: &[common::view::Member]| members.iter().map(|member| member.server).collect();
         let answer = |(partition, now): (PartitionId, &Assignment)| Self {
             partition: partition.0,
             first: view.partitions.first(partition).to_string(),
             last: view.partitions.last(partition).to_string(),
-            state: state(partition),
+            state: placement.state(partition),
             epoch: now.epoch,
             coordinator: now.coordinator,
             in_sync: servers(&now.in_sync),

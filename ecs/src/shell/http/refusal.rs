@@ -30,6 +30,15 @@ impl Refusal {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method", hint)
     }
 
+    pub(super) fn too_many_readers() -> Self {
+        let error = "as many streams are read as may be at once";
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            error,
+            "close some dashboards, or ask /api/v1/status now and then",
+        )
+    }
+
     pub(super) fn gathering() -> Self {
         let error = "the ECS has lost its disk and gathers what the servers hold: it makes no views yet";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, error, "start all servers; it goes on by itself")
