@@ -2,6 +2,7 @@
 
 mod admin;
 mod args;
+mod big;
 mod cluster;
 mod command;
 mod completion;
@@ -12,6 +13,8 @@ mod grammar;
 mod help;
 mod interactive;
 mod keys;
+mod latency;
+mod load;
 mod logging;
 mod output;
 mod pages;

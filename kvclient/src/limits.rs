@@ -88,3 +88,18 @@ pub(crate) const WATCH_EVERY: Duration = Duration::from_secs(2);
 
 /// The least such time: what a person can read, and no load on a cluster.
 pub(crate) const WATCH_EVERY_LEAST: Duration = Duration::from_millis(100);
+
+/// Lines of `stat` come so often unless told otherwise: servers tell their figures once a second.
+pub(crate) const STAT_EVERY: Duration = Duration::from_secs(1);
+
+/// `latency` asks for so long unless told otherwise.
+pub(crate) const LATENCY_FOR: Duration = Duration::from_secs(5);
+
+/// Between two gets of `latency` at one server: a hundredth of what a server answers from one connection.
+pub(crate) const PROBE_EVERY: Duration = Duration::from_millis(10);
+
+/// Keys that are tried to find one that a server coordinates: one in a thousand servers is found for certain.
+pub(crate) const PROBE_KEYS_TRIED: u32 = 100_000;
+
+/// Values that `big` lists unless told otherwise.
+pub(crate) const BIG_SHOWN: usize = 10;

@@ -14,7 +14,7 @@ use super::session::Session;
 use super::show::{elapsed_shown, key_shown};
 
 /// The ECS, as any server names it.
-async fn ecs(session: &mut Session) -> Result<Ecs, Failure> {
+pub(super) async fn ecs(session: &mut Session) -> Result<Ecs, Failure> {
     Ok(Ecs { address: session.client().await?.ecs_address().await? })
 }
 

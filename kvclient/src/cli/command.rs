@@ -15,7 +15,7 @@ use super::grammar;
 use super::output::Format;
 use super::table::{Entry, find};
 use super::words::{Line, Word};
-use crate::limits::{EVENTS_SHOWN, WATCH_EVERY, WATCH_EVERY_LEAST};
+use crate::limits::{BIG_SHOWN, EVENTS_SHOWN, LATENCY_FOR, STAT_EVERY, WATCH_EVERY, WATCH_EVERY_LEAST};
 use common::logging::Level;
 
 /// What a line asks for.
@@ -63,6 +63,19 @@ pub(super) enum Command {
     },
     Partitions {
         key: Option<Bytes>,
+    },
+    Hot,
+    Stat {
+        every: Duration,
+        count: Option<u64>,
+    },
+    Latency {
+        duration: Duration,
+    },
+    /// The largest so many values.
+    Big {
+        prefix: Bytes,
+        limit: usize,
     },
     /// A command whose answer is written in this form.
     As(Format, Box<Command>),
@@ -145,6 +158,17 @@ impl Command {
             ("partitions", [key]) if !key.plain || !key.bytes.starts_with(b"--") => {
                 Some(Self::Partitions { key: Some(bytes(key)) })
             }
+            ("hot", []) => Some(Self::Hot),
+            ("stat", words) => stat(words)?,
+            ("latency", []) => Some(Self::Latency { duration: LATENCY_FOR }),
+            ("latency", [time]) => Some(Self::Latency { duration: duration(time)? }),
+            ("big", words) => match scan(words)? {
+                Some(Self::Scan { prefix, limit }) => {
+                    let limit = limit.map_or(BIG_SHOWN, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+                    Some(Self::Big { prefix, limit })
+                }
+                _ => None,
+            },
             (":timing", []) => Some(Self::Timing(None)),
             (":timing", [word]) if word.is("on") || word.is("off") => Some(Self::Timing(Some(word.is("on")))),
             (":output", []) => Some(Self::Output(None)),
@@ -246,13 +270,36 @@ fn put(line: &Line, mut words: &[Word]) -> Result<Option<Command>, Failure> {
     })
 }
 
+fn stat(words: &[Word]) -> Result<Option<Command>, Failure> {
+    let (time, number) = match words {
+        [] => (None, None),
+        [option, number] if option.is("--count") => (None, Some(number)),
+        [time] => (Some(time), None),
+        [time, option, number] if option.is("--count") => (Some(time), Some(number)),
+        [option, number, time] if option.is("--count") => (Some(time), Some(number)),
+        _ => return Ok(None),
+    };
+    let every = time.map_or(Ok(STAT_EVERY), pause)?;
+    let count = number.map(|word| {
+        let wrong = |_| at(word, format!("`{}` is no number of lines; write it in digits", word.text()));
+        word.text().parse().map_err(wrong)
+    });
+    Ok(Some(Command::Stat { every, count: count.transpose()? }))
+}
+
+/// A time between two runs.
+fn pause(word: &Word) -> Result<Duration, Failure> {
+    let every = duration(word)?;
+    if every < WATCH_EVERY_LEAST {
+        return Err(at(word, format!("the shortest time is {} ms", WATCH_EVERY_LEAST.as_millis())));
+    }
+    Ok(every)
+}
+
 /// `:watch`: a time if the first word is one, and the rest of the line.
 fn repeat(line: &Line, words: &[Word]) -> Result<Command, Failure> {
     let timed = words.first().filter(|word| word.bytes.first().is_some_and(u8::is_ascii_digit));
-    let every = timed.map(duration).transpose()?.unwrap_or(WATCH_EVERY);
-    if let Some(word) = timed.filter(|_| every < WATCH_EVERY_LEAST) {
-        return Err(at(word, format!("the shortest time is {} ms", WATCH_EVERY_LEAST.as_millis())));
-    }
+    let every = timed.map_or(Ok(WATCH_EVERY), pause)?;
     let words = &words[usize::from(timed.is_some())..];
     let line = words.first().map(|first| line.text[first.span.start..].to_vec());
     Ok(Command::Repeat { every, line })
@@ -396,6 +443,13 @@ mod tests {
         assert_eq!(parse("get --json k"), json(Command::Get { key: Bytes::from("k"), version: false }));
         assert_eq!(parse("put k --json"), Ok(put("k", "--json")));
         assert_eq!(parse("partitions k"), Ok(Command::Partitions { key: Some(Bytes::from("k")) }));
+        let every = Duration::from_secs(5);
+        assert_eq!(parse("stat 5s --count 3"), Ok(Command::Stat { every, count: Some(3) }));
+        assert_eq!(parse("stat"), Ok(Command::Stat { every: Duration::from_secs(1), count: None }));
+        assert_eq!(parse("stat --count x").unwrap_err().at, Some(13..14));
+        assert_eq!(parse("latency --json"), json(Command::Latency { duration: every }));
+        assert_eq!(parse("big a --limit 3"), Ok(Command::Big { prefix: Bytes::from("a"), limit: 3 }));
+        assert_eq!(parse("hot"), Ok(Command::Hot));
         assert_eq!(parse(":timing on"), Ok(Command::Timing(Some(true))));
         assert_eq!(parse(":output ndjson"), Ok(Command::Output(Some(Format::Ndjson))));
         assert!(parse(":output xml").is_err());

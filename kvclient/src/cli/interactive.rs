@@ -126,7 +126,7 @@ async fn interruptible(session: &mut Session, command: Command) -> Result<(), Fa
     if matches!(&command, Command::Program(words) if words.first().is_some_and(|name| name == "import")) {
         return run_command(session, command, &mut out).await;
     }
-    let watching = matches!(command, Command::Repeat { .. });
+    let watching = matches!(command, Command::Repeat { .. } | Command::Stat { .. });
     tokio::select! {
         done = run_command(session, command, &mut out) => done?,
         _ = tokio::signal::ctrl_c() => {

@@ -17,7 +17,7 @@ use super::logging::Log;
 use super::output::Format;
 use super::style::{Ink, Paint};
 use super::words::quoted;
-use super::{cluster, help, show, status};
+use super::{big, cluster, help, latency, load, show, status};
 use crate::client::Client;
 use crate::options::Options;
 use crate::transfer::{ndjson, tsv};
@@ -106,6 +106,10 @@ impl Session {
             Command::Status => status::run(self, out).await,
             Command::Events { limit } => cluster::events(self, limit, self.format, out).await,
             Command::Partitions { key } => cluster::partitions(self, key.as_deref(), self.format, out).await,
+            Command::Hot => load::hot(self, self.format, out).await,
+            Command::Stat { every, count } => load::stat(self, every, count, out).await,
+            Command::Latency { duration } => latency::run(self, duration, self.format, out).await,
+            Command::Big { prefix, limit } => big::run(self, prefix, limit, self.format, out).await,
             Command::Timing(timing) => {
                 self.timing = timing.unwrap_or(!self.timing);
                 print(out, &format!("timing is {}\n", if self.timing { "on" } else { "off" }))

@@ -11,12 +11,12 @@ use common::status::{ClusterStatus, MemberStatus, Role, ServerStatus};
 use common::view::{ServerState, View};
 use serde_json::{Value, json};
 
-use super::differences;
 use super::failure::Failure;
 use super::output::{Listing, verdict_painted};
 use super::session::Session;
 use super::show::{bytes_shown, elapsed_shown};
 use super::style::Paint;
+use super::{differences, load};
 
 /// Prints it: what the ECS says, or what the servers say while it is away.
 pub(super) async fn run(session: &mut Session, out: &mut dyn Write) -> Result<(), Failure> {
@@ -31,7 +31,8 @@ pub(super) async fn run(session: &mut Session, out: &mut dyn Write) -> Result<()
             }
             // An older view is a view as well.
             let view = client.refresh_view().await.unwrap_or_else(|_| client.view());
-            cluster(&status, &view, &servers, paint).print(format, out)
+            let load = load::by_server(session).await;
+            cluster(&status, &view, &servers, &load, paint).print(format, out)
         }
         Err(error) => {
             let view = client.view();
@@ -50,7 +51,7 @@ pub(super) async fn run(session: &mut Session, out: &mut dyn Write) -> Result<()
 }
 
 /// One word for the whole, and its reasons.
-fn verdict(status: &ClusterStatus) -> String {
+pub(super) fn verdict(status: &ClusterStatus) -> String {
     if status.gathering {
         let gathering = "the ECS is being rebuilt and gathers what the servers hold; reads and writes go on";
         return format!("DEGRADED: {gathering}");
@@ -101,12 +102,18 @@ fn verdict(status: &ClusterStatus) -> String {
 }
 
 /// What the ECS says of the cluster, and what the servers add to it.
-fn cluster(status: &ClusterStatus, view: &View, servers: &[ServerStatus], paint: Paint) -> Listing {
+fn cluster(
+    status: &ClusterStatus,
+    view: &View,
+    servers: &[ServerStatus],
+    load: &BTreeMap<String, Value>,
+    paint: Paint,
+) -> Listing {
     let verdict = verdict(status);
     let (parts, lags) = (parts(view), lags(servers));
     let rows = status.servers.iter().map(|member| {
         let parts = parts.get(&member.server).copied().unwrap_or_default();
-        member_row(member, parts, lags.get(&member.server).copied())
+        member_row(member, parts, load.get(&member.server.to_string()), lags.get(&member.server).copied())
     });
     let rows = rows.collect();
     let painted = verdict_painted(paint, &verdict);
@@ -122,11 +129,13 @@ fn cluster(status: &ClusterStatus, view: &View, servers: &[ServerStatus], paint:
         "size",
         "free",
         "req/s",
+        "read ms",
+        "write ms",
         "lag",
         "heartbeat",
     ];
     let after = transfers(status) + &differences::shown(servers);
-    let json = cluster_json(status, &verdict, &parts, &lags, servers);
+    let json = cluster_json(status, &verdict, &parts, &lags, load, servers);
     Listing { before, header, rows, right_from: 3, after, json, items: "/servers" }
 }
 
@@ -136,6 +145,7 @@ fn cluster_json(
     verdict: &str,
     parts: &BTreeMap<ServerId, [u32; 3]>,
     lags: &BTreeMap<ServerId, u64>,
+    load: &BTreeMap<String, Value>,
     servers: &[ServerStatus],
 ) -> Value {
     let mut json = serde_json::to_value(status).expect("a status is JSON");
@@ -145,6 +155,9 @@ fn cluster_json(
         let [_, first, second] = parts.get(&member.server).copied().unwrap_or_default();
         json["replica_1"] = first.into();
         json["replica_2"] = second.into();
+        for what in ["read_us", "write_us", "sync_us"] {
+            json[what] = load.get(&member.server.to_string()).map_or(Value::Null, |load| load[what].clone());
+        }
         json["lag_entries"] = json!(lags.get(&member.server));
     }
     let differences: Vec<_> = servers.iter().flat_map(|server| &server.compared.differences).collect();
@@ -214,6 +227,7 @@ fn transfers(status: &ClusterStatus) -> String {
 fn member_row(
     member: &MemberStatus,
     [coordinator, first, second]: [u32; 3],
+    load: Option<&Value>,
     lag: Option<u64>,
 ) -> Vec<String> {
     let heartbeat = member
@@ -230,6 +244,8 @@ fn member_row(
         bytes_shown(member.bytes),
         bytes_shown(member.free_bytes),
         format!("{:.0}", member.requests_per_second),
+        load::quantiles_shown(load, "read_us"),
+        load::quantiles_shown(load, "write_us"),
         lag.map_or("?".to_owned(), |lag| lag.to_string()),
         heartbeat,
     ]
@@ -331,7 +347,9 @@ mod tests {
         let view = View::new(status.cluster, status.view, Partitions::try_from(256).unwrap());
         let shown = |status: &ClusterStatus| {
             let mut out = Vec::new();
-            cluster(status, &view, &[], Paint::default()).print(Format::Table, &mut out).unwrap();
+            cluster(status, &view, &[], &BTreeMap::new(), Paint::default())
+                .print(Format::Table, &mut out)
+                .unwrap();
             String::from_utf8(out).unwrap()
         };
         let text = shown(&status);
@@ -419,7 +437,11 @@ mod tests {
         assert_eq!(lags.values().copied().collect::<Vec<_>>(), [0, 0, 6]);
         let mut status = status();
         status.servers[0].server = ServerId(3);
-        let json = cluster(&status, &view, &servers, Paint::default()).json;
+        let load = json!({"read_us": {"p50": 81, "p99": 240}});
+        let load = BTreeMap::from([(ServerId(3).to_string(), load)]);
+        let listing = cluster(&status, &view, &servers, &load, Paint::default());
+        assert_eq!(listing.rows[0][10..13], ["0.08/0.24", "-/-", "6"]);
+        let json = listing.json;
         assert!(json["verdict"].as_str().unwrap().starts_with("healthy"), "{json}");
         let row = &json["servers"][0];
         assert_eq!(
