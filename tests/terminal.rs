@@ -56,6 +56,10 @@ fn what_is_typed_is_completed_hinted_and_remembered() {
     // What was pasted may be several lines.
     type_and_see(shell, "\u{1b}[200~put pasted one\nget pasted\u{1b}[201~\r", "OK  version ");
     type_and_see(shell, "", "one\r\n");
+    // What is typed while a command runs is not lost.
+    type_and_see(shell, "put ahead 1\rput ahead 2\rget ahead\r", "OK  version ");
+    type_and_see(shell, "", "OK  version ");
+    type_and_see(shell, "", "\r\n2\r\n");
     // A line that begins with a blank is not remembered; others are found.
     type_and_see(shell, " get hidden\r", "no value for `hidden`");
     type_and_see(shell, "\u{12}fruit/a", "get fruit/apple");

@@ -80,11 +80,10 @@ pub(super) fn run(session: &mut Session) -> Result<(), Failure> {
 /// Runs a line; false when it ends the shell.
 fn run_line(runtime: &Runtime, session: &mut Session, text: &str) -> Result<bool, Failure> {
     let command = Command::parse(&Line::split(text.as_bytes())?)?;
-    match &command {
-        Command::Quit => return Ok(false),
-        Command::Nothing | Command::Repeat { .. } => {}
-        _ => session.last = Some(text.as_bytes().to_vec()),
+    if command == Command::Quit {
+        return Ok(false);
     }
+    session.remember(&command, text.as_bytes());
     runtime.block_on(interruptible(session, command)).map(|()| true)
 }
 

@@ -39,7 +39,10 @@ fn run_lines(
         let line = Line::split(&text).map_err(Failure::from);
         let failure = match line.and_then(|line| Command::parse(&line)) {
             Ok(Command::Quit) => break,
-            Ok(command) => runtime.block_on(run_command(session, command, out)).err(),
+            Ok(command) => {
+                session.remember(&command, &text);
+                runtime.block_on(run_command(session, command, out)).err()
+            }
             Err(failure) => Some(failure),
         };
         if let Some(failure) = failure {

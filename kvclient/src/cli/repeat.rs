@@ -20,7 +20,7 @@ pub(super) async fn run(
     line: Option<Vec<u8>>,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let Some(line) = line.or_else(|| session.last.clone()) else {
+    let Some(line) = line.or_else(|| session.last()) else {
         return Err(Failure::usage("no command was run before; name one: `:watch 2s status`"));
     };
     let command = Command::parse(&Line::split(&line)?).map_err(|failure| Failure { at: None, ..failure })?;

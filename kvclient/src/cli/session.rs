@@ -34,7 +34,7 @@ pub(super) struct Session {
     /// Commands tell how long they took.
     pub(super) timing: bool,
     /// The last line that may be run again.
-    pub(super) last: Option<Vec<u8>>,
+    last: Option<Vec<u8>>,
     /// The answers go to a person's terminal.
     terminal: Option<Paint>,
 }
@@ -43,6 +43,13 @@ impl Session {
     pub(super) fn new(servers: Vec<String>, options: Options, log: Log) -> Self {
         let format = Format::default();
         Self { servers, options, log, client: None, format, timing: false, last: None, terminal: None }
+    }
+
+    /// Keeps a line for `:watch`, if it may be run again.
+    pub(super) fn remember(&mut self, command: &Command, line: &[u8]) {
+        if !matches!(command, Command::Nothing | Command::Repeat { .. } | Command::Quit) {
+            self.last = Some(line.to_vec());
+        }
     }
 
     /// Answers are for the eyes of a person.
@@ -74,6 +81,11 @@ impl Session {
     /// The client, if there is a connection.
     pub(super) fn connected(&self) -> Option<Client> {
         self.client.clone()
+    }
+
+    /// The line that `:watch` runs when none is named.
+    pub(super) fn last(&self) -> Option<Vec<u8>> {
+        self.last.clone()
     }
 
     /// Runs a command; what it found goes to `out`.

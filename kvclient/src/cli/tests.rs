@@ -62,6 +62,64 @@ async fn a_scan_stops_at_its_limit() {
 }
 
 #[tokio::test]
+async fn answers_have_the_form_that_is_wanted() {
+    let fake = store().await;
+    let mut session = session(&fake);
+    let session = &mut session;
+    let parsed = |text: String| serde_json::from_str::<serde_json::Value>(&text).expect(&text);
+    run(session, r#"put k "\x1b[2J\xff""#).await.unwrap();
+    assert_eq!(parsed(run(session, "get k --json").await.unwrap())["value_base64"], "G1sySv8=");
+    run(session, "put k v").await.unwrap();
+    let pair = parsed(run(session, "scan --json").await.unwrap());
+    assert_eq!(
+        (&pair[0]["key"], &pair[0]["value"], &pair[0]["version"]),
+        (&"k".into(), &"v".into(), &"1.2".into())
+    );
+    assert_eq!(run(session, "scan other --json").await.unwrap(), "[]\n");
+    assert_eq!(run(session, ":output json").await.unwrap(), "output is json\n");
+    let written = parsed(run(session, "append k w").await.unwrap());
+    assert_eq!(
+        (&written["offset"], &written["version"], &written["copies"]),
+        (&1.into(), &"1.3".into(), &1.into())
+    );
+    run(session, ":output ndjson").await.unwrap();
+    assert_eq!(run(session, "scan").await.unwrap().lines().count(), 1);
+    run(session, ":output raw").await.unwrap();
+    assert_eq!(run(session, "get k").await.unwrap(), "vw");
+    assert_eq!(run(session, "put k v").await.unwrap(), "1.4\n");
+    run(session, ":output table").await.unwrap();
+    let largest = run(session, "big --limit 1").await.unwrap();
+    assert!(
+        largest.ends_with("1 keys, 1 B; values 1 B: half of them up to 1 B, 99 % up to 1 B, all up to 1 B\n"),
+        "{largest}"
+    );
+    let times = parsed(run(session, "latency 50ms --json").await.unwrap());
+    assert!(times["servers"][0]["gets"].as_u64() > Some(0), "{times}");
+}
+
+#[tokio::test]
+async fn a_terminal_is_told_nothing_that_would_change_it() {
+    let fake = store().await;
+    let mut session = session(&fake);
+    session.for_terminal(Paint::default());
+    run(&mut session, r#"put k "\x1b[2J\xff""#).await.unwrap();
+    assert_eq!(run(&mut session, "get k").await.unwrap(), "\"\\x1b[2J\\xff\"\n");
+    run(&mut session, "put k 'b\u{e4}r'").await.unwrap();
+    assert_eq!(run(&mut session, "get k").await.unwrap(), "b\u{e4}r\n");
+}
+
+#[tokio::test]
+async fn a_command_is_watched_until_it_is_wrong() {
+    let fake = store().await;
+    let mut session = session(&fake);
+    let failure = run(&mut session, ":watch").await.unwrap_err();
+    assert!(failure.message.contains("no command was run before"), "{failure}");
+    let failure = run(&mut session, ":watch 100ms :watch").await.unwrap_err();
+    assert!(failure.message.contains("no command to watch"), "{failure}");
+    assert!(run(&mut session, ":watch gte k").await.unwrap_err().message.contains("`get`"));
+}
+
+#[tokio::test]
 async fn ranges_are_listed_as_by_servers() {
     let fake = store().await;
     let mut session = session(&fake);
