@@ -120,8 +120,14 @@ async fn run_program(session: &mut Session, program: Program, out: &mut dyn Writ
     match program {
         Program::Import(args) => transfer::import(session.client().await?, &args).await,
         Program::Export(args) => transfer::export(session.client().await?, &args, out).await,
-        Program::Verify(args) => verify::run(session.client().await?, &args, out).await,
-        Program::Admin(args) => Box::pin(admin::run(session, &args, out)).await,
+        Program::Verify(mut args) => {
+            args.json |= session.wants_json();
+            verify::run(session.client().await?, &args, out).await
+        }
+        Program::Admin(mut args) => {
+            args.json |= session.wants_json();
+            Box::pin(admin::run(session, &args, out)).await
+        }
         Program::Completions(args) => pages::completions(&args, out),
         Program::Man(args) => pages::man(&args, out),
         Program::Bench(args) => bench::run(session.servers(), session.options(), &args, out).await,

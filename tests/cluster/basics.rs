@@ -106,6 +106,24 @@ fn the_shell_s_commands_at_every_server() {
         done(&["keyrange"], "00000000000000000000000000000000,");
         done(&["keyrange_read"], "00000000000000000000000000000000,");
         done(&["status"], "healthy, epoch ");
+        let json = |args: &[&str]| -> serde_json::Value { serde_json::from_str(&run(args).1).expect("JSON") };
+        let status = json(&["status", "--json"]);
+        assert!(status["verdict"].as_str().is_some_and(|verdict| verdict.starts_with("healthy")), "{status}");
+        assert_eq!(status["servers"].as_array().map(Vec::len), Some(3));
+        let holder = json(&["partitions", key, "--json"]);
+        assert_eq!(holder["partitions"].as_array().map(Vec::len), Some(1), "{holder}");
+        assert_eq!(holder["partitions"][0]["in_sync"].as_array().map(Vec::len), Some(3), "{holder}");
+        let joined =
+            |event: &serde_json::Value| event["text"].as_str().is_some_and(|text| text.contains("joined"));
+        let events = json(&["events", "--limit", "1000", "--json"]);
+        assert!(events["events"].as_array().is_some_and(|events| events.iter().any(joined)), "{events}");
+        // The writes of before are among what servers tell once a second.
+        wait_until("what is hot is told", SOON, || {
+            json(&["hot", "--json"])["hot"].as_array().is_some_and(|hot| !hot.is_empty())
+        });
+        done(&["-o", "raw", "stat", "--count", "1"], "healthy\t");
+        done(&["-o", "raw", "latency", "100ms"], "127.0.0.1:");
+        done(&["-o", "raw", "big", key, "--limit", "1"], &format!("{key}\t"));
         let (_, status, _) = run(&["status"]);
         let verdict = ", 3 servers, 64 partitions, 0 with fewer copies, survives 2 more failures\n";
         assert!(status.contains(verdict), "{status}");

@@ -97,7 +97,10 @@ fn greet(runtime: &Runtime, session: &mut Session, paint: Paint) {
     });
     match greeted {
         Ok(connected) => eprint!("{connected}"),
-        Err(failure) => eprint!("{}", complaint("", &failure, COLUMNS_USUAL, paint)),
+        Err(failure) => {
+            eprint!("{}", complaint("", &failure, COLUMNS_USUAL, paint));
+            eprintln!("`connect HOST PORT` asks another server");
+        }
     }
     eprintln!("Tab completes, `help` lists the commands, `quit` leaves");
 }

@@ -45,6 +45,11 @@ impl Session {
         Self { servers, options, log, client: None, format, timing: false, last: None, terminal: None }
     }
 
+    /// Answers are for programs.
+    pub(super) fn wants_json(&self) -> bool {
+        matches!(self.format, Format::Json | Format::Ndjson)
+    }
+
     /// Keeps a line for `:watch`, if it may be run again.
     pub(super) fn remember(&mut self, command: &Command, line: &[u8]) {
         if !matches!(command, Command::Nothing | Command::Repeat { .. } | Command::Quit) {
@@ -148,7 +153,7 @@ impl Session {
 
     async fn get(&mut self, key: Bytes, version: bool, out: &mut dyn Write) -> Result<(), Failure> {
         let Some(found) = self.client().await?.get(key.clone()).await? else { return Err(not_found(&key)) };
-        if matches!(self.format, Format::Json | Format::Ndjson) {
+        if self.wants_json() {
             return print(out, &format!("{}\n", ndjson::found(key, &found)));
         }
         if version {

@@ -17,7 +17,7 @@ use crate::verify::Comparison;
 pub(super) struct VerifyArgs {
     /// As JSON: every copy of every partition
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 /// Compares all copies of all partitions.

@@ -8,7 +8,7 @@ use common::ids::Epoch;
 pub(in crate::cli) struct AdminArgs {
     /// Answers as JSON
     #[arg(long, global = true)]
-    pub(super) json: bool,
+    pub(in crate::cli) json: bool,
     /// The ECS, if the one that the servers name cannot be reached from here
     #[arg(long, value_name = "HOST:PORT", global = true)]
     pub(super) ecs: Option<String>,

@@ -47,7 +47,7 @@ impl Ecs {
             let address = &self.address;
             // A POST that broke off may have been carried out; all of them can be asked for again.
             let message = format!(
-                "the ECS at {address} did not do it: {reason}. Check that it runs, or name it with --ecs HOST:PORT"
+                "the ECS at {address} did not do it: {reason}. Check that it runs; for `admin`, --ecs HOST:PORT names another address"
             );
             Failure::new(Exit::Unavailable, message)
         })
