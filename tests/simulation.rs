@@ -30,7 +30,7 @@ use simulation::runner::{LONG_EVERY, all_pass, must_find, number, try_seed};
 use simulation::scenario::Scenario;
 use simulation::world::{self, Summary};
 
-/// Seeds of each scenario, unless `SEEDS` says otherwise; of the long ones fewer. 2,000 in all.
+/// Seeds of each scenario, unless `SEEDS` says otherwise; of the long ones fewer. 2,250 in all.
 const SEEDS: u64 = 124;
 
 /// Seeds that once failed, with what they found; docs/testing.md tells more of each.
@@ -140,6 +140,11 @@ fn the_ecs_is_paused() {
 #[test]
 fn writes_wait_for_two_copies() {
     check(Scenario::TWO_AT_LEAST);
+}
+
+#[test]
+fn operators_order_and_take_it_back() {
+    check(Scenario::ORDERS);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use common::ids::{ClientId, LogId, RequestNumber};
 use common::messages::Reply;
-use common::operation::{Condition, Operation, Origin, Outcome};
+use common::operation::{Check, Condition, Expiry, Operation, Origin, Outcome, Part};
 use common::ring::Partitions;
 use common::time::WallTime;
 use common::view::View;
@@ -48,6 +48,8 @@ pub(crate) struct Client {
     partitions: Partitions,
     /// Some values of this key expire.
     expiring: Option<Bytes>,
+    /// The value of this key is a number.
+    counter: Bytes,
     /// Operations that it has under way at most.
     slots: usize,
     gives_up_after: Micros,
@@ -75,9 +77,11 @@ impl Client {
     pub(crate) fn new(index: usize, keys: Vec<Bytes>, scenario: &Scenario, line: &mut Timeline) -> Self {
         let partitions = Partitions::try_from(scenario.partitions).expect("a power of two");
         let expiring = keys.last().filter(|_| scenario.expires).cloned();
+        let counter = keys[0].clone();
         Self {
             partitions,
             expiring,
+            counter,
             index,
             id: ClientId(0xC11E_0000 + index as u128),
             keys,
@@ -125,7 +129,9 @@ impl Client {
         }
         if self.stopped {
             let Some((key, puts)) = self.script.pop_front() else { return };
-            let asked = if puts {
+            let asked = if puts && key == self.counter {
+                self.write(Operation::Add { key: key.clone(), by: 1 }, true)
+            } else if puts {
                 let value = self.token(line);
                 self.write(Operation::put(key.clone(), value), true)
             } else {
@@ -150,7 +156,30 @@ impl Client {
         WallTime(WALL_BEGIN_MS + line.now / MS + line.between(0, 1_500))
     }
 
+    /// Something to do with the number.
+    fn count(&mut self, line: &mut Timeline) -> Asked {
+        let key = self.counter.clone();
+        let by = i64::try_from(line.between(1, 9)).expect("small");
+        let add = Operation::Add { key: key.clone(), by };
+        let operation = match line.between(0, 99) {
+            0..=34 => return Asked::Get,
+            35..=39 => return Asked::Scan,
+            40..=49 => Operation::Take { key },
+            50..=69 => {
+                let condition = if line.chance(0.3) { Condition::Present {} } else { Condition::Always {} };
+                let checks = vec![Check { key: key.clone(), condition }];
+                Operation::Batch { checks, parts: vec![Part(add), Part(Operation::Fetch { key })] }
+            }
+            _ => add,
+        };
+        let with_origin = line.chance(0.9);
+        self.write(operation, with_origin)
+    }
+
     fn choose(&mut self, line: &mut Timeline, key: &Bytes) -> Asked {
+        if *key == self.counter {
+            return self.count(line);
+        }
         let (key, value) = (key.clone(), self.token(line));
         let seen = self.seen.get(&key).cloned();
         let condition = match (line.between(0, 9), &seen) {
@@ -170,6 +199,12 @@ impl Client {
             }
             40..=54 if !long => Operation::Append { key, value },
             55..=64 => Operation::Delete { key, condition },
+            // What they tell of a large value is not remembered for a retry.
+            65..=69 if self.value_bytes_max == 0 => Operation::Take { key },
+            70..=77 if self.value_bytes_max == 0 => {
+                let (expiry, tell) = (Expiry::Never {}, line.chance(0.7));
+                Operation::Set { key, value, expiry, condition, tell }
+            }
             _ => {
                 let expires = self.expiring.as_ref() == Some(&key) && line.chance(0.5);
                 let expires = expires.then(|| self.soon(line));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use common::ids::{ClusterId, ServerId};
 use common::ring::Partitions;
 use common::time::Time;
-use ecs::core::{Config, Ecs, Effect, Input, Part, Settings, State};
+use ecs::core::{Config, Ecs, Effect, Input, Part, Settings, State, Unfit};
 
 use super::net::Place;
 use super::scenario::Scenario;
@@ -33,13 +33,13 @@ pub(crate) struct EcsHost {
 
 impl EcsHost {
     pub(crate) fn new(scenario: &Scenario, line: &mut Timeline) -> Self {
-        let Scenario { timers, min_in_sync, slow, ecs_mutation: mutation, .. } = *scenario;
+        let Scenario { timers, min_in_sync, stand_by, slow, ecs_mutation: mutation, .. } = *scenario;
         let partitions = Partitions::try_from(scenario.partitions).expect("a power of two");
         Self {
             config: Config { timers, mutation, ..Config::default() },
             core: None,
             durable: State {
-                settings: Settings { min_copies: min_in_sync, ..Settings::default() },
+                settings: Settings { min_copies: min_in_sync, stand_by, ..Settings::default() },
                 ..State::new(ClusterId(77), partitions)
             },
             writing: None,
@@ -98,6 +98,33 @@ impl EcsHost {
         truth.on_view(&state.view);
         self.durable = state;
         self.step(line, truth, Input::Durable { ticket });
+    }
+
+    /// No copy is begun or moved from now on, or they are again.
+    pub(crate) fn hold(&mut self, line: &mut Timeline, truth: &mut Truth, paused: bool) {
+        let settings = Settings { paused, ..self.durable.settings };
+        self.step(line, truth, Input::Set(settings));
+    }
+
+    /// Nothing is held, and whoever comes serves.
+    pub(crate) fn let_all_serve(&mut self, line: &mut Timeline, truth: &mut Truth) {
+        let settings = Settings { paused: false, stand_by: false, ..self.durable.settings };
+        self.step(line, truth, Input::Set(settings));
+    }
+
+    /// Gives an order, if it can be given; who leaves by it, and who does not any more.
+    pub(crate) fn order(
+        &mut self,
+        line: &mut Timeline,
+        truth: &mut Truth,
+        order: impl FnOnce(&Ecs) -> Result<Vec<(ServerId, Part)>, Unfit>,
+    ) -> Vec<(ServerId, Part)> {
+        let parts = self.core.as_ref().and_then(|core| order(core).ok()).unwrap_or_default();
+        if !parts.is_empty() {
+            line.note(|| format!("  ordered: {parts:?}"));
+            self.step(line, truth, Input::Order { parts: parts.clone() });
+        }
+        parts
     }
 
     pub(crate) fn leave(&mut self, line: &mut Timeline, truth: &mut Truth, server: ServerId) {

@@ -1,6 +1,8 @@
 //! The faults of a run, chosen by its seed.
 
+use common::ids::ServerId;
 use common::messages::ServerReport;
+use ecs::core::{Ecs, Order, Part, Unfit};
 
 use super::net::{Place, Weather};
 use super::scenario::Fault;
@@ -93,6 +95,19 @@ impl World {
             }
             Fault::Join => self.join(),
             Fault::Leave => self.leave(),
+            Fault::TakeBack => self.order(|ecs, _, _| ecs.parts_before(&[])),
+            Fault::Add => {
+                self.order(|ecs, standing, _| checked(ecs, Order::Add(standing.ok_or(Unfit::Last)?)))
+            }
+            Fault::Replace => self.order(|ecs, standing, serving| {
+                let (old, new) = serving.zip(standing).ok_or(Unfit::Last)?;
+                checked(ecs, Order::Replace { old, new })
+            }),
+            Fault::Hold => {
+                self.ecs.hold(&mut self.line, &mut self.truth, true);
+                let lasts = self.line.between(100 * MS, 2 * SECOND);
+                self.line.after(lasts, Event::LetGo);
+            }
             Fault::CutEcsThenCrash => self.cut_ecs_then_crash(),
             Fault::CutEcsAndSlow => self.cut_ecs_and_slow(),
             Fault::Lose => self.lose(),
@@ -361,6 +376,45 @@ impl World {
         }
     }
 
+    /// An operator orders something, if it can be done. `order` is told a server that stands by and one that serves.
+    fn order(
+        &mut self,
+        order: impl FnOnce(&Ecs, Option<ServerId>, Option<ServerId>) -> Result<Vec<(ServerId, Part)>, Unfit>,
+    ) {
+        let Some(core) = &self.ecs.core else { return };
+        let members = self.truth.newest().map(|view| view.servers.keys().copied()).into_iter().flatten();
+        let (standing, serving): (Vec<ServerId>, Vec<ServerId>) =
+            members.partition(|&server| core.stands_by(server));
+        let mut one_of = |servers: &[ServerId]| self.line.rng.choice(servers).copied();
+        let (standing, serving) = (one_of(&standing), one_of(&serving));
+        let stays =
+            self.servers.iter().filter(|server| server.life > 0 && !server.gone && !server.leaving).count();
+        let least = self.scenario.min_in_sync.max(2);
+        let order = |ecs: &Ecs| {
+            let parts = order(ecs, standing, serving)?;
+            let leaves = parts.iter().filter(|(_, part)| *part == Part::Leave).count();
+            if leaves > 0 && stays <= least { Err(Unfit::Last) } else { Ok(parts) }
+        };
+        for (server, part) in self.ecs.order(&mut self.line, &mut self.truth, order) {
+            let index = self.index_of(server);
+            self.servers[index].leaving = part == Part::Leave;
+        }
+    }
+
+    /// Everything that stands by serves, and nothing is held.
+    pub(super) fn end_orders(&mut self) {
+        self.ecs.let_all_serve(&mut self.line, &mut self.truth);
+        let members: Vec<ServerId> =
+            self.truth.newest().map(|view| view.servers.keys().copied().collect()).unwrap_or_default();
+        self.ecs.order(&mut self.line, &mut self.truth, |ecs| {
+            Ok(members
+                .into_iter()
+                .filter(|&server| ecs.stands_by(server))
+                .map(|server| (server, Part::Serve))
+                .collect())
+        });
+    }
+
     /// A server never comes back.
     fn lose(&mut self) {
         if self.servers.iter().any(|server| server.lost) {
@@ -421,4 +475,9 @@ impl World {
             self.crash(server, away);
         }
     }
+}
+
+fn checked(ecs: &Ecs, order: Order) -> Result<Vec<(ServerId, Part)>, Unfit> {
+    ecs.check_order(order)?;
+    Ok(order.parts())
 }

@@ -55,6 +55,12 @@ impl Operated {
         matches!(operation, Operation::Put { expires: Some(_), .. } | Operation::Expire { .. })
     }
 
+    /// The same value may be there twice.
+    pub(crate) fn counts(&self) -> bool {
+        let Asked::Write { operation, .. } = &self.asked else { return false };
+        matches!(operation, Operation::Add { .. } | Operation::Batch { .. })
+    }
+
     /// The value as a read told it.
     pub(crate) fn read(&self) -> Option<Stored> {
         match &self.told {
@@ -132,7 +138,9 @@ fn check_not_done(operated: &Operated, model: &Model) -> Result<(), String> {
     };
     let by_origin = origin.and_then(|(client, number)| model.effect(client, number)).map(|(seq, _)| seq);
     let by_token = match operation {
-        Operation::Put { value, .. } | Operation::Append { value, .. } => model.token(value),
+        Operation::Put { value, .. } | Operation::Append { value, .. } | Operation::Set { value, .. } => {
+            model.token(value)
+        }
         _ => None,
     };
     match by_origin.or(by_token) {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use common::ids::{ClientId, LogId, RequestNumber, Seq};
-use common::operation::{Command, Condition, Operation, Outcome};
+use common::operation::{Check, Command, Condition, Found, Operation, Outcome, Part, PartOutcome};
 use common::time::WallTime;
 
 /// A value and the entry that wrote it.
@@ -69,12 +69,17 @@ impl Model {
         if let Operation::Compare { .. } = operation {
             return Outcome::Compared { at: id };
         }
+        if let Operation::Batch { checks, parts } = operation {
+            let kept = |Check { key, condition }: &Check| holds(condition, &self.current(key).0);
+            if !checks.iter().all(kept) {
+                return Outcome::Aborted {};
+            }
+            let results = parts.iter().map(|Part(part)| PartOutcome(self.execute(id, part)));
+            return Outcome::All { results: results.collect() };
+        }
         let Some(key) = operation.key() else { return Outcome::Ticked {} };
-        let log_time = self.log_time();
-        let last = self.states.get(key).and_then(|states| states.last());
-        let last = last.filter(|(_, _, expires)| expires.is_none_or(|expires| expires > log_time));
-        let (current, old_expires) =
-            last.map_or((None, None), |(_, stored, expires)| (stored.clone(), *expires));
+        let (current, old_expires) = self.current(key);
+        let old = current.as_ref().map(|(_, value)| value.clone());
         let mut new_expires = None;
         let (stored, outcome) = match operation {
             Operation::Put { value, condition, expires, .. } if holds(condition, &current) => {
@@ -96,8 +101,28 @@ impl Model {
                 }
                 (None, Outcome::Deleted { version: id })
             }
-            Operation::Put { .. } | Operation::Delete { .. } => {
+            Operation::Set { value, condition, tell, .. } if holds(condition, &current) => {
+                self.tokens.insert(value.clone(), id.seq);
+                let written = Outcome::Written { version: id, replaced: current.is_some() };
+                let outcome = if *tell { Outcome::Changed { version: id, old } } else { written };
+                (Some((id, value.clone())), outcome)
+            }
+            Operation::Set { tell: true, .. } => return Outcome::Kept { old },
+            Operation::Put { .. } | Operation::Delete { .. } | Operation::Set { .. } => {
                 return Outcome::ConditionFailed { current: current.map(|(version, _)| version) };
+            }
+            Operation::Take { .. } if current.is_none() => return Outcome::NotFound {},
+            Operation::Take { .. } => (None, Outcome::Changed { version: id, old }),
+            Operation::Add { by, .. } => {
+                let old = old.map_or(0, |old| std::str::from_utf8(&old).unwrap().parse::<i64>().unwrap());
+                new_expires = old_expires;
+                let value = Bytes::from((old + by).to_string());
+                (Some((id, value.clone())), Outcome::Sum { version: id, value })
+            }
+            Operation::Fetch { .. } => {
+                let expires = old_expires.filter(|_| current.is_some());
+                let found = current.map(|(version, value)| Found { value, version, expires });
+                return Outcome::Told { found };
             }
             Operation::Expire { expires, .. } => {
                 let Some((_, value)) = current else { return Outcome::NotFound {} };
@@ -108,6 +133,14 @@ impl Model {
         };
         self.states.entry(key.clone()).or_default().push((id.seq, stored, new_expires));
         outcome
+    }
+
+    /// What a key holds now, and when that expires.
+    fn current(&self, key: &Bytes) -> (Stored, Option<WallTime>) {
+        let last = self.states.get(key).and_then(|states| states.last());
+        let log_time = self.log_time();
+        let last = last.filter(|(_, _, expires)| expires.is_none_or(|expires| expires > log_time));
+        last.map_or((None, None), |(_, stored, expires)| (stored.clone(), *expires))
     }
 
     /// Where and how a write took effect.

@@ -41,6 +41,14 @@ pub(crate) enum Fault {
     Join,
     /// A server leaves as planned.
     Leave,
+    /// What is under way with servers is taken back.
+    TakeBack,
+    /// A server that stands by is to serve.
+    Add,
+    /// A server that stands by is to serve, and another one is to leave.
+    Replace,
+    /// No copy is begun or moved for a while.
+    Hold,
     /// A server is cut off from the ECS; when it is given up, another one that has promised it dies and comes back.
     CutEcsThenCrash,
     /// A coordinator is cut off from the ECS, and all that servers say to it comes late; it still reaches them.
@@ -113,6 +121,8 @@ pub(crate) struct Scenario {
     pub(crate) reads_anywhere: f64,
     /// An in-sync set is not made smaller than this.
     pub(crate) min_in_sync: usize,
+    /// New servers stand by until they are added.
+    pub(crate) stand_by: bool,
     /// Nothing happens for which a server may be taken for dead.
     pub(crate) nobody_fails: bool,
     /// A run takes many times longer than one of the others.
@@ -145,6 +155,7 @@ impl Scenario {
         drift_max: 47_000,
         reads_anywhere: 0.5,
         min_in_sync: 1,
+        stand_by: false,
         nobody_fails: false,
         is_long: false,
         mutation: None,
@@ -427,6 +438,32 @@ impl Scenario {
         ..Self::BASE
     };
 
+    /// Operators order this and that, and take it back, while servers fail.
+    pub(crate) const ORDERS: Self = Self {
+        name: "orders",
+        servers: (3, 4),
+        spares: 2,
+        stand_by: true,
+        faults: &[
+            Fault::Join,
+            Fault::Join,
+            Fault::Add,
+            Fault::Add,
+            Fault::Replace,
+            Fault::Leave,
+            Fault::TakeBack,
+            Fault::TakeBack,
+            Fault::Hold,
+            Fault::Hold,
+            Fault::CrashLong,
+            Fault::CrashCoordinator,
+            Fault::EcsCrash,
+        ],
+        fault_every: (50 * MS, 600 * MS),
+        slow: 0.1,
+        ..Self::BASE
+    };
+
     /// Values so large that appends, windows and memory reach their limits.
     pub(crate) const LARGE: Self = Self {
         name: "large",
@@ -492,7 +529,7 @@ impl Scenario {
         Self { name: "barrier_cut", reads: Reads::Barrier, drift_max: 500_000, ..Self::ECS_CUT };
 
     /// All kinds of runs.
-    pub(crate) const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::CALM,
         Self::CRASHES,
         Self::NETWORK,
@@ -508,6 +545,7 @@ impl Scenario {
         Self::ECS_AWAY,
         Self::ECS_CUT,
         Self::JOINS,
+        Self::ORDERS,
         Self::LARGE,
         Self::DROPS,
         Self::READERS,

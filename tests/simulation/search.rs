@@ -35,9 +35,28 @@ struct Step {
 #[derive(Debug)]
 enum Effect {
     Read(Option<Bytes>),
-    Put { value: Bytes, condition: Want, done: Option<bool> },
-    Append { value: Bytes, offset: Option<u64> },
-    Delete { condition: Want, done: Option<Deleted> },
+    Put {
+        value: Bytes,
+        condition: Want,
+        done: Option<bool>,
+    },
+    Append {
+        value: Bytes,
+        offset: Option<u64>,
+    },
+    Delete {
+        condition: Want,
+        done: Option<Deleted>,
+    },
+    /// Each with the value that was told, if one was: before the change, or as it was left.
+    Set {
+        value: Bytes,
+        condition: Want,
+        told: Option<(bool, Option<Bytes>)>,
+    },
+    Take {
+        told: Option<Option<Bytes>>,
+    },
 }
 
 #[derive(Debug)]
@@ -102,6 +121,26 @@ fn effect(operation: &Operation, told: &Told, all: &[&Operated]) -> Option<Effec
                 _ => Deleted::Refused,
             }),
         },
+        Operation::Set { value, condition, tell: false, .. } => Effect::Put {
+            value: value.clone(),
+            condition: want(condition, all),
+            done: outcome.map(|outcome| matches!(outcome, Outcome::Written { .. })),
+        },
+        Operation::Set { value, condition, .. } => Effect::Set {
+            value: value.clone(),
+            condition: want(condition, all),
+            told: outcome.and_then(|outcome| match outcome {
+                Outcome::Changed { old, .. } => Some((true, old.clone())),
+                Outcome::Kept { old } => Some((false, old.clone())),
+                _ => None,
+            }),
+        },
+        Operation::Take { .. } => Effect::Take {
+            told: outcome.map(|outcome| match outcome {
+                Outcome::Changed { old, .. } => old.clone(),
+                _ => None,
+            }),
+        },
         _ => return None,
     })
 }
@@ -157,6 +196,17 @@ impl Effect {
                     after.push(state.clone());
                 }
                 after
+            }
+            Self::Set { value, condition, told } => {
+                let fits = |done| told.as_ref().is_none_or(|told| *told == (done, state.clone()));
+                let holds = condition.holds(old);
+                let set = (holds != Some(false) && fits(true)).then(|| Some(value.clone()));
+                let kept = (holds != Some(true) && fits(false)).then(|| state.clone());
+                set.into_iter().chain(kept).collect()
+            }
+            Self::Take { told } => {
+                let fits = told.as_ref().is_none_or(|told| told == state);
+                fits.then_some(None).into_iter().collect()
             }
             Self::Append { value, offset } => {
                 let old = state.clone().unwrap_or_default();

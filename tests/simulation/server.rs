@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use common::ids::{ClientId, Epoch, Incarnation, LogId, PartitionId, Seq, ServerId, StoreId};
 use common::messages::{Reply, Sender, ServerReport};
-use common::operation::Outcome;
+use common::operation::{Outcome, PartOutcome};
 use common::time::{Now, Time, WallTime};
 use common::view::View;
 use kvserver::core::{
@@ -549,7 +549,10 @@ pub(crate) fn version_of(outcome: &Outcome) -> Option<LogId> {
     match outcome {
         Outcome::Written { version, .. }
         | Outcome::Appended { version, .. }
-        | Outcome::Deleted { version } => Some(*version),
+        | Outcome::Deleted { version }
+        | Outcome::Changed { version, .. }
+        | Outcome::Sum { version, .. } => Some(*version),
+        Outcome::All { results } => results.iter().find_map(|PartOutcome(outcome)| version_of(outcome)),
         _ => None,
     }
 }

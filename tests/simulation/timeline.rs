@@ -78,6 +78,8 @@ pub(crate) enum Event {
     Mend { cuts: Vec<(Place, Place)> },
     /// A server's links are as fast as before.
     Hasten { server: usize },
+    /// Copies are moved again.
+    LetGo,
     /// A storm ends.
     Calm,
     /// All faults end.

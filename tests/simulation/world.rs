@@ -265,6 +265,7 @@ impl World {
             // After all faults have ended the weather stays as it is then.
             Event::Calm if self.phase == Phase::Faults => self.line.net.weather = self.scenario.weather,
             Event::Calm => {}
+            Event::LetGo => self.ecs.hold(line, truth, false),
             Event::Heal => self.heal(),
             Event::Look => self.look(),
         }
@@ -395,6 +396,7 @@ impl World {
             self.ecs.start(&mut self.line, &mut self.truth);
         }
         self.ecs.resume(&mut self.line);
+        self.end_orders();
         self.ecs.slow = 0.0;
         self.strikes = 0;
         for index in 0..self.servers.len() {
@@ -503,10 +505,10 @@ impl World {
             }
         }
         let mut unsearched = 0;
-        let expiring = |operated: &&Operated| operated.expires();
+        let expires_or_counts = |operated: &&Operated| operated.expires() || operated.counts();
         for (key, operations) in by_key {
-            if operations.iter().any(expiring) {
-                // The search knows no time; the check by versions does.
+            if operations.iter().any(expires_or_counts) {
+                // The search knows no time, and values by themselves alone; the check by versions knows more.
                 continue;
             }
             match search::check_key(&operations) {
