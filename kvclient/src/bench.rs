@@ -1,13 +1,28 @@
-//! `kvclient bench`: puts and gets in a closed loop, each sent when the one before is answered.
+//! The load generator behind `kvclient bench`.
+//!
+//! `workload` says which kinds of request there are, `keys` which key each takes, `pace` when it is
+//! due: at once when the one before is answered (a closed loop), or at fixed times (`--rate`, an open loop). What is
+//! loaded is a [`Target`]: Trefoil here; the comparison in `bench/load` brings Redis and etcd, so that all of them
+//! get the same load from the same program. Everything runs on the caller's runtime.
 
 mod args;
 mod disk;
+mod keys;
 mod load;
+mod measured;
+mod pace;
+mod progress;
 mod report;
+mod target;
+mod workload;
 
 use std::io::Write;
 
-pub(crate) use args::BenchArgs;
+pub use args::BenchArgs;
+pub use load::{measure, preload};
+pub use report::Report;
+pub use target::{Answered, Request, Target};
+pub use workload::Kind;
 
 use crate::cli::{Exit, Failure};
 use crate::client::Client;
@@ -20,20 +35,22 @@ pub(crate) async fn run(
     args: &BenchArgs,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let disk = args.probe_disk.as_deref().map(disk::probe).transpose()?;
+    args.check(Client::KINDS).map_err(Failure::usage)?;
     let mut clients = Vec::new();
-    for _ in 0..if args.shared { 1 } else { args.clients } {
+    for _ in 0..args.connections() {
         clients.push(Client::connect(servers, options.clone()).await?);
     }
-    if args.reads > 0 {
-        load::preload(&clients, args).await?;
+    if args.preloads() {
+        preload(&clients, args).await?;
     }
-    let measured = load::run(&clients, args).await;
-    let report = report::Report::new(args, &measured, disk);
-    report.write(args.json, out).map_err(Failure::output)?;
-    match (measured.ops(), measured.first_error) {
-        (0, Some(error)) => Err(Failure::new(Exit::Unavailable, format!("no request succeeded: {error}"))),
-        _ => Ok(()),
+    if args.only_preloads() {
+        return Ok(());
+    }
+    let report = measure(&clients, args).await.map_err(Failure::usage)?;
+    report.write(args.json(), out).map_err(Failure::output)?;
+    match report.failed() {
+        Some(error) => Err(Failure::new(Exit::Unavailable, format!("no request succeeded: {error}"))),
+        None => Ok(()),
     }
 }
 

@@ -18,7 +18,7 @@
 //! in each write. What is decided after each try is a pure state machine in `retry`. The library keeps no data,
 //! and reads at coordinators only.
 
-mod bench;
+pub mod bench;
 mod calls;
 pub mod cli;
 mod client;

@@ -103,3 +103,21 @@ pub(crate) const PROBE_KEYS_TRIED: u32 = 100_000;
 
 /// Values that `big` lists unless told otherwise.
 pub(crate) const BIG_SHOWN: usize = 10;
+
+/// Requests that a benchmark keeps in flight, at most: each has a task of its own.
+pub(crate) const BENCH_IN_FLIGHT_MAX: usize = 1_000_000;
+
+/// Requests a second of an open loop, at most: they are due at whole microseconds.
+pub(crate) const BENCH_RATE_MAX: u64 = 1_000_000;
+
+/// The longest latency that a benchmark tells apart: over the library's patience.
+pub(crate) const BENCH_LATENCY_MAX: Duration = Duration::from_secs(120);
+
+/// Puts in flight while a benchmark puts its keys first.
+pub(crate) const BENCH_PRELOAD_IN_FLIGHT: usize = 256;
+
+/// Keys that a scan of a benchmark asks for, at most; the number of YCSB's workload E.
+pub(crate) const BENCH_SCAN_KEYS_MAX: u32 = 100;
+
+/// Between two looks at a benchmark that a terminal shows.
+pub(crate) const BENCH_PROGRESS_EVERY: Duration = Duration::from_millis(200);

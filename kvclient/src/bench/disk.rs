@@ -7,8 +7,6 @@ use std::time::Duration;
 
 use common::clock;
 
-use crate::cli::Failure;
-
 /// Bytes of each append, about a small put in a log.
 pub(super) const APPEND_BYTES: usize = 512;
 
@@ -17,9 +15,8 @@ const APPENDS: usize = 1000;
 
 /// The median time of an append with its fdatasync, in a file of `folder` that was written before, as a recycled
 /// log segment was.
-pub(super) fn probe(folder: &Path) -> Result<Duration, Failure> {
-    measure(folder)
-        .map_err(|error| Failure::usage(format!("cannot measure the disk in {}: {error}", folder.display())))
+pub(super) fn probe(folder: &Path) -> Result<Duration, String> {
+    measure(folder).map_err(|error| format!("cannot measure the disk in {}: {error}", folder.display()))
 }
 
 fn measure(folder: &Path) -> io::Result<Duration> {

@@ -1,171 +1,164 @@
-//! The load itself: tasks that send one request after the other.
+//! The load itself: slots, each of which has one request on its way at a time.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use common::clock;
-use common::time::Time;
 use fastrand::Rng;
-use hdrhistogram::Histogram;
 use tokio::task::JoinSet;
 
 use super::args::BenchArgs;
-use crate::cli::Failure;
-use crate::client::Client;
-use crate::error::Error;
+use super::disk;
+use super::keys::Keys;
+use super::measured::Measured;
+use super::pace::Pace;
+use super::progress::Progress;
+use super::report::Report;
+use super::target::{Request, Target};
+use super::workload::{Kind, Mix};
+use crate::limits::{BENCH_PRELOAD_IN_FLIGHT, BENCH_SCAN_KEYS_MAX};
 
-/// The longest time that is told apart, in microseconds: over the library's patience.
-const LATENCY_US_MAX: u64 = 120_000_000;
+/// A value is a window into so many random bytes more than it has itself.
+const NOISE_BYTES: usize = 65_536;
 
-/// Puts in flight while the keys are put first.
-const PRELOAD_IN_FLIGHT: usize = 256;
-
-/// What was measured.
-#[derive(Debug)]
-pub(super) struct Measured {
-    pub(super) puts: Histogram<u64>,
-    pub(super) gets: Histogram<u64>,
-    /// Gets that found nothing.
-    pub(super) misses: u64,
-    pub(super) errors: u64,
-    pub(super) first_error: Option<Error>,
-    pub(super) elapsed: Duration,
-}
-
-impl Measured {
-    fn new() -> Self {
-        let histogram = || Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).expect("the bounds are fixed");
-        Self {
-            puts: histogram(),
-            gets: histogram(),
-            misses: 0,
-            errors: 0,
-            first_error: None,
-            elapsed: Duration::ZERO,
-        }
-    }
-
-    /// Requests that were answered.
-    pub(super) fn ops(&self) -> u64 {
-        self.puts.len() + self.gets.len()
-    }
-}
-
-/// What all tasks share.
-struct Plan {
+/// What requests are made of.
+struct Content {
     args: BenchArgs,
-    /// Random bytes; a value is a window into them.
+    mix: Mix,
     noise: Bytes,
-    ends: Option<Time>,
-    /// Requests that may still be begun.
-    left: AtomicU64,
-    measured: Mutex<Measured>,
+    keys: Mutex<Keys>,
 }
 
-impl Plan {
+impl Content {
     fn new(args: &BenchArgs) -> Self {
-        let mut noise = vec![0; args.value_bytes + 65_536];
+        let mut noise = vec![0; args.value_bytes.max + NOISE_BYTES];
         Rng::with_seed(args.seed).fill(&mut noise);
-        Self {
-            args: args.clone(),
-            noise: noise.into(),
-            ends: args
-                .requests
-                .is_none()
-                .then(|| clock::time() + Duration::from_secs_f64(args.seconds.max(0.0))),
-            left: AtomicU64::new(args.requests.unwrap_or(u64::MAX)),
-            measured: Mutex::new(Measured::new()),
-        }
+        let keys = Keys::new(args.keys, args.distribution(), args.theta);
+        Self { args: args.clone(), mix: args.mix(), noise: noise.into(), keys: Mutex::new(keys) }
     }
 
-    fn key(&self, index: u64) -> Bytes {
-        format!("{}{index:010}", self.args.prefix).into()
+    fn keys(&self) -> MutexGuard<'_, Keys> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn key(&self, number: u64) -> Bytes {
+        format!("{}{number:010}", self.args.prefix).into()
     }
 
     fn value(&self, rng: &mut Rng) -> Bytes {
-        let start = rng.usize(..65_536);
-        self.noise.slice(start..start + self.args.value_bytes)
+        let sizes = self.args.value_bytes;
+        let bytes = if sizes.min == sizes.max { sizes.max } else { rng.usize(sizes.min..=sizes.max) };
+        let start = rng.usize(..NOISE_BYTES);
+        self.noise.slice(start..start + bytes)
     }
 
-    /// Whether one more request may be begun.
-    fn next(&self, now: Time) -> bool {
-        if self.ends.is_some_and(|ends| now >= ends) {
-            return false;
-        }
-        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
-    }
-}
-
-/// Runs the load to its end.
-pub(super) async fn run(clients: &[Client], args: &BenchArgs) -> Measured {
-    let plan = Arc::new(Plan::new(args));
-    let started = clock::time();
-    let mut tasks = JoinSet::new();
-    for task in 0..args.clients * args.pipeline {
-        let client = clients[task % clients.len()].clone();
-        let rng = Rng::with_seed(args.seed.wrapping_mul(1_000_003).wrapping_add(task as u64));
-        tasks.spawn(closed_loop(client, Arc::clone(&plan), rng));
-    }
-    while tasks.join_next().await.is_some() {}
-    let plan = Arc::into_inner(plan).expect("all tasks have ended");
-    let mut measured = plan.measured.into_inner().unwrap_or_else(PoisonError::into_inner);
-    measured.elapsed = clock::time().since(started);
-    measured
-}
-
-async fn closed_loop(client: Client, plan: Arc<Plan>, mut rng: Rng) {
-    let mut now = clock::time();
-    while plan.next(now) {
-        let key = plan.key(rng.u64(..plan.args.keys));
-        let get = rng.u8(..100) < plan.args.reads;
-        let started = now;
-        let result = if get {
-            client.get(key).await.map(|found| found.is_none())
-        } else {
-            client.put(key, plan.value(&mut rng)).await.map(|_| false)
+    /// The next request, and the number of its key.
+    fn draw(&self, rng: &mut Rng) -> (Kind, u64, Request) {
+        let kind = self.mix.draw(rng);
+        let number = if kind == Kind::Insert { self.keys().insert() } else { self.keys().choose(rng) };
+        let key = self.key(number);
+        let request = match kind {
+            Kind::Get => Request::Get { key },
+            Kind::Put | Kind::Insert => Request::Put { key, value: self.value(rng) },
+            Kind::Scan => Request::Scan { after: key, limit: rng.u32(1..=BENCH_SCAN_KEYS_MAX) },
+            Kind::Update => Request::Update { key, value: self.value(rng) },
         };
-        now = clock::time();
-        let us = u64::try_from(now.since(started).as_micros()).unwrap_or(u64::MAX).max(1);
-        let mut measured = plan.measured.lock().unwrap_or_else(PoisonError::into_inner);
-        match result {
-            Ok(missed) => {
-                measured.misses += u64::from(missed);
-                let histogram = if get { &mut measured.gets } else { &mut measured.puts };
-                histogram.saturating_record(us);
-            }
-            Err(error) => {
-                measured.errors += 1;
-                measured.first_error.get_or_insert(error);
-            }
-        }
+        (kind, number, request)
     }
 }
 
 /// Puts every key once.
-pub(super) async fn preload(clients: &[Client], args: &BenchArgs) -> Result<(), Failure> {
-    let plan = Arc::new(Plan::new(args));
+///
+/// # Errors
+/// The first one that a put has.
+pub async fn preload<T: Target>(targets: &[T], args: &BenchArgs) -> Result<(), T::Error> {
+    let content = Arc::new(Content::new(args));
     let next = Arc::new(AtomicU64::new(0));
+    let begun = Arc::clone(&next);
+    let progress = Progress::of_keys(args.keys, move || begun.load(Ordering::Relaxed));
     let mut tasks = JoinSet::new();
-    for task in 0..PRELOAD_IN_FLIGHT {
-        let client = clients[task % clients.len()].clone();
-        let (plan, next) = (Arc::clone(&plan), Arc::clone(&next));
+    for task in 0..BENCH_PRELOAD_IN_FLIGHT {
+        let target = targets[task % targets.len()].clone();
+        let (content, next) = (Arc::clone(&content), Arc::clone(&next));
         let mut rng = Rng::with_seed(task as u64);
         tasks.spawn(async move {
             loop {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                if index >= plan.args.keys {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= content.args.keys {
                     return Ok(());
                 }
-                client.put(plan.key(index), plan.value(&mut rng)).await?;
+                let (key, value) = (content.key(number), content.value(&mut rng));
+                target.perform(Request::Put { key, value }).await?;
             }
         });
     }
     while let Some(ended) = tasks.join_next().await {
-        ended
-            .map_err(|error| Failure::usage(error.to_string()))?
-            .map_err(|error: Error| Failure::from(error))?;
+        ended.expect("nobody cancels a task that puts")?;
     }
+    drop(progress);
     Ok(())
+}
+
+/// Runs the load to its end, or until Ctrl-C.
+///
+/// # Errors
+/// The disk cannot be measured.
+pub async fn measure<T: Target>(targets: &[T], args: &BenchArgs) -> Result<Report, String> {
+    let disk = args.probe_disk.as_deref().map(disk::probe).transpose()?;
+    let content = Arc::new(Content::new(args));
+    let measured = Arc::new(Mutex::new(Measured::new()));
+    let started = clock::time();
+    let seconds = args.requests.is_none().then_some(args.seconds);
+    let pace = Arc::new(Pace::new(started, args.rate, seconds, args.requests));
+    let shown = Arc::clone(&measured);
+    let progress = Progress::of_requests(seconds, args.requests, move || locked(&shown).ops());
+    let mut slots = JoinSet::new();
+    for slot in 0..args.clients * args.pipeline {
+        let target = targets[slot % targets.len()].clone();
+        let rng = Rng::with_seed(args.seed.wrapping_mul(1_000_003).wrapping_add(slot as u64));
+        slots.spawn(fill(target, Arc::clone(&content), Arc::clone(&pace), Arc::clone(&measured), rng));
+    }
+    pace.run();
+    tokio::select! {
+        () = ended(&mut slots) => {}
+        Ok(()) = tokio::signal::ctrl_c() => {
+            pace.stop();
+            ended(&mut slots).await;
+        }
+    }
+    let elapsed = clock::time().since(started);
+    drop(progress);
+    Ok(Report::new(args, &locked(&measured), elapsed, pace.not_begun(), disk))
+}
+
+async fn ended(slots: &mut JoinSet<()>) {
+    while slots.join_next().await.is_some() {}
+}
+
+fn locked(measured: &Mutex<Measured>) -> MutexGuard<'_, Measured> {
+    measured.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One slot.
+async fn fill<T: Target>(
+    target: T,
+    content: Arc<Content>,
+    pace: Arc<Pace>,
+    measured: Arc<Mutex<Measured>>,
+    mut rng: Rng,
+) {
+    let mut now = clock::time();
+    while let Some(due) = pace.next(now).await {
+        let (kind, number, request) = content.draw(&mut rng);
+        let result = target.perform(request).await;
+        now = clock::time();
+        if kind == Kind::Insert {
+            content.keys().inserted(number);
+        }
+        match result {
+            Ok(answered) => locked(&measured).done(kind, answered, now.since(due)),
+            Err(error) => locked(&measured).failed(&error),
+        }
+    }
 }

@@ -61,7 +61,7 @@ pub(super) enum Program {
     /// Write all keys and values, or those with a prefix, to a file
     #[command(after_help = help::for_program("export"))]
     Export(ExportArgs),
-    /// Measure puts and gets in a closed loop
+    /// Measure puts, gets and mixes of them, in a closed or an open loop
     #[command(after_help = help::for_program("bench"))]
     Bench(BenchArgs),
     /// Compare all copies of all partitions
