@@ -6,6 +6,7 @@ mod support;
 mod cluster {
     mod admin;
     mod basics;
+    mod bench;
     mod changes;
     mod damage;
     mod differs;
