@@ -138,9 +138,9 @@ pub(super) const TABLE: &[Entry] = &[
     Entry {
         names: &["bench"],
         words: "[OPTIONS]",
-        what: "measure puts and gets",
+        what: "measure puts, gets and mixes of them",
         more: "`bench --help` lists the options.",
-        examples: &["bench --clients 64 --seconds 5", "bench --reads 95 --keys 1000000 --json"],
+        examples: &["bench --clients 64 --seconds 5", "bench --workload b --rate 5000 --json"],
     },
     Entry {
         names: &["hot"],
