@@ -34,7 +34,7 @@ impl Box {
         let dir = options.dir.clone();
         std::fs::create_dir_all(&dir).map_err(|error| format!("cannot make {}: {error}", dir.display()))?;
         let log = dir.join("log");
-        common::logging::start(options.log_level, Some(&log))
+        common::logging::start(options.log_level, common::logging::Format::Text, Some(&log))
             .map_err(|error| format!("cannot open {}: {error}", log.display()))?;
         let mut started = Self {
             dir: dir.clone(),

@@ -1,10 +1,11 @@
 //! What Trefoil's programs share: ids, the hash ring, views, messages and their codec, limits.
 //!
 //! Values and arithmetic only, but for [`clock`], the one place that reads the machine's clocks, and what programs do
-//! with their process when they start ([`files`], [`logging`]).
+//! with their process when they start ([`config`], [`files`], [`logging`], [`service`]).
 
 pub mod clock;
 pub mod codec;
+pub mod config;
 pub mod figures;
 pub mod files;
 pub mod frame;
@@ -16,6 +17,7 @@ pub mod messages;
 pub mod metrics;
 pub mod operation;
 pub mod ring;
+pub mod service;
 pub mod status;
 pub mod time;
 pub mod view;

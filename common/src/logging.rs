@@ -10,6 +10,7 @@ use std::sync::Mutex;
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -41,6 +42,28 @@ impl fmt::Display for Level {
     }
 }
 
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs: an object a line, with `timestamp`, `level`, `message` and the fields.
+    Json,
+}
+
+impl FromStr for Format {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(format!("`{text}` is no format of the log: text or json")),
+        }
+    }
+}
+
 /// The family's `-ll LEVEL` as `--log-level LEVEL`: clap would read it as `-l l`.
 pub fn with_family_flags(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     args.into_iter().map(|arg| if arg == "-ll" { "--log-level".into() } else { arg }).collect()
@@ -50,20 +73,24 @@ pub fn with_family_flags(args: impl IntoIterator<Item = OsString>) -> Vec<OsStri
 ///
 /// # Errors
 /// When the file cannot be opened.
-pub fn start(level: Level, file: Option<&Path>) -> io::Result<()> {
-    let builder = tracing_subscriber::fmt().with_max_level(level.0).with_target(false);
-    let targets = targets(level.0);
-    // A second start in one process (a cluster in a box) keeps the first one's log.
-    let _second = match file {
+pub fn start(level: Level, format: Format, file: Option<&Path>) -> io::Result<()> {
+    let (writer, colours) = match file {
         Some(path) => {
             let file = OpenOptions::new().create(true).append(true).open(path)?;
-            builder.with_ansi(false).with_writer(Mutex::new(file)).finish().with(targets).try_init()
+            (BoxMakeWriter::new(Mutex::new(file)), false)
         }
         None => {
             let colours =
                 io::IsTerminal::is_terminal(&io::stderr()) && std::env::var_os("NO_COLOR").is_none();
-            builder.with_ansi(colours).with_writer(io::stderr).finish().with(targets).try_init()
+            (BoxMakeWriter::new(io::stderr), colours)
         }
+    };
+    let builder = tracing_subscriber::fmt().with_max_level(level.0).with_target(false).with_ansi(colours);
+    let (builder, targets) = (builder.with_writer(writer), targets(level.0));
+    // A second start in one process (a cluster in a box) keeps the first one's log.
+    let _second = match format {
+        Format::Text => builder.finish().with(targets).try_init(),
+        Format::Json => builder.json().flatten_event(true).finish().with(targets).try_init(),
     };
     Ok(())
 }

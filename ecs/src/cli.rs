@@ -4,6 +4,10 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+use clap::CommandFactory;
+use common::config::{self, Read, with_file};
+use common::logging::with_family_flags;
+use common::service;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -17,8 +21,12 @@ const EXIT_USAGE: u8 = 2;
 /// Runs the program with the arguments of the process, until SIGTERM or Ctrl-C.
 #[must_use]
 pub fn main() -> ExitCode {
-    let options = match Options::read(std::env::args_os()) {
-        Ok(options) => options,
+    let options = match read() {
+        Ok(Read::Run(options)) => options,
+        Ok(Read::Print(listing)) => {
+            print!("{listing}");
+            return ExitCode::SUCCESS;
+        }
         Err(error) => {
             let _ = error.print();
             return if error.use_stderr() { EXIT_USAGE.into() } else { ExitCode::SUCCESS };
@@ -38,9 +46,15 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Flags, environment and file.
+fn read() -> Result<Read<Options>, clap::Error> {
+    let command = with_file(Options::command(), "TREFOIL_ECS_CONFIG");
+    config::read(&command, &with_family_flags(std::env::args_os()))
+}
+
 fn start(options: &Options) -> Result<(), Error> {
     let log_file = options.log_file.as_deref();
-    common::logging::start(options.log_level, log_file)
+    common::logging::start(options.log_level, options.log_format, log_file)
         .map_err(|source| Error::LogFile { path: log_file.unwrap_or(Path::new("")).to_owned(), source })?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -49,11 +63,13 @@ fn start(options: &Options) -> Result<(), Error> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         announce(&listener)?;
+        service::ready();
         let shutdown = async move {
             tokio::select! {
                 _ = terminate.recv() => (),
                 _ = interrupt.recv() => (),
             }
+            service::stopping();
         };
         opened.serve(listener, shutdown).await
     })

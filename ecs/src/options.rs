@@ -69,6 +69,10 @@ pub struct Options {
     #[arg(short, long, env = "TREFOIL_LOG_FILE")]
     pub log_file: Option<PathBuf>,
 
+    /// How a line of the log looks: text, or json for programs
+    #[arg(long, env = "TREFOIL_LOG_FORMAT", default_value = "text")]
+    pub log_format: common::logging::Format,
+
     /// How much is logged: off, error, warn, info, debug or trace (-ll and ALL, SEVERE, FATAL are taken too)
     #[arg(long, env = "TREFOIL_LOG_LEVEL", default_value = "info")]
     pub log_level: Level,

@@ -4,7 +4,9 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::CommandFactory;
+use common::config::{self, Read, with_file};
+use common::service;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -15,7 +17,16 @@ use crate::{inspect, server};
 /// Runs the program with the process's arguments.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse_from(common::logging::with_family_flags(std::env::args_os()));
+    let command = with_file(Cli::command(), "TREFOIL_CONFIG");
+    let args = common::logging::with_family_flags(std::env::args_os());
+    let cli: Cli = match config::read(&command, &args) {
+        Ok(Read::Run(cli)) => cli,
+        Ok(Read::Print(listing)) => {
+            print!("{listing}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => error.exit(),
+    };
     let result = match cli.command {
         Some(Action::Inspect { dir, json }) => inspect::run(&dir, json),
         None => serve(cli.options),
@@ -30,7 +41,7 @@ pub fn main() -> ExitCode {
 }
 
 fn serve(options: Options) -> Result<(), Error> {
-    common::logging::start(options.log_level, options.log_file.as_deref())
+    common::logging::start(options.log_level, options.log_format, options.log_file.as_deref())
         .map_err(|source| Error::LogFile { file: options.log_file.clone().unwrap_or_default(), source })?;
     if options.cache_size.is_some() || options.strategy.is_some() {
         tracing::info!("-c and -s are taken for compatibility and change nothing; see --cache-mb");
@@ -48,6 +59,7 @@ fn serve(options: Options) -> Result<(), Error> {
             listener.local_addr().map_err(|source| Error::Io { action: "read the address", source })?;
         let opened = server::open(options.clone(), listener).await?;
         announce(address, opened.http_address());
+        service::ready();
         let (asks, asked) = watch::channel(0);
         tokio::spawn(watch_signals(interrupt, terminate, asks));
         let reason = match opened.serve(stop(&asked)).await {
@@ -89,6 +101,7 @@ async fn watch_signals(mut interrupt: Signal, mut terminate: Signal, asks: watch
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
+        service::stopping();
         asks.send_modify(|signals| *signals += 1);
     }
 }

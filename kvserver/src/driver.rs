@@ -32,7 +32,7 @@ use crate::error::Failure;
 use crate::farewell::Traffic;
 use crate::limits::{BATCH_EVENTS_MAX, ROOM_AGAIN};
 use crate::machine::Machine;
-use crate::metrics::{Asked, Meter, Sizes, Snapshot};
+use crate::metrics::{Asked, Meter, Sizes, SlowLog, Snapshot};
 use crate::peers::Peers;
 use crate::replies::{BatchReplies, Outbox};
 use crate::scrub::{Piece, ScrubJob};
@@ -89,6 +89,7 @@ pub(crate) struct Parts {
     pub(crate) address: String,
     pub(crate) ecs: String,
     pub(crate) weight: u32,
+    pub(crate) slow_ms: u64,
 }
 
 /// See the module's text.
@@ -123,7 +124,6 @@ impl Driver {
     pub(crate) fn new(parts: Parts) -> Self {
         let now = clock::time();
         Self {
-            parts,
             open: BTreeMap::new(),
             last_token: 0,
             outgoing: BTreeMap::new(),
@@ -134,9 +134,10 @@ impl Driver {
             has_room: true,
             sizes: Sizes::default(),
             requests: 0,
-            meter: Meter::new(now),
+            meter: Meter::new(now, SlowLog::new(parts.slow_ms)),
             replied: None,
             told_damage: false,
+            parts,
         }
     }
 
@@ -265,7 +266,7 @@ impl Driver {
                     self.free_bytes
                 );
                 let reply = Reply::Refused { reason };
-                self.meter.on_reply(now.time, asked, &reply);
+                self.meter.on_reply(now.time, &asked, &reply);
                 self.replies.push(outbox, id, reply);
                 continue;
             }
@@ -415,7 +416,7 @@ impl Driver {
             Effect::Reply { token, reply } => {
                 if let Some(Open { outbox, id, asked }) = self.open.remove(&token) {
                     let now = *self.replied.get_or_insert_with(clock::time);
-                    self.meter.on_reply(now, asked, &reply);
+                    self.meter.on_reply(now, &asked, &reply);
                     self.replies.push(&outbox, id, reply);
                 }
             }

@@ -6,10 +6,12 @@
 mod hot;
 mod kind;
 mod page;
+mod slow;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use common::figures::Figures;
 use common::histogram::{BATCHES, Histogram};
 use common::ids::Epoch;
@@ -18,12 +20,13 @@ use common::ring::Partitions;
 use common::status::{CaughtUp, ComparedStatus, ScrubStatus, TransferStatus};
 use common::time::Time;
 
-use crate::core::Ask;
+use crate::core::{Ask, Query};
 use crate::gauge::Gauge;
 use hot::Hot;
 pub(crate) use kind::Kind;
 use kind::{Class, KINDS, Outcome};
 pub(crate) use page::page;
+pub(crate) use slow::SlowLog;
 
 /// Between two snapshots.
 pub(crate) const FIGURES_EVERY: Duration = Duration::from_secs(1);
@@ -130,10 +133,12 @@ pub(crate) struct Connections {
 }
 
 /// A request that is not answered.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Asked {
-    pub(crate) kind: Kind,
+    kind: Kind,
     at: Time,
+    /// The key that it is about, for the slow log. A part of the request, which is kept as long.
+    key: Option<Bytes>,
 }
 
 /// See the module's text.
@@ -141,13 +146,14 @@ pub(crate) struct Asked {
 pub(crate) struct Meter {
     requests: Requests,
     hot: Hot,
+    slow: SlowLog,
     next: Time,
     /// What was told the ECS last, and when.
     told: (Time, Requests, LogFigures),
 }
 
 impl Meter {
-    pub(crate) fn new(now: Time) -> Self {
+    pub(crate) fn new(now: Time, slow: SlowLog) -> Self {
         let requests = Requests {
             answered: [[0; Outcome::COUNT]; KINDS.len()],
             reads: Histogram::durations(),
@@ -156,26 +162,32 @@ impl Meter {
             batches: Histogram::new(BATCHES),
         };
         let told = (now, requests.clone(), LogFigures::default());
-        Self { requests, hot: Hot::default(), next: now, told }
+        Self { requests, hot: Hot::default(), slow, next: now, told }
     }
 
     /// A client asks.
     pub(crate) fn on_ask(&mut self, now: Time, ask: &Ask, partitions: Partitions) -> Asked {
         self.hot.on_ask(ask, partitions);
-        Asked { kind: Kind::of(ask), at: now }
+        let key = match ask {
+            Ask::Write { operation, .. } => operation.key().cloned(),
+            Ask::Read(Query::Get { key, .. }) => Some(key.clone()),
+            Ask::Read(_) => None,
+        };
+        Asked { kind: Kind::of(ask), at: now, key }
     }
 
-    /// It is answered; how long that took.
-    pub(crate) fn on_reply(&mut self, now: Time, asked: Asked, reply: &Reply) -> Duration {
+    /// It is answered.
+    pub(crate) fn on_reply(&mut self, now: Time, asked: &Asked, reply: &Reply) {
         let took = now.since(asked.at);
-        self.requests.answered[asked.kind as usize][Outcome::of(reply) as usize] += 1;
+        let outcome = Outcome::of(reply);
+        self.requests.answered[asked.kind as usize][outcome as usize] += 1;
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         match asked.kind.class() {
             Class::Read => self.requests.reads.record(micros),
             Class::Write => self.requests.writes.record(micros),
             Class::Scan => self.requests.scans.record(micros),
         }
-        took
+        self.slow.on_reply(took, asked.kind, asked.key.as_deref(), outcome);
     }
 
     /// The core has taken so many events at once.
@@ -189,6 +201,7 @@ impl Meter {
         if due {
             self.next = now + FIGURES_EVERY;
             self.hot.on_second();
+            self.slow.on_second();
         }
         due
     }
@@ -219,26 +232,23 @@ impl Meter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::Query;
-    use bytes::Bytes;
 
     #[test]
     fn requests_are_counted_by_kind_and_outcome() {
-        let mut meter = Meter::new(Time(0));
+        let mut meter = Meter::new(Time(0), SlowLog::new(0));
         let get = Ask::Read(Query::get(Bytes::from_static(b"key")));
         let asked = meter.on_ask(Time(100), &get, Partitions::default());
-        let took = meter.on_reply(Time(300), asked, &Reply::Value { found: None });
-        assert_eq!(took, Duration::from_micros(200));
+        meter.on_reply(Time(300), &asked, &Reply::Value { found: None });
         let asked = meter.on_ask(Time(400), &get, Partitions::default());
-        meter.on_reply(Time(500), asked, &Reply::Busy { reason: String::new() });
+        meter.on_reply(Time(500), &asked, &Reply::Busy { reason: String::new() });
         let outcomes = meter.requests.answered[Kind::Get as usize];
         assert_eq!((outcomes[Outcome::Absent as usize], outcomes[Outcome::Busy as usize]), (1, 1));
-        assert_eq!((meter.requests.reads.count(), meter.requests.failed()), (2, 1));
+        assert_eq!((meter.requests.reads.sum(), meter.requests.failed()), (300, 1));
     }
 
     #[test]
     fn a_snapshot_is_due_once_a_second() {
-        let mut meter = Meter::new(Time(0));
+        let mut meter = Meter::new(Time(0), SlowLog::new(0));
         assert!(meter.is_due(Time(0)) && !meter.is_due(Time(999_999)) && meter.is_due(Time(1_000_000)));
     }
 }

@@ -101,9 +101,15 @@ pub struct Options {
     /// Log file; without it the log goes to standard error
     #[arg(short, long, env = "TREFOIL_LOG")]
     pub log_file: Option<PathBuf>,
+    /// How a line of the log looks: text, or json for programs
+    #[arg(long, env = "TREFOIL_LOG_FORMAT", default_value = "text")]
+    pub log_format: common::logging::Format,
     /// How much is logged: off, error, warn, info, debug or trace (-ll and ALL, SEVERE, FATAL are taken too)
     #[arg(long, env = "TREFOIL_LOG_LEVEL", default_value = "info")]
     pub log_level: common::logging::Level,
+    /// Milliseconds from which on a request counts as slow and is logged, with its key; 0: never
+    #[arg(long, env = "TREFOIL_SLOW_MS", value_name = "MS", default_value_t = 1000)]
+    pub slow_ms: u64,
     /// Share of the ring relative to other servers
     #[arg(long, env = "TREFOIL_WEIGHT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub weight: u32,

@@ -310,6 +310,7 @@ fn start(options: &Options, local: SocketAddr, ports: Ports) -> Result<Started, 
         address,
         ecs: options.ecs.clone(),
         weight: options.weight,
+        slow_ms: options.slow_ms,
     };
     let empty = Arc::new(View::new(ClusterId(0), Epoch::default(), Partitions::default()));
     let first = views.borrow().clone().unwrap_or(empty);

@@ -44,7 +44,10 @@ function showLink() {
   const note = byId("link");
   note.hidden = !lost;
   note.textContent = lost ? `The ECS does not answer since ${clock(heard)}: reads and writes go on, changes wait. What is below is of then.` : "";
-  if (lost) document.title = "ECS silent · Trefoil";
+  if (!lost) return;
+  // The verdict is of then as well.
+  byId("verdict").dataset.level = "none";
+  document.title = "ECS silent · Trefoil";
 }
 
 function onHeard() {

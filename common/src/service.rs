@@ -1,0 +1,19 @@
+//! What a service manager is told (systemd, `sd_notify(3)`). Without one, nothing.
+
+use sd_notify::NotifyState;
+
+/// The program serves.
+pub fn ready() {
+    tell(NotifyState::Ready);
+}
+
+/// The program has been asked to stop, and is at it.
+pub fn stopping() {
+    tell(NotifyState::Stopping);
+}
+
+fn tell(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(false, &[state]) {
+        tracing::warn!(%error, "the service manager cannot be told; NOTIFY_SOCKET says where it listens");
+    }
+}
