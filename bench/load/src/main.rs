@@ -178,7 +178,7 @@ async fn load(args: &RunArgs) -> Result<String, String> {
             load_target(args, connect).await
         }
         Protocol::Resp => load_target(args, |server| Resp::connect(server, args.wait)).await,
-        Protocol::Etcd => load_target(args, |server| Etcd::connect(server)).await,
+        Protocol::Etcd => load_target(args, Etcd::connect).await,
     }
 }
 
