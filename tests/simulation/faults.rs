@@ -404,6 +404,11 @@ impl World {
     /// Everything that stands by serves, and nothing is held.
     pub(super) fn end_orders(&mut self) {
         self.ecs.let_all_serve(&mut self.line, &mut self.truth);
+        self.all_serve();
+    }
+
+    /// Whoever stands by is ordered to serve.
+    pub(super) fn all_serve(&mut self) {
         let members: Vec<ServerId> =
             self.truth.newest().map(|view| view.servers.keys().copied().collect()).unwrap_or_default();
         self.ecs.order(&mut self.line, &mut self.truth, |ecs| {

@@ -421,6 +421,10 @@ impl World {
         if self.is_lost() {
             self.phase = Phase::Over;
         }
+        if let Phase::Recovery(_) = self.phase {
+            // Who came back after it stands by again.
+            self.all_serve();
+        }
         match self.phase {
             Phase::Recovery(since) => match self.missing() {
                 None => {
