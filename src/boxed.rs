@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::Options;
+use crate::options::Options;
 
 /// All copies must be in place within this time after a start.
 const READY_WITHIN: Duration = Duration::from_secs(60);

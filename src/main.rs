@@ -2,9 +2,9 @@
 //! against it; the same parts run as programs of their own (`ecs`, `kvserver`, `kvclient`) where machines may fail.
 
 mod boxed;
+mod options;
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// A server allocates for each message; this allocator takes about half the time of the system's.
@@ -16,35 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use boxed::Box;
-
-/// Start an ECS and a few servers under one directory, and open a shell. Lines that are piped in are run, and the
-/// cluster stops at their end. The data is found again at the next start.
-#[derive(Debug, Parser)]
-#[command(
-    name = "trefoil",
-    version,
-    after_help = "Examples:\n  trefoil\n  printf 'put k v\\nget k\\n' | trefoil"
-)]
-struct Options {
-    /// Where everything is kept
-    #[arg(short, long, env = "TREFOIL_BOX_DIR", default_value = "trefoil-data")]
-    dir: PathBuf,
-    /// Servers; copies of each value are kept on three of them
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=16))]
-    servers: u16,
-    /// Port of the ECS; 0 takes any free one
-    #[arg(long, default_value_t = 0)]
-    ecs_port: u16,
-    /// Port of the first server, the others use the next ones; 0 takes any free ones
-    #[arg(short, long, default_value_t = 0)]
-    port: u16,
-    /// Room that is left free on the disk, in MiB: below it writes are refused, reads go on
-    #[arg(long, default_value_t = 512)]
-    reserve_mb: u64,
-    /// How much is logged, to the file `log` in the directory
-    #[arg(long, default_value = "info")]
-    log_level: common::logging::Level,
-}
+use options::Options;
 
 fn main() -> ExitCode {
     let options = Options::parse_from(common::logging::with_family_flags(std::env::args_os()));

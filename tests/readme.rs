@@ -165,7 +165,7 @@ fn by_hand_and_by_telnet() {
     let mut child = Command::new("bash")
         .args(["-e", "-c", &script])
         .env("TREFOIL_RESERVE_MB", "1")
-        .env("TREFOIL_LOG", dir.path().join("servers.log"))
+        .env("TREFOIL_LOG_FILE", dir.path().join("servers.log"))
         .current_dir(dir.path())
         .process_group(0)
         .stdout(Stdio::piped())

@@ -67,7 +67,19 @@ fn what_is_typed_is_completed_hinted_and_remembered() {
     type_and_see(shell, ":watch 100ms get fruit/apple\r", "red");
     type_and_see(shell, "", "red");
     type_and_see(shell, "\u{3}", PROMPT);
-    shell.send_line("quit").unwrap();
+    // Ctrl-C drops what was typed, any number of times; only on an empty line the second in a row leaves.
+    for _ in 0..3 {
+        type_and_see(shell, "put k unfinished", "unfinished");
+        type_and_see(shell, "\u{3}", PROMPT);
+    }
+    type_and_see(shell, "\u{3}", "(Ctrl-C again or `quit` leaves)");
+    type_and_see(shell, "", PROMPT);
+    type_and_see(shell, "put k unfinished", "unfinished");
+    type_and_see(shell, "\u{3}", PROMPT);
+    type_and_see(shell, "get fruit/apple\r", "red");
+    type_and_see(shell, "\u{3}", "(Ctrl-C again or `quit` leaves)");
+    type_and_see(shell, "", PROMPT);
+    shell.send("\u{3}").and_then(|_| shell.flush()).unwrap();
     shell.exp_eof().expect("it ends");
     let history = std::fs::read_to_string(home.path().join("trefoil/history")).unwrap();
     assert!(history.contains("get fruit/apple") && !history.contains("hidden"), "{history}");

@@ -97,8 +97,8 @@ fn in_file(
     clap::Error::raw(error.kind(), note.trim_start_matches("error: "))
 }
 
-/// The options that may be in a file.
-fn options(command: &Command) -> impl Iterator<Item = &Arg> {
+/// The options that may be in a file, by their long names.
+pub fn options(command: &Command) -> impl Iterator<Item = &Arg> {
     let own = |arg: &&Arg| ![FILE, PRINT, "help", "version"].contains(&arg.get_id().as_str());
     command.get_arguments().filter(own).filter(|arg| arg.get_long().is_some())
 }

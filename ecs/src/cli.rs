@@ -46,10 +46,15 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// The program's options, those of [`common::config`] among them.
+#[must_use]
+pub fn command() -> clap::Command {
+    with_file(Options::command(), "TREFOIL_ECS_CONFIG")
+}
+
 /// Flags, environment and file.
 fn read() -> Result<Read<Options>, clap::Error> {
-    let command = with_file(Options::command(), "TREFOIL_ECS_CONFIG");
-    config::read(&command, &with_family_flags(std::env::args_os()))
+    config::read(&command(), &with_family_flags(std::env::args_os()))
 }
 
 fn start(options: &Options) -> Result<(), Error> {

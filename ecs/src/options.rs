@@ -40,7 +40,7 @@ pub struct Options {
     pub dir: PathBuf,
 
     /// Partitions of a new cluster, a power of two from 1 to 16384 [default: 256]
-    #[arg(long, env = "TREFOIL_ECS_PARTITIONS", value_parser = parse_partitions)]
+    #[arg(long, env = "TREFOIL_ECS_PARTITIONS", value_name = "N", value_parser = parse_partitions)]
     pub partitions: Option<Partitions>,
 
     /// The disk of this cluster's ECS is lost: make its state anew, in an empty directory, from what the servers report
@@ -48,12 +48,12 @@ pub struct Options {
     pub rebuild: Option<ClusterId>,
 
     /// Copies of each partition, the coordinator's included
-    #[arg(long, env = "TREFOIL_ECS_COPIES", default_value_t = COPIES, value_parser = parse_copies)]
+    #[arg(long, env = "TREFOIL_ECS_COPIES", value_name = "N", default_value_t = COPIES, value_parser = parse_copies)]
     pub copies: usize,
 
     /// Copies below which no in-sync set shrinks: writes wait instead. Kept with the cluster; given at a later start,
     /// it changes [default: 1]
-    #[arg(long, env = "TREFOIL_ECS_MIN_COPIES", value_parser = parse_copies)]
+    #[arg(long, env = "TREFOIL_ECS_MIN_COPIES", value_name = "N", value_parser = parse_copies)]
     pub min_copies: Option<usize>,
 
     /// New servers stand by and get no partitions until an operator adds them (`kvclient admin plan add`). Kept with the
@@ -62,19 +62,19 @@ pub struct Options {
     pub stand_by: Option<bool>,
 
     /// How soon a silent server is given up; the same as the servers'
-    #[arg(long, env = "TREFOIL_TIMERS", value_enum, default_value_t)]
+    #[arg(long, env = "TREFOIL_TIMERS", value_name = "PROFILE", value_enum, default_value_t)]
     pub timers: Profile,
 
     /// File to log to, instead of standard error
-    #[arg(short, long, env = "TREFOIL_LOG_FILE")]
+    #[arg(short, long, env = "TREFOIL_LOG_FILE", value_name = "FILE")]
     pub log_file: Option<PathBuf>,
 
     /// How a line of the log looks: text, or json for programs
-    #[arg(long, env = "TREFOIL_LOG_FORMAT", default_value = "text")]
+    #[arg(long, env = "TREFOIL_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
     pub log_format: common::logging::Format,
 
     /// How much is logged: off, error, warn, info, debug or trace (-ll and ALL, SEVERE, FATAL are taken too)
-    #[arg(long, env = "TREFOIL_LOG_LEVEL", default_value = "info")]
+    #[arg(long, env = "TREFOIL_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
     pub log_level: Level,
 }
 

@@ -46,6 +46,12 @@ use words::Line;
 pub(crate) use failure::{Exit, Failure};
 pub(crate) use show::{bytes_shown, elapsed_shown};
 
+/// The program's options and those commands that take arguments like a process; the shell's are not among them.
+#[must_use]
+pub fn command() -> clap::Command {
+    args::programs()
+}
+
 /// Runs the program with the arguments of the process.
 #[must_use]
 pub fn main() -> ExitCode {

@@ -14,12 +14,17 @@ use crate::error::Error;
 use crate::options::{Action, Cli, Options};
 use crate::{inspect, server};
 
+/// The program's options and commands, those of [`common::config`] among them.
+#[must_use]
+pub fn command() -> clap::Command {
+    with_file(Cli::command(), "TREFOIL_CONFIG")
+}
+
 /// Runs the program with the process's arguments.
 #[must_use]
 pub fn main() -> ExitCode {
-    let command = with_file(Cli::command(), "TREFOIL_CONFIG");
     let args = common::logging::with_family_flags(std::env::args_os());
-    let cli: Cli = match config::read(&command, &args) {
+    let cli: Cli = match config::read(&command(), &args) {
         Ok(Read::Run(cli)) => cli,
         Ok(Read::Print(listing)) => {
             print!("{listing}");

@@ -86,66 +86,73 @@ pub struct Options {
     #[arg(short, long, env = "TREFOIL_ADDRESS", default_value = "127.0.0.1")]
     pub address: String,
     /// `host:port` that others reach this server at, if it is not address and port
-    #[arg(long, env = "TREFOIL_ADVERTISE", value_parser = host_and_port)]
+    #[arg(long, env = "TREFOIL_ADVERTISE", value_name = "HOST:PORT", value_parser = host_and_port)]
     pub advertise: Option<String>,
     /// `host:port` for metrics and health over HTTP (/metrics, /healthz, /readyz), such as 127.0.0.1:9001; port 0 takes
     /// any free one. Without it there is no such port. Nobody is asked who he is: keep it from the public
     #[arg(long, env = "TREFOIL_HTTP", value_name = "HOST:PORT", value_parser = host_and_port)]
     pub http: Option<String>,
     /// The ECS, `host:port`
-    #[arg(short = 'b', long, env = "TREFOIL_ECS", default_value = "localhost:3000", value_parser = host_and_port)]
+    #[arg(
+        short = 'b',
+        long,
+        env = "TREFOIL_ECS",
+        value_name = "HOST:PORT",
+        default_value = "localhost:3000",
+        value_parser = host_and_port
+    )]
     pub ecs: String,
     /// Storage directory; its server keeps its identity there
     #[arg(short, long, env = "TREFOIL_DIR", default_value = "trefoil-server")]
     pub dir: PathBuf,
     /// Log file; without it the log goes to standard error
-    #[arg(short, long, env = "TREFOIL_LOG")]
+    #[arg(short, long, env = "TREFOIL_LOG_FILE", value_name = "FILE")]
     pub log_file: Option<PathBuf>,
     /// How a line of the log looks: text, or json for programs
-    #[arg(long, env = "TREFOIL_LOG_FORMAT", default_value = "text")]
+    #[arg(long, env = "TREFOIL_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
     pub log_format: common::logging::Format,
     /// How much is logged: off, error, warn, info, debug or trace (-ll and ALL, SEVERE, FATAL are taken too)
-    #[arg(long, env = "TREFOIL_LOG_LEVEL", default_value = "info")]
+    #[arg(long, env = "TREFOIL_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
     pub log_level: common::logging::Level,
     /// Milliseconds from which on a request counts as slow and is logged, with its key; 0: never
     #[arg(long, env = "TREFOIL_SLOW_MS", value_name = "MS", default_value_t = 1000)]
     pub slow_ms: u64,
     /// Share of the ring relative to other servers
-    #[arg(long, env = "TREFOIL_WEIGHT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, env = "TREFOIL_WEIGHT", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub weight: u32,
     /// Bytes of a value at most
-    #[arg(long, env = "TREFOIL_MAX_VALUE", default_value_t = VALUE_BYTES_MAX, value_parser = value_limit)]
+    #[arg(long, env = "TREFOIL_MAX_VALUE", value_name = "BYTES", default_value_t = VALUE_BYTES_MAX, value_parser = value_limit)]
     pub max_value: usize,
     /// Connections of clients at most
-    #[arg(long, env = "TREFOIL_MAX_CONNECTIONS", default_value_t = CONNECTIONS_MAX)]
+    #[arg(long, env = "TREFOIL_MAX_CONNECTIONS", value_name = "N", default_value_t = CONNECTIONS_MAX)]
     pub max_connections: usize,
     /// Times of leases and heartbeats; the same for all servers and the ECS
-    #[arg(long, env = "TREFOIL_TIMERS", value_enum, default_value_t = Profile::Fast)]
+    #[arg(long, env = "TREFOIL_TIMERS", value_name = "PROFILE", value_enum, default_value_t = Profile::Fast)]
     pub timers: Profile,
     /// What reads rest on; the same for all servers. `barrier` is for hosts whose clocks may stop unseen (a virtual
     /// machine that is frozen and hides it): each read asks all in-sync replicas first
-    #[arg(long, env = "TREFOIL_READS", value_enum, default_value_t = ReadMode::Lease)]
+    #[arg(long, env = "TREFOIL_READS", value_name = "MODE", value_enum, default_value_t = ReadMode::Lease)]
     pub reads: ReadMode,
     /// Milliseconds that a request waits for what will pass (a hand-over) before it is answered so
-    #[arg(long, env = "TREFOIL_PARK_MS", default_value_t = 1000)]
+    #[arg(long, env = "TREFOIL_PARK_MS", value_name = "MS", default_value_t = 1000)]
     pub park_ms: u64,
     /// Milliseconds that a stop (SIGTERM, Ctrl-C) may take to hand everything over to other servers; 0: none
-    #[arg(long, env = "TREFOIL_DRAIN_MS", default_value_t = 30_000)]
+    #[arg(long, env = "TREFOIL_DRAIN_MS", value_name = "MS", default_value_t = 30_000)]
     pub drain_ms: u64,
     /// A second port, for text only
-    #[arg(long, env = "TREFOIL_TEXT_PORT")]
+    #[arg(long, env = "TREFOIL_TEXT_PORT", value_name = "PORT")]
     pub text_port: Option<u16>,
     /// On the text port, send one line first, as some clients expect
     #[arg(long, env = "TREFOIL_GREETING", requires = "text_port")]
     pub greeting: bool,
     /// Memory for what was read and written last, in MiB: one half for values, one for blocks of the trees' files
-    #[arg(long, env = "TREFOIL_CACHE_MB", default_value_t = 64, value_parser = mebibytes(1))]
+    #[arg(long, env = "TREFOIL_CACHE_MB", value_name = "MIB", default_value_t = 64, value_parser = mebibytes(1))]
     pub cache_mb: u64,
     /// Commit log that is kept before the trees are flushed to free it, in MiB
-    #[arg(long, env = "TREFOIL_LOG_MB", default_value_t = 256, value_parser = mebibytes(LOG_MB_MIN))]
+    #[arg(long, env = "TREFOIL_LOG_MB", value_name = "MIB", default_value_t = 256, value_parser = mebibytes(LOG_MB_MIN))]
     pub log_mb: u64,
     /// Room that is left free on the disk, in MiB: below it writes are refused, reads go on
-    #[arg(long, env = "TREFOIL_RESERVE_MB", default_value_t = 512, value_parser = mebibytes(0))]
+    #[arg(long, env = "TREFOIL_RESERVE_MB", value_name = "MIB", default_value_t = 512, value_parser = mebibytes(0))]
     pub reserve_mb: u64,
     /// Bytes a second that copies of partitions are sent to other servers with, all together; 0: as fast as they go
     #[arg(long, env = "TREFOIL_TRANSFER_RATE", value_name = "BYTES_PER_SECOND", default_value_t = TRANSFER_RATE)]

@@ -73,7 +73,7 @@ impl Sizes {
             "largest": largest().map(one).collect::<Vec<Value>>(),
         });
         let header = vec!["key", "partition", "value"];
-        Listing { before: String::new(), header, rows, right_from: 1, after, json, items: "/largest" }
+        Listing { header, rows, right_from: 1, after, json, items: "/largest", ..Listing::default() }
     }
 }
 

@@ -46,7 +46,7 @@ fn listed_events(mut answer: Value, limit: usize, now_ms: u64) -> Listing {
     };
     answer["events"] = Value::Array(all);
     let header = vec!["when", "epoch", "what happened"];
-    Listing { before: String::new(), header, rows, right_from: 9, after, json: answer, items: "/events" }
+    Listing { header, rows, right_from: 9, after, json: answer, items: "/events", ..Listing::default() }
 }
 
 /// `12 s ago`, `3 h 5 min ago`.
@@ -109,7 +109,7 @@ fn listed_partitions(answer: Value, before: String, names: &Names) -> Listing {
     let rows = rows.collect();
     let header =
         vec!["partition", "from", "state", "epoch", "coordinator", "replica 1", "replica 2", "joining"];
-    Listing { before, header, rows, right_from: 9, after: String::new(), json: answer, items: "/partitions" }
+    Listing { before, header, rows, right_from: 9, json: answer, items: "/partitions", ..Listing::default() }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What the line editor asks while a line is typed: completion, hints, colours.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 
 use bytes::Bytes;
 use rustyline::completion::{Completer, FilenameCompleter, Pair};
@@ -23,11 +24,23 @@ pub(super) struct Assistant {
     files: FilenameCompleter,
     /// Whose keys and servers are offered; none before there is a connection.
     pub(super) client: Option<Client>,
+    /// There is something in the line that is being typed: the editor asks for a hint at each change of it.
+    has_text: Cell<bool>,
 }
 
 impl Assistant {
     pub(super) fn new(runtime: Handle, paint: Paint) -> Self {
-        Self { runtime, paint, files: FilenameCompleter::new(), client: None }
+        Self { runtime, paint, files: FilenameCompleter::new(), client: None, has_text: Cell::new(false) }
+    }
+
+    /// A new line is read.
+    pub(super) fn begin_line(&self) {
+        self.has_text.set(false);
+    }
+
+    /// Whether something stands in the line, or stood there when its reading ended.
+    pub(super) fn has_text(&self) -> bool {
+        self.has_text.get()
     }
 
     fn found(&self, wanted: &Wanted) -> Vec<String> {
@@ -89,6 +102,7 @@ impl Hinter for Assistant {
     type Hint = Behind;
 
     fn hint(&self, line: &str, position: usize, _: &Context<'_>) -> Option<Behind> {
+        self.has_text.set(!line.is_empty());
         if position < line.len() {
             return None;
         }

@@ -400,29 +400,37 @@ fn unknown_option(word: &Word, left: &[&Unit]) -> Option<String> {
 }
 
 fn option_names<'a>(left: &'a [&Unit]) -> impl Iterator<Item = &'a str> {
-    left.iter()
-        .flat_map(|unit| match &unit.kind {
-            Kind::Options(options) => options.as_slice(),
-            _ => &[],
-        })
-        .map(|option| option.name.as_str())
+    options_of(left).map(|option| option.name.as_str())
 }
 
-/// An option at the end of a value that is nearly one of the command's: taken for text it would do harm.
+fn options_of<'a>(left: &'a [&Unit]) -> impl Iterator<Item = &'a Opt> {
+    left.iter().flat_map(|unit| match &unit.kind {
+        Kind::Options(options) => options.as_slice(),
+        _ => &[],
+    })
+}
+
+/// An option at the end of a value that is nearly one of the command's, or is one without its value: taken for text it
+/// would do harm.
 pub(super) fn mistyped_option(entry: &Entry, words: &[Word]) -> Option<Failure> {
+    const MEANT: &str =
+        "If it belongs to the value: `put KEY -- VALUE`, or quotes around the value in the shell";
     let last =
         words.last().filter(|word| word.plain && word.bytes.starts_with(b"--") && word.bytes.len() > 2)?;
-    if words.len() < 3 || words.iter().any(|word| word.is("--")) {
+    if words.len() < 2 || words.iter().any(|word| word.is("--")) {
         return None;
     }
     let form = alternatives(entry.words).map(Form::parse).next()?;
     let units: Vec<&Unit> = form.units.iter().collect();
+    let wrong = |message: String| Some(Failure::usage(message).at(last.span.clone()));
+    if let Some(slot) = options_of(&units).find(|one| last.is(&one.name)).and_then(|one| one.value.as_ref()) {
+        return wrong(format!("{} is missing behind `{}`. {MEANT}", slot.name, last.text()));
+    }
+    if words.len() < 3 {
+        return None;
+    }
     let near = near(&last.text(), option_names(&units)).filter(|name| !last.is(name))?;
-    let message = format!(
-        "there is no option `{}`; did you mean `{near}`? If it belongs to the value: `put KEY -- VALUE`, or quotes around the value in the shell",
-        last.text()
-    );
-    Some(Failure::usage(message).at(last.span.clone()))
+    wrong(format!("there is no option `{}`; did you mean `{near}`? {MEANT}", last.text()))
 }
 
 #[cfg(test)]

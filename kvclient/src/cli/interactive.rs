@@ -44,10 +44,15 @@ pub(super) fn run(session: &mut Session) -> Result<(), Failure> {
     loop {
         if let Some(assistant) = editor.helper_mut() {
             assistant.client = session.connected();
+            assistant.begin_line();
         }
         let text = match editor.readline(PROMPT) {
             Ok(text) => text,
-            // The first one drops the line being typed; the second in a row leaves.
+            // One that drops what was typed never leaves; on an empty line the second in a row does.
+            Err(ReadlineError::Interrupted) if editor.helper().is_some_and(Assistant::has_text) => {
+                interrupted = false;
+                continue;
+            }
             Err(ReadlineError::Interrupted) if interrupted => break,
             Err(ReadlineError::Interrupted) => {
                 interrupted = true;

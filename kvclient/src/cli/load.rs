@@ -56,7 +56,7 @@ fn listed(hot: Value, view: &View) -> Listing {
     let json = json!({ "hot": keys.into_iter().chain(partitions).collect::<Vec<_>>() });
     let header = vec!["what", "key", "coordinator", "partition", "req/s"];
     let after = after.to_owned();
-    Listing { before: String::new(), header, rows, right_from: 3, after, json, items: "/hot" }
+    Listing { header, rows, right_from: 3, after, json, items: "/hot", ..Listing::default() }
 }
 
 /// One line of `stat`.

@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
 use serde_json::Value;
+use unicode_width::UnicodeWidthStr;
 
 use super::failure::Failure;
 use super::style::{Ink, Paint};
@@ -33,6 +34,8 @@ pub(super) struct Listing {
     pub(super) rows: Vec<Vec<String>>,
     /// The first column of numbers.
     pub(super) right_from: usize,
+    /// Columns that may be left out where the terminal is narrow, in this order.
+    pub(super) spare: &'static [&'static str],
     /// Behind the table, for people.
     pub(super) after: String,
     /// All of it.
@@ -52,7 +55,8 @@ impl Listing {
             Format::Table => {
                 out.write_all(self.before.as_bytes())?;
                 if !self.rows.is_empty() {
-                    writeln!(out, "{}", self.table())?;
+                    let columns = Table::new().width().map(usize::from);
+                    out.write_all(self.fitted(columns).as_bytes())?;
                 }
                 out.write_all(self.after.as_bytes())
             }
@@ -65,14 +69,40 @@ impl Listing {
         }
     }
 
-    fn table(&self) -> Table {
+    /// The table, with as many columns as the terminal has room for; elsewhere all of them.
+    fn fitted(&self, terminal: Option<usize>) -> String {
+        let width = |table: &str| table.lines().next().map_or(0, UnicodeWidthStr::width);
+        let mut table = self.table(&[]);
+        let mut left_out = 0;
+        while let Some(terminal) = terminal
+            && width(&table) > terminal
+            && left_out < self.spare.len()
+        {
+            left_out += 1;
+            table = self.table(&self.spare[..left_out]);
+        }
+        let note = match left_out {
+            0 => String::new(),
+            _ => format!(
+                "left out for want of room: {}; `--json` has all\n",
+                self.spare[..left_out].join(", ")
+            ),
+        };
+        format!("{table}\n{note}")
+    }
+
+    fn table(&self, left_out: &[&str]) -> String {
+        let shown = |index: &usize| self.header.get(*index).is_none_or(|name| !left_out.contains(name));
         let mut table = Table::new();
-        table.load_preset(UTF8_BORDERS_ONLY).set_header(self.header.iter().copied());
-        table.add_rows(&self.rows);
+        let header = self.header.iter().enumerate().filter(|(index, _)| shown(index)).map(|(_, name)| *name);
+        table.load_preset(UTF8_BORDERS_ONLY).set_header(header);
+        for row in &self.rows {
+            table.add_row(row.iter().enumerate().filter(|(index, _)| shown(index)).map(|(_, cell)| cell));
+        }
         for column in table.column_iter_mut().skip(self.right_from) {
             column.set_cell_alignment(CellAlignment::Right);
         }
-        table
+        table.to_string()
     }
 }
 
@@ -95,12 +125,35 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_narrow_terminal_gets_fewer_columns() {
+        let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
+        let listing = Listing {
+            header: vec!["name", "spare", "number"],
+            rows: vec![row(["a", "x", "1"]), row(["b", "y", "22"])],
+            right_from: 1,
+            spare: &["spare", "number"],
+            ..Listing::default()
+        };
+        let whole = listing.fitted(None);
+        let width = whole.lines().next().unwrap().width();
+        assert_eq!(listing.fitted(Some(width)), whole);
+        let narrow = listing.fitted(Some(width - 1));
+        assert!(narrow.contains("number") && narrow.contains(" 22 "), "{narrow}");
+        assert!(
+            !narrow.contains('x') && narrow.ends_with("left out for want of room: spare; `--json` has all\n")
+        );
+        let narrowest = listing.fitted(Some(1));
+        assert!(narrowest.contains('a') && !narrowest.contains("22"), "{narrowest}");
+    }
+
+    #[test]
     fn a_listing_has_four_forms() {
         let listing = Listing {
             before: "two things\n".to_owned(),
             header: vec!["name", "number"],
             rows: vec![vec!["a".to_owned(), "1".to_owned()], vec!["b".to_owned(), "22".to_owned()]],
             right_from: 1,
+            spare: &[],
             after: "that is all\n".to_owned(),
             json: json!({"things": [{"a": 1}, {"b": 22}]}),
             items: "/things",

@@ -101,6 +101,10 @@ pub(super) fn verdict(status: &ClusterStatus) -> String {
     text
 }
 
+/// What a terminal of 80 columns has no room for, the least needed first.
+const SPARE: &[&str] =
+    &["joining", "epoch", "free", "keys", "write ms", "read ms", "req/s", "size", "heartbeat", "lag"];
+
 /// What the ECS says of the cluster, and what the servers add to it.
 fn cluster(
     status: &ClusterStatus,
@@ -136,7 +140,7 @@ fn cluster(
     ];
     let after = transfers(status) + &differences::shown(servers);
     let json = cluster_json(status, &verdict, &parts, &lags, load, servers);
-    Listing { before, header, rows, right_from: 3, after, json, items: "/servers" }
+    Listing { before, header, rows, right_from: 3, spare: SPARE, after, json, items: "/servers" }
 }
 
 /// The ECS's answer, and beside it the verdict, the lags and the copies that differ.
@@ -273,7 +277,7 @@ fn servers(view: &View, answers: &[(String, Result<ServerStatus, String>)], pain
     let painted = verdict_painted(paint, &verdict);
     let before = format!("{painted}\ncluster {}, view {}\n", view.cluster, view.number);
     let header = vec!["server", "address", "epoch", "coordinates", "replicas", "joining", "keys", "size"];
-    Listing { before, header, rows, right_from: 2, after: String::new(), json, items: "/servers" }
+    Listing { before, header, rows, right_from: 2, json, items: "/servers", ..Listing::default() }
 }
 
 fn server_row(status: &ServerStatus) -> Vec<String> {

@@ -249,6 +249,26 @@ impl PartialEq for Entry {
     }
 }
 
+/// What other stores call some of these.
+const OTHER_WORDS: &[(&str, &str)] = &[
+    ("set", "put"),
+    ("insert", "put"),
+    ("remove", "delete"),
+    ("rm", "delete"),
+    ("unset", "delete"),
+    ("keys", "scan"),
+    ("list", "scan"),
+    ("ls", "scan"),
+    ("info", "status"),
+    ("members", "status"),
+];
+
+/// What people who know Redis try next. The servers have it, the shell has not.
+const REDIS_ONLY: &[&str] = &[
+    "decr", "decrby", "exists", "getdel", "getex", "getset", "incr", "incrby", "mget", "mset", "multi",
+    "persist", "setex", "setnx", "strlen", "ttl",
+];
+
 /// The command of a name, in any case; the error guesses what was meant.
 pub(super) fn find(name: &str) -> Result<&'static Entry, Failure> {
     let called = |entry: &&Entry| entry.names.iter().any(|known| known.eq_ignore_ascii_case(name));
@@ -256,9 +276,13 @@ pub(super) fn find(name: &str) -> Result<&'static Entry, Failure> {
         return Ok(entry);
     }
     let names = TABLE.iter().flat_map(|entry| entry.names);
-    let hint = match near(name, names.copied()) {
-        Some(known) => format!("did you mean `{known}`?"),
-        None => "`help` lists the commands".to_owned(),
+    let elsewhere = || OTHER_WORDS.iter().find(|(word, _)| word.eq_ignore_ascii_case(name));
+    let hint = if REDIS_ONLY.iter().any(|word| word.eq_ignore_ascii_case(name)) {
+        "the Redis protocol has it: `redis-cli -p PORT` at any server".to_owned()
+    } else if let Some(known) = elsewhere().map(|(_, ours)| *ours).or_else(|| near(name, names.copied())) {
+        format!("did you mean `{known}`?")
+    } else {
+        "`help` lists the commands".to_owned()
     };
     Err(Failure::usage(format!("unknown command `{name}`; {hint}")))
 }
@@ -281,6 +305,12 @@ mod tests {
         assert!(guess("gte").contains("did you mean `get`?"));
         assert!(guess("delte").contains("`delete`"));
         assert!(guess("keyrang").contains("`keyrange`"));
+        assert!(guess("SET").contains("did you mean `put`?"));
+        assert!(guess("incr").contains("redis-cli"));
+        for (word, ours) in OTHER_WORDS {
+            assert!(find(word).is_err() && find(ours).is_ok(), "{word}: {ours}");
+        }
+        assert!(REDIS_ONLY.iter().all(|word| find(word).is_err()));
         assert!(guess("frobnicate").contains("`help` lists"));
         assert_eq!(find("LOGLEVEL").unwrap().names, ["logLevel"]);
     }

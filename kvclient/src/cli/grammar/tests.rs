@@ -105,6 +105,13 @@ fn an_option_is_not_swallowed_by_a_value() {
         mistyped_option(find(&line.words[0].text()).unwrap(), &line.words[1..])
     };
     assert_eq!(mistyped("put k v --if-abscent").unwrap().at, Some(8..20));
+    for (line, at) in
+        [("put k v --ttl", 8..13), ("put k --ttl", 6..11), ("put k v --if-absent --ttl", 20..25)]
+    {
+        let failure = mistyped(line).unwrap();
+        assert_eq!(failure.at, Some(at), "{line}");
+        assert!(failure.message.starts_with("TIME is missing behind `--ttl`"), "{}", failure.message);
+    }
     for fine in [
         "put k v --if-absent",
         "put k a -- --if-abscent",
