@@ -1,4 +1,5 @@
-//! Every command block of the README is run, with the programs of this build and free ports in place of the README's.
+//! Every command block of the README and of the quick start is run, with the programs of this build and free ports in
+//! place of those of the pages.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -6,6 +7,10 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+
+mod readme {
+    mod quick_start;
+}
 
 const README: &str = include_str!("../README.md");
 
@@ -15,9 +20,9 @@ struct Block {
     text: String,
 }
 
-fn blocks() -> Vec<Block> {
+fn blocks(page: &str) -> Vec<Block> {
     let mut blocks = Vec::new();
-    let mut lines = README.lines();
+    let mut lines = page.lines();
     while let Some(line) = lines.next() {
         let Some(language) = line.strip_prefix("```") else { continue };
         let text: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
@@ -27,7 +32,7 @@ fn blocks() -> Vec<Block> {
 }
 
 fn block(beginning: &str) -> String {
-    let mut found = blocks().into_iter().filter(|block| block.text.starts_with(beginning));
+    let mut found = blocks(README).into_iter().filter(|block| block.text.starts_with(beginning));
     found.next().unwrap_or_else(|| panic!("README.md has no block that begins with {beginning:?}")).text
 }
 
@@ -69,7 +74,7 @@ fn every_block_is_known_to_a_test() {
         "$ nc localhost 5001",
         "printf 'SET colour",
     ];
-    for block in blocks() {
+    for block in blocks(README) {
         let known = known.iter().any(|known| block.text.starts_with(known));
         assert!(known, "no test runs this `{}` block:\n{}", block.language, block.text);
     }
@@ -118,19 +123,44 @@ fn free_ports<const N: usize>() -> [u16; N] {
     listeners.map(|listener| listener.local_addr().unwrap().port())
 }
 
-/// Partitions move while the servers join; a telnet session is easier to follow afterwards.
-fn wait_until_in_place(port: u16) {
+/// The first line of `kvclient status`, once it is as it should be: partitions move while the servers join.
+fn wait_for_status(port: u16, is_wanted: impl Fn(&str) -> bool) -> String {
     const LOOKS_MAX: usize = 2000;
+    let mut verdict = String::new();
     for _ in 0..LOOKS_MAX {
         let server = format!("localhost:{port}");
         let status =
             Command::new(env!("CARGO_BIN_EXE_kvclient")).args(["-s", &server, "status"]).output().unwrap();
-        let shown = String::from_utf8_lossy(&status.stdout);
-        if shown.starts_with("healthy") && shown.contains(", 3 servers, ") {
-            return;
+        verdict = String::from_utf8_lossy(&status.stdout).lines().next().unwrap_or_default().to_owned();
+        if is_wanted(&verdict) {
+            return verdict;
         }
     }
-    panic!("three servers were not in place after {LOOKS_MAX} looks");
+    panic!("the status was not as it should be after {LOOKS_MAX} looks: {verdict}");
+}
+
+/// Everything is in place, and nothing moves.
+fn is_settled(verdict: &str, servers: usize) -> bool {
+    verdict.starts_with("healthy")
+        && verdict.contains(&format!(", {servers} servers, "))
+        && verdict.ends_with("more failures")
+}
+
+/// The README's "Run it by hand" with the programs of this build.
+fn by_hand() -> String {
+    let bin = Path::new(env!("CARGO_BIN_EXE_kvserver")).parent().unwrap();
+    block("cargo build --release")
+        .replace("cargo build --release\n", "")
+        .replace("$PWD/target/release", bin.to_str().unwrap())
+}
+
+/// A script with other ports than those of the pages: the ECS's, and the servers' in their order.
+fn at_ports(script: &str, ports: &[u16]) -> String {
+    let written = ["3000", "5001", "5002", "5003", "5004"];
+    written
+        .iter()
+        .zip(ports)
+        .fold(script.to_owned(), |script, (old, new)| script.replace(old, &new.to_string()))
 }
 
 /// Requests and replies by turns. False if this server is not the one to ask, as the README says it may be.
@@ -152,14 +182,8 @@ fn telnet(port: u16, session: &[&str]) -> bool {
 #[test]
 fn by_hand_and_by_telnet() {
     let dir = tempfile::tempdir().unwrap();
-    let bin = Path::new(env!("CARGO_BIN_EXE_kvserver")).parent().unwrap();
     let ports: [u16; 4] = free_ports();
-    let mut script = block("cargo build --release")
-        .replace("cargo build --release\n", "")
-        .replace("$PWD/target/release", bin.to_str().unwrap());
-    for (readme, port) in ["3000", "5001", "5002", "5003"].iter().zip(ports) {
-        script = script.replace(readme, &port.to_string());
-    }
+    let mut script = at_ports(&by_hand(), &ports);
     // The end of the script must not end what it started; the test does.
     script.push_str("\necho done\nwait\n");
     let mut child = Command::new("bash")
@@ -177,7 +201,7 @@ fn by_hand_and_by_telnet() {
     assert!(printed.iter().any(|line| line.starts_with("OK  version ")), "{printed:#?}");
     assert!(printed.iter().any(|line| line == "hello"), "{printed:#?}");
     assert!(printed.iter().any(|line| line.starts_with("cluster ")), "{printed:#?}");
-    wait_until_in_place(ports[1]);
+    wait_for_status(ports[1], |verdict| is_settled(verdict, 3));
 
     let session = block("$ nc");
     let session: Vec<&str> = session.lines().skip(1).collect();

@@ -15,8 +15,8 @@
 //!
 //! A request goes through three parts: [`Client`] numbers it and tries until it is answered, the router finds
 //! the coordinator in the newest view it knows, and a link carries the requests of all tasks to one server, many
-//! in each write. What is decided after each try is a pure state machine in `retry`. The library keeps no data,
-//! and reads at coordinators only.
+//! in each write. What is decided after each try is a pure state machine in `retry`. The library keeps no data.
+//! A guide with examples is `docs/rust-client.md`.
 
 pub mod bench;
 mod calls;
@@ -38,6 +38,8 @@ mod transfer;
 mod verify;
 
 pub use client::{Appended, Client};
+pub use common::operation::{Condition, Found, Operation, Outcome, Pair, Version};
+pub use common::time::WallTime;
 pub use error::Error;
 pub use options::{Options, ReadFrom};
 pub use scan::{Page, Scan};
