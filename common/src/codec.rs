@@ -3,7 +3,7 @@
 //!
 //! Decoding never trusts a length: it is checked against what is there before anything is allocated.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use crate::ids::{ClientId, Epoch, Incarnation, LogId, PartitionId, RequestNumber, Seq, ServerId, StoreId};
 use crate::time::WallTime;
@@ -64,7 +64,7 @@ pub trait Wire: Sized {
 fn take<const N: usize>(input: &mut Bytes) -> Result<[u8; N], Malformed> {
     let Some((head, _)) = input.split_first_chunk::<N>() else { return Err(Malformed::Short) };
     let head = *head;
-    let _ = input.split_to(N);
+    input.advance(N);
     Ok(head)
 }
 

@@ -49,6 +49,7 @@ mod log;
 mod member;
 mod mutation;
 mod node;
+mod partition_set;
 mod scrub;
 mod state;
 mod transfer;

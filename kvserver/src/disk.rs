@@ -196,7 +196,7 @@ fn write(log: &Log, dir: &Path, first: Job, jobs: &Receiver<Job>) -> Result<Tick
 
 /// One batch, or several if it is large: split only before an entry, so that a cut and the mark that belongs to it
 /// stay together.
-fn append(log: &mut LogWriter, records: Vec<LogRecord>) -> Result<(), storage::Error> {
+pub(crate) fn append(log: &mut LogWriter, records: Vec<LogRecord>) -> Result<(), storage::Error> {
     let mut batch = Vec::with_capacity(records.len());
     let mut bytes = 0;
     for record in records {

@@ -22,6 +22,8 @@ mod gauge;
 mod http;
 mod identity;
 mod inspect;
+#[cfg(test)]
+mod instructions;
 mod limits;
 mod machine;
 mod metrics;

@@ -127,19 +127,19 @@ impl Machine {
         let mut outcomes = Vec::with_capacity(entries.len());
         for entry in entries {
             let mut records = TreeRecords { trees: &self.trees, partition, changes: Vec::new() };
-            let body = entry.body.clone();
-            let outcome = state.apply(&mut records, entry.id, entry.body).map_err(not_applied)?;
+            let Entry { id, body } = entry;
+            let outcome = state.apply(&mut records, id, body.clone()).map_err(not_applied)?;
             let changes = records.changes;
-            self.trees.apply(partition.0, &changes, log_id(entry.id))?;
-            if outcome == (Outcome::Compared { at: entry.id }) {
+            self.trees.apply(partition.0, &changes, log_id(id))?;
+            if outcome == (Outcome::Compared { at: id }) {
                 if self.pictures.len() < DIGESTS_WAITING_MAX {
                     let records = self.trees.snapshot(partition.0)?;
                     let (digest, log_time) = (state.digest(), state.log_time());
                     // A coordinator that compares has no origin; a client that does waits for it.
                     let paced = Command::from_wire(body).is_ok_and(|command| command.origin.is_none());
-                    self.pictures.push(Picture { partition, at: entry.id, records, digest, log_time, paced });
+                    self.pictures.push(Picture { partition, at: id, records, digest, log_time, paced });
                 } else {
-                    self.left_out.push(entry.id);
+                    self.left_out.push(id);
                 }
             }
             outcomes.push(outcome);

@@ -145,6 +145,9 @@ impl PartitionCopy {
     pub(super) fn go_on_comparing(&mut self, env: &mut Env) {
         let (partition, epoch, applied, now) = (self.id, self.epoch, self.applied, env.now.time);
         let Role::Coordinator(coordinator) = &mut self.role else { return };
+        if coordinator.comparison.is_none() {
+            return;
+        }
         let replicas = coordinator.replicas();
         let Some(comparison) = &mut coordinator.comparison else { return };
         let at = comparison.at;

@@ -14,6 +14,7 @@ mod reads;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use bytes::Bytes;
 use common::codec::Wire;
 use common::ids::{Epoch, LogId, PartitionId, Seq, ServerId};
 use common::limits::CLIENT_RETRY_FOR;
@@ -33,7 +34,9 @@ use super::copy::{PartitionCopy, Pending, Role};
 use super::env::{Env, PendingRead, Reads, ReplyTo, Stray};
 use super::io::{Ask, ReadId};
 use super::keys::is_gathered;
-use super::limits::{COMMIT_NOTICE, JOINER_PATIENCE, PARKED_MAX, PENDING_MAX, REPORT_AGAIN, RESEND_MAX};
+use super::limits::{
+    COMMAND_BYTES, COMMIT_NOTICE, JOINER_PATIENCE, PARKED_MAX, PENDING_MAX, REPORT_AGAIN, RESEND_MAX,
+};
 use super::mutation::Mutation;
 
 /// See the module's text.
@@ -238,7 +241,6 @@ impl PartitionCopy {
 
     /// A request for this partition, at its coordinator.
     pub(crate) fn on_ask(&mut self, env: &mut Env, asked: Stray) {
-        env.touched.insert(self.id);
         if !matches!(self.role, Role::Coordinator(_)) {
             return self.park(env, asked);
         }
@@ -303,6 +305,7 @@ impl PartitionCopy {
             let reason = format!("too many requests wait for partition {}, retry", self.id);
             asked.put_off(env, reason);
         } else {
+            env.touched.insert(self.id);
             let bytes = asked.ask.bytes();
             self.parked.push(&mut env.parked, asked, bytes);
         }
@@ -324,7 +327,10 @@ impl PartitionCopy {
             other => other,
         };
         let id = LogId { tag: self.epoch, seq: self.log.last().next() };
-        let body = Command { origin, stamp: env.now.wall, operation }.to_wire();
+        // It stays in memory for a while: no more is allocated than it takes, and at once.
+        let mut body = Vec::with_capacity(COMMAND_BYTES + operation.bytes());
+        Command { origin, stamp: env.now.wall, operation }.write(&mut body);
+        let body = Bytes::from(body);
         let bytes = body.len();
         self.append(env, Entry { id, body });
         self.pending.push(&mut env.pending, Pending { seq: id.seq, to, since }, bytes);
@@ -364,16 +370,16 @@ impl PartitionCopy {
         }
         let acked =
             |server: ServerId| coordinator.peers.get(&server).and_then(|peer| peer.acked).unwrap_or_default();
-        let mut acks: Vec<Seq> = if env.mutated(Mutation::JoinerNotAwaited) {
-            coordinator.in_sync.iter().copied().map(acked).collect()
-        } else {
-            coordinator.needed().map(acked).collect()
-        };
-        if env.mutated(Mutation::AckWithoutOneReplica) && acks.len() > 1 {
+        let least = if env.mutated(Mutation::JoinerNotAwaited) {
+            coordinator.in_sync.iter().copied().map(acked).min()
+        } else if env.mutated(Mutation::AckWithoutOneReplica) {
+            let mut acks: Vec<Seq> = coordinator.needed().map(acked).collect();
             acks.sort_unstable();
-            acks.remove(0);
-        }
-        let commit = acks.into_iter().min().unwrap_or(own).min(own);
+            acks.get(1).or(acks.first()).copied()
+        } else {
+            coordinator.needed().map(acked).min()
+        };
+        let commit = least.unwrap_or(own).min(own);
         self.commit = self.commit.max(commit);
     }
 

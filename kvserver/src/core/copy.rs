@@ -253,6 +253,7 @@ impl PartitionCopy {
 
     /// Adds an entry to the log, here and on disk.
     pub(crate) fn append(&mut self, env: &mut Env, entry: Entry) {
+        env.touched.insert(self.id);
         self.log.append(entry.clone());
         env.out.persist(LogRecord::Entry { partition: self.id, entry });
         self.written = true;

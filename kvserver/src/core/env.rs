@@ -19,6 +19,7 @@ use super::io::{Ask, Effect, LogRecord, Query, ReadId, Ticket, Token};
 use super::lease::Leases;
 use super::limits::{DOUBTFUL_FOR, PACE_SLACK, STALLED, STOPPED_LONG};
 use super::mutation::Mutation;
+use super::partition_set::PartitionSet;
 use super::waiting::Held;
 
 /// What a read rests on (PROTOCOL.md, sections 4, 6 and 7).
@@ -293,7 +294,7 @@ pub(crate) struct Env {
     /// Requests that wait in all copies.
     pub(crate) parked: Held,
     /// Copies that were touched in this batch.
-    pub(crate) touched: BTreeSet<PartitionId>,
+    pub(crate) touched: PartitionSet,
 }
 
 impl Env {
@@ -338,7 +339,7 @@ impl Env {
             condemned: false,
             told_damage: BTreeSet::new(),
             compared: ComparedStatus::default(),
-            touched: BTreeSet::new(),
+            touched: PartitionSet::default(),
         }
     }
 

@@ -122,3 +122,7 @@ pub(crate) const EARLY_BYTES_MAX: usize = 8 << 20;
 
 /// Between two requests for a newer view to the same server.
 pub(crate) const WANT_VIEW_AGAIN: Duration = Duration::from_millis(50);
+
+/// What a command takes when it is written, besides the keys and values in it, about: see
+/// [`Command`](common::operation::Command).
+pub(crate) const COMMAND_BYTES: usize = 72;

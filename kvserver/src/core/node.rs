@@ -29,6 +29,7 @@ use super::copy::{Mark, PartitionCopy, RecoveredCopy, Role};
 use super::env::{After, Config, Env, first_number};
 use super::io::{Answer, Effect, Input, ReadId, Reader, Ticket};
 use super::mutation::Mutation;
+use super::partition_set::PartitionSet;
 
 /// See the module's text.
 #[derive(Debug)]
@@ -54,10 +55,12 @@ pub struct Node {
     next_ping: Time,
     next_heartbeat: Time,
     /// Copies that time alone may give something to do.
-    busy: BTreeSet<PartitionId>,
+    busy: PartitionSet,
     /// What the last heartbeats said of each copy.
     told: BTreeMap<PartitionId, CopyState>,
-    changed: BTreeSet<PartitionId>,
+    changed: PartitionSet,
+    /// Copies that are being settled; empty between batches.
+    settling: PartitionSet,
     /// The last report of transfers named some.
     told_transfers: bool,
     turns: Turns,
@@ -109,9 +112,10 @@ impl Node {
             read_questions: VecDeque::new(),
             next_ping: now.time,
             next_heartbeat: now.time,
-            busy: BTreeSet::new(),
+            busy: PartitionSet::default(),
             told: BTreeMap::new(),
-            changed: BTreeSet::new(),
+            changed: PartitionSet::default(),
+            settling: PartitionSet::default(),
             told_transfers: false,
             turns: Turns::default(),
         };
@@ -176,17 +180,17 @@ impl Node {
             for stray in std::mem::take(&mut self.env.strays) {
                 self.route(stray);
             }
-            let touched = std::mem::take(&mut self.env.touched);
-            if touched.is_empty() && self.env.strays.is_empty() {
+            std::mem::swap(&mut self.settling, &mut self.env.touched);
+            if self.settling.is_empty() && self.env.strays.is_empty() {
                 break;
             }
-            for partition in touched {
+            while let Some(partition) = self.settling.pop_first() {
                 let Some(copy) = self.copies.get_mut(usize::from(partition.0)) else { continue };
                 copy.settle(&mut self.env);
                 if copy.is_busy() {
                     self.busy.insert(partition);
                 } else {
-                    self.busy.remove(&partition);
+                    self.busy.remove(partition);
                 }
                 self.changed.insert(partition);
             }
@@ -419,13 +423,13 @@ impl Node {
             // The process ends: whoever asked finds another server.
             return;
         }
-        self.with(partition, |copy, env| {
-            if indexed {
-                copy.on_indexed_answer(env, read, answer);
-            } else {
-                copy.on_answered(env, read, answer);
-            }
-        });
+        if indexed {
+            return self.with(partition, |copy, env| copy.on_indexed_answer(env, read, answer));
+        }
+        // Most answers change nothing of the copy: it says so itself when one does.
+        if let Some(copy) = self.copies.get_mut(usize::from(partition.0)) {
+            copy.on_answered(&mut self.env, read, answer);
+        }
     }
 
     fn on_tick(&mut self) {
@@ -437,7 +441,7 @@ impl Node {
             self.next_heartbeat = now + self.env.config.timers.heartbeat;
             self.heartbeat();
         }
-        for &partition in &self.busy {
+        for partition in self.busy.iter() {
             let Some(copy) = self.copies.get_mut(usize::from(partition.0)) else { continue };
             copy.on_tick(&mut self.env);
         }
@@ -462,7 +466,7 @@ impl Node {
     /// One way: what has changed since the last one. The shell adds load figures.
     fn heartbeat(&mut self) {
         let mut copies = Vec::new();
-        for partition in std::mem::take(&mut self.changed) {
+        while let Some(partition) = self.changed.pop_first() {
             let Some(facts) = self.facts(partition, self.env.now.time) else { continue };
             let CopyFacts { epoch, active, durable, applied, .. } = facts;
             let state = CopyState { partition, epoch, active, last: durable, applied };

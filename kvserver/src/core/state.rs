@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 mod decimal;
 mod edit;
+mod outcomes;
 
 use bytes::Bytes;
 use common::codec::{Malformed, Wire};
@@ -22,6 +23,7 @@ use common::time::WallTime;
 use common::{wire_enum, wire_struct};
 
 use self::edit::{Change, Moment, decide, holds};
+use self::outcomes::Outcomes;
 
 /// Bytes of values in an outcome that is remembered for a retry, at most: the results of all clients are in memory, and
 /// in one message of a copy of the state.
@@ -132,7 +134,7 @@ struct ClientResults {
     /// The partition's age at its last write.
     age_ms: u64,
     first_unanswered: RequestNumber,
-    outcomes: BTreeMap<RequestNumber, Outcome>,
+    outcomes: Outcomes,
 }
 
 /// A partition's state besides its records.
@@ -182,7 +184,7 @@ impl State {
             client,
             age_ms: results.age_ms,
             first_unanswered: results.first_unanswered,
-            outcomes: results.outcomes.iter().map(|(&number, outcome)| (number, outcome.clone())).collect(),
+            outcomes: results.outcomes.iter().cloned().collect(),
         });
         let stored = Stored::V1 {
             log_time: self.log_time,
@@ -208,7 +210,7 @@ impl State {
             let results = ClientResults {
                 age_ms: stored.age_ms,
                 first_unanswered: stored.first_unanswered,
-                outcomes: stored.outcomes.into_iter().collect(),
+                outcomes: Outcomes::from_stored(stored.outcomes),
             };
             (stored.client, results)
         });
@@ -269,7 +271,7 @@ impl State {
         if origin.number < results.first_unanswered {
             return Some(Outcome::Superseded {});
         }
-        results.outcomes.get(&origin.number).cloned()
+        results.outcomes.get(origin.number).cloned()
     }
 
     fn remember(&mut self, origin: Origin, outcome: Outcome) {
@@ -277,11 +279,11 @@ impl State {
         results.age_ms = self.age_ms;
         if origin.first_unanswered > results.first_unanswered {
             results.first_unanswered = origin.first_unanswered;
-            results.outcomes = results.outcomes.split_off(&origin.first_unanswered);
+            results.outcomes.forget_below(origin.first_unanswered);
         }
         results.outcomes.insert(origin.number, outcome);
         while results.outcomes.len() > OUTCOMES_PER_CLIENT_MAX
-            && let Some((oldest, _)) = results.outcomes.pop_first()
+            && let Some(oldest) = results.outcomes.pop_first()
         {
             results.first_unanswered = RequestNumber(oldest.0 + 1);
         }

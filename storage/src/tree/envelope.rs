@@ -6,6 +6,7 @@
 
 use crate::{LogId, Tag, log};
 use bytes::Bytes;
+use std::io::Read;
 
 pub(super) const USER: u8 = 1;
 /// Where the sealed position lies.
@@ -25,8 +26,10 @@ pub(super) fn user_key(key: &[u8]) -> Vec<u8> {
 
 /// `key` is the key in the tree, with its first byte.
 pub(super) fn seal_value(key: &[u8], value: &[u8]) -> lsm_tree::Slice {
-    let crc = crc32c::crc32c_append(crc32c::crc32c(key), value);
-    lsm_tree::Slice::from([&crc.to_le_bytes()[..], value].concat())
+    let crc = crc32c::crc32c_append(crc32c::crc32c(key), value).to_le_bytes();
+    // Copied once, to where it stays.
+    let stored = lsm_tree::Slice::from_reader(&mut crc.chain(value), CRC_BYTES + value.len());
+    stored.expect("memory can be read to its end")
 }
 
 /// The value if it is the one that was written under this key.

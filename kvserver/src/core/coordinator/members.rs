@@ -12,6 +12,7 @@ use super::super::env::Env;
 use super::super::io::{Effect, Reader};
 use super::super::limits::{APPEND_BYTES_MAX, RESEND, STREAM_WINDOW_BYTES};
 use super::super::transfer::Sending;
+use super::{Coordinator, Extra};
 
 /// Where a member stands.
 #[derive(Debug)]
@@ -245,10 +246,10 @@ impl PartitionCopy {
     pub(super) fn settle_holds(&mut self) {
         let reaching = self.reaching();
         let Role::Coordinator(coordinator) = &mut self.role else { return };
-        let counting: Vec<ServerId> = coordinator.needed().collect();
-        for (server, peer) in &mut coordinator.peers {
+        let Coordinator { peers, in_sync, extra, .. } = &mut **coordinator;
+        for (server, peer) in peers {
             let (Some(hold), Some(acked)) = (peer.hold, peer.acked) else { continue };
-            let is_near = counting.contains(server) && acked >= reaching;
+            let is_near = counts(in_sync, extra, *server) && acked >= reaching;
             peer.hold = (!is_near).then(|| hold.max(acked.next()));
         }
     }
@@ -259,10 +260,10 @@ impl PartitionCopy {
         let reaching = self.reaching();
         let log = &self.log;
         let Role::Coordinator(coordinator) = &mut self.role else { return };
-        let counting: Vec<ServerId> = coordinator.needed().collect();
+        let Coordinator { peers, in_sync, extra, .. } = &mut **coordinator;
         // One picture at a time for each partition: members of one partition do not hurry each other.
-        let mut may_open = !self.mark.failed && !coordinator.peers.values().any(Progress::has_open_picture);
-        for (&server, peer) in &mut coordinator.peers {
+        let mut may_open = !self.mark.failed && !peers.values().any(Progress::has_open_picture);
+        for (&server, peer) in peers {
             match &mut peer.stage {
                 Stage::Probe { asked } if asked.is_none() => {
                     *asked = Some(now);
@@ -279,6 +280,9 @@ impl PartitionCopy {
                 }
                 Stage::Stream { next, in_flight, reading, told, fresh, .. } => {
                     let sync = peer.acked.is_none() || *fresh;
+                    if *next == log.last().next() && !sync && !(notice && *told < commit) {
+                        continue;
+                    }
                     let (was_idle, mut is_trimmed) = (in_flight.is_empty(), false);
                     loop {
                         let window: usize = in_flight.iter().map(|(_, bytes)| *bytes).sum();
@@ -301,7 +305,7 @@ impl PartitionCopy {
                             break;
                         }
                         if let Some(entries) = log.in_memory(*next, APPEND_BYTES_MAX) {
-                            if !counting.contains(&server) {
+                            if !counts(in_sync, extra, server) {
                                 count_caught_up(env, &entries);
                             }
                             send_append(env, server, id, epoch, sync, prev, commit, entries, next, in_flight);
@@ -329,6 +333,11 @@ impl PartitionCopy {
             }
         }
     }
+}
+
+/// Whether a server is one of [`Coordinator::needed`].
+fn counts(in_sync: &[ServerId], extra: &Option<Extra>, server: ServerId) -> bool {
+    in_sync.contains(&server) || extra.as_ref().is_some_and(|extra| extra.member.server == server)
 }
 
 /// Entries for a member that does not count yet.

@@ -36,6 +36,7 @@ impl PartitionCopy {
             env.issue_read(id);
         } else {
             coordinator.reads.push_back(id);
+            env.touched.insert(self.id);
         }
     }
 
@@ -63,7 +64,6 @@ impl PartitionCopy {
         let Some(read) = env.reads.get(&id) else { return };
         let (to, epoch, commit, floor) = (read.to, read.epoch, read.commit, read.floor);
         let (mine, applied, failed) = (self.epoch, self.applied, self.mark.failed);
-        env.touched.insert(self.id);
         let unchecked = env.mutated(Mutation::LeaseNotRechecked);
         let Some(coordinator) = self.coordinator() else { return self.stray_read(env, id) };
         let is_question = matches!(answer, Answer::Nothing);
@@ -75,6 +75,7 @@ impl PartitionCopy {
                 env.reads.remove(&id);
             } else {
                 coordinator.reads.push_back(id);
+                env.touched.insert(self.id);
             }
             return;
         }

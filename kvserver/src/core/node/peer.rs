@@ -122,7 +122,7 @@ impl Node {
         }
         let member = Member { server: sender.server, store: sender.store };
         self.env.leases.on_pong(member, n, view, self.env.now.time);
-        self.env.touched.extend(self.busy.iter().copied());
+        self.env.touched.extend(&self.busy);
     }
 
     /// Messages about one partition: of an older epoch, the sender is told the newer view; of a newer one, it is

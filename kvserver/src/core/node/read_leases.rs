@@ -49,7 +49,7 @@ impl Node {
     ) {
         self.env.saw_view(from.server, view);
         // What waited for the end of a read lease goes on.
-        self.env.touched.extend(self.busy.iter().copied());
+        self.env.touched.extend(&self.busy);
         let (copies, env) = (&mut self.copies, &self.env);
         let grant = |(partition, epoch): &(PartitionId, Epoch)| {
             copies.get_mut(usize::from(partition.0))?.grant_read_lease(env, from, *epoch)
