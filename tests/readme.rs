@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 mod readme {
+    mod links;
     mod quick_start;
 }
 
