@@ -121,6 +121,9 @@ pub const BATCH_INTERVAL_MIN: Duration = Duration::from_millis(200);
 /// Until a browser whose stream has ended tries again.
 pub const RETRY_STREAM_AFTER: Duration = Duration::from_secs(1);
 
+/// Kinds of reports that the ECS does not know and tells of, of one link.
+pub const UNKNOWN_REPORTS_TOLD_MAX: usize = 8;
+
 /// Samples that are kept for people: ten minutes.
 pub const SAMPLES_MAX: usize = 600;
 

@@ -15,7 +15,8 @@ use common::messages::{ClientMessage, Hello, Reply, Request, ServerMessage, Serv
 use common::status::ClusterStatus;
 use common::view::View;
 use ecs::{Error, Opened};
-use support::{TestEcs, TestServer, frame, greeting, options};
+use serde_json::json;
+use support::{PATIENCE, TestEcs, TestServer, frame, greeting, options};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -112,6 +113,35 @@ async fn a_link_that_ends_and_stays_away_makes_its_server_down() {
     });
     let text = last.unwrap()["text"].as_str().unwrap();
     assert!(text.contains("is down") || text.contains("lost its in-sync copies"), "{text}");
+    ecs.stop().await;
+}
+
+#[tokio::test]
+async fn reports_of_a_later_version_are_skipped_and_the_link_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let ecs = TestEcs::start(dir.path(), &["--partitions", "1"]).await;
+    let mut server = TestServer::new(1).await;
+    server.hello(&ecs, None).await;
+    let view = server.view().await;
+    server.say_json(&json!({ "report": "weather", "sky": { "clouds": [1, 2] } })).await;
+    // A known report with a field more is taken; it comes after the other one on the same link.
+    let number = serde_json::to_value(view.number).unwrap();
+    server
+        .say_json(&json!({
+            "report": "heartbeat", "view": number, "copies": [], "requests": 1, "keys": 4711, "bytes": 2, "free_bytes": 3,
+            "temperature": 20
+        }))
+        .await;
+    let told = async {
+        loop {
+            let status = ecs.get("/api/v1/status").await;
+            if status["servers"][0]["keys"] == 4711 {
+                return status;
+            }
+        }
+    };
+    let status = timeout(PATIENCE, told).await.expect("the heartbeat is taken");
+    assert_eq!(status["servers"][0]["state"], "up");
     ecs.stop().await;
 }
 

@@ -138,4 +138,7 @@ pub enum ServerReport {
         /// What failed, for people.
         reason: String,
     },
+    /// What a server of a later version says: it is skipped, so that servers may be upgraded before their ECS. Never sent.
+    #[serde(other)]
+    Unknown,
 }

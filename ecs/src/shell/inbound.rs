@@ -2,11 +2,14 @@
 //!
 //! Reports are one-way: nothing is ever written to a server's report link.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use common::codec::Wire as _;
 use common::frame::{PREFACE, write_frame};
 use common::ids::ClusterId;
 use common::messages::{ClientMessage, Hello, Reply, Request, Sender, ServerMessage, ServerReport};
+use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tracing::{debug, warn};
@@ -15,7 +18,10 @@ use super::driver::{Command, Handle};
 use super::http;
 use super::wire::{LinkError, Wire};
 use crate::core::Input;
-use crate::limits::{CLIENT_LINK_IDLE_MAX, FIRST_BYTES_WITHIN, REASON_BYTES_MAX, REPORT_LINK_IDLE_MAX};
+use crate::limits::{
+    CLIENT_LINK_IDLE_MAX, FIRST_BYTES_WITHIN, REASON_BYTES_MAX, REPORT_LINK_IDLE_MAX,
+    UNKNOWN_REPORTS_TOLD_MAX,
+};
 
 /// Serves one connection to its end.
 pub(super) async fn serve(stream: TcpStream, handle: &Handle) {
@@ -73,9 +79,29 @@ fn refuse_cluster(sender: Sender, cluster: ClusterId, own: ClusterId, is_new: bo
     LinkError::Content("it belongs to another cluster".to_owned())
 }
 
+/// What kind of report it is.
+#[derive(Deserialize)]
+struct Named {
+    report: String,
+}
+
 async fn take_reports(wire: &mut Wire, sender: Sender, handle: &Handle) -> Result<(), LinkError> {
+    let mut skipped = BTreeSet::new();
     loop {
-        let report: ServerReport = read_json(&wire.frame(REPORT_LINK_IDLE_MAX).await?)?;
+        let frame = wire.frame(REPORT_LINK_IDLE_MAX).await?;
+        let report: ServerReport = read_json(&frame)?;
+        if let ServerReport::Unknown = report {
+            let Named { report } = read_json(&frame)?;
+            let report: String = report.chars().take(REASON_BYTES_MAX).collect();
+            if skipped.len() < UNKNOWN_REPORTS_TOLD_MAX && skipped.insert(report.clone()) {
+                let server = sender.server.short();
+                warn!(
+                    server,
+                    "it reports `{report}`, which this ECS does not know, and skips: upgrade the ECS"
+                );
+            }
+            continue;
+        }
         if let ServerReport::StoreFailed { reason } = &report {
             let reason: String = reason.chars().take(REASON_BYTES_MAX).collect();
             warn!(server = sender.server.short(), reason, "its store failed");

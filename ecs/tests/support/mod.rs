@@ -106,6 +106,11 @@ impl TestServer {
     }
 
     pub(crate) async fn say(&mut self, report: &ServerReport) {
+        self.say_json(&serde_json::to_value(report).unwrap()).await;
+    }
+
+    /// What a server of another version may say.
+    pub(crate) async fn say_json(&mut self, report: &Value) {
         let mut frame = Vec::new();
         write_frame(&mut frame, |out| serde_json::to_writer(out, report).unwrap());
         self.report.as_mut().unwrap().write_all(&frame).await.unwrap();

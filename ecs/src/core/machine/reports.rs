@@ -63,7 +63,7 @@ impl Ecs {
             }
             ServerReport::CopyFailed { partition, epoch } => self.on_copy_failed(sender, partition, epoch),
             // For people: the shell keeps them.
-            ServerReport::Figures { .. } => {}
+            ServerReport::Figures { .. } | ServerReport::Unknown => {}
             ServerReport::Leave {} => self.on_part(sender.server, Part::Leave),
             ServerReport::StoreFailed { .. } => self.on_store_failed(sender.server),
         }
