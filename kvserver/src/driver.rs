@@ -288,7 +288,7 @@ impl Driver {
         self.next_tick = now + TICK;
         self.step(Input::Tick);
         self.parts.machine.seal_due()?;
-        self.parts.machine.make_tree()?;
+        self.parts.machine.make_tree();
         if !self.told_damage
             && let Some(reason) = self.parts.machine.damage()
         {

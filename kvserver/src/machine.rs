@@ -101,8 +101,8 @@ impl Machine {
         Ok((Self { trees, reader, states, whole, pictures, left_out, unmade }, copies))
     }
 
-    /// A view is in use: trees of partitions that are new here are made in quiet moments, not when the first write
-    /// comes (making one costs a few fsyncs).
+    /// A view is in use: trees of partitions that are new here are made one by one, beside all else, not when the first
+    /// write comes (making one costs a few fsyncs).
     pub(crate) fn on_view(&mut self, view: &View, me: ServerId) {
         let mine = view.iter().filter(|(_, assignment)| {
             assignment.in_sync_member(me).or_else(|| assignment.joining_member(me)).is_some()
@@ -110,11 +110,12 @@ impl Machine {
         self.unmade = mine.map(|(partition, _)| partition).filter(|p| !self.states.contains_key(p)).collect();
     }
 
-    /// Makes one tree, if there is one to make.
-    pub(crate) fn make_tree(&mut self) -> Result<(), Failure> {
-        let Some(partition) = self.unmade.pop_first() else { return Ok(()) };
-        self.states.entry(partition).or_default();
-        self.trees.create(partition.0).map_err(Failure::from)
+    /// Has one tree made, if there is one to make.
+    pub(crate) fn make_tree(&mut self) {
+        if let Some(partition) = self.unmade.pop_first() {
+            self.states.entry(partition).or_default();
+            self.trees.create_ahead(partition.0);
+        }
     }
 
     /// Applies entries in order; what each did.

@@ -163,6 +163,7 @@ impl World {
                     self.store.trees.drop_partition(partition);
                 }
             }
+            96 => self.store.trees.create_ahead(partition),
             _ => self.check(partition),
         }
     }

@@ -33,6 +33,14 @@ fn put(key: &str, value: &[u8]) -> Change {
     Change::Put { key: Bytes::copy_from_slice(key.as_bytes()), value: Bytes::copy_from_slice(value) }
 }
 
+fn folders(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir.join("trees")).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort_unstable();
+    names
+}
+
 /// One write the way the server does it: log, sync, apply.
 fn write(store: &mut Opened, partition: u16, seq: u64, value: &[u8]) {
     store.log.append(&[entry(partition, seq, value)]).unwrap();
@@ -119,11 +127,67 @@ fn a_pin_holds_the_log() {
 }
 
 #[test]
+fn a_tree_is_made_ahead_once_whoever_is_faster() {
+    let dir = support::directory();
+    let mut store = open(dir.path());
+    store.trees.create_ahead(1);
+    store.trees.create_ahead(2);
+    // The first change of 1 comes before the maintenance, that of 2 after it.
+    write(&mut store, 1, 1, b"x");
+    store.trees.maintain();
+    write(&mut store, 2, 1, b"y");
+    store.trees.create_ahead(1);
+    store.trees.maintain();
+    assert_eq!(folders(dir.path()), ["1-0", "2-0"]);
+    assert_eq!(store.trees.get(1, b"key000001").unwrap().unwrap(), "x");
+    assert_eq!(store.trees.get(2, b"key000001").unwrap().unwrap(), "y");
+}
+
+#[test]
+fn a_tree_made_ahead_that_nobody_wants_goes() {
+    let dir = support::directory();
+    let mut store = open(dir.path());
+    let drop_partition = |store: &mut Opened, partition| {
+        store.log.append(&[Record::Drop { partition }]).unwrap();
+        store.log.sync().unwrap();
+        store.trees.drop_partition(partition);
+    };
+    // Given up before it is made, and after.
+    store.trees.create_ahead(1);
+    drop_partition(&mut store, 1);
+    store.trees.create_ahead(2);
+    store.trees.maintain();
+    drop_partition(&mut store, 2);
+    store.trees.maintain();
+    assert_eq!(folders(dir.path()), [""; 0]);
+    write(&mut store, 2, 1, b"new");
+    store.trees.maintain();
+    assert_eq!(folders(dir.path()), ["2-2"]);
+}
+
+#[test]
+fn trees_are_made_while_changes_come() {
+    let dir = support::directory();
+    let mut store = Store::open(dir.path(), &Options { background: true, ..options() }).unwrap();
+    for partition in 0..40 {
+        store.trees.create_ahead(partition);
+        // Some changes find the tree being made, some made, some neither.
+        write(&mut store, partition * 7 % 40, 1, b"value");
+    }
+    for partition in 0..40 {
+        assert_eq!(store.trees.get(partition, b"key000001").unwrap().unwrap(), "value");
+    }
+    drop(store);
+    assert_eq!(open(dir.path()).recovered.len(), 40);
+}
+
+#[test]
 fn a_tree_that_was_made_ahead_stays() {
     let dir = support::directory();
     let mut store = open(dir.path());
     write(&mut store, 1, 1, b"x");
-    store.trees.create(2).unwrap();
+    store.trees.create_ahead(2);
+    store.trees.maintain();
     drop(store);
     let inode = |folder: &str| {
         use std::os::unix::fs::MetadataExt;

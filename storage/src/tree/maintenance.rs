@@ -1,10 +1,11 @@
-//! What runs beside the server's threads: one thread flushes, trims the log and makes spare
-//! segments, another compacts (a large compaction must not hold flushes up).
+//! What runs beside the server's threads: one thread flushes, trims the log, makes spare
+//! segments and trees ahead of their first change, another compacts (a large compaction must not hold flushes up).
 //!
 //! A job that fails is told in [`Maintenance::failure`] until it succeeds; a flush is tried again at
 //! each tick: the memtable stays in memory and its entries in the log, so nothing is lost meanwhile.
 
 use super::{
+    ahead::Ahead,
     hold,
     partition::{Common, PartitionTree},
 };
@@ -26,6 +27,8 @@ use std::{
 
 pub(crate) enum Job {
     Flush(Arc<PartitionTree>),
+    /// Make a tree before it is needed.
+    Make(Arc<Ahead>),
     Spare,
     /// Nothing to do but to look at `stopping`.
     Wake,
@@ -197,6 +200,11 @@ impl Maintenance {
                 self.queued.fetch_sub(1, Ordering::AcqRel);
                 self.flush(tree);
                 self.report(Task::Trim, 0, self.log.trim());
+            }
+            Job::Make(ahead) => {
+                if let Err(error) = ahead.make(&self.common) {
+                    tracing::warn!("storage maintenance: {error}; tried again at the first change");
+                }
             }
             Job::Spare => self.report(Task::Spare, 0, self.log.prepare_spare()),
             Job::Wake => {}

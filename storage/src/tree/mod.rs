@@ -10,6 +10,7 @@
 //! The log decides which folder is the tree: even generations grew from the log, odd ones were
 //! staged, and at a start every folder that the log does not name is removed.
 
+mod ahead;
 mod envelope;
 mod hot;
 mod maintenance;
@@ -23,6 +24,7 @@ use crate::{
     Change, Error, LogId, Options,
     log::{LogShared, Position, next_grown},
 };
+use ahead::Ahead;
 use bytes::Bytes;
 use hot::{Hot, Place};
 use maintenance::{Job, Maintenance, Queues};
@@ -51,6 +53,8 @@ pub struct Statistics {
 struct Slot {
     generation: u32,
     tree: Option<Arc<PartitionTree>>,
+    /// The tree, if it is being made or is made, and there was no change yet.
+    ahead: Option<Arc<Ahead>>,
     applied: LogId,
     /// What was sealed last.
     sealed: LogId,
@@ -63,7 +67,7 @@ struct Slot {
 impl Slot {
     fn empty(generation: u32) -> Self {
         let (applied, sealed) = (LogId::default(), LogId::default());
-        Self { generation, tree: None, applied, sealed, changed: None, forgot: false }
+        Self { generation, tree: None, ahead: None, applied, sealed, changed: None, forgot: false }
     }
 }
 
@@ -99,7 +103,7 @@ impl Trees {
             .into_iter()
             .map(|(partition, (generation, applied, tree))| {
                 let tree = tree.map(Arc::new);
-                (partition, Slot { generation, tree, applied, sealed: applied, changed: None, forgot: false })
+                (partition, Slot { tree, applied, sealed: applied, ..Slot::empty(generation) })
             })
             .collect();
         for (partition, slot) in &slots {
@@ -178,12 +182,13 @@ impl Trees {
         }
     }
 
-    /// Makes a partition's tree, which otherwise its first change does; costs a few fsyncs.
-    ///
-    /// # Errors
-    /// [`Error::Io`], [`Error::DiskFull`].
-    pub fn create(&mut self, partition: u16) -> Result<(), Error> {
-        self.slot(partition).map(|_| ())
+    /// Has a maintenance thread make a partition's tree, if there is none: its first change need not wait for that.
+    pub fn create_ahead(&mut self, partition: u16) {
+        let slot = self.slots.entry(partition).or_insert_with(|| Slot::empty(0));
+        if slot.tree.is_none() && slot.ahead.is_none() {
+            let ahead = slot.ahead.insert(Ahead::new(partition, slot.generation));
+            self.maintenance.send(Job::Make(Arc::clone(ahead)));
+        }
     }
 
     /// Applies the changes of committed entries, in memory. `id` is the last of these entries. Must
@@ -328,6 +333,9 @@ impl Trees {
         if let Some(tree) = slot.tree.take() {
             tree.doom();
         }
+        if let Some(ahead) = slot.ahead.take() {
+            ahead.give_up();
+        }
         *slot = Slot::empty(next_grown(slot.generation));
         self.reader.set(partition, None);
         self.maintenance.send(Job::Wake);
@@ -390,8 +398,9 @@ impl Trees {
             let tree = Arc::clone(tree);
             return Ok((slot, tree));
         }
-        let tree = Arc::new(PartitionTree::open(&self.common, partition, slot.generation)?);
-        sync_dir(&self.common.dir)?;
+        let ahead = slot.ahead.get_or_insert_with(|| Ahead::new(partition, slot.generation));
+        let tree = ahead.tree(&self.common)?;
+        slot.ahead = None;
         slot.tree = Some(Arc::clone(&tree));
         self.reader.set(partition, Some(Arc::clone(&tree)));
         Ok((slot, tree))

@@ -123,8 +123,9 @@ impl Trees {
         staging.installed = true;
         let slot =
             Slot { tree: Some(Arc::clone(&tree)), applied: base, sealed: base, ..Slot::empty(generation) };
-        if let Some(old) = self.slots.insert(partition, slot).and_then(|s| s.tree) {
-            old.doom();
+        if let Some(old) = self.slots.insert(partition, slot) {
+            old.tree.iter().for_each(|tree| tree.doom());
+            old.ahead.iter().for_each(|ahead| ahead.give_up());
         }
         self.full.remove(&partition);
         self.reader.set(partition, Some(tree));
