@@ -15,4 +15,5 @@ mod cluster {
     mod leaving;
     mod rebuild;
     mod returns;
+    mod trace;
 }

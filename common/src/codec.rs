@@ -5,7 +5,9 @@
 
 use bytes::{Buf, Bytes};
 
-use crate::ids::{ClientId, Epoch, Incarnation, LogId, PartitionId, RequestNumber, Seq, ServerId, StoreId};
+use crate::ids::{
+    ClientId, Epoch, Incarnation, LogId, PartitionId, RequestId, RequestNumber, Seq, ServerId, StoreId,
+};
 use crate::time::WallTime;
 
 /// Bytes that are no message of this version.
@@ -227,6 +229,7 @@ macro_rules! wire_enum {
 
 wire_struct!(Epoch { generation, version });
 wire_struct!(LogId { tag, seq });
+wire_struct!(RequestId { client, number });
 
 #[cfg(test)]
 mod tests {

@@ -104,6 +104,22 @@ pub struct Incarnation(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct RequestNumber(pub u64);
 
+/// A request that is followed through the cluster: whose it is, and its number there. That of a write is the one that
+/// makes its retries harmless. Written as `CLIENT-NUMBER`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RequestId {
+    /// Who asks.
+    pub client: ClientId,
+    /// Its number of the request.
+    pub number: RequestNumber,
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.client, self.number.0)
+    }
+}
+
 /// The number of a partition, `0..partitions`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct PartitionId(pub u16);

@@ -4,7 +4,7 @@
 use bytes::{Bytes, BytesMut};
 use common::codec::Wire;
 use common::frame::{take_frame, take_preface, write_frame};
-use common::ids::{PartitionId, ServerId};
+use common::ids::{ClientId, PartitionId, RequestId, RequestNumber, Seq, ServerId};
 use common::messages::{ClientMessage, Entry, PeerMessage, Request, ServerMessage};
 use common::operation::{Command, Condition, Expiry, ExpiryCondition, Operation, Outcome, Part};
 use proptest::collection::vec;
@@ -70,10 +70,20 @@ fn messages() -> Vec<Bytes> {
         entries,
     };
     let scan = Request::Keys { partition: PartitionId(1), after: 5, limit: 9 };
+    let request = RequestId { client: ClientId(1 << 100), number: RequestNumber(2) };
     let mut all = vec![
         append.to_wire(),
         PeerMessage::Forward { n: 1, request: scan.clone() }.to_wire(),
         ClientMessage { id: 1, request: scan }.to_wire(),
+        ClientMessage { id: 2, request: Request::Trace { request } }.to_wire(),
+        PeerMessage::TraceForward { n: 1, request }.to_wire(),
+        PeerMessage::TraceEntry {
+            partition: PartitionId(3),
+            epoch: Default::default(),
+            seq: Seq(4),
+            request,
+        }
+        .to_wire(),
         ServerId(7).to_wire(),
     ];
     all.extend(operations().into_iter().map(|operation| operation.to_wire()));
@@ -106,7 +116,7 @@ fn every_cut_and_every_turned_bit_is_refused_or_read() {
 
 proptest! {
     #[test]
-    fn anything_is_refused_or_read(bytes in vec(any::<u8>(), 0..200), tag in 0_u8..24) {
+    fn anything_is_refused_or_read(bytes in vec(any::<u8>(), 0..200), tag in 0_u8..26) {
         check_all(&bytes);
         check_all(&[&[tag][..], &bytes].concat());
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::clock;
-use common::ids::Epoch;
+use common::ids::{Epoch, RequestId};
 use common::messages::{Reply, Request};
 use common::time::Time;
 use tokio::sync::oneshot;
@@ -43,11 +43,13 @@ impl Client {
         }
     }
 
-    /// Tries until there is an answer. `request` makes each try's message from the age of the first one.
+    /// Tries until there is an answer. `request` makes each try's message from the age of the first one; `traced`: the
+    /// servers are to log what they do with it.
     pub(crate) async fn call(
         &self,
         target: Target<'_>,
         mut progress: Progress,
+        traced: Option<RequestId>,
         request: impl Fn(u64) -> Request,
     ) -> Result<Reply, Error> {
         let started = clock::time();
@@ -63,7 +65,7 @@ impl Client {
                 None => (None, progress.on_nobody()),
                 Some(peer) => {
                     let message = request(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
-                    let tried = match self.send(peer, message, started).await {
+                    let tried = match self.send(peer, (message, traced), started).await {
                         Ok((link, answer)) => {
                             self.answer(peer, target, anywhere, &link, answer, started).await
                         }
@@ -119,16 +121,21 @@ impl Client {
     }
 
     /// Hands a request to a server's connection, which is made if there is none.
-    async fn send(&self, peer: &Peer, message: Request, started: Time) -> Result<Sent, String> {
+    async fn send(
+        &self,
+        peer: &Peer,
+        (message, traced): (Request, Option<RequestId>),
+        started: Time,
+    ) -> Result<Sent, String> {
         let live = peer.live();
         if let Some(link) = &live
             && let Some(place) = link.try_place()
         {
-            return Ok((Arc::clone(link), place.send(message)));
+            return Ok((Arc::clone(link), place.send(message, traced)));
         }
         let sending = async {
             let link = peer.link().await?;
-            let answer = link.place().await?.send(message);
+            let answer = link.place().await?.send(message, traced);
             Ok((link, answer))
         };
         let busy = || Err("the server takes no more requests at the moment".to_owned());

@@ -74,6 +74,7 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     };
     let mut session = Session::new(args.servers.clone(), args.options(), log);
     session.format = args.output;
+    session.trace = args.trace;
     if io::stdout().is_terminal() {
         session.for_terminal(Paint::for_output());
     }
@@ -136,7 +137,10 @@ async fn run_program(session: &mut Session, program: Program, out: &mut dyn Writ
         }
         Program::Completions(args) => pages::completions(&args, out),
         Program::Man(args) => pages::man(&args, out),
-        Program::Bench(args) => bench::run(session.servers(), session.options(), &args, out).await,
+        Program::Bench(mut args) => {
+            args.json |= session.wants_json();
+            bench::run(session.servers(), session.options(), &args, out).await
+        }
         Program::Data(words) => {
             let line = Line::from_args(&words);
             let command = Command::parse(&line).map_err(|failure| told(&line.text, &failure))?;

@@ -1,10 +1,11 @@
 //! The client: requests as methods.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::ids::{ClientId, PartitionId};
+use common::ids::{ClientId, PartitionId, RequestId};
 use common::limits::{CLIENT_RETRY_FOR, VALUE_BYTES_MAX};
 use common::messages::{Reply, Request};
 use common::operation::{Condition, Found, Operation, Outcome, Version, check_key};
@@ -13,7 +14,7 @@ use common::view::View;
 
 use crate::error::Error;
 use crate::limits::REFRESH_ANSWERS_THOROUGH;
-use crate::numbers::Numbers;
+use crate::numbers::{Numbers, Ticket};
 use crate::options::{Options, ReadFrom};
 use crate::retry::Progress;
 use crate::router::{Router, Target};
@@ -27,6 +28,18 @@ use crate::scan::{Page, Scan};
 #[derive(Clone, Debug)]
 pub struct Client {
     shared: Arc<Shared>,
+    /// Requests are traced, and their ids told here.
+    tracer: Option<Tracer>,
+}
+
+/// Who is told the ids of traced requests.
+#[derive(Clone)]
+struct Tracer(Arc<dyn Fn(RequestId) + Send + Sync>);
+
+impl fmt::Debug for Tracer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tracer")
+    }
 }
 
 #[derive(Debug)]
@@ -52,18 +65,32 @@ impl Client {
     /// # Errors
     /// [`Error::Unavailable`] when none of them tells its view within [`Options::connect_timeout`].
     pub async fn connect(seeds: &[String], options: Options) -> Result<Self, Error> {
+        let patience = options.connect_timeout;
+        let client = Self::unconnected(seeds, options);
+        client.first_view(patience).await?;
+        Ok(client)
+    }
+
+    /// A client that knows no view yet.
+    pub(crate) fn unconnected(seeds: &[String], options: Options) -> Self {
         let numbers = Numbers::new(ClientId::random());
         let timeout = options.timeout.min(CLIENT_RETRY_FOR);
         let (router, read_from) = (Router::new(seeds), options.read_from);
-        let client = Self { shared: Arc::new(Shared { numbers, router, timeout, read_from }) };
-        client.first_view(options.connect_timeout).await?;
-        Ok(client)
+        Self { shared: Arc::new(Shared { numbers, router, timeout, read_from }), tracer: None }
     }
 
     /// The id that this client's writes carry.
     #[must_use]
     pub fn id(&self) -> ClientId {
         self.shared.numbers.client()
+    }
+
+    /// The same client, whose requests from here on are traced: each server that has to do with one logs what it does
+    /// with it, and when, under the id that `tell` is called with before the request is sent. A write keeps its id over
+    /// all tries. It takes servers of this version; older ones close the connection.
+    #[must_use]
+    pub fn traced(&self, tell: impl Fn(RequestId) + Send + Sync + 'static) -> Self {
+        Self { shared: Arc::clone(&self.shared), tracer: Some(Tracer(Arc::new(tell))) }
     }
 
     /// The newest view that this client knows. It is empty before the cluster's first server has joined.
@@ -91,7 +118,7 @@ impl Client {
         let key = key.into();
         check_key(&key)?;
         let request = |_| Request::Get { key: key.clone() };
-        match self.call(Target::Key(&key), Progress::read(), request).await? {
+        match self.read(Target::Key(&key), request).await? {
             Reply::Value { found } => Ok(found),
             other => Err(strange(&other)),
         }
@@ -202,7 +229,8 @@ impl Client {
         let ticket = self.shared.numbers.open();
         let origin = ticket.origin;
         let request = |age_ms| Request::Write { origin, age_ms, operation: operation.clone() };
-        match self.call(target, Progress::write(), request).await? {
+        let traced = self.trace(&ticket);
+        match self.call(target, Progress::write(), traced, request).await? {
             // A number is open until its answer is here, so this is none that a server may give.
             Reply::Outcome { outcome: Outcome::Superseded {} } => {
                 Err(Error::OutcomeUnknown { reason: "a server has forgotten what the write did".to_owned() })
@@ -225,7 +253,7 @@ impl Client {
         limit: u32,
     ) -> Result<Page, Error> {
         let request = |_| Request::Scan { partition, after: after.clone(), prefix: prefix.clone(), limit };
-        match self.call(Target::Partition(partition), Progress::read(), request).await? {
+        match self.read(Target::Partition(partition), request).await? {
             Reply::Page { pairs, more } => Ok(Page { pairs, more }),
             other => Err(strange(&other)),
         }
@@ -236,6 +264,20 @@ impl Client {
     #[must_use]
     pub fn scan(&self, prefix: impl Into<Bytes>) -> Scan {
         Scan::new(self.clone(), prefix.into())
+    }
+
+    async fn read(&self, target: Target<'_>, request: impl Fn(u64) -> Request) -> Result<Reply, Error> {
+        // A read has a number only for its name.
+        let ticket = self.tracer.as_ref().map(|_| self.shared.numbers.open());
+        let traced = ticket.as_ref().and_then(|ticket| self.trace(ticket));
+        self.call(target, Progress::read(), traced, request).await
+    }
+
+    /// The name of a request, if it is traced.
+    fn trace(&self, ticket: &Ticket<'_>) -> Option<RequestId> {
+        let Tracer(tell) = self.tracer.as_ref()?;
+        tell(ticket.id());
+        Some(ticket.id())
     }
 
     pub(crate) fn router(&self) -> &Router {

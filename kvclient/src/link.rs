@@ -13,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use common::clock;
 use common::codec::Wire;
 use common::frame::{PREFACE, take_frame, write_frame};
+use common::ids::RequestId;
 use common::messages::{ClientMessage, Hello, Request, ServerMessage};
 use common::time::Time;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -33,6 +34,8 @@ type Answer = oneshot::Sender<Tried>;
 #[derive(Debug)]
 pub(crate) struct Queued {
     request: Request,
+    /// The servers are to log what they do with it.
+    traced: Option<RequestId>,
     answer: Answer,
 }
 
@@ -101,9 +104,9 @@ pub(crate) struct Place<'a>(mpsc::Permit<'a, Queued>);
 
 impl Place<'_> {
     /// Queues a request.
-    pub(crate) fn send(self, request: Request) -> oneshot::Receiver<Tried> {
+    pub(crate) fn send(self, request: Request, traced: Option<RequestId>) -> oneshot::Receiver<Tried> {
         let (answer, receiver) = oneshot::channel();
-        self.0.send(Queued { request, answer });
+        self.0.send(Queued { request, traced, answer });
         receiver
     }
 }
@@ -169,12 +172,15 @@ fn encode(out: &mut Vec<u8>, batch: &mut Vec<Queued>, next_id: &mut u64, pending
         write_frame(out, |payload| {
             let full = payload.len() + FRAME_BYTES_FULL;
             while payload.len() < full
-                && let Some(Queued { request, answer }) = queue.next()
+                && let Some(Queued { request, traced, answer }) = queue.next()
             {
                 let id = *next_id;
                 *next_id += 1;
                 // Nobody waits any more: it need not be sent.
                 if !answer.is_closed() {
+                    if let Some(request) = traced {
+                        ClientMessage { id, request: Request::Trace { request } }.write(payload);
+                    }
                     ClientMessage { id, request }.write(payload);
                     pending.insert(id, answer);
                 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-use common::ids::{ClientId, RequestNumber};
+use common::ids::{ClientId, RequestId, RequestNumber};
 use common::operation::Origin;
 
 /// Hands out origins and remembers which are open.
@@ -49,6 +49,13 @@ impl Numbers {
             first_unanswered: RequestNumber(first),
         };
         Ticket { numbers: self, origin }
+    }
+}
+
+impl Ticket<'_> {
+    /// Names the request in the logs of the servers.
+    pub(crate) fn id(&self) -> RequestId {
+        RequestId { client: self.origin.client, number: self.origin.number }
     }
 }
 

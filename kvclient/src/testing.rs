@@ -207,6 +207,8 @@ fn answer(mut payload: Bytes, inner: &Inner) -> Option<Vec<u8>> {
                 Some(json) => Action::Reply(Reply::Status { json }),
                 None => Action::Break,
             },
+            // Nobody waits for an answer.
+            Request::Trace { .. } => Action::Silence,
             other => (inner.handler.lock().unwrap())(other),
         };
         if !matches!(request, Request::View {} | Request::Status {}) {

@@ -52,6 +52,7 @@ mod node;
 mod partition_set;
 mod scrub;
 mod state;
+mod traces;
 mod transfer;
 mod waiting;
 
@@ -69,3 +70,4 @@ pub use scrub::{Scrub, ScrubStep};
 pub use state::{
     ApplyError, RECORD_HEADER_BYTES, Records, State, decode_record, digest_record, encode_record,
 };
+pub use traces::{TraceStep, Traced};

@@ -6,14 +6,15 @@
 //! read again after the state machine was read, as the lease rule demands.
 
 mod figures;
+mod traces;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::Sender as Sending;
 
 use common::clock;
-use common::ids::{LogId, PartitionId, ServerId};
-use common::messages::{Digest, PeerMessage, Reply, Sender, ServerReport};
+use common::ids::{LogId, PartitionId, RequestId, Seq, ServerId};
+use common::messages::{Digest, Entry, PeerMessage, Reply, Sender, ServerReport};
 use common::status::ServerStatus;
 use common::time::Time;
 use common::view::View;
@@ -51,6 +52,8 @@ pub(crate) enum Event {
     Asks(Outbox, Vec<(u64, Ask)>),
     /// The same, and what others coordinate is passed on to them.
     AsksAnywhere(Outbox, Vec<(u64, Ask)>),
+    /// A request of one connection that is traced.
+    Traced(Outbox, u64, Ask, RequestId),
     /// The link to the ECS is new.
     Hello(oneshot::Sender<ServerReport>),
     /// Somebody wants to know how the server does.
@@ -190,6 +193,7 @@ impl Driver {
                 }
             }
             Event::Asks(outbox, asks) => self.on_asks(&outbox, asks, false),
+            Event::Traced(outbox, id, ask, request) => self.on_traced(&outbox, id, ask, request),
             Event::AsksAnywhere(outbox, asks) => self.on_asks(&outbox, asks, true),
             Event::Hello(answer) => {
                 let _gone = answer.send(self.parts.node.hello(self.parts.address.clone(), self.parts.weight));
@@ -342,6 +346,8 @@ impl Driver {
                         self.submit(&mut own, Job::Promise(ticket, store, promised))?;
                     }
                     Effect::Send { to, message } => self.outgoing.entry(to).or_default().push(message),
+                    // Before what it tells of has left, so that the lines of all servers are in order.
+                    Effect::Trace { traced } => traces::log(&traced),
                     effect => later.push(effect),
                 }
             }
@@ -464,6 +470,7 @@ impl Driver {
             | Effect::PersistView { .. }
             | Effect::PersistPromise { .. }
             | Effect::Send { .. }
+            | Effect::Trace { .. }
             | Effect::Read { .. } => {
                 unreachable!("carried out before")
             }
@@ -471,12 +478,7 @@ impl Driver {
         Ok(())
     }
 
-    fn on_log_read(
-        &mut self,
-        partition: common::ids::PartitionId,
-        reader: Reader,
-        found: Result<Vec<common::messages::Entry>, common::ids::Seq>,
-    ) {
+    fn on_log_read(&mut self, partition: PartitionId, reader: Reader, found: Result<Vec<Entry>, Seq>) {
         let entries = match found {
             Ok(entries) => Some(entries),
             Err(seq) => {

@@ -14,7 +14,7 @@
 //! - `promise SERVER GENERATION REBUILD`: an ECS that is being rebuilt asks; `mutation SERVER NAME` before its start: a
 //!   planted bug
 //! - `put|append SERVER KEY VALUE [as=N]`, `get SERVER KEY [up-to BYTES]`: a client asks; `as` is the number of its
-//!   write
+//!   write; `trace` at the end: the request is traced, `anywhere`: it is passed on
 //! - `durable SERVER`: the disk has all that was written (`disk auto`: always at once)
 //! - `deliver FROM TO [COUNT]`, `drop FROM TO [COUNT]`: messages that wait between two cores
 //! - `again FROM TO`: the message delivered last from one to the other arrives once more

@@ -9,9 +9,13 @@ fn every_workload_in_both_loops() {
     let cluster = Cluster::start(3);
     for workload in ["a", "b", "c", "d", "e", "f"] {
         for pace in [["--pipeline", "4"], ["--rate", "2000"]] {
-            let mut words =
-                vec!["bench", "--workload", workload, "--requests", "400", "--keys", "200", "--json"];
+            let mut words = vec!["bench", "--workload", workload, "--requests", "400", "--keys", "200"];
             words.extend(pace);
+            // Both ways to ask for it.
+            match pace[0] {
+                "--rate" => words.push("--json"),
+                _ => _ = words.splice(..0, ["--output", "json"]),
+            }
             let output = cluster.kvclient(0, &words);
             assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
             assert_eq!(output.stderr, b"", "it is silent in a pipe");

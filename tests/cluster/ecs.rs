@@ -52,8 +52,14 @@ fn an_ecs_stops_in_good_order_and_serves_new_servers_after_its_restart() {
     let before = cluster.status().expect("the ECS answers");
     let mut ecs = cluster.take_ecs();
     assert!(ecs.terminate().success());
+    // A server that is in no view says so at once, and what to do.
+    let alone = cluster.add_server();
+    let output = cluster.kvclient(alone, &["status"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let wanted = format!("in no view yet, and the ECS at {} does not answer", cluster.ecs_address());
+    assert!(said.contains(&wanted) && said.contains("-b HOST:PORT"), "{said}");
+    assert_eq!(output.status.code(), Some(4), "{said}");
     cluster.start_ecs();
-    cluster.add_server();
     let after = cluster.wait_settled();
     assert_eq!((after.cluster, after.servers.len()), (before.cluster, 3));
     assert!(after.view > before.view, "{} is not after {}", after.view, before.view);

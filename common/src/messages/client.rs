@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::ids::{Epoch, LogId, PartitionId};
+use crate::ids::{Epoch, LogId, PartitionId, RequestId};
 use crate::operation::{Found, Operation, Origin, Outcome, Pair};
 use crate::{wire_enum, wire_struct};
 
@@ -70,6 +70,12 @@ pub enum Request {
         /// The entry.
         at: LogId,
     },
+    /// The next request in the same frame is followed under this id: every server that has to do with it logs what it
+    /// does. Not answered. A server of a version that does not know it closes the link.
+    Trace {
+        /// Of a write: its origin's client and number.
+        request: RequestId,
+    },
 }
 wire_enum!(Request {
     1 => Write { origin, age_ms, operation },
@@ -81,6 +87,7 @@ wire_enum!(Request {
     7 => Count { partition },
     8 => Digest { partition, at },
     9 => GetUpTo { key, bytes_max },
+    10 => Trace { request },
 });
 
 /// What a server answers.

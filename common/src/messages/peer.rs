@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::ids::{Epoch, LogId, PartitionId, Seq, ServerId};
+use crate::ids::{Epoch, LogId, PartitionId, RequestId, Seq, ServerId};
 use crate::messages::client::{Digest, Reply, Request};
 use crate::{wire_enum, wire_struct};
 
@@ -272,6 +272,26 @@ pub enum PeerMessage {
         /// Of most copies.
         digest: Digest,
     },
+    /// The [`PeerMessage::Forward`] behind this one passes on a request that is followed. Only for the log: it may be
+    /// lost.
+    TraceForward {
+        /// Of the forward.
+        n: u64,
+        /// The request.
+        request: RequestId,
+    },
+    /// Coordinator to member: a [`PeerMessage::Append`] behind this one has an entry of a request that is followed. Only
+    /// for the log: it may be lost.
+    TraceEntry {
+        /// The partition.
+        partition: PartitionId,
+        /// Its epoch.
+        epoch: Epoch,
+        /// The entry.
+        seq: Seq,
+        /// The request.
+        request: RequestId,
+    },
 }
 wire_enum!(PeerMessage {
     1 => Ping { n, view },
@@ -296,4 +316,6 @@ wire_enum!(PeerMessage {
     20 => DigestReply { partition, epoch, at, digest, equal_with },
     21 => Equal { partition, epoch, at, servers },
     22 => Differs { partition, epoch, at, digest },
+    23 => TraceForward { n, request },
+    24 => TraceEntry { partition, epoch, seq, request },
 });

@@ -63,7 +63,7 @@ pub struct BenchArgs {
     pub(super) prefix: String,
     /// Print the result as JSON
     #[arg(long)]
-    pub(super) json: bool,
+    pub(crate) json: bool,
     /// Measure fdatasync in this folder first, and compare
     #[arg(long, value_name = "DIR")]
     pub(super) probe_disk: Option<PathBuf>,

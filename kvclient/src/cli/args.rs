@@ -48,6 +48,9 @@ pub(super) struct Args {
     /// The form of the answers
     #[arg(short = 'o', long, value_name = "FORMAT", env = "TREFOIL_OUTPUT", value_enum, default_value_t)]
     pub(super) output: Format,
+    /// Follow each request: print its id on standard error; every server logs what it does with it under this id
+    #[arg(long, env = "TREFOIL_TRACE")]
+    pub(super) trace: bool,
     #[command(subcommand)]
     pub(super) program: Option<Program>,
 }

@@ -15,7 +15,7 @@ use super::show::{elapsed_shown, key_shown};
 
 /// The ECS, as any server names it.
 pub(super) async fn ecs(session: &mut Session) -> Result<Ecs, Failure> {
-    Ok(Ecs { address: session.client().await?.ecs_address().await? })
+    Ok(Ecs { address: session.client_for_servers().await?.ecs_address().await? })
 }
 
 /// The last changes of the view and why, the newest last.

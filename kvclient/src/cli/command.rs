@@ -81,6 +81,8 @@ pub(super) enum Command {
     As(Format, Box<Command>),
     /// Tells how long commands take from now on; `None`: changes it.
     Timing(Option<bool>),
+    /// Requests for keys are traced, or no longer; without a word the other way round.
+    Trace(Option<bool>),
     /// Answers are written in this form from now on; `None`: which is it?
     Output(Option<Format>),
     /// Runs a line every so often; `None`: the last one.
@@ -171,6 +173,8 @@ impl Command {
             },
             (":timing", []) => Some(Self::Timing(None)),
             (":timing", [word]) if word.is("on") || word.is("off") => Some(Self::Timing(Some(word.is("on")))),
+            (":trace", []) => Some(Self::Trace(None)),
+            (":trace", [word]) if word.is("on") || word.is("off") => Some(Self::Trace(Some(word.is("on")))),
             (":output", []) => Some(Self::Output(None)),
             (":output", [word]) => {
                 Format::from_str(&word.text(), true).ok().map(|format| Self::Output(Some(format)))
@@ -451,6 +455,7 @@ mod tests {
         assert_eq!(parse("big a --limit 3"), Ok(Command::Big { prefix: Bytes::from("a"), limit: 3 }));
         assert_eq!(parse("hot"), Ok(Command::Hot));
         assert_eq!(parse(":timing on"), Ok(Command::Timing(Some(true))));
+        assert_eq!(parse(":trace"), Ok(Command::Trace(None)));
         assert_eq!(parse(":output ndjson"), Ok(Command::Output(Some(Format::Ndjson))));
         assert!(parse(":output xml").is_err());
         assert_eq!(parse("# a comment"), Ok(Command::Nothing));

@@ -33,6 +33,8 @@ pub(super) struct Session {
     pub(super) format: Format,
     /// Commands tell how long they took.
     pub(super) timing: bool,
+    /// Requests for keys are traced, and their ids told.
+    pub(super) trace: bool,
     /// The last line that may be run again.
     last: Option<Vec<u8>>,
     /// The answers go to a person's terminal.
@@ -42,7 +44,8 @@ pub(super) struct Session {
 impl Session {
     pub(super) fn new(servers: Vec<String>, options: Options, log: Log) -> Self {
         let format = Format::default();
-        Self { servers, options, log, client: None, format, timing: false, last: None, terminal: None }
+        let (timing, trace) = (false, false);
+        Self { servers, options, log, client: None, format, timing, trace, last: None, terminal: None }
     }
 
     /// Answers are for programs.
@@ -81,6 +84,26 @@ impl Session {
         let client = Client::connect(&self.servers, self.options.clone()).await?;
         self.client = Some(client.clone());
         Ok(client)
+    }
+
+    /// The client for a question about servers rather than keys: one that is up and in no view yet is no reason to wait.
+    pub(super) async fn client_for_servers(&mut self) -> Result<Client, Failure> {
+        if self.client.is_none() && !self.servers.is_empty() {
+            let client = Client::unconnected(&self.servers, self.options.clone());
+            if client.refresh_view().await.is_ok() {
+                self.client = Some(client);
+            } else if client.ecs_address().await.is_ok() {
+                return Ok(client);
+            }
+        }
+        self.client().await
+    }
+
+    /// The client for a command about keys: traced, if that is wanted.
+    async fn client_for_keys(&mut self) -> Result<Client, Failure> {
+        let client = self.client().await?;
+        let tell = |request| eprintln!("request {request}");
+        Ok(if self.trace { client.traced(tell) } else { client })
     }
 
     /// The client, if there is a connection.
@@ -131,6 +154,10 @@ impl Session {
                 self.timing = timing.unwrap_or(!self.timing);
                 print(out, &format!("timing is {}\n", if self.timing { "on" } else { "off" }))
             }
+            Command::Trace(trace) => {
+                self.trace = trace.unwrap_or(!self.trace);
+                print(out, &format!("trace is {}\n", if self.trace { "on" } else { "off" }))
+            }
             Command::Output(format) => {
                 self.format = format.unwrap_or(self.format);
                 let name = self.format.to_possible_value().map(|value| value.get_name().to_owned());
@@ -152,7 +179,9 @@ impl Session {
     }
 
     async fn get(&mut self, key: Bytes, version: bool, out: &mut dyn Write) -> Result<(), Failure> {
-        let Some(found) = self.client().await?.get(key.clone()).await? else { return Err(not_found(&key)) };
+        let Some(found) = self.client_for_keys().await?.get(key.clone()).await? else {
+            return Err(not_found(&key));
+        };
         if self.wants_json() {
             return print(out, &format!("{}\n", ndjson::found(key, &found)));
         }
@@ -166,7 +195,7 @@ impl Session {
     }
 
     async fn write(&mut self, operation: Operation, out: &mut dyn Write) -> Result<(), Failure> {
-        let client = self.client().await?;
+        let client = self.client_for_keys().await?;
         let started = clock::time();
         let outcome = client.write(operation.clone()).await?;
         let elapsed = clock::time().since(started);
@@ -192,7 +221,7 @@ impl Session {
     async fn scan(&mut self, prefix: Bytes, limit: Option<u64>, out: &mut dyn Write) -> Result<(), Failure> {
         let mut left = limit.unwrap_or(u64::MAX);
         let page = u32::try_from(left).unwrap_or(u32::MAX).min(crate::limits::SCAN_PAGE_PAIRS);
-        let mut scan = self.client().await?.scan(prefix).page_pairs(page);
+        let mut scan = self.client_for_keys().await?.scan(prefix).page_pairs(page);
         let mut line = Vec::new();
         let mut first = true;
         let end = if self.format == Format::Json { "\n]\n" } else { "" };

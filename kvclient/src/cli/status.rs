@@ -11,16 +11,18 @@ use common::status::{ClusterStatus, MemberStatus, Role, ServerStatus};
 use common::view::{ServerState, View};
 use serde_json::{Value, json};
 
-use super::failure::Failure;
+use super::failure::{Exit, Failure};
 use super::output::{Listing, verdict_painted};
 use super::session::Session;
 use super::show::{bytes_shown, elapsed_shown};
 use super::style::Paint;
 use super::{differences, load};
+use crate::client::Client;
+use crate::error::Error;
 
 /// Prints it: what the ECS says, or what the servers say while it is away.
 pub(super) async fn run(session: &mut Session, out: &mut dyn Write) -> Result<(), Failure> {
-    let client = session.client().await?;
+    let client = session.client_for_servers().await?;
     let (format, paint) = (session.format, session.paint());
     match client.cluster_status().await {
         Ok(status) => {
@@ -36,6 +38,9 @@ pub(super) async fn run(session: &mut Session, out: &mut dyn Write) -> Result<()
         }
         Err(error) => {
             let view = client.view();
+            if view.servers.is_empty() {
+                return Err(in_no_view(session, &client, &error).await);
+            }
             let mut answers = Vec::new();
             for info in view.servers.values() {
                 let answer = client.server_status(&info.address).await;
@@ -48,6 +53,19 @@ pub(super) async fn run(session: &mut Session, out: &mut dyn Write) -> Result<()
             servers(&view, &answers, paint).print(format, out)
         }
     }
+}
+
+/// When servers answer that are in no view, and the ECS, which makes views, does not.
+async fn in_no_view(session: &Session, client: &Client, error: &Error) -> Failure {
+    let (servers, at) = (session.servers().join(", "), client.ecs_address().await);
+    let message = match at {
+        Ok(ecs) => format!(
+            "{servers}: in no view yet, and the ECS at {ecs} does not answer ({error}); start the ECS there, or start the \
+             server with the address of its ECS (kvserver -b HOST:PORT)"
+        ),
+        Err(error) => format!("{servers}: {error}"),
+    };
+    Failure::new(Exit::Unavailable, message)
 }
 
 /// One word for the whole, and its reasons.

@@ -193,6 +193,14 @@ pub(super) const TABLE: &[Entry] = &[
         examples: &[":timing", ":timing off"],
     },
     Entry {
+        names: &[":trace"],
+        words: "[on|off]",
+        what: "follow each request through the servers' logs, or do not",
+        more: "The id of each request is printed on standard error. Every server that has to do with it logs what it does, and \
+               when, with this id as the field `request`. The same as `kvclient --trace`.",
+        examples: &[":trace on", ":trace off"],
+    },
+    Entry {
         names: &[":output"],
         words: "[table|json|ndjson|raw]",
         what: "set the form of the answers",

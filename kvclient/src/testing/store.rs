@@ -44,7 +44,8 @@ impl Store {
             | Request::Count { .. }
             | Request::View {}
             | Request::Status {}
-            | Request::Digest { .. } => return Action::Silence,
+            | Request::Digest { .. }
+            | Request::Trace { .. } => return Action::Silence,
         })
     }
 

@@ -367,9 +367,18 @@ async fn requests(mut frame: Bytes, shared: &Shared, outbox: &Arc<ClientOutbox>)
         outbox.room().await;
         let mut asks = Vec::new();
         let mut answered = Vec::new();
+        let mut traced = None;
         while !frame.is_empty() && asks.len() + answered.len() < ASKS_AT_ONCE_MAX && outbox.has_room() {
             let ClientMessage { id, request } = ClientMessage::read(&mut frame).map_err(invalid)?;
             match request {
+                // The next one of this frame goes its way alone.
+                Request::Trace { request } if !frame.is_empty() => {
+                    let ClientMessage { id, request: next } =
+                        ClientMessage::read(&mut frame).map_err(invalid)?;
+                    let mut ask = ask_of(next).ok_or_else(|| invalid("only requests for data are traced"))?;
+                    traced = Some((outbox.begin(id, &mut ask), ask, request));
+                    break;
+                }
                 Request::View {} => answered.push(ServerMessage { id, reply: view_reply(shared) }),
                 Request::Status {} => {
                     let json = shared.status().await.ok_or(std::io::ErrorKind::BrokenPipe)?;
@@ -387,6 +396,10 @@ async fn requests(mut frame: Bytes, shared: &Shared, outbox: &Arc<ClientOutbox>)
         if !asks.is_empty() {
             let outbox: Outbox = Arc::clone(outbox) as Outbox;
             let _gone = shared.events.send(Event::Asks(outbox, asks));
+        }
+        if let Some((number, ask, request)) = traced {
+            let outbox: Outbox = Arc::clone(outbox) as Outbox;
+            let _gone = shared.events.send(Event::Traced(outbox, number, ask, request));
         }
     }
     Ok(())

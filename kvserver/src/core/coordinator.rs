@@ -38,6 +38,7 @@ use super::limits::{
     COMMAND_BYTES, COMMIT_NOTICE, JOINER_PATIENCE, PARKED_MAX, PENDING_MAX, REPORT_AGAIN, RESEND_MAX,
 };
 use super::mutation::Mutation;
+use super::traces::TraceStep;
 
 /// See the module's text.
 #[derive(Debug)]
@@ -307,6 +308,7 @@ impl PartitionCopy {
         } else {
             env.touched.insert(self.id);
             let bytes = asked.ask.bytes();
+            env.trace_request(asked.to, TraceStep::Parked {});
             self.parked.push(&mut env.parked, asked, bytes);
         }
     }
@@ -332,6 +334,9 @@ impl PartitionCopy {
         Command { origin, stamp: env.now.wall, operation }.write(&mut body);
         let body = Bytes::from(body);
         let bytes = body.len();
+        if let Role::Coordinator(coordinator) = &self.role {
+            env.trace_ordered(to, self.id, id, coordinator.needed());
+        }
         self.append(env, Entry { id, body });
         self.pending.push(&mut env.pending, Pending { seq: id.seq, to, since }, bytes);
     }

@@ -20,6 +20,7 @@ use super::lease::Leases;
 use super::limits::{DOUBTFUL_FOR, PACE_SLACK, STALLED, STOPPED_LONG};
 use super::mutation::Mutation;
 use super::partition_set::PartitionSet;
+use super::traces::{TraceStep, Traces};
 use super::waiting::Held;
 
 /// What a read rests on (PROTOCOL.md, sections 4, 6 and 7).
@@ -295,6 +296,7 @@ pub(crate) struct Env {
     pub(crate) parked: Held,
     /// Copies that were touched in this batch.
     pub(crate) touched: PartitionSet,
+    pub(crate) traces: Traces,
 }
 
 impl Env {
@@ -340,6 +342,7 @@ impl Env {
             told_damage: BTreeSet::new(),
             compared: ComparedStatus::default(),
             touched: PartitionSet::default(),
+            traces: Traces::default(),
         }
     }
 
@@ -416,6 +419,7 @@ impl Env {
 
     /// Answers whoever asked.
     pub(crate) fn reply(&mut self, to: ReplyTo, reply: Reply) {
+        self.trace_answered(to, &reply);
         match to {
             ReplyTo::Client { token, session } => {
                 if let Some(number) = session {
@@ -443,7 +447,8 @@ impl Env {
     /// Asks the shell to carry out a noted read.
     pub(crate) fn issue_read(&mut self, id: ReadId) {
         let Some(read) = self.reads.get(&id) else { return };
-        let (partition, query) = (read.partition, read.query.clone());
+        let (to, partition, query) = (read.to, read.partition, read.query.clone());
+        self.trace_request(to, TraceStep::Read {});
         self.out.effect(Effect::Read { read: id, partition, query });
     }
 

@@ -6,11 +6,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use common::ids::{LogId, PartitionId, Seq, ServerId};
+use common::ids::{LogId, PartitionId, RequestId, Seq, ServerId};
 use common::messages::{Digest, Entry, PeerMessage, Promised, Reply, Sender, ServerReport};
 use common::operation::{Found, Operation, Origin, Outcome, Pair};
 use common::time::WallTime;
 use common::view::View;
+
+use super::traces::Traced;
 
 /// Names a request of a client to the shell that passed it in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -228,6 +230,13 @@ pub enum Input {
         token: Token,
         /// What it asks.
         ask: Ask,
+    },
+    /// The request that comes next under this token is traced.
+    Trace {
+        /// Of the request.
+        token: Token,
+        /// Names it at all servers.
+        request: RequestId,
     },
     /// A client asks, and it is passed on if another server coordinates it.
     ClientAnywhere {
@@ -461,6 +470,11 @@ pub enum Effect {
         token: Token,
         /// The answer.
         reply: Reply,
+    },
+    /// Log what was done with a traced request.
+    Trace {
+        /// What, and when.
+        traced: Traced,
     },
     /// Tell whoever reads the log.
     Warn {

@@ -34,6 +34,12 @@ pub const PARKED_BYTES_MAX: usize = 128 << 20;
 /// other up.
 pub(crate) const WAITING_SHARES: usize = 256;
 
+/// Requests, and entries of requests, that a server follows at a time: what is beyond them is not logged.
+pub(crate) const TRACED_MAX: usize = 4096;
+
+/// How long a traced request is followed; longer than any may take.
+pub(crate) const TRACED_FOR: Duration = Duration::from_secs(120);
+
 /// First time-out before something unanswered is sent again; it doubles up to [`RESEND_MAX`].
 pub(crate) const RESEND: Duration = Duration::from_millis(200);
 

@@ -151,7 +151,9 @@ impl PartitionCopy {
             if entry.id.seq != self.log.last().next() || entry.id.tag < self.log.last_tag() {
                 break;
             }
+            let id = entry.id;
             self.append(env, entry);
+            env.trace_appended(self.id, id);
         }
         self.commit = self.commit.max(commit.min(reaches).min(self.log.last()));
         if let Some(replica) = self.replica() {
@@ -207,6 +209,7 @@ impl PartitionCopy {
     /// More of the log is on disk.
     pub(crate) fn on_durable(&mut self, env: &mut Env, seq: Seq, cuts: u64) {
         self.log.on_durable(seq, cuts);
+        env.trace_stored(self.id, self.log.durable());
         if let Some(replica) = self.replica() {
             replica.ack_due = true;
         }
@@ -229,6 +232,7 @@ impl PartitionCopy {
             replica.ack_due = false;
             replica.acknowledged = Some(seq);
             replica.is_bound = is_bound;
+            env.trace_acknowledged(partition, seq, replica.coordinator);
             env.out.send(replica.coordinator, PeerMessage::Ack { partition, epoch, seq, clean });
         }
         self.ask_index(env);

@@ -142,6 +142,7 @@ impl Node {
             Input::Peer { from, message } => self.on_peer(from, message),
             Input::PeerLinked { server } => self.on_peer_linked(server, false),
             Input::Client { token, ask } => self.on_client(token, ask, false),
+            Input::Trace { token, request } => self.env.trace_client(token, request),
             Input::ClientAnywhere { token, ask } => self.on_client(token, ask, true),
             Input::Durable { ticket } => self.on_durable(ticket),
             Input::Applied { partition, outcomes } => {
@@ -446,6 +447,7 @@ impl Node {
             copy.on_tick(&mut self.env);
         }
         self.retry_forwards();
+        self.env.traces.forget_old(now);
         self.compare_next();
     }
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::codec::Wire;
 use common::ids::{
-    ClientId, ClusterId, Epoch, Incarnation, LogId, RebuildId, RequestNumber, Seq, ServerId, StoreId,
+    ClientId, ClusterId, Epoch, Incarnation, LogId, RebuildId, RequestId, RequestNumber, Seq, ServerId,
+    StoreId,
 };
 use common::messages::{Digest, Entry, PeerMessage, Promised, ReadGrant, Reply, Request, Run, Sender};
 use common::operation::{Command, Operation, Origin};
@@ -142,10 +143,12 @@ impl Script {
                 let (key, value) = (key.to_owned().into(), value.to_owned().into());
                 self.write(at, Operation::Append { key, value }, &words[4..]);
             }
-            ["get", at, key] => self.ask(at, Ask::Read(Query::get(key.to_owned().into()))),
             ["get", at, key, "up-to", bytes] => {
                 let bytes_max = bytes.parse().expect("a number of bytes");
-                self.ask(at, Ask::Read(Query::Get { key: key.to_owned().into(), bytes_max }));
+                self.ask(at, Ask::Read(Query::Get { key: key.to_owned().into(), bytes_max }), &[]);
+            }
+            ["get", at, key, ref options @ ..] => {
+                self.ask(at, Ask::Read(Query::get(key.to_owned().into())), options);
             }
             ["durable", name] => self.durable(server(name)),
             ["deliver", from, to, ref count @ ..] => self.deliver(server(from), server(to), count, true),
@@ -221,14 +224,25 @@ impl Script {
             let number = RequestNumber(number(text));
             Origin { client: ClientId(9), number, first_unanswered: number }
         });
-        self.ask(at, Ask::Write { origin, age_ms: 0, operation });
+        self.ask(at, Ask::Write { origin, age_ms: 0, operation }, options);
     }
 
-    fn ask(&mut self, at: &str, ask: Ask) {
+    fn ask(&mut self, at: &str, ask: Ask, options: &[&str]) {
         self.requests += 1;
         let token = Token(self.requests);
         let _ = writeln!(self.out, "    request {}", self.requests);
-        self.step(server(at), Input::Client { token, ask });
+        if options.contains(&"trace") {
+            let number = match &ask {
+                Ask::Write { origin: Some(origin), .. } => origin.number,
+                _ => RequestNumber(self.requests),
+            };
+            let request = RequestId { client: ClientId(9), number };
+            self.step(server(at), Input::Trace { token, request });
+        }
+        let anywhere = options.contains(&"anywhere");
+        let input =
+            if anywhere { Input::ClientAnywhere { token, ask } } else { Input::Client { token, ask } };
+        self.step(server(at), input);
     }
 
     /// One input at a core, and all that the store answers to it at once.

@@ -5,7 +5,7 @@ use common::codec::Wire;
 use common::ids::ServerId;
 use common::messages::{Digest, Entry, PeerMessage, Promised, ReadGrant, Reply, Run, ServerReport};
 use common::operation::{Command, Operation};
-use kvserver::core::{Effect, LogRecord, Mark, Reader};
+use kvserver::core::{Effect, LogRecord, Mark, Reader, TraceStep, Traced};
 
 fn names(servers: &[ServerId]) -> String {
     servers.iter().copied().map(name).collect()
@@ -116,6 +116,10 @@ pub(crate) fn message(message: &PeerMessage) -> Option<String> {
         PeerMessage::Differs { at, digest, .. } => {
             format!("differs at {at}, most have {}", digest_told(Some(*digest)))
         }
+        PeerMessage::TraceForward { request, .. } => format!("forward of request {}", request.number.0),
+        PeerMessage::TraceEntry { seq, request, .. } => {
+            format!("entry {seq} is of request {}", request.number.0)
+        }
         PeerMessage::Forward { .. } => "forwards a request".to_owned(),
         PeerMessage::ForwardReply { reply: told, .. } => format!("reply to forwarded: {}", reply(told)),
     })
@@ -138,7 +142,24 @@ fn reply(reply: &Reply) -> String {
     }
 }
 
-/// An effect; `None` for what is of no interest.
+fn trace(traced: &Traced) -> String {
+    let step = match traced.step {
+        TraceStep::Received { from: Some(from) } => format!("received from {}", name(from)),
+        TraceStep::Received { from: None } => "received".to_owned(),
+        TraceStep::Forwarded { to } => format!("passed on to {}", name(to)),
+        TraceStep::Parked {} => "waits".to_owned(),
+        TraceStep::Ordered { entry } => format!("ordered as {entry}"),
+        TraceStep::Appended { entry } => format!("appended as {entry}"),
+        TraceStep::Stored {} => "on disk".to_owned(),
+        TraceStep::Acknowledged { to } => format!("acknowledged to {}", name(to)),
+        TraceStep::AcknowledgedBy { by } => format!("acknowledged by {}", name(by)),
+        TraceStep::Applied {} => "applied".to_owned(),
+        TraceStep::Read {} => "reads".to_owned(),
+        TraceStep::Answered { outcome } => format!("answered, {outcome}"),
+    };
+    format!("logs request {}: {step} after {} ms", traced.request.number.0, traced.after.as_millis())
+}
+
 fn promised(promised: Option<Promised>) -> String {
     promised.map_or_else(
         || "nothing".to_owned(),
@@ -146,6 +167,7 @@ fn promised(promised: Option<Promised>) -> String {
     )
 }
 
+/// An effect; `None` for what is of no interest.
 pub(crate) fn effect(effect: &Effect) -> Option<String> {
     Some(match effect {
         Effect::Persist { records, .. } if records.is_empty() => return None,
@@ -191,6 +213,7 @@ pub(crate) fn effect(effect: &Effect) -> Option<String> {
         Effect::Install { .. } => "install the staged copy".to_owned(),
         Effect::Drop { .. } => "drop the records".to_owned(),
         Effect::Reply { token, reply: told } => format!("reply to request {}: {}", token.0, reply(told)),
+        Effect::Trace { traced } => trace(traced),
         Effect::Warn { reason } => format!("warns: {reason}"),
         Effect::Alarm { reason } => format!("ALARM: {reason}"),
         Effect::Condemn { reason } => format!("CONDEMNS ITS STORE: {reason}"),

@@ -155,7 +155,7 @@ impl PartitionCopy {
 
     /// A member has the log on disk up to `seq`.
     pub(crate) fn on_ack(&mut self, env: &mut Env, from: Sender, seq: Seq, clean: bool) {
-        let (last, now) = (self.log.last(), env.now.time);
+        let (id, last, now) = (self.id, self.log.last(), env.now.time);
         let Some(peer) = self.coordinator().and_then(|c| c.peers.get_mut(&from.server)) else { return };
         if peer.member.store != from.store || peer.incarnation != from.incarnation || seq > last {
             return;
@@ -169,6 +169,7 @@ impl PartitionCopy {
         if peer.acked.is_none_or(|acked| acked < seq) {
             peer.acked = Some(seq);
             peer.on_moved(now);
+            env.trace_acknowledged_by(id, seq, from.server);
         }
         peer.clean |= clean;
         env.touched.insert(self.id);

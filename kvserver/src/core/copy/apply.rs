@@ -75,6 +75,7 @@ impl PartitionCopy {
             return;
         }
         assert_eq!(outcomes.len(), self.applying, "an outcome for each entry");
+        env.trace_applied(self.id, self.reaching());
         let mut ticked = Vec::new();
         for (index, outcome) in outcomes.into_iter().enumerate() {
             let seq = Seq(self.applied.0 + 1 + index as u64);

@@ -86,6 +86,7 @@ impl Node {
             }
             PeerMessage::ReadLease { n, partitions } => self.on_read_lease(from.server, n, partitions),
             PeerMessage::Forward { n, request } => self.on_forward(from.server, n, request),
+            PeerMessage::TraceForward { n, request } => self.env.trace_forward(from.server, n, request),
             PeerMessage::ForwardReply { n, reply } => self.on_forward_reply(from.server, n, reply),
             message => self.on_partition_message(from, message),
         }
@@ -184,6 +185,7 @@ impl Node {
             PeerMessage::DigestRequest { at, .. } => copy.on_digest_request(env, from.server, at),
             PeerMessage::Equal { at, servers, .. } => copy.on_equal(env, at, servers),
             PeerMessage::Differs { at, digest, .. } => copy.on_differs(env, from.server, at, digest),
+            PeerMessage::TraceEntry { seq, request, .. } => env.trace_coming(partition, seq, request),
             PeerMessage::ReadIndexReply { n, commit, .. } => copy.on_read_index_reply(env, n, commit),
             _ => {}
         }
@@ -206,6 +208,7 @@ fn subject(message: &PeerMessage) -> Option<(PartitionId, Epoch)> {
         | PeerMessage::DigestRequest { partition, epoch, .. }
         | PeerMessage::DigestReply { partition, epoch, .. }
         | PeerMessage::Equal { partition, epoch, .. }
+        | PeerMessage::TraceEntry { partition, epoch, .. }
         | PeerMessage::Differs { partition, epoch, .. } => Some((*partition, *epoch)),
         _ => None,
     }

@@ -45,6 +45,7 @@ impl Node {
             let reason = "the server is in no view yet, retry".to_owned();
             return self.env.reply(to, Reply::Busy { reason });
         };
+        self.env.trace_received(to, partition);
         let now = self.env.now.time;
         let copy = &mut self.copies[usize::from(partition.0)];
         if self.env.view.assignment(partition).is_some_and(|a| self.env.is_me(a.coordinator)) {
@@ -94,6 +95,7 @@ impl Node {
         let in_doubt = std::mem::replace(&mut stray.maybe_done, true);
         self.last_forward += 1;
         let n = self.last_forward;
+        self.env.trace_passed_on(stray.to, coordinator, n);
         self.forwards.insert(n, Forward { stray, to: coordinator, sent: now, in_doubt });
         self.env.out.send(coordinator, PeerMessage::Forward { n, request });
     }
@@ -118,6 +120,7 @@ impl Node {
         match request_of(&forward.stray.ask, elapsed_ms).filter(|_| elapsed <= STRAY_FOR) {
             Some(request) => {
                 forward.sent = now;
+                self.env.trace_passed_on(forward.stray.to, forward.to, n);
                 self.env.out.send(forward.to, PeerMessage::Forward { n, request });
             }
             None => {
@@ -166,6 +169,7 @@ impl Node {
         match (coordinator_of(&self.env.view, &ask), partition_of(&self.env.view, &ask)) {
             (Some(coordinator), Some(partition)) if self.env.is_me(coordinator) => {
                 self.env.answering.insert((from, n));
+                self.env.trace_received(to, partition);
                 let stray = Stray { to, ask, since: now, maybe_done: false };
                 self.with(partition, |copy, env| copy.on_ask(env, stray));
             }
@@ -236,7 +240,9 @@ pub fn ask_of(request: Request) -> Option<Ask> {
         }
         Request::Keys { partition, after, limit } => Ask::Read(Query::Keys { partition, after, limit }),
         Request::Count { partition } => Ask::Read(Query::Count { partition }),
-        Request::View {} | Request::Status {} | Request::Digest { .. } => return None,
+        Request::View {} | Request::Status {} | Request::Digest { .. } | Request::Trace { .. } => {
+            return None;
+        }
     })
 }
 
