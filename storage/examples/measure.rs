@@ -70,9 +70,9 @@ fn trees(dir: &std::path::Path, partitions: u64) -> Result<(), storage::Error> {
     let mut store = Store::open(dir, &Options::default())?;
     let start = Instant::now();
     for partition in 0..partitions {
-        store.trees.create(partition as u16)?;
+        store.trees.create_ahead(partition as u16);
     }
-    println!("{partitions} trees: made in {:.2?}", start.elapsed());
+    println!("{partitions} trees: asked for in {:.2?}, to be made beside all else", start.elapsed());
     let (start, cpu) = (Instant::now(), processor());
     let (mut worst, mut batch) = (0.0f64, Vec::new());
     let value = Bytes::from(vec![5; 100]);
