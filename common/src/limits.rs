@@ -11,6 +11,15 @@ pub const VALUE_BYTES_MAX: usize = 8 << 20;
 /// Bytes of a frame on a binary link, at most: a value and its key, or a batch of smaller messages, or a view.
 pub const FRAME_BYTES_MAX: usize = 32 << 20;
 
+/// For how long a server holds a request for changes that has none to tell ([`Request::Watch`]), at most.
+///
+/// [`Request::Watch`]: crate::messages::Request::Watch
+pub const WATCH_HOLD_MAX: Duration = Duration::from_secs(10);
+
+/// Bytes of changes in one answer to a request for changes, at most; and of the changes of one log entry, which are told
+/// together or not at all.
+pub const WATCH_ANSWER_BYTES_MAX: usize = 10 << 20;
+
 /// Copies of each partition: a coordinator and two replicas.
 pub const COPIES: usize = 3;
 

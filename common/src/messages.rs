@@ -6,12 +6,14 @@
 mod client;
 mod ecs;
 mod peer;
+mod watch;
 
 use serde::{Deserialize, Serialize};
 
 pub use client::{ClientMessage, Digest, Reply, Request, ServerMessage};
 pub use ecs::{CopyState, LogTail, Promised, ServerReport};
 pub use peer::{Entry, PeerMessage, ReadGrant, Run};
+pub use watch::{Change, Selection};
 
 use crate::ids::{ClusterId, Incarnation, ServerId, StoreId};
 

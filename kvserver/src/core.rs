@@ -33,6 +33,7 @@
 //! until a newer view. No timer ever makes a write succeed or fail. No clock but `CLOCK_BOOTTIME` matters, and only its
 //! rate. Nothing here is async, opens a file or a socket, reads a clock or draws a random number.
 
+mod ask;
 mod compare;
 mod coordinator;
 mod copy;
@@ -55,13 +56,15 @@ mod state;
 mod traces;
 mod transfer;
 mod waiting;
+mod watch;
 
 pub(crate) use damage::sole_copies;
 
+pub use ask::{Answer, Ask, Query, WatchAsk};
 pub use copy::{Mark, RecoveredCopy};
 pub use door::check_message;
 pub use env::{Config, Reads};
-pub use io::{Answer, Ask, Effect, Input, LogRecord, Query, ReadId, Reader, Ticket, Token};
+pub use io::{Effect, Input, LogRecord, ReadId, Reader, Ticket, Token};
 pub use keys::{PartitionKeys, key_position};
 pub use limits::{PARKED_BYTES_MAX, PENDING_BYTES_MAX, TICK};
 pub use mutation::Mutation;
@@ -71,3 +74,4 @@ pub use state::{
     ApplyError, RECORD_HEADER_BYTES, Records, State, decode_record, digest_record, encode_record,
 };
 pub use traces::{TraceStep, Traced};
+pub use watch::changes_of;

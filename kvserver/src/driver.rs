@@ -405,10 +405,11 @@ impl Driver {
     fn carry_out_one(&mut self, effect: Effect) -> Result<(), Failure> {
         let machine = &mut self.parts.machine;
         match effect {
-            Effect::Apply { partition, entries } => {
-                let outcomes = machine.apply(partition, entries)?;
+            Effect::Apply { partition, entries, tell } => {
+                let outcomes = machine.apply(partition, entries, tell)?;
+                let changes = machine.take_changes();
                 let (pictures, left_out) = machine.take_pictures();
-                self.step(Input::Applied { partition, outcomes });
+                self.step(Input::Applied { partition, outcomes, changes });
                 for picture in pictures {
                     if picture.paced {
                         self.parts.scrub.on_picture();

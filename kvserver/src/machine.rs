@@ -13,7 +13,7 @@ use common::time::WallTime;
 use common::view::View;
 use storage::{Change, LogReader, Read, RecoveredPartition, Snapshot, Staging, Trees};
 
-use crate::core::{Answer, ApplyError, Mark, Query, Records, RecoveredCopy, State};
+use crate::core::{Answer, ApplyError, Mark, Query, Records, RecoveredCopy, State, changes_of};
 use crate::digests::Picture;
 use crate::disk::{from_log_id, from_tag, log_id};
 use crate::error::Failure;
@@ -32,6 +32,8 @@ pub(crate) struct Machine {
     pictures: Vec<Picture>,
     /// Entries that were to be looked at as well, and were too many.
     left_out: Vec<LogId>,
+    /// What the entries of the last batch have changed, if that was asked for.
+    changes: Vec<(LogId, Vec<common::messages::Change>)>,
     /// Partitions that this server has a part in and perhaps no tree of yet.
     unmade: BTreeSet<PartitionId>,
 }
@@ -97,8 +99,8 @@ impl Machine {
             copies.insert(partition, copy);
         }
         let (whole, unmade) = (BTreeMap::new(), BTreeSet::new());
-        let (pictures, left_out) = (Vec::new(), Vec::new());
-        Ok((Self { trees, reader, states, whole, pictures, left_out, unmade }, copies))
+        let (pictures, left_out, changes) = (Vec::new(), Vec::new(), Vec::new());
+        Ok((Self { trees, reader, states, whole, pictures, left_out, changes, unmade }, copies))
     }
 
     /// A view is in use: trees of partitions that are new here are made one by one, beside all else, not when the first
@@ -118,11 +120,12 @@ impl Machine {
         }
     }
 
-    /// Applies entries in order; what each did.
+    /// Applies entries in order; what each did. `tell`: what they change is wanted as well, see [`Self::take_changes`].
     pub(crate) fn apply(
         &mut self,
         partition: PartitionId,
         entries: Vec<Entry>,
+        tell: bool,
     ) -> Result<Vec<Outcome>, Failure> {
         let state = self.states.entry(partition).or_default();
         let mut outcomes = Vec::with_capacity(entries.len());
@@ -131,6 +134,13 @@ impl Machine {
             let Entry { id, body } = entry;
             let outcome = state.apply(&mut records, id, body.clone()).map_err(not_applied)?;
             let changes = records.changes;
+            if tell && !changes.is_empty() {
+                let records = changes.iter().map(|change| match change {
+                    Change::Put { key, value } => (key.clone(), Some(value.clone())),
+                    Change::Remove { key } => (key.clone(), None),
+                });
+                self.changes.push((id, changes_of(id, &body, records).map_err(malformed)?));
+            }
             self.trees.apply(partition.0, &changes, log_id(id))?;
             if outcome == (Outcome::Compared { at: id }) {
                 if self.pictures.len() < DIGESTS_WAITING_MAX {
@@ -151,6 +161,11 @@ impl Machine {
     /// Pictures that digests are to be made of, and entries for which there will be none.
     pub(crate) fn take_pictures(&mut self) -> (Vec<Picture>, Vec<LogId>) {
         (std::mem::take(&mut self.pictures), std::mem::take(&mut self.left_out))
+    }
+
+    /// What the entries applied last have changed.
+    pub(crate) fn take_changes(&mut self) -> Vec<(LogId, Vec<common::messages::Change>)> {
+        std::mem::take(&mut self.changes)
     }
 
     /// Reads applied state.
@@ -366,7 +381,7 @@ mod tests {
             let record = storage::Record::Entry { partition: 0, id: log_id(id), body: body.clone() };
             log.append(&[record]).unwrap();
             log.sync().unwrap();
-            machine.apply(P, vec![Entry { id, body }]).unwrap();
+            machine.apply(P, vec![Entry { id, body }], false).unwrap();
         };
         apply(&mut machine, 1, put("gone", Some(WallTime(100))));
         apply(&mut machine, 1, put("later", Some(WallTime(500))));
@@ -438,12 +453,12 @@ mod tests {
         let number = common::ids::RequestNumber(1);
         let client = common::ids::ClientId(1);
         let person = common::operation::Origin { client, number, first_unanswered: number };
-        machine.apply(P, vec![entry(1, Some(person)), entry(2, None)]).unwrap();
+        machine.apply(P, vec![entry(1, Some(person)), entry(2, None)], false).unwrap();
         let (pictures, left_out) = machine.take_pictures();
         let paced: Vec<bool> = pictures.iter().map(|picture| picture.paced).collect();
         assert_eq!((paced, left_out.len()), (vec![false, true], 0), "who waits for it is not kept waiting");
         let many = DIGESTS_WAITING_MAX as u64 + 2;
-        machine.apply(P, (3..3 + many).map(|seq| entry(seq, None)).collect()).unwrap();
+        machine.apply(P, (3..3 + many).map(|seq| entry(seq, None)).collect(), false).unwrap();
         let (pictures, left_out) = machine.take_pictures();
         assert_eq!((pictures.len(), left_out.len()), (DIGESTS_WAITING_MAX, 2));
         assert_eq!(left_out.last().unwrap().seq, Seq(2 + many));

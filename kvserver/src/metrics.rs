@@ -171,7 +171,7 @@ impl Meter {
         let key = match ask {
             Ask::Write { operation, .. } => operation.key().cloned(),
             Ask::Read(Query::Get { key, .. }) => Some(key.clone()),
-            Ask::Read(_) => None,
+            Ask::Read(_) | Ask::Watch(_) => None,
         };
         Asked { kind: Kind::of(ask), at: now, key }
     }
@@ -183,9 +183,10 @@ impl Meter {
         self.requests.answered[asked.kind as usize][outcome as usize] += 1;
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         match asked.kind.class() {
-            Class::Read => self.requests.reads.record(micros),
-            Class::Write => self.requests.writes.record(micros),
-            Class::Scan => self.requests.scans.record(micros),
+            Some(Class::Read) => self.requests.reads.record(micros),
+            Some(Class::Write) => self.requests.writes.record(micros),
+            Some(Class::Scan) => self.requests.scans.record(micros),
+            None => return,
         }
         self.slow.on_reply(took, asked.kind, asked.key.as_deref(), outcome);
     }

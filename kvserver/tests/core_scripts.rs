@@ -15,6 +15,8 @@
 //!   planted bug
 //! - `put|append SERVER KEY VALUE [as=N]`, `get SERVER KEY [up-to BYTES]`: a client asks; `as` is the number of its
 //!   write; `trace` at the end: the request is traced, `anywhere`: it is passed on
+//! - `delete SERVER KEY [as=N]`, `put-absent SERVER KEY VALUE [as=N]`, `expire SERVER KEY MILLISECOND`: a client asks
+//! - `watch SERVER KEY|PREFIX* [after=PLACE] [up-to=BYTES] [hold=MILLISECONDS]`: a client asks for changes
 //! - `durable SERVER`: the disk has all that was written (`disk auto`: always at once)
 //! - `deliver FROM TO [COUNT]`, `drop FROM TO [COUNT]`: messages that wait between two cores
 //! - `again FROM TO`: the message delivered last from one to the other arrives once more

@@ -87,7 +87,8 @@ impl Process {
         misreads: bool,
     ) -> Option<Input> {
         match work {
-            Effect::Apply { partition, entries } => {
+            Effect::Apply { partition, entries, tell } => {
+                assert!(!tell, "nobody watches here");
                 let tree = self.trees.entry(partition).or_default();
                 let applies_again = self.applies_again;
                 let outcomes = entries.into_iter().map(|entry| {
@@ -100,7 +101,8 @@ impl Process {
                     }
                     outcome
                 });
-                Some(Input::Applied { partition, outcomes: outcomes.collect() })
+                let (outcomes, changes) = (outcomes.collect(), Vec::new());
+                Some(Input::Applied { partition, outcomes, changes })
             }
             Effect::Read { read, partition, query } => {
                 let answer = match query {

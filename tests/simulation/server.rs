@@ -232,7 +232,7 @@ impl Server {
         let key = match &ask {
             Ask::Write { operation, .. } => operation.key(),
             Ask::Read(Query::Get { key, .. }) => Some(key),
-            Ask::Read(_) => None,
+            Ask::Read(_) | Ask::Watch(_) => None,
         };
         let view = process.node.view();
         let scanned = match &ask {

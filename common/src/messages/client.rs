@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 
+use super::watch::{Change, Selection};
 use crate::ids::{Epoch, LogId, PartitionId, RequestId};
-use crate::operation::{Found, Operation, Origin, Outcome, Pair};
+use crate::operation::{Found, Operation, Origin, Outcome, Pair, Version};
 use crate::{wire_enum, wire_struct};
 
 /// What a client asks.
@@ -76,6 +77,21 @@ pub enum Request {
         /// Of a write: its origin's client and number.
         request: RequestId,
     },
+    /// The next changes of watched keys of one partition, in the order of its log. Answered by [`Reply::Changes`] as soon
+    /// as there are some, and without any when the time is over; by the coordinator only.
+    Watch {
+        /// The partition.
+        partition: PartitionId,
+        /// The place up to which the client has been told: what the last answer said, or a version that it knows.
+        /// `None`: it wants to know the place that is the last one now.
+        after: Option<Version>,
+        /// The keys.
+        selection: Selection,
+        /// Bytes of changes at most, as [`Change::bytes`] counts them. The server may give fewer.
+        bytes_max: u32,
+        /// How long the server may wait for a change before it answers, in milliseconds.
+        hold_ms: u32,
+    },
 }
 wire_enum!(Request {
     1 => Write { origin, age_ms, operation },
@@ -88,6 +104,7 @@ wire_enum!(Request {
     8 => Digest { partition, at },
     9 => GetUpTo { key, bytes_max },
     10 => Trace { request },
+    11 => Watch { partition, after, selection, bytes_max, hold_ms },
 });
 
 /// What a server answers.
@@ -136,6 +153,15 @@ pub enum Reply {
         /// An encoded [`ServerStatus`](crate::status::ServerStatus).
         json: Bytes,
     },
+    /// Changes of watched keys: all that there are after the place that the request names, up to and with `through`.
+    Changes {
+        /// In the order of the log.
+        changes: Vec<Change>,
+        /// The place that the next request names.
+        through: Version,
+        /// There is a change behind `through` of so many bytes, more than the request allows: ask for them. Else 0.
+        next_bytes: u64,
+    },
     /// A copy's digest.
     Digest {
         /// Of records, results and log time, independent of the order in which they are stored.
@@ -177,6 +203,7 @@ wire_enum!(Reply {
     10 => Keys { keys, count, next },
     11 => Digest { digest },
     12 => TooLarge { key, bytes },
+    13 => Changes { changes, through, next_bytes },
 });
 
 /// What a copy of a partition holds, in few bytes: two copies that are equal have equal ones, and two that are not have

@@ -294,6 +294,7 @@ fn answer_of(command: &TextCommand, reply: Reply) -> TextAnswer {
         Reply::TooLarge { .. }
         | Reply::Page { .. }
         | Reply::Keys { .. }
+        | Reply::Changes { .. }
         | Reply::View { .. }
         | Reply::Status { .. }
         | Reply::Digest { .. } => TextAnswer::Failed { reason: "unexpected answer; report this".to_owned() },

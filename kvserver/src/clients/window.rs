@@ -14,7 +14,7 @@ use crate::limits::{
     CLIENT_OPEN_BYTES_MAX, CLIENT_SHARE_BYTES, CLIENTS_OPEN_BYTES_MAX, GET_BYTES_FIRST, PAGE_BYTES_MAX,
     REQUEST_BYTES, ROOM_LOOK,
 };
-use common::limits::VALUE_BYTES_MAX;
+use common::limits::{VALUE_BYTES_MAX, WATCH_ANSWER_BYTES_MAX};
 use tokio::sync::Notify;
 
 /// Of so many replies a larger bound than they need is lowered by half, about.
@@ -55,6 +55,7 @@ impl Window {
             Ask::Read(Query::Scan { .. }) => PAGE_BYTES_MAX + VALUE_BYTES_MAX,
             Ask::Read(Query::Keys { .. }) => PAGE_BYTES_MAX,
             Ask::Read(Query::Count { .. } | Query::Nothing) => 0,
+            Ask::Watch(asked) => asked.bytes_max.min(WATCH_ANSWER_BYTES_MAX),
             Ask::Write { operation, .. } => operation.told_bytes_max(),
         };
         REQUEST_BYTES + ask.bytes() + reply

@@ -29,10 +29,11 @@ pub(crate) use reads::{expired, reply_of};
 
 use joining::Extra;
 
+use super::ask::Ask;
 use super::compare::Comparison;
 use super::copy::{PartitionCopy, Pending, Role};
 use super::env::{Env, PendingRead, Reads, ReplyTo, Stray};
-use super::io::{Ask, ReadId};
+use super::io::ReadId;
 use super::keys::is_gathered;
 use super::limits::{
     COMMAND_BYTES, COMMIT_NOTICE, JOINER_PATIENCE, PARKED_MAX, PENDING_MAX, REPORT_AGAIN, RESEND_MAX,
@@ -114,6 +115,11 @@ impl Coordinator {
     fn holds_lease(&self, env: &Env, server: ServerId, epoch: Epoch, time: Time) -> bool {
         let peer = self.peers.get(&server);
         peer.is_some_and(|peer| env.leases.holds(peer.member, self.ping_floor, epoch, time))
+    }
+
+    /// The records hold all that a former coordinator may have acknowledged.
+    pub(crate) fn has_applied_all(&self, applied: Seq) -> bool {
+        self.active && applied >= self.adopted_last
     }
 
     pub(crate) fn has_replicas(&self) -> bool {

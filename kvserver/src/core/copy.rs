@@ -18,14 +18,16 @@ use common::view::Assignment;
 
 pub use mark::Mark;
 
+use super::ask::Ask;
 use super::coordinator::Coordinator;
 use super::env::{After, Env, ReplyTo, Stray};
-use super::io::{Ask, Effect, LogRecord, ReadId};
+use super::io::{Effect, LogRecord, ReadId};
 use super::limits::{TAIL_BYTES_MAX, UNLISTED_KEPT};
 use super::log::Log;
 use super::member::Replica;
 use super::mutation::Mutation;
 use super::waiting::Waiting;
+use super::watch::Watches;
 
 /// A copy as it was found on disk.
 #[derive(Clone, Debug, Default)]
@@ -103,6 +105,8 @@ pub(crate) struct PartitionCopy {
     pinned: Option<Seq>,
     /// The last state copy that was put in place: its sender and number.
     pub(crate) installed: Option<(ServerId, u64)>,
+    /// What is kept for those who watch.
+    pub(crate) watches: Watches,
 }
 
 impl PartitionCopy {
@@ -132,6 +136,7 @@ impl PartitionCopy {
             installing: false,
             pinned: None,
             installed: None,
+            watches: Watches::new(found.applied),
         }
     }
 
@@ -307,6 +312,7 @@ impl PartitionCopy {
             env.out.after(after);
         }
         self.advance_apply(env);
+        self.tell(env);
         let needed = match &self.role {
             Role::Coordinator(coordinator) => coordinator.needs_from(self.reaching()),
             _ => self.reaching().next(),
@@ -390,6 +396,7 @@ impl PartitionCopy {
     pub(crate) fn on_dropped(&mut self, env: &mut Env) {
         env.out.effect(Effect::Drop { partition: self.id });
         let (epoch, role) = (self.epoch, std::mem::replace(&mut self.role, Role::Unlisted));
+        self.forget_changes(env, Seq(0));
         let promises = std::mem::take(&mut self.promises);
         let read_grants = std::mem::take(&mut self.read_grants);
         let parked = self.parked.take(&mut env.parked);

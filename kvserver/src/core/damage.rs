@@ -10,8 +10,9 @@
 use common::ids::PartitionId;
 use common::view::{Member, View};
 
+use super::ask::Answer;
 use super::env::Env;
-use super::io::{Answer, Effect};
+use super::io::Effect;
 use super::limits::DAMAGE_TOLD_MAX;
 
 /// Partitions that the member alone has in sync: the ECS never takes the last one out (V4), and an empty store in its

@@ -14,8 +14,9 @@ use common::status::{CaughtUp, ComparedStatus};
 use common::time::{Now, Time};
 use common::view::{Member, View};
 
+use super::ask::{Ask, Query};
 use super::digests::Digests;
-use super::io::{Ask, Effect, LogRecord, Query, ReadId, Ticket, Token};
+use super::io::{Effect, LogRecord, ReadId, Ticket, Token};
 use super::lease::Leases;
 use super::limits::{DOUBTFUL_FOR, PACE_SLACK, STALLED, STOPPED_LONG};
 use super::mutation::Mutation;
@@ -294,6 +295,11 @@ pub(crate) struct Env {
     pub(crate) pending: Held,
     /// Requests that wait in all copies.
     pub(crate) parked: Held,
+    /// Requests for changes that wait, and bytes of changes that are kept for them, in all copies.
+    pub(crate) watches: usize,
+    pub(crate) told_bytes: usize,
+    /// Copies that somebody watches, or has watched of late.
+    pub(crate) watched: BTreeSet<PartitionId>,
     /// Copies that were touched in this batch.
     pub(crate) touched: PartitionSet,
     pub(crate) traces: Traces,
@@ -341,6 +347,9 @@ impl Env {
             condemned: false,
             told_damage: BTreeSet::new(),
             compared: ComparedStatus::default(),
+            watches: 0,
+            told_bytes: 0,
+            watched: BTreeSet::new(),
             touched: PartitionSet::default(),
             traces: Traces::default(),
         }

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use common::ids::{LogId, PartitionId, RequestId, Seq, ServerId};
-use common::messages::{Digest, Entry, PeerMessage, Promised, Reply, Sender, ServerReport};
-use common::operation::{Found, Operation, Origin, Outcome, Pair};
-use common::time::WallTime;
+use common::messages::{Change, Digest, Entry, PeerMessage, Promised, Reply, Sender, ServerReport};
+use common::operation::Outcome;
 use common::view::View;
 
+use super::ask::{Answer, Ask, Query};
 use super::traces::Traced;
 
 /// Names a request of a client to the shell that passed it in.
@@ -25,136 +25,6 @@ pub struct Ticket(pub u64);
 /// Names a read of applied state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ReadId(pub u64);
-
-/// What a client asks of the data.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ask {
-    /// A change. Without an origin (clients that have none) the server gives it one of its own.
-    Write {
-        /// Who asks.
-        origin: Option<Origin>,
-        /// How long ago it was first asked, in milliseconds.
-        age_ms: u64,
-        /// What to do.
-        operation: Operation,
-    },
-    /// A read.
-    Read(Query),
-}
-
-impl Ask {
-    /// Bytes of keys and values that it carries.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        match self {
-            Self::Write { operation, .. } => operation.bytes(),
-            Self::Read(Query::Get { key, .. }) => key.len(),
-            Self::Read(Query::Scan { after, prefix, .. }) => {
-                after.as_ref().map_or(0, Bytes::len) + prefix.len()
-            }
-            Self::Read(Query::Keys { .. } | Query::Count { .. } | Query::Nothing) => 0,
-        }
-    }
-}
-
-/// A question about applied state.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Query {
-    /// One key.
-    Get {
-        /// The key.
-        key: Bytes,
-        /// Of a larger value only the size is told.
-        bytes_max: u32,
-    },
-    /// Keys of a partition, in order.
-    Scan {
-        /// The partition.
-        partition: PartitionId,
-        /// Begin after this key.
-        after: Option<Bytes>,
-        /// Only keys that begin so.
-        prefix: Bytes,
-        /// Pairs at most.
-        limit: u32,
-    },
-    /// Keys of a partition by their position on the ring, without values.
-    Keys {
-        /// The partition.
-        partition: PartitionId,
-        /// Begin behind this position, see [`key_position`](super::key_position); 0 is before all.
-        after: u64,
-        /// Keys at least, if there are so many. There may be more.
-        limit: u32,
-    },
-    /// How many keys a partition has.
-    Count {
-        /// The partition.
-        partition: PartitionId,
-    },
-    /// Nothing: only a look at the clock after what was noted before is wanted.
-    Nothing,
-}
-
-impl Query {
-    /// One key, however large its value is.
-    #[must_use]
-    pub fn get(key: Bytes) -> Self {
-        Self::Get { key, bytes_max: u32::MAX }
-    }
-}
-
-/// What a read found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// To a get.
-    Value(Option<Found>),
-    /// To a get: the value is larger than was asked for.
-    TooLarge {
-        /// Its key.
-        key: Bytes,
-        /// Bytes of the value.
-        bytes: u64,
-        /// When it expires.
-        expires: Option<WallTime>,
-    },
-    /// To a scan.
-    Page {
-        /// In key order.
-        pairs: Vec<Pair>,
-        /// There are more.
-        more: bool,
-    },
-    /// To a question for keys, or for their number.
-    Keys {
-        /// By position; empty if only their number is wanted.
-        keys: Vec<Bytes>,
-        /// How many they are.
-        count: u64,
-        /// The position of the last one, if there are more behind it; else 0.
-        next: u64,
-        /// The first moment at which one of those that were looked at expires.
-        expires: Option<WallTime>,
-    },
-    /// To nothing.
-    Nothing,
-    /// What is stored does not check, for people; and there may be no other copy.
-    Damaged(String),
-}
-
-impl Answer {
-    /// To a get, of what was found.
-    #[must_use]
-    pub fn to_get(key: &Bytes, bytes_max: u32, found: Option<Found>) -> Self {
-        match found {
-            Some(found) if found.value.len() as u64 > u64::from(bytes_max) => {
-                let (bytes, expires) = (found.value.len() as u64, found.expires);
-                Self::TooLarge { key: key.clone(), bytes, expires }
-            }
-            found => Self::Value(found),
-        }
-    }
-}
 
 /// A record of the commit log, as `storage` takes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -203,6 +73,8 @@ pub enum Reader {
     Apply,
     /// A member that is behind.
     Member(ServerId),
+    /// A client that watches, and was told of what lies further back than what is in memory.
+    Watch,
 }
 
 /// What comes into the core.
@@ -256,6 +128,8 @@ pub enum Input {
         partition: PartitionId,
         /// What each did, in order.
         outcomes: Vec<Outcome>,
+        /// What those that changed something changed, in order; nothing if that was not asked for.
+        changes: Vec<(LogId, Vec<Change>)>,
     },
     /// A read is done.
     Answered {
@@ -385,6 +259,8 @@ pub enum Effect {
         partition: PartitionId,
         /// Consecutive, the first one is the next to apply.
         entries: Vec<Entry>,
+        /// Somebody watches: the changes are wanted too.
+        tell: bool,
     },
     /// Read applied state and answer [`Input::Answered`].
     Read {

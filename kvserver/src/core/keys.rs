@@ -9,7 +9,7 @@ use common::ring::Position;
 use common::time::WallTime;
 use common::view::View;
 
-use super::io::Answer;
+use super::ask::Answer;
 
 /// Bits of a position within its partition: the lowest ones of the key's place on the ring.
 const POSITION_BITS: u32 = 48;

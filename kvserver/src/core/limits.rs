@@ -132,3 +132,25 @@ pub(crate) const WANT_VIEW_AGAIN: Duration = Duration::from_millis(50);
 /// What a command takes when it is written, besides the keys and values in it, about: see
 /// [`Command`](common::operation::Command).
 pub(crate) const COMMAND_BYTES: usize = 72;
+
+/// Requests for changes that wait, in all partitions. Each takes some 200 bytes, and its key or prefix.
+pub(crate) const WATCHES_MAX: usize = 65_536;
+
+/// Bytes of changes that a partition keeps in memory for those who watch; older ones are read from the log.
+pub(crate) const WATCHED_PARTITION_BYTES_MAX: usize = 1 << 20;
+
+/// The same of all partitions together.
+pub(crate) const WATCHED_BYTES_MAX: usize = 64 << 20;
+
+/// A partition keeps changes for so long after somebody has asked for them: longer than a fail-over, or a pause of a
+/// client.
+pub(crate) const WATCH_KEPT_FOR: Duration = Duration::from_secs(30);
+
+/// Bytes of the log that are read for one answer to who watches.
+pub(crate) const WATCH_READ_BYTES: usize = 256 << 10;
+
+/// Between two looks at whether those who watch have waited long enough.
+pub(crate) const WATCH_LOOK: Duration = Duration::from_millis(50);
+
+/// Entries of a partition's log that are remembered to have changed nothing.
+pub(crate) const VAIN_KEPT: usize = 1024;

@@ -12,11 +12,12 @@ use common::time::Time;
 
 use alone::Alone;
 
+use super::ask::{Answer, Ask, Query};
 use super::coordinator::{expired, reply_of};
 use super::copy::{PartitionCopy, Role};
 use super::door::check_entries;
 use super::env::{After, Env, PendingRead, ReplyTo, Stray};
-use super::io::{Answer, Ask, Query, ReadId};
+use super::io::ReadId;
 use super::limits::RESEND;
 use super::mutation::Mutation;
 use super::transfer::Receiving;

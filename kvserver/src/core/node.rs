@@ -7,6 +7,7 @@ mod early;
 mod peer;
 mod read_leases;
 mod route;
+mod watching;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -24,10 +25,11 @@ pub use route::ask_of;
 use early::Early;
 use route::Forward;
 
+use super::ask::Answer;
 use super::compare::Turns;
 use super::copy::{Mark, PartitionCopy, RecoveredCopy, Role};
 use super::env::{After, Config, Env, first_number};
-use super::io::{Answer, Effect, Input, ReadId, Reader, Ticket};
+use super::io::{Effect, Input, ReadId, Reader, Ticket};
 use super::mutation::Mutation;
 use super::partition_set::PartitionSet;
 
@@ -54,6 +56,7 @@ pub struct Node {
     read_questions: VecDeque<(u64, Time)>,
     next_ping: Time,
     next_heartbeat: Time,
+    next_watch_look: Time,
     /// Copies that time alone may give something to do.
     busy: PartitionSet,
     /// What the last heartbeats said of each copy.
@@ -112,6 +115,7 @@ impl Node {
             read_questions: VecDeque::new(),
             next_ping: now.time,
             next_heartbeat: now.time,
+            next_watch_look: now.time,
             busy: PartitionSet::default(),
             told: BTreeMap::new(),
             changed: PartitionSet::default(),
@@ -145,8 +149,8 @@ impl Node {
             Input::Trace { token, request } => self.env.trace_client(token, request),
             Input::ClientAnywhere { token, ask } => self.on_client(token, ask, true),
             Input::Durable { ticket } => self.on_durable(ticket),
-            Input::Applied { partition, outcomes } => {
-                self.with(partition, |copy, env| copy.on_applied(env, outcomes));
+            Input::Applied { partition, outcomes, changes } => {
+                self.with(partition, |copy, env| copy.on_applied(env, outcomes, changes));
             }
             Input::Answered { read, answer } => self.on_answered(read, answer),
             Input::LogRead { partition, reader: Reader::Apply, entries } => {
@@ -154,6 +158,9 @@ impl Node {
             }
             Input::LogRead { partition, reader: Reader::Member(server), entries } => {
                 self.with(partition, |copy, env| copy.on_read_for_member(env, server, entries));
+            }
+            Input::LogRead { partition, reader: Reader::Watch, entries } => {
+                self.with(partition, |copy, env| copy.on_read_for_watch(env, entries));
             }
             Input::Trimmed { partition, seq } => self.with(partition, |copy, _| copy.on_trimmed(seq)),
             Input::SnapshotOpened { partition, transfer, state, bytes } => {
@@ -294,6 +301,7 @@ impl Node {
         let pending: usize = self.copies.iter().map(|copy| copy.pending.bytes()).sum();
         let parked: usize = self.copies.iter().map(|copy| copy.parked.bytes()).sum();
         assert_eq!((pending, parked), (self.env.pending.bytes(), self.env.parked.bytes()));
+        self.watch_invariants();
     }
 
     fn with(&mut self, partition: PartitionId, act: impl FnOnce(&mut PartitionCopy, &mut Env)) {
@@ -446,6 +454,7 @@ impl Node {
             let Some(copy) = self.copies.get_mut(usize::from(partition.0)) else { continue };
             copy.on_tick(&mut self.env);
         }
+        self.look_at_watches();
         self.retry_forwards();
         self.env.traces.forget_old(now);
         self.compare_next();

@@ -435,7 +435,7 @@ impl PartitionCopy {
         state: Bytes,
     ) {
         env.out.effect(Effect::Install { partition: self.id, generation, state });
-        self.replace(base);
+        self.replace(env, base);
         self.installing = false;
         env.touched.insert(self.id);
         let Some(receiving) = self.end_receiving().filter(|now| now.staging == staging) else { return };

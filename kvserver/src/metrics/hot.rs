@@ -53,7 +53,7 @@ impl Hot {
             Ask::Read(Query::Scan { partition, .. } | Query::Keys { partition, .. }) => {
                 return self.count(*partition, None);
             }
-            Ask::Read(Query::Count { .. } | Query::Nothing) => None,
+            Ask::Read(Query::Count { .. } | Query::Nothing) | Ask::Watch(_) => None,
         };
         if let Some(key) = key {
             self.count(partitions.of_key(key), Some(key));

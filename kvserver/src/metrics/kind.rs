@@ -19,10 +19,11 @@ pub(crate) enum Kind {
     Scan,
     Keys,
     Other,
+    Watch,
 }
 
 /// All of them, in their order.
-pub(super) const KINDS: [(Kind, &str); 11] = [
+pub(super) const KINDS: [(Kind, &str); 12] = [
     (Kind::Get, "get"),
     (Kind::Put, "put"),
     (Kind::Delete, "delete"),
@@ -34,6 +35,7 @@ pub(super) const KINDS: [(Kind, &str); 11] = [
     (Kind::Scan, "scan"),
     (Kind::Keys, "keys"),
     (Kind::Other, "other"),
+    (Kind::Watch, "watch"),
 ];
 
 /// Requests whose times are counted together.
@@ -54,6 +56,7 @@ impl Kind {
             Ask::Read(Query::Scan { .. }) => Self::Scan,
             Ask::Read(Query::Keys { .. } | Query::Count { .. }) => Self::Keys,
             Ask::Read(Query::Nothing) => Self::Other,
+            Ask::Watch(_) => Self::Watch,
             Ask::Write { operation, .. } => match operation {
                 Operation::Put { .. } | Operation::Set { .. } => Self::Put,
                 Operation::Delete { .. } | Operation::Take { .. } => Self::Delete,
@@ -71,11 +74,13 @@ impl Kind {
         KINDS[self as usize].1
     }
 
-    pub(super) fn class(self) -> Class {
+    /// None: it waits for what others do, and its time says nothing of the server.
+    pub(super) fn class(self) -> Option<Class> {
         match self {
-            Self::Get => Class::Read,
-            Self::Scan | Self::Keys => Class::Scan,
-            _ => Class::Write,
+            Self::Get => Some(Class::Read),
+            Self::Scan | Self::Keys => Some(Class::Scan),
+            Self::Watch => None,
+            _ => Some(Class::Write),
         }
     }
 }
@@ -120,6 +125,7 @@ impl Outcome {
             | Reply::Value { .. }
             | Reply::Page { .. }
             | Reply::Keys { .. }
+            | Reply::Changes { .. }
             | Reply::View { .. }
             | Reply::Status { .. }
             | Reply::Digest { .. } => Self::Ok,

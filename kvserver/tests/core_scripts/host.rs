@@ -15,7 +15,7 @@ use common::time::{Now, Time, WallTime};
 use common::view::View;
 use kvserver::core::{
     Answer, Config, Effect, Input, LogRecord, Mark, Mutation, Node, Query, Reads, Records, RecoveredCopy,
-    State, Ticket, decode_record, digest_record, encode_record,
+    State, Ticket, changes_of, decode_record, digest_record, encode_record,
 };
 
 /// The only partition.
@@ -23,6 +23,30 @@ pub(crate) const P: PartitionId = PartitionId(0);
 
 #[derive(Clone, Debug, Default)]
 struct Map(BTreeMap<Bytes, Bytes>);
+
+/// The same, with what one entry writes to it.
+struct Noting<'a> {
+    map: &'a mut Map,
+    written: Vec<(Bytes, Option<Bytes>)>,
+}
+
+impl Records for Noting<'_> {
+    type Error = Infallible;
+
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Infallible> {
+        self.map.get(key)
+    }
+
+    fn put(&mut self, key: Bytes, record: Bytes) -> Result<(), Infallible> {
+        self.written.push((key.clone(), Some(record.clone())));
+        self.map.put(key, record)
+    }
+
+    fn remove(&mut self, key: Bytes) -> Result<(), Infallible> {
+        self.written.push((key.clone(), None));
+        self.map.remove(key)
+    }
+}
 
 impl Records for Map {
     type Error = Infallible;
@@ -242,22 +266,28 @@ impl Host {
 
     /// Does what the core wants of disk and store; what it is told then, if it is told at once.
     pub(crate) fn carry_out(&mut self, effect: Effect) -> Vec<Input> {
-        let Effect::Apply { partition, entries } = effect else {
+        let Effect::Apply { partition, entries, tell } = effect else {
             return self.carry_out_other(effect).into_iter().collect();
         };
-        let (mut outcomes, mut digests) = (Vec::new(), Vec::new());
+        let (mut outcomes, mut digests, mut changes) = (Vec::new(), Vec::new(), Vec::new());
         for entry in entries {
             let tree = &mut self.tree;
             tree.applied = entry.id.seq;
+            let mut records = Noting { map: &mut tree.map, written: Vec::new() };
+            let (id, body) = (entry.id, entry.body);
             let outcome =
-                tree.state.apply(&mut tree.map, entry.id, entry.body).expect("an entry as it was ordered");
+                tree.state.apply(&mut records, id, body.clone()).expect("an entry as it was ordered");
+            let written = records.written;
+            if tell && !written.is_empty() {
+                changes.push((id, changes_of(id, &body, written.into_iter()).expect("as it was written")));
+            }
             if let Outcome::Compared { at } = outcome {
                 let digest = Some(self.digest());
                 digests.push(Input::Digested { partition, at, digest });
             }
             outcomes.push(outcome);
         }
-        let mut told = vec![Input::Applied { partition, outcomes }];
+        let mut told = vec![Input::Applied { partition, outcomes, changes }];
         told.append(&mut digests);
         told
     }

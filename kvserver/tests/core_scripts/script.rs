@@ -11,12 +11,14 @@ use common::ids::{
     ClientId, ClusterId, Epoch, Incarnation, LogId, RebuildId, RequestId, RequestNumber, Seq, ServerId,
     StoreId,
 };
-use common::messages::{Digest, Entry, PeerMessage, Promised, ReadGrant, Reply, Request, Run, Sender};
-use common::operation::{Command, Operation, Origin};
+use common::messages::{
+    Digest, Entry, PeerMessage, Promised, ReadGrant, Reply, Request, Run, Selection, Sender,
+};
+use common::operation::{Command, Condition, Operation, Origin};
 use common::ring::Partitions;
 use common::time::{Time, WallTime};
 use common::view::{Assignment, Member, ServerInfo, ServerState, View};
-use kvserver::core::{Ask, Effect, Input, Mutation, Query, Reads, State, TICK, Token};
+use kvserver::core::{Ask, Effect, Input, Mutation, Query, Reads, State, TICK, Token, WatchAsk};
 
 use super::host::{Host, P};
 use super::show;
@@ -150,6 +152,20 @@ impl Script {
             ["get", at, key, ref options @ ..] => {
                 self.ask(at, Ask::Read(Query::get(key.to_owned().into())), options);
             }
+            ["delete", at, key, ..] => {
+                let key = key.to_owned().into();
+                self.write(at, Operation::Delete { key, condition: Condition::Always {} }, &words[3..]);
+            }
+            ["put-absent", at, key, value, ..] => {
+                let (key, value) = (key.to_owned().into(), value.to_owned().into());
+                let condition = Condition::Absent {};
+                self.write(at, Operation::Put { key, value, expires: None, condition }, &words[4..]);
+            }
+            ["expire", at, key, until] => {
+                let expires = Some(WallTime(number(until)));
+                self.write(at, Operation::Expire { key: key.to_owned().into(), expires }, &[]);
+            }
+            ["watch", at, keys, ..] => self.watch(at, keys, &words[3..]),
             ["durable", name] => self.durable(server(name)),
             ["deliver", from, to, ref count @ ..] => self.deliver(server(from), server(to), count, true),
             ["drop", from, to, ref count @ ..] => self.deliver(server(from), server(to), count, false),
@@ -225,6 +241,18 @@ impl Script {
             Origin { client: ClientId(9), number, first_unanswered: number }
         });
         self.ask(at, Ask::Write { origin, age_ms: 0, operation }, options);
+    }
+
+    fn watch(&mut self, at: &str, keys: &str, options: &[&str]) {
+        let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+        let selection = match keys.strip_suffix('*') {
+            Some(prefix) => Selection::Prefix { prefix: bytes(prefix) },
+            None => Selection::Key { key: bytes(keys) },
+        };
+        let after = option(options, "after").map(place);
+        let bytes_max = option(options, "up-to").map_or(10_000, |bytes| number(bytes) as usize);
+        let hold = Duration::from_millis(option(options, "hold").map_or(1000, number));
+        self.ask(at, Ask::Watch(WatchAsk { partition: P, after, selection, bytes_max, hold }), options);
     }
 
     fn ask(&mut self, at: &str, ask: Ask, options: &[&str]) {

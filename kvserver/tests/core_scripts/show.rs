@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use common::codec::Wire;
 use common::ids::ServerId;
-use common::messages::{Digest, Entry, PeerMessage, Promised, ReadGrant, Reply, Run, ServerReport};
+use common::messages::{Change, Digest, Entry, PeerMessage, Promised, ReadGrant, Reply, Run, ServerReport};
 use common::operation::{Command, Operation};
 use kvserver::core::{Effect, LogRecord, Mark, Reader, TraceStep, Traced};
 
@@ -133,11 +133,30 @@ fn digest_told(digest: Option<Digest>) -> String {
     )
 }
 
+fn change(change: &Change) -> String {
+    match change {
+        Change::Put { key, found } => format!("put {} {}={}", found.version, text(key), text(&found.value)),
+        Change::Expiry { key, found } => {
+            let until = found.expires.map_or_else(|| "never".to_owned(), |at| at.0.to_string());
+            format!("expiry {} {}={} {until}", found.version, text(key), text(&found.value))
+        }
+        Change::Delete { key, version } => format!("delete {version} {}", text(key)),
+        Change::Gap { from, to } => format!("GAP after {from} to {to}"),
+    }
+}
+
 fn reply(reply: &Reply) -> String {
     match reply {
         Reply::Outcome { outcome } => format!("{outcome:?}"),
         Reply::Value { found: Some(found) } => format!("{} (version {})", text(&found.value), found.version),
         Reply::Value { found: None } => "nothing".to_owned(),
+        Reply::Changes { changes, through, next_bytes } => {
+            let told: Vec<String> = changes.iter().map(change).collect();
+            let next =
+                if *next_bytes > 0 { format!(", the next has {next_bytes} bytes") } else { String::new() };
+            let told = if told.is_empty() { "no changes".to_owned() } else { told.join(", ") };
+            format!("{told}; through {through}{next}")
+        }
         other => format!("{other:?}"),
     }
 }
@@ -201,6 +220,9 @@ pub(crate) fn effect(effect: &Effect) -> Option<String> {
         Effect::Apply { entries: list, .. } => format!("apply {}", entries(list)),
         Effect::Read { .. } => "read".to_owned(),
         Effect::ReadLog { reader: Reader::Apply, from, .. } => format!("read the log from {from}, to apply"),
+        Effect::ReadLog { reader: Reader::Watch, from, .. } => {
+            format!("read the log from {from}, for who watches")
+        }
         Effect::ReadLog { reader: Reader::Member(to), from, .. } => {
             format!("read the log from {from}, for {}", name(*to))
         }

@@ -4,9 +4,10 @@ use common::ids::{Epoch, Seq, ServerId};
 use common::messages::{PeerMessage, Reply};
 use common::operation::{Found, Operation};
 
+use super::super::ask::{Answer, Ask, Query};
 use super::super::copy::{PartitionCopy, Role};
 use super::super::env::{Env, PendingRead, Reads, ReplyTo, Stray};
-use super::super::io::{Answer, Ask, Query, ReadId};
+use super::super::io::ReadId;
 use super::super::limits::CONFIRM_AGAIN;
 use super::super::mutation::Mutation;
 use super::Coordinator;

@@ -2,7 +2,7 @@
 //! asked for them.
 
 use common::ids::{LogId, Seq};
-use common::messages::{Entry, Reply};
+use common::messages::{Change, Entry, Reply};
 use common::operation::Outcome;
 
 use super::super::copy::{PartitionCopy, Role};
@@ -39,7 +39,8 @@ impl PartitionCopy {
         }
         assert_eq!(entries[0].id.seq, self.applied.next(), "entries are applied in order");
         self.applying = entries.len();
-        env.out.effect(Effect::Apply { partition: self.id, entries });
+        let tell = self.watches.is_open();
+        env.out.effect(Effect::Apply { partition: self.id, entries, tell });
     }
 
     /// Entries for the state machine were read back.
@@ -68,7 +69,12 @@ impl PartitionCopy {
     }
 
     /// Entries were applied: answer who asked for them.
-    pub(crate) fn on_applied(&mut self, env: &mut Env, outcomes: Vec<Outcome>) {
+    pub(crate) fn on_applied(
+        &mut self,
+        env: &mut Env,
+        outcomes: Vec<Outcome>,
+        changes: Vec<(LogId, Vec<Change>)>,
+    ) {
         if self.applying_in_vain > 0 {
             // A copy of the state has taken the place of what these entries were applied to.
             self.applying_in_vain -= 1;
@@ -79,6 +85,7 @@ impl PartitionCopy {
         let mut ticked = Vec::new();
         for (index, outcome) in outcomes.into_iter().enumerate() {
             let seq = Seq(self.applied.0 + 1 + index as u64);
+            self.watches.vain.on_applied(seq, &outcome);
             if let Outcome::Compared { at } = outcome {
                 env.digests.on_applied((self.id, at));
             }
@@ -96,6 +103,7 @@ impl PartitionCopy {
         }
         self.applied = self.reaching();
         self.applying = 0;
+        self.on_changes(env, changes);
         for id in ticked {
             self.start_read(env, id);
         }
@@ -105,7 +113,8 @@ impl PartitionCopy {
     }
 
     /// A staged copy has taken the place of log and records.
-    pub(crate) fn replace(&mut self, base: LogId) {
+    pub(crate) fn replace(&mut self, env: &mut Env, base: LogId) {
+        self.forget_changes(env, base.seq);
         self.log.install(base);
         self.commit = self.commit.max(base.seq);
         self.applied = base.seq;

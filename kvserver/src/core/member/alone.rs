@@ -14,9 +14,9 @@ use common::messages::ReadGrant;
 use common::operation::Command;
 use common::time::Time;
 
+use super::super::ask::{Answer, Query};
 use super::super::copy::{PartitionCopy, Role};
 use super::super::env::{Env, Reads};
-use super::super::io::{Answer, Query};
 use super::super::limits::{APPEND_BYTES_MAX, PENDING_KEYS_SLACK, READ_LEASE_WANTED_FOR};
 use super::super::log::Log;
 use super::super::mutation::Mutation;

@@ -1,13 +1,17 @@
 //! Requests: of clients, and passed on between servers to the coordinator of their key.
 
+use std::time::Duration;
+
 use common::ids::{PartitionId, ServerId};
-use common::messages::{PeerMessage, Reply, Request};
+use common::limits::KEY_BYTES_MAX;
+use common::messages::{PeerMessage, Reply, Request, Selection};
 use common::operation::{InvalidOperation, Operation};
 use common::time::Time;
 use common::view::View;
 
+use super::super::ask::{Ask, Query, WatchAsk};
 use super::super::env::{ReplyTo, Stray};
-use super::super::io::{Ask, Query, Token};
+use super::super::io::Token;
 use super::super::keys::is_gathered;
 use super::super::limits::{FORWARD_AGAIN, STRAY_FOR};
 use super::Node;
@@ -48,6 +52,10 @@ impl Node {
         self.env.trace_received(to, partition);
         let now = self.env.now.time;
         let copy = &mut self.copies[usize::from(partition.0)];
+        if let Ask::Watch(asked) = ask {
+            // Whoever does not coordinate tells that at once.
+            return copy.on_watch(&mut self.env, to, asked);
+        }
         if self.env.view.assignment(partition).is_some_and(|a| self.env.is_me(a.coordinator)) {
             return copy.on_ask(&mut self.env, Stray { to, ask, since: now, maybe_done: false });
         }
@@ -161,7 +169,7 @@ impl Node {
             // A further try, and the first one is not answered yet.
             return;
         }
-        let Some(ask) = ask_of(request) else {
+        let Some(ask) = ask_of(request).filter(|ask| !matches!(ask, Ask::Watch(_))) else {
             let reason = "only requests for data are passed on".to_owned();
             return self.env.reply(to, Reply::Refused { reason });
         };
@@ -193,6 +201,7 @@ fn partition_of(view: &View, ask: &Ask) -> Option<PartitionId> {
         Ask::Read(
             Query::Scan { partition, .. } | Query::Keys { partition, .. } | Query::Count { partition },
         ) => Some(*partition),
+        Ask::Watch(asked) => Some(asked.partition),
         Ask::Read(Query::Nothing) => None,
     }
 }
@@ -207,7 +216,10 @@ fn check(ask: &Ask, value_bytes_max: usize, view: &View) -> Result<(), String> {
         Ask::Write { operation: Operation::Compare { partition }, .. }
         | Ask::Read(
             Query::Scan { partition, .. } | Query::Keys { partition, .. } | Query::Count { partition },
-        ) if !view.assignments.is_empty() && usize::from(partition.0) >= view.partitions.count() => {
+        )
+        | Ask::Watch(WatchAsk { partition, .. })
+            if !view.assignments.is_empty() && usize::from(partition.0) >= view.partitions.count() =>
+        {
             Err(format!("partition {partition} does not exist; there are {}", view.partitions.count()))
         }
         Ask::Write { operation: Operation::Compare { .. }, .. } => Ok(()),
@@ -222,7 +234,15 @@ fn check(ask: &Ask, value_bytes_max: usize, view: &View) -> Result<(), String> {
         Ask::Read(Query::Get { key, .. }) => {
             common::operation::check_key(key).map_err(|error| error.to_string())
         }
-        Ask::Read(_) => Ok(()),
+        Ask::Watch(WatchAsk { selection: Selection::Key { key }, .. }) => {
+            common::operation::check_key(key).map_err(|error| error.to_string())
+        }
+        Ask::Watch(WatchAsk { selection: Selection::Prefix { prefix }, .. })
+            if prefix.len() > KEY_BYTES_MAX =>
+        {
+            Err(format!("the prefix has {} bytes; a key has {KEY_BYTES_MAX} at most", prefix.len()))
+        }
+        Ask::Read(_) | Ask::Watch(_) => Ok(()),
     }
 }
 
@@ -240,6 +260,10 @@ pub fn ask_of(request: Request) -> Option<Ask> {
         }
         Request::Keys { partition, after, limit } => Ask::Read(Query::Keys { partition, after, limit }),
         Request::Count { partition } => Ask::Read(Query::Count { partition }),
+        Request::Watch { partition, after, selection, bytes_max, hold_ms } => {
+            let (bytes_max, hold) = (bytes_max as usize, Duration::from_millis(hold_ms.into()));
+            Ask::Watch(WatchAsk { partition, after, selection, bytes_max, hold })
+        }
         Request::View {} | Request::Status {} | Request::Digest { .. } | Request::Trace { .. } => {
             return None;
         }
@@ -258,6 +282,7 @@ fn request_of(ask: &Ask, elapsed_ms: u64) -> Option<Request> {
         }
         Ask::Read(Query::Keys { partition, after, limit }) => Request::Keys { partition, after, limit },
         Ask::Read(Query::Count { partition }) => Request::Count { partition },
-        Ask::Read(Query::Nothing) => return None,
+        // Only its coordinator has to do with it.
+        Ask::Read(Query::Nothing) | Ask::Watch(_) => return None,
     })
 }

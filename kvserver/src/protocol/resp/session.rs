@@ -305,7 +305,7 @@ pub fn failure(reply: &Reply) -> Option<String> {
         Reply::Value { .. } | Reply::TooLarge { .. } | Reply::Page { .. } | Reply::Keys { .. } => {
             return None;
         }
-        Reply::View { .. } | Reply::Status { .. } | Reply::Digest { .. } => {
+        Reply::View { .. } | Reply::Status { .. } | Reply::Digest { .. } | Reply::Changes { .. } => {
             "ERR unexpected answer; report this".to_owned()
         }
     })
