@@ -88,7 +88,7 @@ impl Client {
     }
 
     /// Between two tries. False when the time is over.
-    async fn pause(
+    pub(crate) async fn pause(
         &self,
         started: Time,
         ours: Epoch,
@@ -121,7 +121,7 @@ impl Client {
     }
 
     /// Hands a request to a server's connection, which is made if there is none.
-    async fn send(
+    pub(crate) async fn send(
         &self,
         peer: &Peer,
         (message, traced): (Request, Option<RequestId>),

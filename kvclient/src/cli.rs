@@ -26,6 +26,7 @@ mod status;
 mod style;
 mod table;
 mod verify;
+mod watching;
 mod words;
 
 use std::ffi::OsString;

@@ -13,6 +13,24 @@
 //! # }
 //! ```
 //!
+//! Changes are told as they are committed:
+//!
+//! ```no_run
+//! # async fn example(client: kvclient::Client) -> Result<(), kvclient::Error> {
+//! use kvclient::{Change, Selection};
+//!
+//! let mut watch = client.watch(Selection::Prefix { prefix: "fruit/".into() }).await?;
+//! loop {
+//!     match watch.next().await? {
+//!         Change::Put { key, found } => println!("{key:?} is {:?} since {}", found.value, found.version),
+//!         Change::Expiry { key, found } => println!("{key:?} ends at {:?}", found.expires),
+//!         Change::Delete { key, version } => println!("{key:?} is gone since {version}"),
+//!         Change::Gap { from, to } => println!("read again: changes after {from} to {to} are not known"),
+//!     }
+//! }
+//! # }
+//! ```
+//!
 //! A request goes through three parts: [`Client`] numbers it and tries until it is answered, the router finds
 //! the coordinator in the newest view it knows, and a link carries the requests of all tasks to one server, many
 //! in each write. What is decided after each try is a pure state machine in `retry`. The library keeps no data.
@@ -36,11 +54,15 @@ mod status;
 mod testing;
 mod transfer;
 mod verify;
+mod watch;
 
 pub use client::{Appended, Client};
+pub use common::ids::PartitionId;
+pub use common::messages::{Change, Selection};
 pub use common::operation::{Condition, Found, Operation, Outcome, Pair, Version};
 pub use common::time::WallTime;
 pub use error::Error;
 pub use options::{Options, ReadFrom};
 pub use scan::{Page, Scan};
 pub use verify::{Comparison, CopyDigest};
+pub use watch::{Places, Watch};

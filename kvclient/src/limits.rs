@@ -121,3 +121,29 @@ pub(crate) const BENCH_SCAN_KEYS_MAX: u32 = 100;
 
 /// Between two looks at a benchmark that a terminal shows.
 pub(crate) const BENCH_PROGRESS_EVERY: Duration = Duration::from_millis(200);
+
+/// For how long a server is let hold a question for changes: a coordinator that others have left is noticed then.
+pub(crate) const WATCH_HOLD: Duration = Duration::from_secs(5);
+
+/// The same where a watch has more partitions than it may have questions held: they take turns.
+pub(crate) const WATCH_HOLD_MANY: Duration = Duration::from_millis(250);
+
+/// Questions of one watch that servers hold at a time, one for each partition: a quarter of what a server takes from
+/// one connection.
+pub(crate) const WATCH_HELD_MAX: usize = 1024;
+
+/// Bytes of changes that a held question may bring: little, since servers keep room for the answers of all that they
+/// hold. One small change is told at once; what is larger, or more, is fetched.
+pub(crate) const WATCH_BYTES_HELD: u32 = 512;
+
+/// Bytes of changes that are fetched at a time.
+pub(crate) const WATCH_FETCH_BYTES: u32 = 1 << 20;
+
+/// Partitions of a watch that are fetched at a time: with [`WATCH_FETCH_BYTES`] what a slow reader holds in memory.
+pub(crate) const WATCH_FETCHES: usize = 8;
+
+/// Answers of partitions that wait for the reader of a watch.
+pub(crate) const WATCH_PAGES_AHEAD: usize = 16;
+
+/// Between two looks for a newer view while something is watched.
+pub(crate) const WATCH_VIEW_EVERY: Duration = Duration::from_secs(5);

@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
 use bytes::Bytes;
+use common::messages::Selection;
 use common::operation::{Condition, Version};
 
 use clap::ValueEnum;
@@ -76,6 +77,16 @@ pub(super) enum Command {
     Big {
         prefix: Bytes,
         limit: usize,
+    },
+    /// Tells changes, all or so many.
+    Watch {
+        keys: Selection,
+        from: Option<Version>,
+        count: Option<u64>,
+    },
+    /// Ends a watch of the shell; `None`: all of them.
+    Unwatch {
+        keys: Option<Selection>,
     },
     /// A command whose answer is written in this form.
     As(Format, Box<Command>),
@@ -168,6 +179,14 @@ impl Command {
                 Some(Self::Scan { prefix, limit }) => {
                     let limit = limit.map_or(BIG_SHOWN, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
                     Some(Self::Big { prefix, limit })
+                }
+                _ => None,
+            },
+            ("watch", words) => watch(words)?,
+            ("unwatch", []) => Some(Self::Unwatch { keys: None }),
+            ("unwatch", words) => match watch(words)? {
+                Some(Self::Watch { keys, from: None, count: None }) => {
+                    Some(Self::Unwatch { keys: Some(keys) })
                 }
                 _ => None,
             },
@@ -291,6 +310,50 @@ fn stat(words: &[Word]) -> Result<Option<Command>, Failure> {
     Ok(Some(Command::Stat { every, count: count.transpose()? }))
 }
 
+/// A key, or `--prefix` and what keys begin with, with options before or behind it.
+fn watch(mut words: &[Word]) -> Result<Option<Command>, Failure> {
+    let (mut keys, mut from, mut count) = (None, None, None);
+    loop {
+        words = match words {
+            [] => break,
+            [option, prefix, rest @ ..] if option.is("--prefix") && keys.is_none() => {
+                keys = Some(Selection::Prefix { prefix: bytes(prefix) });
+                rest
+            }
+            [option, version, rest @ ..] if option.is("--from") && from.is_none() => {
+                from = Some(self::version(version)?);
+                rest
+            }
+            [option, number, rest @ ..] if option.is("--count") && count.is_none() => {
+                let wrong = |_| {
+                    at(number, format!("`{}` is no number of changes; write it in digits", number.text()))
+                };
+                count = Some(number.text().parse().map_err(wrong)?);
+                rest
+            }
+            [key, rest @ ..] if keys.is_none() && !(key.plain && key.bytes.starts_with(b"--")) => {
+                keys = Some(Selection::Key { key: bytes(key) });
+                rest
+            }
+            _ => return Ok(None),
+        };
+    }
+    let many = matches!(keys, Some(Selection::Prefix { .. }));
+    if many && from.is_some() {
+        return Err(Failure::usage(
+            "a version is a place in the log of one key's partition: name a key with --from, not a prefix",
+        ));
+    }
+    Ok(keys.map(|keys| Command::Watch { keys, from, count }))
+}
+
+fn version(word: &Word) -> Result<Version, Failure> {
+    word.text().parse().map_err(|_| {
+        let text = word.text();
+        at(word, format!("`{text}` is no version; `get KEY --version` prints one, such as 41.7"))
+    })
+}
+
 /// A time between two runs.
 fn pause(word: &Word) -> Result<Duration, Failure> {
     let every = duration(word)?;
@@ -322,11 +385,7 @@ fn condition(option: &Word) -> Option<Condition> {
 fn cas(line: &Line, words: &[Word]) -> Result<Option<Command>, Failure> {
     Ok(match words {
         [key, option, version, value @ ..] if option.is("--version") && !value.is_empty() => {
-            let version: Version = version.text().parse().map_err(|_| {
-                let text = version.text();
-                at(version, format!("`{text}` is no version; `get KEY --version` prints one, such as 41.7"))
-            })?;
-            let expected = Condition::Version { version };
+            let expected = Condition::Version { version: self::version(version)? };
             Some(Command::Cas { key: bytes(key), expected, value: joined(line, value)? })
         }
         [key, option, old, value @ ..] if option.is("--value") && !value.is_empty() => {
@@ -453,6 +512,25 @@ mod tests {
         assert_eq!(parse("stat --count x").unwrap_err().at, Some(13..14));
         assert_eq!(parse("latency --json"), json(Command::Latency { duration: every }));
         assert_eq!(parse("big a --limit 3"), Ok(Command::Big { prefix: Bytes::from("a"), limit: 3 }));
+        let fruit = || Selection::Key { key: Bytes::from("fruit") };
+        let from = Some("41.7".parse().unwrap());
+        assert_eq!(parse("watch fruit"), Ok(Command::Watch { keys: fruit(), from: None, count: None }));
+        for text in ["watch fruit --from 41.7 --count 2", "watch --count 2 --from 41.7 fruit"] {
+            assert_eq!(parse(text), Ok(Command::Watch { keys: fruit(), from, count: Some(2) }), "{text}");
+        }
+        let keys = Selection::Prefix { prefix: Bytes::from("a b") };
+        assert_eq!(
+            parse("watch --prefix 'a b'"),
+            Ok(Command::Watch { keys: keys.clone(), from: None, count: None })
+        );
+        assert_eq!(parse("unwatch --prefix 'a b'"), Ok(Command::Unwatch { keys: Some(keys) }));
+        assert_eq!(parse("unwatch"), Ok(Command::Unwatch { keys: None }));
+        assert_eq!(parse("watch k --from x").unwrap_err().at, Some(15..16));
+        for wrong in
+            ["watch", "watch a b", "watch a --prefix b", "watch --prefix a --from 1.1", "unwatch a --count 1"]
+        {
+            assert_eq!(parse(wrong).unwrap_err().exit, super::super::Exit::Usage, "{wrong}");
+        }
         assert_eq!(parse("hot"), Ok(Command::Hot));
         assert_eq!(parse(":timing on"), Ok(Command::Timing(Some(true))));
         assert_eq!(parse(":trace"), Ok(Command::Trace(None)));

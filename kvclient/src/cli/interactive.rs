@@ -5,10 +5,11 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustyline::Editor;
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
+use rustyline::{Editor, ExternalPrinter};
 use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
 use unicode_width::UnicodeWidthStr;
 
 use super::command::Command;
@@ -27,6 +28,9 @@ const HISTORY_LEN: usize = 10_000;
 /// Columns of a terminal that does not tell.
 const COLUMNS_USUAL: usize = 80;
 
+/// Changes that wait to be shown.
+const CHANGES_AHEAD: usize = 64;
+
 type Lines = Editor<Assistant, FileHistory>;
 
 /// Reads and runs lines until `quit` or the end of input.
@@ -39,6 +43,7 @@ pub(super) fn run(session: &mut Session) -> Result<(), Failure> {
         // A shell without its history is still a shell.
         let _ = editor.load_history(path);
     }
+    show_changes(&mut editor, session);
     greet(&runtime, session, paint);
     let mut interrupted = false;
     loop {
@@ -80,6 +85,22 @@ pub(super) fn run(session: &mut Session) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// What is watched is shown above the line being typed. By a thread of its own: the editor takes a line when it likes,
+/// and meanwhile connections go on.
+fn show_changes(editor: &mut Lines, session: &mut Session) {
+    // A terminal that can show nothing above a line shows changes as other programs do: while the command runs.
+    let Ok(mut printer) = editor.create_external_printer() else { return };
+    let (lines, mut changes) = mpsc::channel(CHANGES_AHEAD);
+    session.watching.show_above(lines);
+    std::thread::spawn(move || {
+        while let Some(line) = changes.blocking_recv() {
+            if printer.print(line).is_err() {
+                return;
+            }
+        }
+    });
 }
 
 /// Runs a line; false when it ends the shell.
@@ -133,7 +154,7 @@ async fn interruptible(session: &mut Session, command: Command) -> Result<(), Fa
     if matches!(&command, Command::Program(words) if words.first().is_some_and(|name| name == "import")) {
         return run_command(session, command, &mut out).await;
     }
-    let watching = matches!(command, Command::Repeat { .. } | Command::Stat { .. });
+    let watching = matches!(command, Command::Repeat { .. } | Command::Stat { .. } | Command::Watch { .. });
     tokio::select! {
         done = run_command(session, command, &mut out) => done?,
         _ = tokio::signal::ctrl_c() => {

@@ -24,7 +24,14 @@ pub(super) async fn run(
         return Err(Failure::usage("no command was run before; name one: `:watch 2s status`"));
     };
     let command = Command::parse(&Line::split(&line)?).map_err(|failure| Failure { at: None, ..failure })?;
-    if matches!(command, Command::Repeat { .. } | Command::Quit | Command::Nothing) {
+    if matches!(
+        command,
+        Command::Repeat { .. }
+            | Command::Watch { .. }
+            | Command::Unwatch { .. }
+            | Command::Quit
+            | Command::Nothing
+    ) {
         return Err(Failure::usage("this is no command to watch; try `:watch 2s status`"));
     }
     let mut ticks = interval(every);

@@ -16,6 +16,7 @@ use super::failure::{Exit, Failure};
 use super::logging::Log;
 use super::output::Format;
 use super::style::{Ink, Paint};
+use super::watching::{self, Watching};
 use super::words::quoted;
 use super::{big, cluster, help, latency, load, show, status};
 use crate::client::Client;
@@ -39,13 +40,27 @@ pub(super) struct Session {
     last: Option<Vec<u8>>,
     /// The answers go to a person's terminal.
     terminal: Option<Paint>,
+    /// What a shell watches meanwhile.
+    pub(super) watching: Watching,
 }
 
 impl Session {
     pub(super) fn new(servers: Vec<String>, options: Options, log: Log) -> Self {
         let format = Format::default();
         let (timing, trace) = (false, false);
-        Self { servers, options, log, client: None, format, timing, trace, last: None, terminal: None }
+        let watching = Watching::default();
+        Self {
+            servers,
+            options,
+            log,
+            client: None,
+            format,
+            timing,
+            trace,
+            last: None,
+            terminal: None,
+            watching,
+        }
     }
 
     /// Answers are for programs.
@@ -150,6 +165,8 @@ impl Session {
             Command::Stat { every, count } => load::stat(self, every, count, out).await,
             Command::Latency { duration } => latency::run(self, duration, self.format, out).await,
             Command::Big { prefix, limit } => big::run(self, prefix, limit, self.format, out).await,
+            Command::Watch { keys, from, count } => watching::watch(self, keys, from, count, out).await,
+            Command::Unwatch { keys } => watching::unwatch(self, keys.as_ref(), out),
             Command::Timing(timing) => {
                 self.timing = timing.unwrap_or(!self.timing);
                 print(out, &format!("timing is {}\n", if self.timing { "on" } else { "off" }))
@@ -165,6 +182,7 @@ impl Session {
             }
             Command::Connect { server } => self.connect(server, out).await,
             Command::Disconnect => {
+                self.watching.end_all();
                 self.client = None;
                 self.servers.clear();
                 print(out, "disconnected\n")
@@ -271,6 +289,7 @@ impl Session {
     async fn connect(&mut self, server: String, out: &mut dyn Write) -> Result<(), Failure> {
         let client = Client::connect(std::slice::from_ref(&server), self.options.clone()).await?;
         let shown = connected(&server, &client.view());
+        self.watching.end_all();
         self.servers = vec![server];
         self.client = Some(client);
         print(out, &shown)

@@ -72,6 +72,22 @@ pub(super) const TABLE: &[Entry] = &[
         examples: &["scan session: --limit 10", "scan --json"],
     },
     Entry {
+        names: &["watch"],
+        words: "KEY [--from VERSION] [--count N] [--json] | --prefix PREFIX [--count N] [--json]",
+        what: "tell each change of a key, or of keys that begin so, as it is made",
+        more: "From now on, or first what came after a version. In the shell changes are shown above the line being typed \
+               until `unwatch`; elsewhere until Ctrl-C or N changes. What the servers no longer have, or cannot tell, is \
+               told as a gap. A value that ends by its expiry is not told when it does.",
+        examples: &["watch fruit --from 41.7", "watch --prefix session: --count 10"],
+    },
+    Entry {
+        names: &["unwatch"],
+        words: "[KEY] | --prefix PREFIX",
+        what: "end what `watch` has begun in this shell",
+        more: "All of it if nothing is named.",
+        examples: &["unwatch", "unwatch --prefix session:"],
+    },
+    Entry {
         names: &["keyrange"],
         words: "[--json]",
         what: "print which server coordinates which keys",
@@ -246,7 +262,7 @@ impl Entry {
 
     /// It is of no use but in a shell: it changes how the shell does, or ends it.
     pub(super) fn is_of_shell(&self) -> bool {
-        matches!(self.names[0], "connect" | "disconnect" | "logLevel" | "help" | "quit")
+        matches!(self.names[0], "connect" | "disconnect" | "logLevel" | "unwatch" | "help" | "quit")
             || self.names[0].starts_with(':')
     }
 }

@@ -45,6 +45,7 @@ impl Store {
             | Request::View {}
             | Request::Status {}
             | Request::Digest { .. }
+            | Request::Watch { .. }
             | Request::Trace { .. } => return Action::Silence,
         })
     }

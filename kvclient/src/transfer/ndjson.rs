@@ -49,6 +49,13 @@ pub(crate) fn found(key: Bytes, found: &Found) -> serde_json::Value {
     json
 }
 
+/// A key as JSON: a line's field.
+pub(crate) fn key(key: Bytes) -> serde_json::Value {
+    let record = Record { key, value: Bytes::new(), expires: None };
+    let line = Line { value: None, ..line(&record) };
+    serde_json::to_value(line).expect("text is JSON")
+}
+
 fn line(record: &Record) -> Line {
     let mut line = Line { expires_ms: record.expires.map(|moment| moment.0), ..Line::default() };
     match std::str::from_utf8(&record.key) {

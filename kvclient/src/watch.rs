@@ -1,0 +1,320 @@
+//! Being told of changes: questions to the coordinators, each from the place that the answer before went up to.
+//!
+//! Every partition is followed by a task of its own. It asks for the next change and lets the server hold the question
+//! until there is one; while there are more, it asks for many at a time. The place is the client's to know: whichever
+//! server coordinates next, after whatever fail-over, is asked from there on.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::clock;
+use common::ids::PartitionId;
+use common::limits::{KEY_BYTES_MAX, WATCH_HOLD_MAX};
+use common::messages::{Change, Reply, Request, Selection};
+use common::operation::{InvalidOperation, Version, check_key};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, interval_at, timeout};
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::limits::{
+    ASK_FOR, LINK_SILENT_FOR, WATCH_BYTES_HELD, WATCH_FETCH_BYTES, WATCH_FETCHES, WATCH_HELD_MAX, WATCH_HOLD,
+    WATCH_HOLD_MANY, WATCH_PAGES_AHEAD, WATCH_VIEW_EVERY,
+};
+use crate::retry::{Next, Progress, Tried};
+use crate::router::Target;
+
+const _: () = assert!(WATCH_HOLD.as_millis() <= WATCH_HOLD_MAX.as_millis(), "servers hold for so long");
+
+/// Up to which place of each partition's log changes have been told.
+pub type Places = BTreeMap<PartitionId, Version>;
+
+/// Changes of watched keys, as they are committed; see [`Client::watch`].
+#[derive(Debug)]
+pub struct Watch {
+    pages: mpsc::Receiver<Told>,
+    current: VecDeque<Change>,
+    /// The partition that these are of, and the place behind them.
+    behind: Option<(PartitionId, Version)>,
+    places: Places,
+    /// They end when this is dropped.
+    _tasks: JoinSet<()>,
+}
+
+/// What a partition's task has to say.
+type Told = Result<Page, Error>;
+
+/// Changes of one partition, none perhaps.
+#[derive(Debug)]
+struct Page {
+    partition: PartitionId,
+    changes: Vec<Change>,
+    through: Version,
+}
+
+impl Client {
+    /// Watches keys from now on: what is written after this has returned is told.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when a coordinator does not answer in time, [`Error::Invalid`] for a key that none can be.
+    pub async fn watch(&self, keys: Selection) -> Result<Watch, Error> {
+        self.watch_from(keys, Places::new()).await
+    }
+
+    /// Watches a key from a version on, as a read or a write has told it: changes behind it are told first, as far as the
+    /// servers still have them, and what they do not have is told as a [gap](Change::Gap).
+    ///
+    /// # Errors
+    /// As [`watch`](Self::watch).
+    pub async fn watch_key_from(&self, key: impl Into<Bytes>, version: Version) -> Result<Watch, Error> {
+        let key = key.into();
+        self.wait_for_servers().await?;
+        let places = Places::from([(self.view().partitions.of_key(&key), version)]);
+        self.watch_from(Selection::Key { key }, places).await
+    }
+
+    /// Watches keys from the places that another watch has come to ([`Watch::places`]); partitions that have none are
+    /// watched from now on.
+    ///
+    /// # Errors
+    /// As [`watch`](Self::watch).
+    pub async fn watch_from(&self, keys: Selection, places: Places) -> Result<Watch, Error> {
+        match &keys {
+            Selection::Key { key } => check_key(key)?,
+            Selection::Prefix { prefix } if prefix.len() > KEY_BYTES_MAX => {
+                return Err(InvalidOperation::KeyTooLong(prefix.len()).into());
+            }
+            Selection::Prefix { .. } => {}
+        }
+        self.wait_for_servers().await?;
+        let partitions = self.view().partitions;
+        let watched: Vec<PartitionId> = match &keys {
+            Selection::Key { key } => vec![partitions.of_key(key)],
+            Selection::Prefix { .. } => partitions.all().collect(),
+        };
+        let (sender, pages) = mpsc::channel(WATCH_PAGES_AHEAD);
+        let (begun, mut begins) = mpsc::channel(watched.len());
+        let mut tasks = JoinSet::new();
+        let many = watched.len() > WATCH_HELD_MAX;
+        let shared = Arc::new(Shared {
+            client: self.clone(),
+            keys,
+            hold: if many { WATCH_HOLD_MANY } else { WATCH_HOLD },
+            held: Semaphore::new(WATCH_HELD_MAX),
+            fetches: Semaphore::new(WATCH_FETCHES),
+            pages: sender,
+        });
+        for &partition in &watched {
+            let place = places.get(&partition).copied();
+            tasks.spawn(begin(Arc::clone(&shared), partition, place, begun.clone()));
+        }
+        tasks.spawn(keep_view(self.clone()));
+        drop((shared, begun));
+        let (current, mut places) = (VecDeque::new(), Places::new());
+        while let Some(begun) = begins.recv().await {
+            let (partition, place) = begun?;
+            places.insert(partition, place);
+        }
+        Ok(Watch { pages, current, behind: None, places, _tasks: tasks })
+    }
+
+    /// Until the cluster has servers.
+    async fn wait_for_servers(&self) -> Result<(), Error> {
+        if self.view().assignments.is_empty() && self.refresh_view().await?.assignments.is_empty() {
+            let reason = "the cluster has no servers yet".to_owned();
+            return Err(Error::Unavailable { tried: Vec::new(), reason });
+        }
+        Ok(())
+    }
+}
+
+impl Watch {
+    /// The next change. Those of one partition, and so those of one key, come in the order in which they were made, each
+    /// once, and none is left out but for those between the two versions of a [`Change::Gap`]. Partitions have no order
+    /// among them. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when a coordinator has not answered for [`Options::timeout`](crate::Options::timeout): it is
+    /// asked further, so the watch may be asked again too. Any other error ends the watch of a partition.
+    pub async fn next(&mut self) -> Result<Change, Error> {
+        loop {
+            if let Some(change) = self.current.pop_front() {
+                self.pass(&change);
+                return Ok(change);
+            }
+            let page = self.page().await?;
+            self.take(page);
+        }
+    }
+
+    /// Up to where changes have been told by [`next`](Self::next), for [`Client::watch_from`].
+    #[must_use]
+    pub fn places(&self) -> &Places {
+        &self.places
+    }
+
+    async fn page(&mut self) -> Told {
+        let ended = || Err(Error::Refused { reason: "the watch has ended; begin another one".to_owned() });
+        self.pages.recv().await.unwrap_or_else(ended)
+    }
+
+    fn take(&mut self, page: Page) {
+        let Page { partition, changes, through } = page;
+        if changes.is_empty() {
+            self.places.insert(partition, through);
+            return;
+        }
+        self.behind = Some((partition, through));
+        self.current = changes.into();
+    }
+
+    /// A change is told. The place moves on when all changes of its entry are.
+    fn pass(&mut self, change: &Change) {
+        let Some((partition, through)) = self.behind else { return };
+        match self.current.front() {
+            None => _ = self.places.insert(partition, through),
+            Some(next) if next.version() != change.version() => {
+                self.places.insert(partition, change.version());
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+/// What the tasks of a watch share.
+#[derive(Debug)]
+struct Shared {
+    client: Client,
+    keys: Selection,
+    /// How long a server holds a question.
+    hold: Duration,
+    held: Semaphore,
+    fetches: Semaphore,
+    pages: mpsc::Sender<Told>,
+}
+
+/// Finds the place where a partition is watched from, and follows it from there.
+async fn begin(
+    shared: Arc<Shared>,
+    partition: PartitionId,
+    place: Option<Version>,
+    begun: mpsc::Sender<Result<(PartitionId, Version), Error>>,
+) {
+    let found = match place {
+        Some(place) => Ok(place),
+        None => {
+            let Ok(_turn) = shared.held.acquire().await else { return };
+            let found = shared.client.changes(&shared.keys, partition, None, 0, Duration::ZERO).await;
+            found.map(|(_, through, _)| through)
+        }
+    };
+    let told = begun.send(found.clone().map(|place| (partition, place))).await;
+    drop(begun);
+    if let (Ok(found), Ok(())) = (found, told) {
+        follow(&shared, partition, found, place.is_some()).await;
+    }
+}
+
+/// Follows a partition until nobody wants to know. `more`: there may be something to tell already.
+async fn follow(shared: &Shared, partition: PartitionId, mut place: Version, mut more: bool) {
+    let mut bytes = 0;
+    loop {
+        // A fetch keeps its turn until somebody has taken what it brought: so there is no more of it in memory.
+        let turns = if more { &shared.fetches } else { &shared.held };
+        let Ok(_turn) = turns.acquire().await else { return };
+        let hold = if more { Duration::ZERO } else { shared.hold };
+        let bytes_max = if more { WATCH_FETCH_BYTES.max(bytes) } else { WATCH_BYTES_HELD };
+        let asked = shared.client.changes(&shared.keys, partition, Some(place), bytes_max, hold);
+        let (told, ends) = match asked.await {
+            Ok((changes, through, next_bytes)) => {
+                more = !changes.is_empty() || next_bytes > 0 || (more && place != through);
+                bytes = u32::try_from(next_bytes).unwrap_or(u32::MAX);
+                place = through;
+                (Ok(Page { partition, changes, through }), false)
+            }
+            Err(error) => {
+                let ends = !matches!(error, Error::Unavailable { .. });
+                (Err(error), ends)
+            }
+        };
+        if shared.pages.send(told).await.is_err() || ends {
+            return;
+        }
+    }
+}
+
+/// A server that is cut off from the others does not know that it coordinates no longer: the view is looked at anew.
+async fn keep_view(client: Client) {
+    let mut ticks = interval_at(Instant::now() + WATCH_VIEW_EVERY, WATCH_VIEW_EVERY);
+    loop {
+        ticks.tick().await;
+        let seen = client.view().number;
+        client.router().refresh_if_due(seen, None, 1).await;
+    }
+}
+
+impl Client {
+    /// The next changes of a partition: what they are, the place behind them, and the bytes of the next one if it is too
+    /// large. Tries until there is an answer, or none has come for the client's timeout.
+    async fn changes(
+        &self,
+        keys: &Selection,
+        partition: PartitionId,
+        after: Option<Version>,
+        bytes_max: u32,
+        hold: Duration,
+    ) -> Result<(Vec<Change>, Version, u64), Error> {
+        let hold_ms = u32::try_from(hold.as_millis()).unwrap_or(u32::MAX);
+        let target = Target::Partition(partition);
+        let mut progress = Progress::read();
+        let mut failing = None;
+        loop {
+            let route = self.router().route();
+            let ours = route.view.number;
+            let (server, next) = match route.coordinator(target) {
+                None => (None, progress.on_nobody()),
+                Some(peer) => {
+                    let selection = keys.clone();
+                    let request = Request::Watch { partition, after, selection, bytes_max, hold_ms };
+                    let tried = match self.send(peer, (request, None), clock::time()).await {
+                        Err(reason) => Tried::NotSent(reason),
+                        Ok((link, answer)) => match timeout(hold + ASK_FOR, answer).await {
+                            Ok(Ok(tried)) => tried,
+                            Ok(Err(_)) => Tried::Lost("the connection was closed".to_owned()),
+                            Err(_) => {
+                                if link.silent_for() > LINK_SILENT_FOR.min(hold + ASK_FOR) {
+                                    link.close();
+                                }
+                                Tried::Lost("it did not answer".to_owned())
+                            }
+                        },
+                    };
+                    (Some(peer.address()), progress.on_tried(peer.address(), tried, ours))
+                }
+            };
+            match next {
+                Next::Done(Reply::Changes { changes, through, next_bytes }) => {
+                    return Ok((changes, through, next_bytes));
+                }
+                Next::Done(other) => {
+                    let (server, what) =
+                        (server.unwrap_or_default().to_owned(), format!("it answered {other:?}"));
+                    return Err(Error::Incompatible { server, what });
+                }
+                Next::Fail(error) => return Err(error),
+                Next::Again { refresh, wait } => {
+                    let since = *failing.get_or_insert_with(clock::time);
+                    if !self.pause(since, ours, server, refresh, wait.then_some(&progress)).await {
+                        return Err(progress.give_up());
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
