@@ -16,4 +16,5 @@ mod cluster {
     mod rebuild;
     mod returns;
     mod trace;
+    mod watch;
 }

@@ -84,3 +84,37 @@ fn what_is_typed_is_completed_hinted_and_remembered() {
     let history = std::fs::read_to_string(home.path().join("trefoil/history")).unwrap();
     assert!(history.contains("get fruit/apple") && !history.contains("hidden"), "{history}");
 }
+
+#[test]
+fn changes_stand_above_the_line_that_is_typed() {
+    let cluster = Cluster::start(1);
+    let address = cluster.addresses()[0].to_string();
+    let db = cluster.client();
+    db.put("fruit", "green");
+    let home = tempfile::tempdir().unwrap();
+    let mut shell = shell(&address, home.path());
+    let shell = &mut shell;
+    type_and_see(shell, "watch fruit\r", "watching `fruit`; `unwatch` ends it");
+    type_and_see(shell, "watch fruit\r", "`fruit` is watched already");
+    type_and_see(shell, "watch --prefix nut/\r", "watching keys that begin with `nut/`");
+    // Half a line is typed when the change comes: it is shown again below, and goes on to be typed.
+    type_and_see(shell, "", PROMPT);
+    type_and_see(shell, "get fru", "get fru");
+    db.put("fruit", "red");
+    type_and_see(shell, "", "put fruit red  (version ");
+    type_and_see(shell, "", "kvclient> get fru");
+    type_and_see(shell, "it\r", "red\r\n");
+    db.put("nut/hazel", "brown");
+    type_and_see(shell, "", "put nut/hazel brown  (version ");
+    // One is ended, the other goes on.
+    type_and_see(shell, "unwatch fruit\r", "no longer watching `fruit`");
+    type_and_see(shell, "", PROMPT);
+    db.put("fruit", "unseen");
+    db.put("nut/wal", "pale");
+    let before = shell.exp_string("put nut/wal pale").expect("the other is watched");
+    assert!(!before.contains("unseen"), "{before}");
+    type_and_see(shell, "unwatch\r", "no longer watching keys that begin with `nut/`");
+    type_and_see(shell, "unwatch\r", "nothing is watched");
+    shell.send_line("quit").unwrap();
+    shell.exp_eof().expect("it ends");
+}

@@ -142,6 +142,7 @@ async fn answer(request: Request, handle: &Handle) -> Reply {
         | Request::Scan { .. }
         | Request::Keys { .. }
         | Request::Count { .. }
+        | Request::Watch { .. }
         | Request::Digest { .. }
         | Request::Trace { .. } => {
             Reply::Refused { reason: "this is the ECS, which holds no keys: ask a server".to_owned() }
