@@ -85,6 +85,14 @@ fn what_is_typed_is_completed_hinted_and_remembered() {
     assert!(history.contains("get fruit/apple") && !history.contains("hidden"), "{history}");
 }
 
+/// Types a line key by key, as a person does, and waits until something is shown.
+fn type_slowly(shell: &mut PtySession, keys: &str, shown: &str) {
+    for end in 1..=keys.len() {
+        type_and_see(shell, &keys[end - 1..end], &format!("{PROMPT}{}", &keys[..end]));
+    }
+    type_and_see(shell, "\r", shown);
+}
+
 #[test]
 fn changes_stand_above_the_line_that_is_typed() {
     let cluster = Cluster::start(1);
@@ -95,26 +103,38 @@ fn changes_stand_above_the_line_that_is_typed() {
     let mut shell = shell(&address, home.path());
     let shell = &mut shell;
     type_and_see(shell, "watch fruit\r", "watching `fruit`; `unwatch` ends it");
-    type_and_see(shell, "watch fruit\r", "`fruit` is watched already");
-    type_and_see(shell, "watch --prefix nut/\r", "watching keys that begin with `nut/`");
-    // Half a line is typed when the change comes: it is shown again below, and goes on to be typed.
     type_and_see(shell, "", PROMPT);
-    type_and_see(shell, "get fru", "get fru");
+    type_slowly(shell, "watch fruit", "`fruit` is watched already");
+    type_and_see(shell, "", PROMPT);
+    type_slowly(shell, "watch --prefix nut/", "watching keys that begin with `nut/`");
+    type_and_see(shell, "", PROMPT);
+    // Half a line is typed when the change comes: it is shown again below, and goes on to be typed.
+    for (key, typed) in [("g", "g"), ("e", "ge"), ("t", "get"), (" ", "get "), ("f", "get f")] {
+        type_and_see(shell, key, &format!("{PROMPT}{typed}"));
+    }
     db.put("fruit", "red");
     type_and_see(shell, "", "put fruit red  (version ");
-    type_and_see(shell, "", "kvclient> get fru");
-    type_and_see(shell, "it\r", "red\r\n");
+    type_and_see(shell, "", &format!("{PROMPT}get f"));
+    for (key, typed) in [("r", "get fr"), ("u", "get fru"), ("i", "get frui"), ("t", "get fruit")] {
+        type_and_see(shell, key, &format!("{PROMPT}{typed}"));
+    }
+    type_and_see(shell, "\r", "red\r\n");
+    type_and_see(shell, "", PROMPT);
     db.put("nut/hazel", "brown");
     type_and_see(shell, "", "put nut/hazel brown  (version ");
+    type_and_see(shell, "", PROMPT);
     // One is ended, the other goes on.
-    type_and_see(shell, "unwatch fruit\r", "no longer watching `fruit`");
+    type_slowly(shell, "unwatch fruit", "no longer watching `fruit`");
     type_and_see(shell, "", PROMPT);
     db.put("fruit", "unseen");
     db.put("nut/wal", "pale");
     let before = shell.exp_string("put nut/wal pale").expect("the other is watched");
     assert!(!before.contains("unseen"), "{before}");
-    type_and_see(shell, "unwatch\r", "no longer watching keys that begin with `nut/`");
-    type_and_see(shell, "unwatch\r", "nothing is watched");
-    shell.send_line("quit").unwrap();
+    type_and_see(shell, "", PROMPT);
+    type_slowly(shell, "unwatch", "no longer watching keys that begin with `nut/`");
+    type_and_see(shell, "", PROMPT);
+    type_slowly(shell, "unwatch", "nothing is watched");
+    type_and_see(shell, "", PROMPT);
+    shell.send("\u{4}").and_then(|_| shell.flush()).unwrap();
     shell.exp_eof().expect("it ends");
 }

@@ -117,6 +117,14 @@ pub(super) enum Command {
 }
 
 impl Command {
+    /// It begins to watch, in whatever form.
+    pub(super) fn is_watch(&self) -> bool {
+        match self {
+            Self::As(_, command) => command.is_watch(),
+            command => matches!(command, Self::Watch { .. }),
+        }
+    }
+
     /// Reads the words of a line.
     pub(super) fn parse(line: &Line) -> Result<Self, Failure> {
         let Some((name, words)) = line.words.split_first() else { return Ok(Self::Nothing) };

@@ -43,7 +43,6 @@ pub(super) fn run(session: &mut Session) -> Result<(), Failure> {
         // A shell without its history is still a shell.
         let _ = editor.load_history(path);
     }
-    show_changes(&mut editor, session);
     greet(&runtime, session, paint);
     let mut interrupted = false;
     loop {
@@ -73,7 +72,7 @@ pub(super) fn run(session: &mut Session) -> Result<(), Failure> {
         }
         // What was pasted may be several lines.
         for text in text.lines() {
-            match run_line(&runtime, session, text) {
+            match run_line(&runtime, session, &mut editor, text) {
                 Ok(true) => {}
                 Ok(false) => return Ok(()),
                 Err(failure) => {
@@ -88,7 +87,8 @@ pub(super) fn run(session: &mut Session) -> Result<(), Failure> {
 }
 
 /// What is watched is shown above the line being typed. By a thread of its own: the editor takes a line when it likes,
-/// and meanwhile connections go on.
+/// and meanwhile connections go on. Not before something is watched: an editor that also looks for such lines (rustyline
+/// 17) waits for the next key when several have come at once, and takes them then.
 fn show_changes(editor: &mut Lines, session: &mut Session) {
     // A terminal that can show nothing above a line shows changes as other programs do: while the command runs.
     let Ok(mut printer) = editor.create_external_printer() else { return };
@@ -104,10 +104,18 @@ fn show_changes(editor: &mut Lines, session: &mut Session) {
 }
 
 /// Runs a line; false when it ends the shell.
-fn run_line(runtime: &Runtime, session: &mut Session, text: &str) -> Result<bool, Failure> {
+fn run_line(
+    runtime: &Runtime,
+    session: &mut Session,
+    editor: &mut Lines,
+    text: &str,
+) -> Result<bool, Failure> {
     let command = Command::parse(&Line::split(text.as_bytes())?)?;
     if command == Command::Quit {
         return Ok(false);
+    }
+    if command.is_watch() && !session.watching.is_shown_above() {
+        show_changes(editor, session);
     }
     session.remember(&command, text.as_bytes());
     runtime.block_on(interruptible(session, command)).map(|()| true)

@@ -47,6 +47,11 @@ impl Watching {
         self.lines = Some(lines);
     }
 
+    /// There is a way to show them so.
+    pub(super) fn is_shown_above(&self) -> bool {
+        self.lines.is_some()
+    }
+
     /// Nothing is watched any more.
     pub(super) fn end_all(&mut self) {
         self.running.clear();

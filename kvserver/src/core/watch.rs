@@ -230,7 +230,14 @@ impl PartitionCopy {
                 }
                 true
             }
-            Looked::Nothing => true,
+            Looked::Nothing => match wait.place {
+                // It does not want to wait, or not any longer.
+                Some(place) if env.now.time >= wait.until => {
+                    answer(env, wait.to, Page::new(place, 0));
+                    false
+                }
+                _ => true,
+            },
         });
         self.watches.waits = waits;
         self.watches.reading = reading;
