@@ -113,7 +113,8 @@ fn every_change_is_told_though_its_coordinator_is_killed() {
     let (stop, stopped) = watch::channel(false);
     let (mut writers, mut counts) = (JoinSet::new(), Vec::new());
     let keys: Vec<String> = (0..WRITERS).map(|n| format!("watched/{n}")).collect();
-    let reader = db.block(async {
+    let mut reader = JoinSet::new();
+    db.block(async {
         for key in &keys {
             let (done, count) = watch::channel(0);
             counts.push(count);
@@ -121,7 +122,7 @@ fn every_change_is_told_though_its_coordinator_is_killed() {
         }
         // Others' keys are none of its business.
         writers.spawn(write(db.client.clone(), "other".to_owned(), watch::channel(0).0, stopped));
-        tokio::spawn(async move {
+        reader.spawn(async move {
             let mut told = Told::default();
             let mut ended = 0;
             while ended < WRITERS {
@@ -132,7 +133,7 @@ fn every_change_is_told_though_its_coordinator_is_killed() {
                 }
             }
             told
-        })
+        });
     });
     let some_more = |counts: &mut Vec<watch::Receiver<u64>>| {
         db.block(async {
@@ -153,7 +154,7 @@ fn every_change_is_told_though_its_coordinator_is_killed() {
     some_more(&mut counts);
     stop.send_replace(true);
     let written: BTreeMap<String, Written> = db.block(writers.join_all()).into_iter().collect();
-    let told = db.block(reader).expect("the reader");
+    let told = db.block(reader.join_all()).pop().expect("the reader");
     assert_eq!(told.keys.keys().cloned().collect::<Vec<_>>(), keys, "these, and no others");
     for key in &keys {
         told.assert_holds(key, &written[key]);
