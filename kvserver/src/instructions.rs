@@ -124,9 +124,12 @@ impl Server {
                         persist.push((ticket, Vec::new()));
                     }
                     Effect::Send { to, message } => messages.entry(to).or_default().push(message),
-                    Effect::Apply { partition, entries } => {
-                        let outcomes = self.machine.apply(partition, entries).unwrap();
-                        self.node.step(now, Input::Applied { partition, outcomes });
+                    Effect::Apply { partition, entries, tell } => {
+                        let outcomes = self.machine.apply(partition, entries, tell).unwrap();
+                        self.node.step(
+                            now,
+                            Input::Applied { partition, outcomes, changes: self.machine.take_changes() },
+                        );
                     }
                     Effect::Read { read, partition, query } => {
                         let answer = self.machine.read(partition, &query).unwrap();
