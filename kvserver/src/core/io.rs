@@ -194,7 +194,7 @@ pub enum Input {
         /// Where, and what is wrong, for people.
         reason: String,
     },
-    /// A digest is made of a copy as it was at an entry that compares copies, as [`Operation::Compare`] wants it.
+    /// A digest is made of a copy as it was at an entry that compares copies, as [`Operation::Compare`](common::operation::Operation::Compare) wants it.
     Digested {
         /// The partition.
         partition: PartitionId,
