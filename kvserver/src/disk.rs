@@ -22,7 +22,7 @@ use crate::error::Failure;
 use crate::identity;
 use crate::limits::{INLINE_RECORDS_MAX, INLINE_SYNC_US_MAX, LOG_BATCH_BYTES};
 use crate::metrics::LogFigures;
-use crate::pulse::DiskWatch;
+use crate::pulse::{DiskWatch, Writer};
 
 /// What the log thread is asked for.
 pub(crate) enum Job {
@@ -106,6 +106,11 @@ impl LogQueue {
         self.durable = self.durable.max(ticket);
     }
 
+    /// Runs something of this thread that `waits` for the disk, as for the log, or does not.
+    pub(crate) fn watched<T>(&self, waits: bool, run: impl FnOnce() -> T) -> T {
+        if waits { self.log.watch.over(Writer::Core, run) } else { run() }
+    }
+
     /// What the log has done since the process began.
     pub(crate) fn figures(&self) -> LogFigures {
         self.log.figures().clone()
@@ -123,8 +128,9 @@ impl LogQueue {
         assert_eq!(self.durable, self.newest, "the log thread has something to write before");
         let mut writer = self.log.writer();
         let (log, count) = (&self.log, records.len());
-        let written =
-            log.watch.over(|| append(&mut writer, records).and_then(|()| log.sync(&mut writer, count)));
+        let written = log
+            .watch
+            .over(Writer::Core, || append(&mut writer, records).and_then(|()| log.sync(&mut writer, count)));
         written.map_err(failure)?;
         drop(writer);
         (self.newest, self.durable) = (ticket, ticket);
@@ -146,7 +152,7 @@ impl LogThread {
     pub(crate) fn run(self, dir: &Path, events: &Events) {
         while let Ok(first) = self.jobs.recv() {
             let log = &self.log;
-            let event = match log.watch.over(|| write(log, dir, first, &self.jobs)) {
+            let event = match log.watch.over(Writer::Log, || write(log, dir, first, &self.jobs)) {
                 Ok(ticket) => Event::Core(Input::Durable { ticket }),
                 Err(error) => Event::Failed(failure(error)),
             };

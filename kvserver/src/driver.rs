@@ -406,7 +406,8 @@ impl Driver {
         let machine = &mut self.parts.machine;
         match effect {
             Effect::Apply { partition, entries, tell } => {
-                let outcomes = machine.apply(partition, entries, tell)?;
+                let waits = !machine.has_tree(partition);
+                let outcomes = self.parts.log.watched(waits, || machine.apply(partition, entries, tell))?;
                 let changes = machine.take_changes();
                 let (pictures, left_out) = machine.take_pictures();
                 self.step(Input::Applied { partition, outcomes, changes });

@@ -120,6 +120,11 @@ impl Machine {
         }
     }
 
+    /// Whether the next change finds a tree; it makes one otherwise, which waits for the disk.
+    pub(crate) fn has_tree(&self, partition: PartitionId) -> bool {
+        self.trees.has_tree(partition.0)
+    }
+
     /// Applies entries in order; what each did. `tell`: what they change is wanted as well, see [`Self::take_changes`].
     pub(crate) fn apply(
         &mut self,

@@ -15,26 +15,35 @@ use common::time::Time;
 
 use crate::limits::DISK_RESTS;
 
-/// Since when the write under way has been. One at a time.
+/// Which thread waits for the disk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Writer {
+    Core,
+    Log,
+}
+
+/// Since when the writes under way have been, one for each thread.
 #[derive(Debug, Default)]
 pub(crate) struct DiskWatch {
-    /// In microseconds of the clock; 0: there is none.
-    since: AtomicU64,
+    /// By [`Writer`], in microseconds of the clock; 0: there is none.
+    since: [AtomicU64; 2],
 }
 
 impl DiskWatch {
     /// Runs a write.
-    pub(crate) fn over<T>(&self, write: impl FnOnce() -> T) -> T {
-        self.since.store(clock::time().0.max(1), Ordering::Relaxed);
+    pub(crate) fn over<T>(&self, writer: Writer, write: impl FnOnce() -> T) -> T {
+        let since = &self.since[writer as usize];
+        since.store(clock::time().0.max(1), Ordering::Relaxed);
         let done = write();
-        self.since.store(0, Ordering::Relaxed);
+        since.store(0, Ordering::Relaxed);
         done
     }
 
-    /// For how long the write under way has been, if there is one.
+    /// For how long the older one of the writes under way has been, if there is one.
     pub(crate) fn rests(&self, now: Time) -> Option<Duration> {
-        let since = self.since.load(Ordering::Relaxed);
-        (since > 0).then(|| now.since(Time(since)))
+        let under_way =
+            self.since.iter().map(|since| since.load(Ordering::Relaxed)).filter(|since| *since > 0);
+        under_way.min().map(|since| now.since(Time(since)))
     }
 }
 
@@ -148,7 +157,10 @@ mod tests {
     fn a_watch_tells_of_the_write_under_way() {
         let watch = DiskWatch::default();
         assert_eq!(watch.rests(clock::time()), None);
-        watch.over(|| assert!(watch.rests(clock::time()).is_some()));
+        watch.over(Writer::Log, || {
+            watch.over(Writer::Core, || assert!(watch.rests(clock::time()).is_some()));
+            assert!(watch.rests(clock::time()).is_some(), "the log's goes on");
+        });
         assert_eq!(watch.rests(clock::time()), None);
     }
 }

@@ -3,13 +3,16 @@
 //! The test itself stays outside and is reached as one more host, so clients can be cut off as servers can. Cuts are
 //! rules of `nft` at the receiver: what comes from a host is dropped, or answered with a reset.
 
+use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Command, Stdio};
-
-use std::io::Write as _;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// What names of namespaces begin with; the process's id follows, so that those that a killed test left are found.
 const PREFIX: &str = "trft";
+
+/// Networks that this process has made.
+static NETS: AtomicU32 = AtomicU32::new(0);
 
 /// Tries to find a part of 10.0.0.0/8 that nobody uses.
 const SUBNET_TRIES: u32 = 20;
@@ -45,7 +48,9 @@ impl Net {
         let used = run("ip", &["-4", "route"])?;
         let mut subnets = (0..SUBNET_TRIES).map(|_| [10, fastrand::u8(64..), fastrand::u8(..)]);
         let subnet = subnets.find(|subnet| !used.contains(&prefix(*subnet))).ok_or("no free network")?;
-        let name = format!("{PREFIX}{}x{:x}", std::process::id(), fastrand::u8(..));
+        // A number of its own: two of the same name would remove each other's namespaces.
+        let number = NETS.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{PREFIX}{}x{number:x}", std::process::id());
         let net = Self { name, subnet, servers };
         net.build().map_err(|why| format!("no network of our own: {why}"))?;
         Ok(net)

@@ -191,6 +191,12 @@ impl Trees {
         }
     }
 
+    /// Whether a change of this partition finds a tree, and needs to make none.
+    #[must_use]
+    pub fn has_tree(&self, partition: u16) -> bool {
+        self.tree(partition).is_some()
+    }
+
     /// Applies the changes of committed entries, in memory. `id` is the last of these entries. Must
     /// come in log order; readers of other threads may see a part of the changes before the rest.
     ///
