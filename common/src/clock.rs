@@ -23,6 +23,13 @@ pub fn wall() -> WallTime {
     WallTime(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
+/// The wall clock, finer, for spans.
+#[cfg(feature = "otel")]
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+pub(crate) fn system() -> std::time::SystemTime {
+    std::time::SystemTime::now()
+}
+
 /// Both clocks.
 #[must_use]
 pub fn now() -> Now {

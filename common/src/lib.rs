@@ -18,6 +18,8 @@ pub mod metrics;
 pub mod operation;
 pub mod ring;
 pub mod service;
+#[cfg(feature = "otel")]
+pub mod spans;
 pub mod status;
 pub mod time;
 pub mod view;
