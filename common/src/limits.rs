@@ -100,3 +100,15 @@ mod tests {
         assert!(Timers::FAST.clock_rate_margin() > 0.10);
     }
 }
+
+/// Spans that may wait for the collector; more are dropped. About half a megabyte.
+#[cfg(feature = "otel")]
+pub const SPANS_WAITING_MAX: usize = 2048;
+
+/// How long one request to the collector may take, and how long the end of a process waits for it.
+#[cfg(feature = "otel")]
+pub const SPANS_EXPORT_FOR: Duration = Duration::from_secs(5);
+
+/// Bytes of a collector's answer that are read.
+#[cfg(feature = "otel")]
+pub const COLLECTOR_ANSWER_BYTES_MAX: u64 = 64 << 10;

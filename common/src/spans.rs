@@ -4,13 +4,17 @@
 //! the [`RequestId`], and the client's span, under which all others hang, begins that MD5. So nothing but the id goes
 //! with a request. The client's own clock says when its span was, each server's when the server's were.
 //!
-//! Spans wait in a bounded queue; a thread of its own sends them. A collector that does not answer costs the spans that
-//! do not fit, and delays nothing.
+//! Spans wait in a bounded queue; a thread of its own sends them. A collector that does not answer costs spans, those
+//! that it was sent and those that do not fit, and delays nothing but the end of the process. That is logged once, and
+//! once when it answers again.
+//!
+//! Only HTTP without TLS and without credentials: a collector is meant to run beside the server, and to pass on.
 
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,18 +23,15 @@ use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_http::{HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::{BatchSpanProcessor, SpanData, SpanEvents, SpanLinks, SpanProcessor};
+use opentelemetry_sdk::trace::{
+    BatchConfigBuilder, BatchSpanProcessor, SpanData, SpanEvents, SpanLinks, SpanProcessor,
+};
 
 use crate::clock;
 use crate::ids::RequestId;
+use crate::limits::{COLLECTOR_ANSWER_BYTES_MAX, SPANS_EXPORT_FOR, SPANS_WAITING_MAX};
 
-/// How long one request to the collector may take.
-const EXPORT_FOR: Duration = Duration::from_secs(5);
-
-/// Bytes of a collector's answer that are read.
-const ANSWER_BYTES_MAX: u64 = 64 << 10;
-
-/// Where spans are sent; the path is that of the specification.
+/// Where spans are sent, by the specification of OTLP over HTTP.
 const PATH: &str = "/v1/traces";
 
 /// Sends spans. Clones share one queue and one thread.
@@ -56,13 +57,23 @@ pub struct Step {
     pub took: Duration,
     /// What there is to say besides.
     pub attributes: Vec<(&'static str, String)>,
+    /// Why it failed, if it did.
+    pub error: Option<String>,
+}
+
+/// Takes the address of a collector, `http://host:port`, from a command line.
+///
+/// # Errors
+/// In words, when it is none.
+pub fn endpoint(text: &str) -> Result<String, String> {
+    Collector::parse(text).map(|_| text.to_owned())
 }
 
 impl Spans {
-    /// Begins to send to the collector at `endpoint`, `http://host:port`. `service` and `instance` say who this is.
+    /// Begins to send to the collector at `endpoint`. `service` and `instance` say who this is.
     ///
     /// # Errors
-    /// In words, when that is no such address.
+    /// In words, when that is no address.
     pub fn start(endpoint: &str, service: &'static str, instance: &str) -> Result<Self, String> {
         let collector = Collector::parse(endpoint)?;
         let exporter = SpanExporter::builder()
@@ -70,13 +81,17 @@ impl Spans {
             .with_http_client(collector)
             .with_protocol(Protocol::HttpJson)
             .with_endpoint(format!("{}{PATH}", endpoint.trim_end_matches('/')))
-            .with_timeout(EXPORT_FOR)
+            .with_timeout(SPANS_EXPORT_FOR)
             .build()
             .map_err(|error| format!("`{endpoint}` cannot be used: {error}"))?;
-        let mut processor = BatchSpanProcessor::builder(exporter).build();
-        let instance_id = KeyValue::new("service.instance.id", instance.to_owned());
+        let bounds = BatchConfigBuilder::default().with_max_queue_size(SPANS_WAITING_MAX).build();
+        let mut processor = BatchSpanProcessor::builder(exporter).with_batch_config(bounds).build();
+        let names = [
+            KeyValue::new("service.namespace", "trefoil"),
+            KeyValue::new("service.instance.id", instance.to_owned()),
+        ];
         processor.set_resource(
-            &Resource::builder_empty().with_service_name(service).with_attribute(instance_id).build(),
+            &Resource::builder_empty().with_service_name(service).with_attributes(names).build(),
         );
         Ok(Self { processor: Arc::new(processor), name: format!("{service} {instance}") })
     }
@@ -87,7 +102,7 @@ impl Spans {
         self.send(request, root_of(trace), SpanId::INVALID, SpanKind::Client, step);
     }
 
-    /// A server's span.
+    /// A server's span: from when it first heard of the request to now.
     pub fn step(&self, request: RequestId, step: Step) {
         let trace = trace_of(request);
         // The same step may come again, for another server or in another try: its end tells them apart.
@@ -95,11 +110,11 @@ impl Spans {
             format!("{trace:x} {} {} {:?} {:?}", self.name, step.name, step.attributes, clock::system());
         let [a, b, c, d, e, f, g, h, ..] = md5::compute(label).0;
         let id = SpanId::from_bytes([a, b, c, d, e, f, g, h]);
-        self.send(request, id, root_of(trace), SpanKind::Server, step);
+        self.send(request, id, root_of(trace), SpanKind::Internal, step);
     }
 
     fn send(&self, request: RequestId, id: SpanId, parent_span_id: SpanId, span_kind: SpanKind, step: Step) {
-        let Step { name, took, attributes } = step;
+        let Step { name, took, attributes, error } = step;
         let end_time = clock::system();
         let named = std::iter::once(("request", request.to_string())).chain(attributes);
         let context =
@@ -116,14 +131,14 @@ impl Spans {
             dropped_attributes_count: 0,
             events: SpanEvents::default(),
             links: SpanLinks::default(),
-            status: Status::Unset,
+            status: error.map_or(Status::Unset, Status::error),
             instrumentation_scope: InstrumentationScope::builder("trefoil").build(),
         });
     }
 
     /// Sends what waits, before the process ends. A collector that does not answer is not waited for long.
     pub fn stop(&self) {
-        if let Err(error) = self.processor.shutdown_with_timeout(EXPORT_FOR) {
+        if let Err(error) = self.processor.shutdown_with_timeout(SPANS_EXPORT_FOR) {
             tracing::warn!("not all spans were sent: {error}");
         }
     }
@@ -143,6 +158,8 @@ fn root_of(trace: TraceId) -> SpanId {
 #[derive(Debug)]
 struct Collector {
     authority: String,
+    /// The last batch did not arrive, and that was said.
+    is_away: AtomicBool,
 }
 
 impl Collector {
@@ -151,7 +168,9 @@ impl Collector {
         let authority = endpoint.strip_prefix("http://").ok_or_else(wrong)?.trim_end_matches('/');
         let port = authority.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
         match port {
-            Some(_) if !authority.contains('/') => Ok(Self { authority: authority.to_owned() }),
+            Some(_) if !authority.contains('/') => {
+                Ok(Self { authority: authority.to_owned(), is_away: AtomicBool::new(false) })
+            }
             _ => Err(wrong()),
         }
     }
@@ -160,9 +179,9 @@ impl Collector {
         let address = self.authority.to_socket_addrs()?.next();
         let address =
             address.ok_or_else(|| io::Error::other(format!("{} has no address", self.authority)))?;
-        let mut stream = TcpStream::connect_timeout(&address, EXPORT_FOR)?;
-        stream.set_read_timeout(Some(EXPORT_FOR))?;
-        stream.set_write_timeout(Some(EXPORT_FOR))?;
+        let mut stream = TcpStream::connect_timeout(&address, SPANS_EXPORT_FOR)?;
+        stream.set_read_timeout(Some(SPANS_EXPORT_FOR))?;
+        stream.set_write_timeout(Some(SPANS_EXPORT_FOR))?;
         let body = request.body();
         let mut head = format!(
             "POST {PATH} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-length: {}\r\n",
@@ -178,12 +197,30 @@ impl Collector {
         stream.write_all(head.as_bytes())?;
         stream.write_all(body)?;
         let mut answer = Vec::new();
-        stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
+        stream.take(COLLECTOR_ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
         let status = answer.strip_prefix(b"HTTP/1.").and_then(|rest| rest.get(2..5));
         let status = status.and_then(|digits| std::str::from_utf8(digits).ok()?.parse::<u16>().ok());
         let status = status.ok_or_else(|| io::Error::other(format!("{} speaks no HTTP", self.authority)))?;
+        if !(200..300).contains(&status) {
+            return Err(io::Error::other(format!("{} answers with status {status}", self.authority)));
+        }
         // What it says besides matters to nobody.
         Response::builder().status(status).body(Bytes::from_static(b"{}")).map_err(io::Error::other)
+    }
+}
+
+impl Collector {
+    /// Says that spans are lost, and that they are no longer: once each.
+    fn tell(&self, error: Option<&io::Error>) {
+        let authority = &self.authority;
+        match (self.is_away.swap(error.is_some(), Ordering::Relaxed), error) {
+            (false, Some(error)) => tracing::warn!(
+                "spans are lost, as the collector at {authority} does not take them: {error}. Start it, or leave \
+                 --otlp-endpoint out; requests are served as ever"
+            ),
+            (true, None) => tracing::info!("the collector at {authority} takes spans again"),
+            _ => {}
+        }
     }
 }
 
@@ -191,7 +228,9 @@ impl Collector {
 impl HttpClient for Collector {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         // On the exporting thread, which does nothing else.
-        Ok(self.post(&request)?)
+        let posted = self.post(&request);
+        self.tell(posted.as_ref().err());
+        Ok(posted?)
     }
 }
 
@@ -237,10 +276,10 @@ mod tests {
         let request = RequestId { client: ClientId(7), number: RequestNumber(3) };
         let step = |name, ms| {
             let attributes = vec![("partition", "5".to_owned())];
-            Step { name, took: Duration::from_millis(ms), attributes }
+            Step { name, took: Duration::from_millis(ms), attributes, error: None }
         };
         let client = Spans::start(&endpoint, "kvclient", "me").unwrap();
-        client.root(request, step("put", 9));
+        client.root(request, Step { error: Some("no time left".to_owned()), ..step("put", 9) });
         let server = Spans::start(&endpoint, "kvserver", "a").unwrap();
         server.step(request, step("ordered", 1));
         server.step(request, step("on this disk", 4));
@@ -270,6 +309,8 @@ mod tests {
             assert_eq!(span["attributes"][0]["value"]["stringValue"], request.to_string());
         }
         assert_ne!(server[0]["spanId"], server[1]["spanId"]);
+        assert_eq!(client[0]["status"]["message"], "no time left");
+        assert_eq!(server[0]["status"]["code"].as_u64().unwrap_or_default(), 0, "{server:?}");
         let nanos = |span: &Value, at: &str| span[at].as_str().unwrap().parse::<u64>().unwrap();
         assert_eq!(nanos(&server[1], "endTimeUnixNano") - nanos(&server[1], "startTimeUnixNano"), 4_000_000);
     }
@@ -282,7 +323,8 @@ mod tests {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let spans = Spans::start(&format!("http://{port}"), "s", "i").unwrap();
         let request = RequestId { client: ClientId(7), number: RequestNumber(3) };
-        spans.step(request, Step { name: "received", took: Duration::ZERO, attributes: Vec::new() });
+        let (name, took) = ("received", Duration::ZERO);
+        spans.step(request, Step { name, took, attributes: Vec::new(), error: None });
         spans.stop();
     }
 }

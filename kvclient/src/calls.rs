@@ -17,6 +17,8 @@ use crate::link::Link;
 use crate::options::ReadFrom;
 use crate::peer::Peer;
 use crate::retry::{Next, Progress, Refresh, Tried};
+#[cfg(feature = "otel")]
+use crate::root_span::RootSpan;
 use crate::router::Target;
 
 /// A request on its way: the connection is kept until the answer is here.
@@ -46,6 +48,23 @@ impl Client {
     /// Tries until there is an answer. `request` makes each try's message from the age of the first one; `traced`: the
     /// servers are to log what they do with it.
     pub(crate) async fn call(
+        &self,
+        target: Target<'_>,
+        progress: Progress,
+        traced: Option<RequestId>,
+        request: impl Fn(u64) -> Request,
+    ) -> Result<Reply, Error> {
+        #[cfg(feature = "otel")]
+        let root = RootSpan::begin(self, traced, || request(0));
+        let answer = self.try_until_answered(target, progress, traced, request).await;
+        #[cfg(feature = "otel")]
+        if let Some(root) = root {
+            root.end(&answer);
+        }
+        answer
+    }
+
+    async fn try_until_answered(
         &self,
         target: Target<'_>,
         mut progress: Progress,

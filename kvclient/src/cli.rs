@@ -76,6 +76,10 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     let mut session = Session::new(args.servers.clone(), args.options(), log);
     session.format = args.output;
     session.trace = args.trace;
+    #[cfg(feature = "otel")]
+    if let Err(failure) = session.send_spans(args.otlp_endpoint.as_deref()) {
+        return report(&failure);
+    }
     if io::stdout().is_terminal() {
         session.for_terminal(Paint::for_output());
     }
@@ -84,6 +88,8 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         None if io::stdin().is_terminal() => interactive::run(&mut session),
         None => runtime(false).and_then(|runtime| piped::run(&runtime, &mut session, io::stdin().lock())),
     };
+    #[cfg(feature = "otel")]
+    session.end();
     match result {
         Ok(()) => Exit::Done.into(),
         Err(failure) => report(&failure),

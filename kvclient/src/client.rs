@@ -9,6 +9,8 @@ use common::ids::{ClientId, PartitionId, RequestId};
 use common::limits::{CLIENT_RETRY_FOR, VALUE_BYTES_MAX};
 use common::messages::{Reply, Request};
 use common::operation::{Condition, Found, Operation, Outcome, Version, check_key};
+#[cfg(feature = "otel")]
+use common::spans::Spans;
 use common::time::WallTime;
 use common::view::View;
 
@@ -30,6 +32,9 @@ pub struct Client {
     shared: Arc<Shared>,
     /// Requests are traced, and their ids told here.
     tracer: Option<Tracer>,
+    /// And how long they took, here.
+    #[cfg(feature = "otel")]
+    spans: Option<Spans>,
 }
 
 /// Who is told the ids of traced requests.
@@ -76,7 +81,12 @@ impl Client {
         let numbers = Numbers::new(ClientId::random());
         let timeout = options.timeout.min(CLIENT_RETRY_FOR);
         let (router, read_from) = (Router::new(seeds), options.read_from);
-        Self { shared: Arc::new(Shared { numbers, router, timeout, read_from }), tracer: None }
+        Self {
+            shared: Arc::new(Shared { numbers, router, timeout, read_from }),
+            tracer: None,
+            #[cfg(feature = "otel")]
+            spans: None,
+        }
     }
 
     /// The id that this client's writes carry.
@@ -90,7 +100,15 @@ impl Client {
     /// all tries. It takes servers of this version; older ones close the connection.
     #[must_use]
     pub fn traced(&self, tell: impl Fn(RequestId) + Send + Sync + 'static) -> Self {
-        Self { shared: Arc::clone(&self.shared), tracer: Some(Tracer(Arc::new(tell))) }
+        Self { tracer: Some(Tracer(Arc::new(tell))), ..self.clone() }
+    }
+
+    /// The same client: of each request that is traced ([`Client::traced`]), the span of this side, from the first try to
+    /// the answer, goes to a collector. It is the root of those that servers send of the request.
+    #[cfg(feature = "otel")]
+    #[must_use]
+    pub fn with_spans(&self, spans: Spans) -> Self {
+        Self { spans: Some(spans), ..self.clone() }
     }
 
     /// The newest view that this client knows. It is empty before the cluster's first server has joined.
@@ -286,6 +304,11 @@ impl Client {
 
     pub(crate) fn read_from(&self) -> ReadFrom {
         self.shared.read_from
+    }
+
+    #[cfg(feature = "otel")]
+    pub(crate) fn spans(&self) -> Option<&Spans> {
+        self.spans.as_ref()
     }
 
     pub(crate) fn timeout(&self) -> Duration {

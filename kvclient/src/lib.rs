@@ -47,6 +47,8 @@ mod numbers;
 mod options;
 mod peer;
 mod retry;
+#[cfg(feature = "otel")]
+mod root_span;
 mod router;
 mod scan;
 mod status;

@@ -8,6 +8,8 @@
 mod figures;
 mod traces;
 
+pub(crate) use traces::TraceLog;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::Sender as Sending;
@@ -93,6 +95,7 @@ pub(crate) struct Parts {
     pub(crate) ecs: String,
     pub(crate) weight: u32,
     pub(crate) slow_ms: u64,
+    pub(crate) traces: TraceLog,
 }
 
 /// See the module's text.
@@ -347,7 +350,7 @@ impl Driver {
                     }
                     Effect::Send { to, message } => self.outgoing.entry(to).or_default().push(message),
                     // Before what it tells of has left, so that the lines of all servers are in order.
-                    Effect::Trace { traced } => traces::log(&traced),
+                    Effect::Trace { traced } => self.parts.traces.log(&traced),
                     effect => later.push(effect),
                 }
             }

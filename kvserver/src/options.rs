@@ -117,6 +117,11 @@ pub struct Options {
     /// Milliseconds from which on a request counts as slow and is logged, with its key; 0: never
     #[arg(long, env = "TREFOIL_SLOW_MS", value_name = "MS", default_value_t = 1000)]
     pub slow_ms: u64,
+    /// Collector that spans of traced requests are sent to, as OTLP in JSON over HTTP: `http://host:port`, such as
+    /// http://127.0.0.1:4318
+    #[cfg(feature = "otel")]
+    #[arg(long, env = "TREFOIL_OTLP_ENDPOINT", value_name = "URL", value_parser = common::spans::endpoint)]
+    pub otlp_endpoint: Option<String>,
     /// Share of the ring relative to other servers
     #[arg(long, env = "TREFOIL_WEIGHT", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub weight: u32,

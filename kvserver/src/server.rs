@@ -29,7 +29,7 @@ use crate::core::{PARKED_BYTES_MAX, PENDING_BYTES_MAX};
 use crate::damage;
 use crate::digests;
 use crate::disk;
-use crate::driver::{Driver, Event, Events, Parts};
+use crate::driver::{Driver, Event, Events, Parts, TraceLog};
 use crate::ecs_link::EcsLink;
 use crate::error::{Error, Failure, condemns};
 use crate::farewell::Farewell;
@@ -253,6 +253,7 @@ fn start(options: &Options, local: SocketAddr, ports: Ports) -> Result<Started, 
     let me = identity::begin(&dir)?;
     let view = identity::read_view(&dir)?;
     tracing::info!(server = %me.server, incarnation = me.incarnation.0, copies = copies.len(), "store opened");
+    let traces = TraceLog::start(options, &me)?;
     let config = Config {
         timers: options.timers.timers(),
         park: options.park(),
@@ -311,6 +312,7 @@ fn start(options: &Options, local: SocketAddr, ports: Ports) -> Result<Started, 
         ecs: options.ecs.clone(),
         weight: options.weight,
         slow_ms: options.slow_ms,
+        traces: traces.clone(),
     };
     let empty = Arc::new(View::new(ClusterId(0), Epoch::default(), Partitions::default()));
     let first = views.borrow().clone().unwrap_or(empty);
@@ -369,6 +371,7 @@ fn start(options: &Options, local: SocketAddr, ports: Ports) -> Result<Started, 
         for helper in helpers {
             let _panicked = helper.join();
         }
+        traces.stop();
         let _gone = end.send(outcome);
     })?;
     let shown = Shown { snapshots, connections };

@@ -51,6 +51,11 @@ pub(super) struct Args {
     /// Follow each request: print its id on standard error; every server logs what it does with it under this id
     #[arg(long, env = "TREFOIL_TRACE")]
     pub(super) trace: bool,
+    /// Collector that the spans of requests with --trace are sent to, as OTLP in JSON over HTTP: `http://host:port`, such
+    /// as http://127.0.0.1:4318
+    #[cfg(feature = "otel")]
+    #[arg(long, value_name = "URL", env = "TREFOIL_OTLP_ENDPOINT", value_parser = common::spans::endpoint)]
+    pub(super) otlp_endpoint: Option<String>,
     #[command(subcommand)]
     pub(super) program: Option<Program>,
 }

@@ -36,6 +36,9 @@ pub(super) struct Session {
     pub(super) timing: bool,
     /// Requests for keys are traced, and their ids told.
     pub(super) trace: bool,
+    /// And how long they took goes there.
+    #[cfg(feature = "otel")]
+    pub(super) spans: Option<common::spans::Spans>,
     /// The last line that may be run again.
     last: Option<Vec<u8>>,
     /// The answers go to a person's terminal.
@@ -57,6 +60,8 @@ impl Session {
             format,
             timing,
             trace,
+            #[cfg(feature = "otel")]
+            spans: None,
             last: None,
             terminal: None,
             watching,
@@ -78,6 +83,23 @@ impl Session {
     /// Answers are for the eyes of a person.
     pub(super) fn for_terminal(&mut self, paint: Paint) {
         self.terminal = Some(paint);
+    }
+
+    /// Spans of traced requests go to a collector, if one is named.
+    #[cfg(feature = "otel")]
+    pub(super) fn send_spans(&mut self, endpoint: Option<&str>) -> Result<(), Failure> {
+        let process = std::process::id().to_string();
+        let start = |endpoint| common::spans::Spans::start(endpoint, "kvclient", &process);
+        self.spans = endpoint.map(start).transpose().map_err(Failure::usage)?;
+        Ok(())
+    }
+
+    /// What waits for the collector leaves.
+    #[cfg(feature = "otel")]
+    pub(super) fn end(self) {
+        if let Some(spans) = self.spans {
+            spans.stop();
+        }
     }
 
     pub(super) fn servers(&self) -> &[String] {
@@ -117,8 +139,15 @@ impl Session {
     /// The client for a command about keys: traced, if that is wanted.
     async fn client_for_keys(&mut self) -> Result<Client, Failure> {
         let client = self.client().await?;
-        let tell = |request| eprintln!("request {request}");
-        Ok(if self.trace { client.traced(tell) } else { client })
+        if !self.trace {
+            return Ok(client);
+        }
+        let client = client.traced(|request| eprintln!("request {request}"));
+        #[cfg(feature = "otel")]
+        if let Some(spans) = &self.spans {
+            return Ok(client.with_spans(spans.clone()));
+        }
+        Ok(client)
     }
 
     /// The client, if there is a connection.
