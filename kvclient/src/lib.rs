@@ -62,6 +62,8 @@ pub use client::{Appended, Client};
 pub use common::ids::PartitionId;
 pub use common::messages::{Change, Selection};
 pub use common::operation::{Condition, Found, Operation, Outcome, Pair, Version};
+#[cfg(feature = "otel")]
+pub use common::spans::Spans;
 pub use common::time::WallTime;
 pub use error::Error;
 pub use options::{Options, ReadFrom};
