@@ -6,9 +6,7 @@
 //! read again after the state machine was read, as the lease rule demands.
 
 mod figures;
-mod traces;
-
-pub(crate) use traces::TraceLog;
+pub(crate) mod traces;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -95,7 +93,7 @@ pub(crate) struct Parts {
     pub(crate) ecs: String,
     pub(crate) weight: u32,
     pub(crate) slow_ms: u64,
-    pub(crate) traces: TraceLog,
+    pub(crate) traces: traces::TraceLog,
 }
 
 /// See the module's text.
