@@ -90,17 +90,6 @@ impl Timers {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn leases_stand_clocks_that_differ_by_ten_per_cent() {
-        assert!(Timers::STEADY.clock_rate_margin() > 0.10);
-        assert!(Timers::FAST.clock_rate_margin() > 0.10);
-    }
-}
-
 /// Spans that may wait for the collector; more are dropped. About half a megabyte.
 #[cfg(feature = "otel")]
 pub const SPANS_WAITING_MAX: usize = 2048;
@@ -112,3 +101,14 @@ pub const SPANS_EXPORT_FOR: Duration = Duration::from_secs(5);
 /// Bytes of a collector's answer that are read.
 #[cfg(feature = "otel")]
 pub const COLLECTOR_ANSWER_BYTES_MAX: u64 = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leases_stand_clocks_that_differ_by_ten_per_cent() {
+        assert!(Timers::STEADY.clock_rate_margin() > 0.10);
+        assert!(Timers::FAST.clock_rate_margin() > 0.10);
+    }
+}
