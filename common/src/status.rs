@@ -173,6 +173,9 @@ pub struct ClusterStatus {
     pub awaited: Vec<ServerId>,
     /// Copies that are being brought up to date.
     pub joining: u32,
+    /// Partitions whose coordinator or copies are not where the plan wants them: what is left of a rebalancing.
+    #[serde(default)]
+    pub misplaced: u32,
     /// The servers, by id.
     pub servers: Vec<MemberStatus>,
     /// Copies of partitions on their way between servers, as the senders told last.

@@ -77,7 +77,7 @@ fn stands_by(cluster: &Cluster, index: usize) -> String {
     wait_for("a server stands by", SOON, || {
         let status = cluster.status()?;
         let found = status.servers.iter().any(|server| server.address == address && server.stands_by);
-        if found && status.joining == 0 { Ok(()) } else { Err(format!("{status:?}")) }
+        if found && status.joining + status.misplaced == 0 { Ok(()) } else { Err(format!("{status:?}")) }
     });
     address
 }

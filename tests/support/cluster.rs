@@ -387,6 +387,9 @@ fn unsettled(status: &ClusterStatus, running: &[SocketAddr]) -> Option<String> {
     if coordinators > 1 || copies > 1 {
         let _ = write!(text, "uneven by {coordinators} coordinators, {copies} copies; ");
     }
+    if status.misplaced > 0 {
+        let _ = write!(text, "{} partitions are not as planned; ", status.misplaced);
+    }
     if up.len() != running.len() || status.under_replicated > 0 || status.joining > 0 {
         text.push_str("servers or copies are missing; ");
     }

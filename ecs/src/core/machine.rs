@@ -237,7 +237,14 @@ impl Ecs {
     /// How the cluster does, by the newest durable view.
     #[must_use]
     pub fn status(&self, now: Time) -> ClusterStatus {
-        summary::status(&self.durable, &self.peers, &self.failed_copies, &self.config, now)
+        summary::status(
+            &self.durable,
+            self.planned.target(),
+            &self.peers,
+            &self.failed_copies,
+            &self.config,
+            now,
+        )
     }
 
     /// Whether no copy that counts, and is not said to have failed, is at a server that is up: nothing of the partition can

@@ -9,11 +9,13 @@ use common::view::{Assignment, Member, ServerInfo, ServerState, View};
 
 use super::machine::Config;
 use super::peers::{FailedCopies, Peer};
+use super::planner::Target;
 use super::state::State;
 
 /// The state of the cluster.
 pub(super) fn status(
     state: &State,
+    target: &Target,
     peers: &BTreeMap<ServerId, Peer>,
     failed: &FailedCopies,
     config: &Config,
@@ -53,6 +55,9 @@ pub(super) fn status(
         awaited: awaited(state),
         waiting: u32_of(state.rebuild.as_ref().map_or(0, |rebuild| rebuild.waiting.len())),
         joining: u32_of(joining),
+        misplaced: u32_of(
+            view.assignments.iter().zip(target).filter(|(now, to)| !is_placed(now, to)).count(),
+        ),
         servers: servers.into_values().collect(),
         transfers: peers
             .values()
@@ -60,6 +65,12 @@ pub(super) fn status(
             .flat_map(|peer| peer.transfers.clone())
             .collect(),
     }
+}
+
+/// The coordinator and the copies are those of the plan, and no others.
+fn is_placed(now: &Assignment, target: &[ServerId]) -> bool {
+    let held: BTreeSet<ServerId> = now.in_sync.iter().map(|member| member.server).collect();
+    target.first() == Some(&now.coordinator) && held == target.iter().copied().collect()
 }
 
 /// The server holds nothing until it is ordered to serve.

@@ -107,6 +107,7 @@ pub(super) fn verdict(status: &ClusterStatus) -> String {
     let stand_by = status.servers.iter().filter(|server| server.stands_by).count();
     more(status.offline, "partitions offline");
     more(status.joining, "copies being made");
+    more(status.misplaced, "partitions not in their place yet");
     more(u32::try_from(count(ServerState::Leaving)).unwrap_or(u32::MAX), "leaving");
     more(u32::try_from(stand_by).unwrap_or(u32::MAX), "standing by");
     if status.waiting > 0 {
@@ -358,6 +359,7 @@ mod tests {
             waiting: 0,
             awaited: Vec::new(),
             joining: 0,
+            misplaced: 0,
             servers: vec![server],
             transfers: vec![],
         }

@@ -176,6 +176,7 @@ async fn status_comes_from_the_ecs_or_from_the_servers() {
         waiting: 0,
         awaited: Vec::new(),
         joining: 0,
+        misplaced: 0,
         servers: vec![],
         transfers: vec![],
     };

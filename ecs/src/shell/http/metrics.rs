@@ -63,6 +63,11 @@ fn cluster(page: &mut Page, status: &ClusterStatus) {
         "Copies that are being brought up to date",
         f64::from(status.joining),
     );
+    page.gauge(
+        "trefoil_ecs_partitions_misplaced",
+        "Partitions whose coordinator or copies are not where the plan wants them",
+        f64::from(status.misplaced),
+    );
     page.gauge("trefoil_ecs_transfers", "Copies on their way between servers", status.transfers.len() as f64);
     let left = status.transfers.iter().map(|one| one.bytes_all.saturating_sub(one.bytes_done)).sum::<u64>();
     page.gauge("trefoil_ecs_transfer_bytes_left", "Bytes that they still need, roughly", left as f64);

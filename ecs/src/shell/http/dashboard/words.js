@@ -73,6 +73,7 @@ export function verdict(status, servers) {
   if (status.offline) why.push(`${status.offline} offline: neither read nor written`);
   why.push(`${status.under_replicated} with fewer copies`, `survives ${plural(status.survives, "more failure")}`);
   if (status.joining) why.push(`${plural(status.joining, "copy", "copies")} being made`);
+  if (status.misplaced) why.push(`${plural(status.misplaced, "partition")} not in ${status.misplaced === 1 ? "its" : "their"} place yet`);
   if (status.waiting) why.push(`${status.waiting} wait for the rebuilt ECS to hear ${status.awaited.map(short).join(", ")}`);
   if (status.paused) why.push("copies are held until kvclient admin resume");
   if (down.length) why.push(`silent: ${down.map((server) => server.address).join(", ")}`);
