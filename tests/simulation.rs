@@ -34,7 +34,12 @@ use simulation::world::{self, Summary};
 const SEEDS: u64 = 124;
 
 /// Seeds that once failed, with what they found; docs/testing.md tells more of each.
-const REGRESSIONS: [(&str, u64, &str); 17] = [
+const REGRESSIONS: [(&str, u64, &str); 18] = [
+    (
+        "disks",
+        9_202_698,
+        "the answer to a replica's question was taken for that to a write that was passed on",
+    ),
     (
         "long",
         8_000_602,

@@ -65,9 +65,10 @@ impl PartitionCopy {
         let Some(read) = env.reads.get(&id) else { return };
         let (to, epoch, commit, floor) = (read.to, read.epoch, read.commit, read.floor);
         let (mine, applied, failed) = (self.epoch, self.applied, self.mark.failed);
+        // By what was asked, not by what came: a question's number is no request's, so nothing else may answer it.
+        let is_question = matches!(read.query, Query::Nothing);
         let unchecked = env.mutated(Mutation::LeaseNotRechecked);
         let Some(coordinator) = self.coordinator() else { return self.stray_read(env, id) };
-        let is_question = matches!(answer, Answer::Nothing);
         let may_serve = coordinator.may_serve(env, mine, applied, floor)
             || (is_question && coordinator.tells_by_mistake(env, mine, applied));
         if (failed && !is_question) || (!unchecked && (epoch != mine || !may_serve)) {
@@ -80,7 +81,7 @@ impl PartitionCopy {
             }
             return;
         }
-        if let (Answer::Nothing, ReplyTo::Peer { server, n }) = (&answer, to) {
+        if let (true, ReplyTo::Peer { server, n }) = (is_question, to) {
             env.reads.remove(&id);
             let (partition, epoch) = (self.id, mine);
             return env.out.send(server, PeerMessage::ReadIndexReply { partition, epoch, n, commit });
