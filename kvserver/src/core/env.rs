@@ -66,6 +66,8 @@ pub(crate) enum ReplyTo {
     Client { token: Token, session: Option<RequestNumber> },
     /// Another server that passed a request on.
     Peer { server: ServerId, n: u64 },
+    /// A replica that asked up to where it must have applied; `n` counts its questions, apart from its requests.
+    Question { server: ServerId, n: u64 },
     /// A read that waits for a tick of log time.
     Read(ReadId),
 }
@@ -440,8 +442,8 @@ impl Env {
                 self.answering.remove(&(server, n));
                 self.out.send(server, PeerMessage::ForwardReply { n, reply });
             }
-            // The tick is applied; its copy looks at the read again.
-            ReplyTo::Read(_) => {}
+            // The tick is applied and its copy looks at the read again; a question is answered by the commit alone.
+            ReplyTo::Read(_) | ReplyTo::Question { .. } => {}
         }
     }
 

@@ -88,7 +88,7 @@ impl Asker {
         match to {
             ReplyTo::Client { token, .. } => Some(Self::Client(token)),
             ReplyTo::Peer { server, n } => Some(Self::Peer(server, n)),
-            ReplyTo::Read(_) => None,
+            ReplyTo::Question { .. } | ReplyTo::Read(_) => None,
         }
     }
 }

@@ -46,7 +46,7 @@ impl PartitionCopy {
         let (Role::Coordinator(coordinator), Some(read)) = (&self.role, env.reads.get(&id)) else {
             return false;
         };
-        let is_question = matches!(read.query, Query::Nothing);
+        let is_question = matches!(read.to, ReplyTo::Question { .. });
         let is_well = !self.mark.failed || is_question;
         is_well
             && self.applied >= read.commit
@@ -65,8 +65,7 @@ impl PartitionCopy {
         let Some(read) = env.reads.get(&id) else { return };
         let (to, epoch, commit, floor) = (read.to, read.epoch, read.commit, read.floor);
         let (mine, applied, failed) = (self.epoch, self.applied, self.mark.failed);
-        // By what was asked, not by what came: a question's number is no request's, so nothing else may answer it.
-        let is_question = matches!(read.query, Query::Nothing);
+        let is_question = matches!(to, ReplyTo::Question { .. });
         let unchecked = env.mutated(Mutation::LeaseNotRechecked);
         let Some(coordinator) = self.coordinator() else { return self.stray_read(env, id) };
         let may_serve = coordinator.may_serve(env, mine, applied, floor)
@@ -81,7 +80,7 @@ impl PartitionCopy {
             }
             return;
         }
-        if let (true, ReplyTo::Peer { server, n }) = (is_question, to) {
+        if let ReplyTo::Question { server, n } = to {
             env.reads.remove(&id);
             let (partition, epoch) = (self.id, mine);
             return env.out.send(server, PeerMessage::ReadIndexReply { partition, epoch, n, commit });
@@ -109,7 +108,7 @@ impl PartitionCopy {
         let tells_anyway = by_lease
             && !coordinator.may_read(env, epoch, applied)
             && coordinator.tells_by_mistake(env, epoch, applied);
-        let (to, query, floor) = (ReplyTo::Peer { server: from, n }, Query::Nothing, env.leases.next_ping());
+        let (to, query, floor) = (ReplyTo::Question { server: from, n }, Query::Nothing, env.leases.next_ping());
         let (indexed, alone) = (false, false);
         let read = PendingRead { to, partition, query, since, indexed, alone, floor, epoch, commit };
         let id = env.note_read(read);
