@@ -66,7 +66,7 @@ pub use door::check_message;
 pub use env::{Config, Reads};
 pub use io::{Effect, Input, LogRecord, ReadId, Reader, Ticket, Token};
 pub use keys::{PartitionKeys, key_position};
-pub use limits::{PARKED_BYTES_MAX, PENDING_BYTES_MAX, TICK};
+pub use limits::{COPY_FROM, PARKED_BYTES_MAX, PENDING_BYTES_MAX, TICK};
 pub use mutation::Mutation;
 pub use node::{CopyFacts, Node, StoredPairs, ask_of};
 pub use scrub::{Scrub, ScrubStep};

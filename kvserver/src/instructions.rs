@@ -22,7 +22,9 @@ use common::view::{Assignment, Member, ServerInfo, ServerState, View};
 use storage::{LogWriter, Opened, Store};
 use tempfile::TempDir;
 
-use crate::core::{Ask, Config, Effect, Input, LogRecord, Node, Reads, Ticket, Token, ask_of, check_message};
+use crate::core::{
+    Ask, COPY_FROM, Config, Effect, Input, LogRecord, Node, Reads, Ticket, Token, ask_of, check_message,
+};
 use crate::disk::append;
 use crate::machine::Machine;
 
@@ -100,6 +102,7 @@ impl Server {
             parked_bytes_max: usize::MAX,
             session: ClientId(server),
             transfer_rate: 0,
+            copy_from: COPY_FROM,
             mutation: None,
         };
         let me = sender(server);

@@ -24,8 +24,8 @@ use tokio::task::JoinSet;
 
 use crate::clients::{self, Port, Shared};
 use crate::copies;
+use crate::core::{COPY_FROM, PARKED_BYTES_MAX, PENDING_BYTES_MAX};
 use crate::core::{Config, Node, RecoveredCopy, Scrub};
-use crate::core::{PARKED_BYTES_MAX, PENDING_BYTES_MAX};
 use crate::damage;
 use crate::digests;
 use crate::disk;
@@ -264,6 +264,7 @@ fn start(options: &Options, local: SocketAddr, ports: Ports) -> Result<Started, 
         parked_bytes_max: PARKED_BYTES_MAX,
         session: ClientId::random(),
         transfer_rate: options.transfer_rate,
+        copy_from: COPY_FROM,
         mutation: None,
     };
     let node = Node::new(config, me, view.clone(), copies, clock::now());
@@ -285,10 +286,10 @@ fn start(options: &Options, local: SocketAddr, ports: Ports) -> Result<Started, 
     // What they hold keeps the store in use: they end before the server does.
     let helpers = [
         log_thread,
-        spawn("copies-read", move || copies::read(&read_jobs, &read_events))?,
-        spawn("copies-build", move || copies::build(&build_jobs, &build_events))?,
-        spawn("scrub", move || scrub::run(&scrub_jobs, &scrub_events))?,
-        spawn("digests", move || digests::run(&digest_jobs, &digest_events))?,
+        spawn_behind("copies-read", move || copies::read(&read_jobs, &read_events))?,
+        spawn_behind("copies-build", move || copies::build(&build_jobs, &build_events))?,
+        spawn_behind("scrub", move || scrub::run(&scrub_jobs, &scrub_events))?,
+        spawn_behind("digests", move || digests::run(&digest_jobs, &digest_events))?,
         spawn("walks", move || walks::run(&walks, &walk_events))?,
     ];
     let runtime = core_runtime()?;
@@ -388,6 +389,17 @@ fn core_runtime() -> Result<Runtime, Error> {
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<std::thread::JoinHandle<()>, Error> {
     let thread = std::thread::Builder::new().name(name.to_owned()).spawn(body);
     thread.map_err(|source| Error::Io { action: "start a thread", source })
+}
+
+/// A thread whose work can wait until requests are answered.
+fn spawn_behind(
+    name: &str,
+    body: impl FnOnce() + Send + 'static,
+) -> Result<std::thread::JoinHandle<()>, Error> {
+    spawn(name, || {
+        storage::work_in_background();
+        body();
+    })
 }
 
 fn store_options(options: &Options, files: Files) -> storage::Options {

@@ -25,6 +25,7 @@
 //! each tree holds exactly the entries up to its `applied`. Anything else is [`Error::Damaged`].
 
 mod atomic;
+mod background;
 #[doc(hidden)]
 pub mod disk;
 mod error;
@@ -38,6 +39,7 @@ mod tree;
 mod types;
 
 pub use atomic::{ATOMIC_BYTES_MAX, read_atomic, write_atomically};
+pub use background::work_in_background;
 pub use error::Error;
 pub use inspect::{Inspection, PartitionInspection, inspect};
 pub use log::{LogReader, LogWriter};

@@ -55,6 +55,8 @@ pub struct Config {
     pub session: ClientId,
     /// Bytes a second that copies of partitions are sent with, over all of them; 0: as fast as they go.
     pub transfer_rate: u64,
+    /// [`COPY_FROM`](super::COPY_FROM), less in tests.
+    pub copy_from: u64,
     /// A planted bug; it has no effect without the feature `mutations`.
     pub mutation: Option<Mutation>,
 }

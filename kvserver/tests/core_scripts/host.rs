@@ -14,8 +14,8 @@ use common::operation::{Found, Outcome};
 use common::time::{Now, Time, WallTime};
 use common::view::View;
 use kvserver::core::{
-    Answer, Config, Effect, Input, LogRecord, Mark, Mutation, Node, Query, Reads, Records, RecoveredCopy,
-    State, Ticket, changes_of, decode_record, digest_record, encode_record,
+    Answer, COPY_FROM, Config, Effect, Input, LogRecord, Mark, Mutation, Node, Query, Reads, Records,
+    RecoveredCopy, State, Ticket, changes_of, decode_record, digest_record, encode_record,
 };
 
 /// The only partition.
@@ -126,6 +126,7 @@ pub(crate) struct Host {
     pub(crate) node: Option<Node>,
     /// Bytes a second, for the next start.
     pub(crate) transfer_rate: u64,
+    pub(crate) copy_from: u64,
     /// Bytes that may wait, ordered or parked, from the next start on.
     pub(crate) waiting_bytes_max: usize,
     durable: Content,
@@ -156,6 +157,7 @@ impl Host {
             incarnation: 0,
             node: None,
             transfer_rate: 0,
+            copy_from: COPY_FROM,
             waiting_bytes_max: usize::MAX,
             durable: Content::default(),
             promised: None,
@@ -189,6 +191,7 @@ impl Host {
             parked_bytes_max: self.waiting_bytes_max,
             session: ClientId(self.id.0 << 64 | u128::from(self.incarnation)),
             transfer_rate: self.transfer_rate,
+            copy_from: self.copy_from,
             mutation: self.mutation,
         };
         let copies = BTreeMap::from([(P, self.durable.recover(self.flushed.applied))]);

@@ -18,7 +18,7 @@ use common::operation::{Command, Condition, Operation, Origin};
 use common::ring::Partitions;
 use common::time::{Time, WallTime};
 use common::view::{Assignment, Member, ServerInfo, ServerState, View};
-use kvserver::core::{Ask, Effect, Input, Mutation, Query, Reads, State, TICK, Token, WatchAsk};
+use kvserver::core::{Ask, COPY_FROM, Effect, Input, Mutation, Query, Reads, State, TICK, Token, WatchAsk};
 
 use super::host::{Host, P};
 use super::show;
@@ -117,6 +117,7 @@ impl Script {
                 let (now, reads) = (self.now, self.reads);
                 let host = self.hosts.entry(server(name)).or_insert_with_key(|&id| Host::new(id));
                 host.transfer_rate = option(&words, "rate").map_or(0, number);
+                host.copy_from = option(&words, "copy-from").map_or(COPY_FROM, number);
                 host.waiting_bytes_max =
                     option(&words, "waiting").map_or(usize::MAX, |bytes| number(bytes) as usize);
                 host.start(now, reads);

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     Error,
+    background::work_in_background,
     log::LogShared,
     options::{FLUSH_QUEUE_LEN_MAX, TICK_SECONDS},
 };
@@ -148,6 +149,7 @@ impl Maintenance {
     }
 
     fn run_compactions(&self, compactions: &Receiver<Option<Arc<PartitionTree>>>) {
+        work_in_background();
         while let Ok(Some(tree)) = compactions.recv() {
             if self.stopping.load(Ordering::Acquire) {
                 return;

@@ -123,6 +123,7 @@ impl PartitionCopy {
         let common = self.log.common_point(base, last, runs);
         let own_base = self.log.base().seq;
         let (now, reaching) = (env.now.time, self.reaching());
+        let begins = last == LogId::default() && reaching.0 >= env.config.copy_from && !self.mark.failed;
         let Some(coordinator) = self.coordinator() else { return };
         let counts = coordinator.needed().any(|server| server == from.server);
         let Some(peer) = coordinator.peers.get_mut(&from.server) else { return };
@@ -137,7 +138,8 @@ impl PartitionCopy {
         }
         peer.incarnation = from.incarnation;
         peer.on_moved(now);
-        let streams = common.filter(|common| common.seq >= own_base);
+        let by_copy = begins && !counts;
+        let streams = common.filter(|common| common.seq >= own_base && !by_copy);
         peer.hold = streams.filter(|common| !counts || common.seq < reaching).map(|common| common.seq.next());
         peer.stage = match streams {
             Some(common) => Stage::Stream {

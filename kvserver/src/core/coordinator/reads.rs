@@ -108,7 +108,8 @@ impl PartitionCopy {
         let tells_anyway = by_lease
             && !coordinator.may_read(env, epoch, applied)
             && coordinator.tells_by_mistake(env, epoch, applied);
-        let (to, query, floor) = (ReplyTo::Question { server: from, n }, Query::Nothing, env.leases.next_ping());
+        let (to, query, floor) =
+            (ReplyTo::Question { server: from, n }, Query::Nothing, env.leases.next_ping());
         let (indexed, alone) = (false, false);
         let read = PendingRead { to, partition, query, since, indexed, alone, floor, epoch, commit };
         let id = env.note_read(read);
