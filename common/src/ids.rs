@@ -3,6 +3,7 @@
 //! 128-bit ids are random, made once, and written as 32 lower-case hex digits.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -11,6 +12,30 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` is not an id: 32 hex digits are expected")]
 pub struct InvalidId(String);
+
+/// Hex digits of an id.
+const DIGITS: usize = 32;
+
+/// An id as it is written. A view has some two thousand: nothing is allocated for one.
+fn digits(id: u128, text: &mut [u8; DIGITS]) -> &str {
+    hex::encode_to_slice(id.to_be_bytes(), text).expect("two digits a byte");
+    std::str::from_utf8(text).expect("digits")
+}
+
+/// Reads an id where it lies.
+struct Text<T>(PhantomData<T>);
+
+impl<T: FromStr<Err = InvalidId>> serde::de::Visitor<'_> for Text<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "an id of {DIGITS} hex digits")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
+}
 
 macro_rules! random_id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -39,7 +64,7 @@ macro_rules! random_id {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{:032x}", self.0)
+                f.write_str(digits(self.0, &mut [0; DIGITS]))
             }
         }
 
@@ -53,22 +78,23 @@ macro_rules! random_id {
             type Err = InvalidId;
 
             fn from_str(text: &str) -> Result<Self, InvalidId> {
-                if text.len() != 32 {
-                    return Err(InvalidId(text.to_owned()));
+                let mut bytes = [0; 16];
+                match hex::decode_to_slice(text, &mut bytes) {
+                    Ok(()) => Ok(Self(u128::from_be_bytes(bytes))),
+                    Err(_) => Err(InvalidId(text.to_owned())),
                 }
-                u128::from_str_radix(text, 16).map(Self).map_err(|_| InvalidId(text.to_owned()))
             }
         }
 
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
+                serializer.serialize_str(digits(self.0, &mut [0; DIGITS]))
             }
         }
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+                deserializer.deserialize_str(Text(PhantomData))
             }
         }
     };
@@ -257,7 +283,17 @@ mod tests {
         let id = ServerId(0xab << 100);
         assert_eq!(id.to_string().parse::<ServerId>().unwrap(), id);
         assert_eq!(serde_json::from_str::<ServerId>(&serde_json::to_string(&id).unwrap()).unwrap(), id);
-        assert!("xyz".parse::<ServerId>().is_err());
+        assert_eq!(id.to_string(), format!("{:032x}", id.0));
+        let digits = "0".repeat(30);
+        for text in [
+            "xyz".to_owned(),
+            format!("{digits}0"),
+            format!("{digits}000"),
+            format!("+{digits}0"),
+            format!("{digits}é"),
+        ] {
+            assert!(text.parse::<ServerId>().is_err(), "{text}");
+        }
     }
 
     #[test]

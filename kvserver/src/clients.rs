@@ -9,12 +9,12 @@ mod text;
 mod window;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use common::frame::PREFACE;
-use common::ids::{LogId, PartitionId};
+use common::ids::{Epoch, LogId, PartitionId};
 use common::messages::{Reply, Sender};
 use common::view::View;
 use tokio::net::{TcpListener, TcpStream};
@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) me: Sender,
     pub(crate) events: Events,
     pub(crate) views: watch::Receiver<Option<Arc<View>>>,
+    /// The view that clients were told last, encoded once for all of them.
+    pub(crate) told: Arc<Mutex<Option<(Epoch, Bytes)>>>,
     pub(crate) ranges: watch::Receiver<Arc<RangeLists>>,
     pub(crate) value_bytes_max: usize,
     /// What all connections have open, see [`window`].
@@ -55,6 +57,17 @@ impl Shared {
     /// This server has a part in the view.
     pub(crate) fn serves(&self) -> bool {
         self.views.borrow().as_ref().is_some_and(|view| view.servers.contains_key(&self.me.server))
+    }
+
+    /// The view in use, as JSON.
+    pub(crate) fn view_json(&self) -> Option<Bytes> {
+        let view = self.views.borrow().clone()?;
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.as_ref().is_none_or(|(number, _)| *number != view.number) {
+            let json = serde_json::to_vec(&*view).expect("a view is JSON");
+            *told = Some((view.number, json.into()));
+        }
+        told.as_ref().map(|(_, json)| json.clone())
     }
 
     /// How the server does, as JSON.

@@ -62,6 +62,8 @@ pub enum PeerMessage {
     /// A newer view than the receiver seems to have, as JSON. It replaces every other answer to a message of
     /// an old epoch.
     View {
+        /// Its number: who has it, or a newer one, need not read it.
+        number: Epoch,
         /// An encoded [`View`](crate::view::View).
         json: Bytes,
     },
@@ -296,7 +298,7 @@ pub enum PeerMessage {
 wire_enum!(PeerMessage {
     1 => Ping { n, view },
     2 => Pong { n, view },
-    3 => View { json },
+    3 => View { number, json },
     4 => WantView { have },
     5 => SyncRequest { partition, epoch },
     6 => SyncReply { partition, epoch, base, last, commit, runs },

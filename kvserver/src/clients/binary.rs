@@ -406,8 +406,8 @@ async fn requests(mut frame: Bytes, shared: &Shared, outbox: &Arc<ClientOutbox>)
 }
 
 fn view_reply(shared: &Shared) -> Reply {
-    match &*shared.views.borrow() {
-        Some(view) => Reply::View { json: serde_json::to_vec(&**view).expect("a view is JSON").into() },
+    match shared.view_json() {
+        Some(json) => Reply::View { json },
         None => Reply::Busy { reason: "the server is in no view yet, retry".to_owned() },
     }
 }

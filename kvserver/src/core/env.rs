@@ -414,8 +414,8 @@ impl Env {
         let json = self.view_json.get_or_insert_with(|| {
             Bytes::from(serde_json::to_vec(&**view).expect("a view has only names as keys"))
         });
-        let json = json.clone();
-        self.out.send(to, PeerMessage::View { json });
+        let (number, json) = (view.number, json.clone());
+        self.out.send(to, PeerMessage::View { number, json });
     }
 
     /// A number for a write that has none; it counts as unanswered until its reply.

@@ -396,7 +396,7 @@ impl Script {
             }
             ["view"] => {
                 let json = serde_json::to_vec(&*self.view).expect("a view");
-                PeerMessage::View { json: json.into() }
+                PeerMessage::View { number: self.view.number, json: json.into() }
             }
             ["sync_reply", base, last, ..] => {
                 let (base, last) = (place(base), place(last));

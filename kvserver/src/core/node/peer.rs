@@ -71,7 +71,9 @@ impl Node {
         match message {
             PeerMessage::Ping { n, view } => self.on_ping(from, n, view),
             PeerMessage::Pong { n, view } => self.on_pong(from, n, view),
-            PeerMessage::View { json } => {
+            // Several servers may tell of the same one at the same time.
+            PeerMessage::View { number, .. } if number <= self.newest => {}
+            PeerMessage::View { json, .. } => {
                 if let Ok(view) = serde_json::from_slice::<View>(&json) {
                     self.on_view(Arc::new(view));
                 }
