@@ -102,3 +102,51 @@ tick_us=$((1000000 / $(getconf CLK_TCK)))
 field() {
   grep -o "\"$1\":[^,}]*" | head -1 | cut -d: -f2- | tr -d '"'
 }
+
+# record_profile FILE SECONDS: samples what all servers do.
+record_profile() {
+  perf record --quiet --output "$1" --freq 1997 --call-graph fp --pid "$(IFS=,; echo "${server_pids[*]}")" -- sleep "$2" >/dev/null
+}
+
+# shares FILE: lines `percent;dso;symbol` of the samples, by the function at the top; with --children by all that were on the way.
+shares() {
+  local file=$1
+  shift
+  perf report --input "$file" --call-graph none --field-separator ';' --sort dso,sym "$@" 2>/dev/null |
+    grep -v '^#' | grep ';' || true
+}
+
+# print_profile FILE: what the samples say, for people.
+print_profile() {
+  echo
+  echo "the kernel, with what its calls lead to:"
+  shares "$1" --children | awk -F';' '
+    { gsub(/ +$/, "", $4) }
+    $4 ~ /__x64_sys_(sendto|recvfrom|fdatasync|pwrite64|pread64|epoll_wait|futex|writev)$/ {
+      sub(/.*__x64_sys_/, "", $4); printf "  %5.1f %%  %s\n", $1, $4
+    }' | sort -k1,1nr
+  echo
+  echo "all samples, by what the function at the top does:"
+  shares "$1" --no-children | awk -F';' '
+    function kind(dso, symbol) {
+      if (dso ~ /kernel/) return "kernel"
+      if (dso ~ /vdso/) return "clocks"
+      if (symbol ~ /crc32c|xxh|md5/) return "checksums and hashes of keys"
+      if (symbol ~ /_?mi_|malloc|memmove|memcpy|memset|memcmp|finish_grow|raw_vec/) return "allocation, copying, comparing"
+      if (symbol ~ /skiplist/) return "trees: memory tables (a skip list)"
+      if (symbol ~ /lsm_tree|byteview|quick_cache|interval_heap|self_cell/) return "trees: the rest"
+      if (symbol ~ /storage::log/) return "the log"
+      if (symbol ~ /storage::|kvserver::machine|core::state/) return "applying and reading records"
+      if (symbol ~ /kvserver::core/) return "the core: replication"
+      if (symbol ~ /tokio|mio::|mpmc|mpsc|futex|pthread|epoll/) return "tokio, threads, queues"
+      if (symbol ~ /serde_json|common::|bytes::/) return "messages"
+      if (symbol ~ /kvserver::/) return "sockets, frames, figures"
+      if (dso ~ /libc/) return "libc"
+      return "the rest"
+    }
+    { share[kind($2, $3)] += $1 }
+    END { for (name in share) printf "  %5.1f %%  %s\n", share[name], name }' | sort -k1,1nr
+  echo
+  echo "the functions with most of it:"
+  shares "$1" --no-children | head -12 | awk -F';' '{ sub(/^ *\[[.k]\] /, "", $3); printf "  %5.1f %%  %s\n", $1, $3 }'
+}
