@@ -4,7 +4,10 @@
 mod support;
 
 use bytes::Bytes;
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 use storage::{LogId, Options, Read, Record, Store, Tag};
 
 /// Entries of the good log.
@@ -28,6 +31,56 @@ fn segments(dir: PathBuf) -> Vec<PathBuf> {
         paths.filter(|path| !path.file_name().unwrap().to_string_lossy().starts_with("free")).collect();
     found.sort();
     found
+}
+
+/// The log is refused with its place, or what it holds is a beginning of what was written. How many entries it holds.
+fn open_and_check(dir: &Path, what: &str) -> Option<u64> {
+    match Store::open(dir, &options()) {
+        Err(error) => {
+            assert!(error.to_string().contains("log"), "{what}: {error}");
+            None
+        }
+        Ok(store) => {
+            let Read::Entries(entries) = store.reader.read(1, 1, 1 << 20).unwrap() else { return Some(0) };
+            let mut count = 0;
+            for ((id, read), seq) in entries.into_iter().zip(1..) {
+                assert_eq!((id.seq, read), (seq, body(seq)), "{what}");
+                count = seq;
+            }
+            Some(count)
+        }
+    }
+}
+
+/// The first segment of a log, in each file of `corpus/log`, and cut off where the file ends: `good` holds two entries.
+#[test]
+fn the_corpus_is_refused_or_read_as_written() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/log");
+    let dir = support::directory();
+    drop(Store::open(dir.path(), &options()).unwrap());
+    let folder = dir.path().join("log");
+    let first = segments(folder.clone()).remove(0);
+    let mut good = 0;
+    for entry in fs::read_dir(corpus).expect("the corpus is there") {
+        let path = entry.unwrap().path();
+        let what = path.file_name().unwrap().to_string_lossy().into_owned();
+        for whole in [true, false] {
+            fs::remove_dir_all(&folder).unwrap();
+            fs::create_dir_all(&folder).unwrap();
+            fs::copy(&path, &first).unwrap();
+            if whole {
+                let file = fs::OpenOptions::new().write(true).open(&first).unwrap();
+                file.set_len(options().segment_bytes).unwrap();
+            }
+            let entries = open_and_check(dir.path(), &what);
+            if (what.as_str(), whole) == ("good", true) {
+                assert_eq!(entries, Some(2));
+                good += 1;
+            }
+            assert!(entries.is_none_or(|entries| entries <= 2), "{what}: {entries:?}");
+        }
+    }
+    assert_eq!(good, 1, "the log that the others were made of is read");
 }
 
 #[test]
@@ -70,19 +123,9 @@ fn a_spoilt_log_is_refused_or_read_as_written() {
             _ => spoilt[random.usize(..written)] ^= 1 << random.u8(..8),
         }
         fs::write(path, &spoilt).unwrap();
-        match Store::open(dir.path(), &options()) {
-            Err(error) => {
-                assert!(error.to_string().contains("log"), "seed {seed}: {error}");
-                refused += 1;
-            }
-            Ok(store) => {
-                if let Read::Entries(entries) = store.reader.read(1, 1, 1 << 20).unwrap() {
-                    for ((id, read), seq) in entries.into_iter().zip(1..) {
-                        assert_eq!((id.seq, read), (seq, body(seq)), "seed {seed}");
-                    }
-                }
-                opened += 1;
-            }
+        match open_and_check(dir.path(), &format!("seed {seed}")) {
+            None => refused += 1,
+            Some(_) => opened += 1,
         }
     }
     assert!(refused > SPOILT / 2, "{refused} refused, {opened} opened");
