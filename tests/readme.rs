@@ -95,7 +95,8 @@ fn the_box_answers_as_shown_and_finds_its_data_again() {
     let printed = run_box(dir.path(), &input);
     let printed: Vec<&str> = printed.lines().collect();
     for (index, expected) in expected.iter().enumerate() {
-        assert_eq!(without_figures(printed[index]), without_figures(expected), "{printed:#?}");
+        let printed_line = without_moves(printed[index]);
+        assert_eq!(without_figures(&printed_line), without_figures(expected), "{printed:#?}");
     }
 
     let again = run_box(dir.path(), "get greeting\n");
@@ -105,6 +106,15 @@ fn the_box_answers_as_shown_and_finds_its_data_again() {
     let output = Command::new("bash").arg("-c").arg(piped).current_dir(dir.path()).output().unwrap();
     let stdout = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && stdout.ends_with("hello\n"), "{stdout}{:?}", output.stderr);
+}
+
+/// A line of a status without what is still to move: who is quick sees partitions on their way to the servers that came last.
+fn without_moves(line: &str) -> String {
+    let parts = line.split(", ");
+    parts
+        .filter(|part| !part.ends_with("not in their place yet") && !part.ends_with("being made"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// A script and all that it started; killed together.
