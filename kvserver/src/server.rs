@@ -1,5 +1,6 @@
 //! A server from start to stop: opens its store, starts its threads and tasks, hands everything over when it leaves.
 
+mod files;
 mod ports;
 
 use std::collections::BTreeMap;
@@ -45,6 +46,7 @@ use crate::protocol::text::RangeLists;
 use crate::pulse::DiskWatch;
 use crate::scrub;
 use crate::walks;
+use files::Files;
 pub use ports::bind;
 use ports::{Ports, bind_http};
 
@@ -286,10 +288,10 @@ fn start(options: &Options, local: SocketAddr, ports: Ports) -> Result<Started, 
     // What they hold keeps the store in use: they end before the server does.
     let helpers = [
         log_thread,
-        spawn_behind("copies-read", move || copies::read(&read_jobs, &read_events))?,
-        spawn_behind("copies-build", move || copies::build(&build_jobs, &build_events))?,
-        spawn_behind("scrub", move || scrub::run(&scrub_jobs, &scrub_events))?,
-        spawn_behind("digests", move || digests::run(&digest_jobs, &digest_events))?,
+        spawn_background("copies-read", move || copies::read(&read_jobs, &read_events))?,
+        spawn_background("copies-build", move || copies::build(&build_jobs, &build_events))?,
+        spawn_background("scrub", move || scrub::run(&scrub_jobs, &scrub_events))?,
+        spawn_background("digests", move || digests::run(&digest_jobs, &digest_events))?,
         spawn("walks", move || walks::run(&walks, &walk_events))?,
     ];
     let runtime = core_runtime()?;
@@ -393,7 +395,7 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<std::thread
 }
 
 /// A thread whose work can wait until requests are answered.
-fn spawn_behind(
+fn spawn_background(
     name: &str,
     body: impl FnOnce() + Send + 'static,
 ) -> Result<std::thread::JoinHandle<()>, Error> {
@@ -411,32 +413,6 @@ fn store_options(options: &Options, files: Files) -> storage::Options {
         values_bytes: (options.cache_mb << 20) / 2,
         reserve_bytes: options.reserve_mb << 20,
         ..storage::Options::default()
-    }
-}
-
-/// Files that are open besides clients' connections and what the trees keep: the log, trees that are written, links of
-/// other servers and to them.
-const FILES_OF_ITS_OWN: usize = 256;
-
-/// Who may have how many of the files that the process may open. A store that cannot open one stops, so connections
-/// get what is left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Files {
-    trees: usize,
-    connections: usize,
-}
-
-impl Files {
-    fn share(limit: usize, connections_wanted: usize) -> Self {
-        let trees = storage::Options::default().open_files.min(limit / 4);
-        let connections = connections_wanted.min(limit.saturating_sub(trees + FILES_OF_ITS_OWN)).max(1);
-        if connections < connections_wanted {
-            tracing::warn!(
-                "this process may open {limit} files: {connections} connections are taken instead of \
-                 {connections_wanted} (--max-connections); raise the limit (ulimit -Hn) to take more"
-            );
-        }
-        Self { trees, connections }
     }
 }
 
@@ -488,18 +464,4 @@ async fn drain(
         ),
     }
     false
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn connections_leave_files_to_the_store() {
-        let trees = storage::Options::default().open_files;
-        assert_eq!(Files::share(1 << 20, 10_000), Files { trees, connections: 10_000 });
-        assert_eq!(Files::share(4096, 10_000), Files { trees, connections: 4096 - trees - FILES_OF_ITS_OWN });
-        assert_eq!(Files::share(400, 10_000), Files { trees: 100, connections: 44 });
-        assert_eq!(Files::share(100, 10).connections, 1);
-    }
 }
