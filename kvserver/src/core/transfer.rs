@@ -1,4 +1,5 @@
-//! Copying a partition's state to a member whose log does not reach back far enough (J1).
+//! Copying a partition's state to a member whose log does not reach back far enough (J1), or that joins with nothing of a
+//! long one (`limits::COPY_FROM`): J1 would let the log be sent then, but a copy is shorter and as sound, at any base.
 //!
 //! The coordinator opens a consistent picture of its applied state, pins its log from there on, and sends it in chunks, a
 //! window of them at a time and within the server's rate, unless an operator holds copies: first the state besides the records, then the pairs. The pin
