@@ -32,7 +32,8 @@ impl Box {
     /// Starts everything; nothing is ready yet.
     pub(crate) async fn start(options: &Options) -> Result<Self, String> {
         let dir = options.dir.clone();
-        std::fs::create_dir_all(&dir).map_err(|error| format!("cannot make {}: {error}", dir.display()))?;
+        common::files::private_dir(&dir)
+            .map_err(|error| format!("cannot make {}: {error}", dir.display()))?;
         let log = dir.join("log");
         common::logging::start(options.log_level, common::logging::Format::Text, Some(&log))
             .map_err(|error| format!("cannot open {}: {error}", log.display()))?;
@@ -56,7 +57,9 @@ impl Box {
             .map_err(|error| format!("cannot listen on port {} for the ECS: {error}", options.ecs_port))?;
         self.ecs = address(&listener)?;
         let dir = dir.join("ecs");
-        let args = ["ecs".into(), "--dir".into(), dir.into_os_string()];
+        // Who starts fewer servers than usual wants fewer copies, and nothing is missing then.
+        let copies = usize::from(options.servers).min(common::limits::COPIES).to_string();
+        let args = ["ecs".into(), "--copies".into(), copies.into(), "--dir".into(), dir.into_os_string()];
         let ecs_options = ecs::Options::read(args.into_iter()).map_err(|error| error.to_string())?;
         let opened = ecs::Opened::open(&ecs_options).map_err(|error| format!("the ECS: {error}"))?;
         let stop = self.stopper();

@@ -38,6 +38,15 @@ fn run(options: &Options) -> Result<ExitCode, String> {
         .block_on(async {
             let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
             let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
+            // A closed terminal ends the shell, which ends the rest in order.
+            let mut hangup = signal(SignalKind::hangup()).map_err(|error| error.to_string())?;
+            let _first = signal(SignalKind::user_defined1()).map_err(|error| error.to_string())?;
+            let _second = signal(SignalKind::user_defined2()).map_err(|error| error.to_string())?;
+            tokio::spawn(async move {
+                while hangup.recv().await.is_some() {
+                    common::logging::reopen();
+                }
+            });
             let mut started = Box::start(options).await?;
             tokio::select! {
                 ready = started.wait_until_ready() => ready?,
@@ -72,7 +81,7 @@ fn shell(servers: &[String]) -> oneshot::Receiver<ExitCode> {
     let args = ["kvclient".to_owned(), "--server".to_owned(), servers.join(",")];
     let (end, ended) = oneshot::channel();
     std::thread::spawn(move || {
-        let code = kvclient::cli::run(args.into_iter().map(Into::into));
+        let code = cli::run(args.into_iter().map(Into::into));
         let _gone = end.send(code);
     });
     ended

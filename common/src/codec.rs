@@ -6,7 +6,7 @@
 use bytes::{Buf, Bytes};
 
 use crate::ids::{
-    ClientId, Epoch, Incarnation, LogId, PartitionId, RequestId, RequestNumber, Seq, ServerId, StoreId,
+    ClientId, Epoch, Incarnation, LogId, Nonce, PartitionId, RequestId, RequestNumber, Seq, ServerId, StoreId,
 };
 use crate::time::WallTime;
 
@@ -35,10 +35,27 @@ pub enum Malformed {
     Trailing(usize),
 }
 
+/// Where encoded values go.
+pub trait Sink: Send {
+    /// Appends a copy of bytes.
+    fn put(&mut self, bytes: &[u8]);
+
+    /// Appends bytes that may be kept as they are, instead of a copy of them.
+    fn share(&mut self, bytes: &Bytes) {
+        self.put(bytes);
+    }
+}
+
+impl Sink for Vec<u8> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+}
+
 /// What can be written to and read from bytes.
 pub trait Wire: Sized {
     /// Appends this value.
-    fn write(&self, out: &mut Vec<u8>);
+    fn write<S: Sink + ?Sized>(&self, out: &mut S);
 
     /// Reads a value from the front of `input`.
     ///
@@ -73,8 +90,8 @@ fn take<const N: usize>(input: &mut Bytes) -> Result<[u8; N], Malformed> {
 macro_rules! wire_integer {
     ($($integer:ty),*) => {$(
         impl Wire for $integer {
-            fn write(&self, out: &mut Vec<u8>) {
-                out.extend_from_slice(&self.to_le_bytes());
+            fn write<S: Sink + ?Sized>(&self, out: &mut S) {
+                out.put(&self.to_le_bytes());
             }
 
             fn read(input: &mut Bytes) -> Result<Self, Malformed> {
@@ -88,7 +105,7 @@ wire_integer!(u8, u16, u32, u64, u128, i64);
 macro_rules! wire_newtype {
     ($($name:ty),*) => {$(
         impl Wire for $name {
-            fn write(&self, out: &mut Vec<u8>) {
+            fn write<S: Sink + ?Sized>(&self, out: &mut S) {
                 self.0.write(out);
             }
 
@@ -98,11 +115,11 @@ macro_rules! wire_newtype {
         }
     )*};
 }
-wire_newtype!(ServerId, StoreId, ClientId, Incarnation, RequestNumber, PartitionId, Seq, WallTime);
+wire_newtype!(ServerId, StoreId, ClientId, Incarnation, Nonce, RequestNumber, PartitionId, Seq, WallTime);
 
 impl Wire for bool {
-    fn write(&self, out: &mut Vec<u8>) {
-        out.push(u8::from(*self));
+    fn write<S: Sink + ?Sized>(&self, out: &mut S) {
+        out.put(&[u8::from(*self)]);
     }
 
     fn read(input: &mut Bytes) -> Result<Self, Malformed> {
@@ -115,9 +132,9 @@ impl Wire for bool {
 }
 
 impl Wire for Bytes {
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write<S: Sink + ?Sized>(&self, out: &mut S) {
         u32::try_from(self.len()).expect("no message holds 4 GiB").write(out);
-        out.extend_from_slice(self);
+        out.share(self);
     }
 
     fn read(input: &mut Bytes) -> Result<Self, Malformed> {
@@ -127,9 +144,9 @@ impl Wire for Bytes {
 }
 
 impl Wire for String {
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write<S: Sink + ?Sized>(&self, out: &mut S) {
         u32::try_from(self.len()).expect("no message holds 4 GiB").write(out);
-        out.extend_from_slice(self.as_bytes());
+        out.put(self.as_bytes());
     }
 
     fn read(input: &mut Bytes) -> Result<Self, Malformed> {
@@ -139,11 +156,11 @@ impl Wire for String {
 }
 
 impl<T: Wire> Wire for Option<T> {
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write<S: Sink + ?Sized>(&self, out: &mut S) {
         match self {
-            None => out.push(0),
+            None => out.put(&[0]),
             Some(value) => {
-                out.push(1);
+                out.put(&[1]);
                 value.write(out);
             }
         }
@@ -155,7 +172,7 @@ impl<T: Wire> Wire for Option<T> {
 }
 
 impl<T: Wire> Wire for Vec<T> {
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write<S: Sink + ?Sized>(&self, out: &mut S) {
         u32::try_from(self.len()).expect("no message holds 4 Gi elements").write(out);
         for element in self {
             element.write(out);
@@ -173,7 +190,7 @@ impl<T: Wire> Wire for Vec<T> {
 }
 
 impl<A: Wire, B: Wire> Wire for (A, B) {
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write<S: Sink + ?Sized>(&self, out: &mut S) {
         self.0.write(out);
         self.1.write(out);
     }
@@ -188,7 +205,7 @@ impl<A: Wire, B: Wire> Wire for (A, B) {
 macro_rules! wire_struct {
     ($name:ident { $($field:ident),* $(,)? }) => {
         impl $crate::codec::Wire for $name {
-            fn write(&self, out: &mut Vec<u8>) {
+            fn write<S: $crate::codec::Sink + ?Sized>(&self, out: &mut S) {
                 $(self.$field.write(out);)*
             }
 
@@ -200,15 +217,68 @@ macro_rules! wire_struct {
     };
 }
 
-/// Writes and reads an enum of struct-like variants: a tag byte, then the fields in the order given.
+/// Variants whose tag byte stands before something that all of them share, and their fields behind it.
+pub trait Tagged: Sized {
+    /// Whether the tag names one of these.
+    fn has(tag: u8) -> bool;
+
+    /// The tag of this one.
+    fn tag(&self) -> u8;
+
+    /// Appends the fields of this one.
+    fn write_fields<S: Sink + ?Sized>(&self, out: &mut S);
+
+    /// Reads the fields of the variant that the tag names.
+    ///
+    /// # Errors
+    /// When it names none, or the bytes are not what `write_fields` makes.
+    fn read_fields(tag: u8, input: &mut Bytes) -> Result<Self, Malformed>;
+}
+
+/// Writes and reads the fields of struct-like variants, apart from their tags.
+#[macro_export]
+macro_rules! wire_variants {
+    ($name:ident { $($tag:literal => $variant:ident { $($field:ident),* $(,)? }),* $(,)? }) => {
+        impl $crate::codec::Tagged for $name {
+            fn has(tag: u8) -> bool {
+                matches!(tag, $($tag)|*)
+            }
+
+            fn tag(&self) -> u8 {
+                match self {
+                    $(Self::$variant { .. } => $tag,)*
+                }
+            }
+
+            fn write_fields<S: $crate::codec::Sink + ?Sized>(&self, out: &mut S) {
+                match self {
+                    $(Self::$variant { $($field),* } => { $($crate::codec::Wire::write($field, out);)* })*
+                }
+            }
+
+            fn read_fields(tag: u8, input: &mut ::bytes::Bytes) -> Result<Self, $crate::codec::Malformed> {
+                match tag {
+                    $($tag => {
+                        $(let $field = $crate::codec::Wire::read(input)?;)*
+                        Ok(Self::$variant { $($field),* })
+                    })*
+                    tag => Err($crate::codec::Malformed::Variant { what: stringify!($name), tag }),
+                }
+            }
+        }
+    };
+}
+
+/// Writes and reads an enum of struct-like variants: a tag byte, then the fields in the order given. A last variant,
+/// `else`, may have the tags of its last field, a [`Tagged`](crate::codec::Tagged) one.
 #[macro_export]
 macro_rules! wire_enum {
     ($name:ident { $($tag:literal => $variant:ident { $($field:ident),* $(,)? }),* $(,)? }) => {
         impl $crate::codec::Wire for $name {
-            fn write(&self, out: &mut Vec<u8>) {
+            fn write<S: $crate::codec::Sink + ?Sized>(&self, out: &mut S) {
                 match self {
                     $(Self::$variant { $($field),* } => {
-                        out.push($tag);
+                        out.put(&[$tag]);
                         $($field.write(out);)*
                     })*
                 }
@@ -220,6 +290,41 @@ macro_rules! wire_enum {
                         $(let $field = $crate::codec::Wire::read(input)?;)*
                         Ok(Self::$variant { $($field),* })
                     })*
+                    tag => Err($crate::codec::Malformed::Variant { what: stringify!($name), tag }),
+                }
+            }
+        }
+    };
+    ($name:ident {
+        $($tag:literal => $variant:ident { $($field:ident),* },)*
+        else $rest:ident { $($head:ident),* } $last:ident: $tagged:ty $(,)?
+    }) => {
+        impl $crate::codec::Wire for $name {
+            fn write<S: $crate::codec::Sink + ?Sized>(&self, out: &mut S) {
+                match self {
+                    $(Self::$variant { $($field),* } => {
+                        out.put(&[$tag]);
+                        $($field.write(out);)*
+                    })*
+                    Self::$rest { $($head,)* $last } => {
+                        out.put(&[$crate::codec::Tagged::tag($last)]);
+                        $($head.write(out);)*
+                        $crate::codec::Tagged::write_fields($last, out);
+                    }
+                }
+            }
+
+            fn read(input: &mut ::bytes::Bytes) -> Result<Self, $crate::codec::Malformed> {
+                match <u8 as $crate::codec::Wire>::read(input)? {
+                    $($tag => {
+                        $(let $field = $crate::codec::Wire::read(input)?;)*
+                        Ok(Self::$variant { $($field),* })
+                    })*
+                    tag if <$tagged as $crate::codec::Tagged>::has(tag) => {
+                        $(let $head = $crate::codec::Wire::read(input)?;)*
+                        let $last = $crate::codec::Tagged::read_fields(tag, input)?;
+                        Ok(Self::$rest { $($head,)* $last })
+                    }
                     tag => Err($crate::codec::Malformed::Variant { what: stringify!($name), tag }),
                 }
             }

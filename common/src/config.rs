@@ -7,7 +7,7 @@
 //! ecs = "10.0.0.1:3000"
 //! ```
 //!
-//! What it says is read as if it were given as flags, so it is checked in the same way, with the same words.
+//! Its content is read as if it were given as flags, so it is checked in the same way, with the same messages.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -20,7 +20,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches};
 
 /// The name of the flag that names the file, and its id.
 const FILE: &str = "config";
-/// That of the flag that shows where each value comes from.
+/// The name of the flag that prints where each value comes from, and its id.
 const PRINT: &str = "print-config";
 
 /// What is to be done after the options were read.
@@ -53,7 +53,7 @@ pub fn with_file(command: Command, variable: &'static str) -> Command {
 /// # Errors
 /// When a flag, the environment or the file is wrong, or help is asked for.
 pub fn read<T: FromArgMatches>(command: &Command, args: &[OsString]) -> Result<Read<T>, clap::Error> {
-    // What is wrong in it is told by the reading that counts.
+    // Errors are ignored here; the second reading reports them.
     let first = command.clone().ignore_errors(true).try_get_matches_from(args).unwrap_or_default();
     let file = first.try_get_one::<PathBuf>(FILE).ok().flatten().cloned();
     let from_file = match &file {

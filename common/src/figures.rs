@@ -1,4 +1,4 @@
-//! What a server counts and tells the ECS once a second, for people: nothing rests on it.
+//! What a server counts and reports to the ECS once a second, for people: no decision rests on it.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,19 +13,19 @@ pub const HOT_KEY_BYTES_MAX: usize = 64;
 /// One server's figures since the last ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Figures {
-    /// The time that they are of, in milliseconds.
+    /// The time that these figures cover, in milliseconds.
     pub over_ms: u64,
     /// Times that reads took, from the core's taking the request to its answer.
     pub reads: Counted,
-    /// The same of writes.
+    /// Times that writes took, from the core's taking the request to its answer.
     pub writes: Counted,
-    /// The same of fdatasync of the commit log.
+    /// Times that fdatasyncs of the commit log took.
     pub syncs: Counted,
     /// Requests that were answered with a refusal, that the server is busy, or that the outcome is not known.
     pub failed: u64,
     /// Requests that were not answered at the end.
     pub open: u64,
-    /// Entries of the log that the partition which lacks most has ordered here and not committed.
+    /// Entries that are ordered and not committed, in the partition of this coordinator that has most of them.
     pub lag: u64,
     /// The partitions that clients asked this server for most, the hottest first.
     pub partitions: Vec<HotPartition>,
@@ -54,7 +54,7 @@ pub struct HotKey {
 }
 
 impl Figures {
-    /// What is more than there should be is left out: it came over a network.
+    /// Drops what is beyond the limits, as it came over a network.
     pub fn bound(&mut self) {
         self.partitions.truncate(HOT_MAX);
         self.keys.truncate(HOT_MAX);

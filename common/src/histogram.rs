@@ -1,4 +1,4 @@
-//! How often which size: fixed buckets, so that those of many servers and seconds can be added up.
+//! Histograms with fixed buckets, so that those of many servers and seconds can be added up.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ pub const MICROSECONDS: &[u64] = &[
 /// Upper ends of the buckets of what is done at once: powers of two.
 pub const BATCHES: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096];
 
-/// Counts by bucket. Not shared: who counts owns it.
+/// Counts by bucket. Not shared: the thread that counts owns it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Histogram {
     bounds: &'static [u64],

@@ -55,7 +55,7 @@ macro_rules! random_id {
                 Self(u128::from_be_bytes(bytes))
             }
 
-            /// The first eight hex digits, enough to tell servers apart in logs and tables.
+            /// The first eight hex digits, enough to distinguish servers in logs and tables.
             #[must_use]
             pub fn short(self) -> String {
                 format!("{:08x}", self.0 >> 96)
@@ -126,17 +126,35 @@ random_id! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct Incarnation(pub u64);
 
+/// Drawn at random by each start of a server: two processes of one storage directory, or of two copies of one, have
+/// different ones even where their incarnations are equal. 0: not known (a view of before nonces were).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub struct Nonce(pub u64);
+
+impl Nonce {
+    /// A new random nonce, from the operating system.
+    ///
+    /// # Panics
+    /// When the operating system has no randomness: nothing can go on then.
+    #[must_use]
+    pub fn random() -> Self {
+        let mut bytes = [0; 8];
+        getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
+        Self(u64::from_be_bytes(bytes).max(1))
+    }
+}
+
 /// A client's number of a write, from 1, ascending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct RequestNumber(pub u64);
 
-/// A request that is followed through the cluster: whose it is, and its number there. That of a write is the one that
-/// makes its retries harmless. Written as `CLIENT-NUMBER`.
+/// A request that is followed through the cluster: its client, and its number at that client. For a write it is the
+/// number that makes retries harmless. Written as `CLIENT-NUMBER`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RequestId {
-    /// Who asks.
+    /// The client that asks.
     pub client: ClientId,
-    /// Its number of the request.
+    /// The client's number of the request.
     pub number: RequestNumber,
 }
 

@@ -11,13 +11,16 @@ pub const VALUE_BYTES_MAX: usize = 8 << 20;
 /// Bytes of a frame on a binary link, at most: a value and its key, or a batch of smaller messages, or a view.
 pub const FRAME_BYTES_MAX: usize = 32 << 20;
 
-/// For how long a server holds a request for changes that has none to tell ([`Request::Watch`]), at most.
+/// Bytes of the first frame of a link, at most: ids and an address.
+pub const HELLO_BYTES_MAX: usize = 64 << 10;
+
+/// How long a server keeps a request for changes ([`Request::Watch`]) waiting for the first change, at most.
 ///
 /// [`Request::Watch`]: crate::messages::Request::Watch
 pub const WATCH_HOLD_MAX: Duration = Duration::from_secs(10);
 
-/// Bytes of changes in one answer to a request for changes, at most; and of the changes of one log entry, which are told
-/// together or not at all.
+/// Bytes of changes in one answer to a request for changes, at most; and of the changes of one log entry, which are
+/// sent together or not at all.
 pub const WATCH_ANSWER_BYTES_MAX: usize = 10 << 20;
 
 /// Copies of each partition: a coordinator and two replicas.
@@ -39,7 +42,7 @@ pub const CLIENT_RETRY_FOR: Duration = Duration::from_secs(60);
 /// [`CLIENT_RETRY_FOR`] by a wide margin, so that no retry outlives the memory of its first try.
 pub const RESULTS_KEPT_FOR: Duration = Duration::from_secs(15 * 60);
 
-/// The timers of PROTOCOL.md section 2. `lease * (1 + rho) <= promise * (1 - rho)` must hold for the largest
+/// The timers of docs/protocol.md (L1). `lease * (1 + rho) <= promise * (1 - rho)` must hold for the largest
 /// difference `rho` of two machines' clock rates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timers {
@@ -51,11 +54,14 @@ pub struct Timers {
     pub lease: Duration,
     /// G: how long a promise binds its granter, from the receipt of the ping.
     pub promise: Duration,
-    /// Silence after which the ECS takes a server for dead.
+    /// Silence after which the ECS takes a server for dead, where nothing ever stalls.
     pub dead: Duration,
+    /// The largest such silence: where heartbeats come late, the ECS's limit grows from `dead` up to this with their
+    /// jitter. Equal to `dead` where the limit does not adapt.
+    pub dead_max: Duration,
     /// Silence after which a coordinator reports an in-sync replica that acknowledges nothing.
     pub report: Duration,
-    /// After its own start the ECS removes nobody for this long.
+    /// After its own start the ECS removes no server for this long.
     pub quiet: Duration,
 }
 
@@ -67,20 +73,27 @@ impl Timers {
         lease: Duration::from_millis(2000),
         promise: Duration::from_millis(2500),
         dead: Duration::from_millis(3000),
+        dead_max: Duration::from_millis(3000),
         report: Duration::from_millis(1500),
         quiet: Duration::from_millis(5000),
     };
 
-    /// The default: a fail-over takes about 1 s.
+    /// For machines that never stall: a fail-over takes about 1 s.
     pub const FAST: Self = Self {
         heartbeat: Duration::from_millis(100),
         ping: Duration::from_millis(100),
         lease: Duration::from_millis(400),
         promise: Duration::from_millis(550),
         dead: Duration::from_millis(800),
+        dead_max: Duration::from_millis(800),
         report: Duration::from_millis(400),
         quiet: Duration::from_millis(2000),
     };
+
+    /// The default: as [`Self::FAST`], and the ECS waits longer for servers whose heartbeats come late. Leases do not
+    /// adapt: one that runs out too early costs a read that waits for the next ping, and no fail-over; and their rule,
+    /// `lease` against `promise`, must hold between servers that would adapt at different times.
+    pub const ADAPTIVE: Self = Self { dead_max: Duration::from_millis(5000), ..Self::FAST };
 
     /// The largest relative difference of two clocks' rates that the leases stand.
     #[must_use]
@@ -110,5 +123,6 @@ mod tests {
     fn leases_stand_clocks_that_differ_by_ten_per_cent() {
         assert!(Timers::STEADY.clock_rate_margin() > 0.10);
         assert!(Timers::FAST.clock_rate_margin() > 0.10);
+        assert!(Timers::ADAPTIVE.clock_rate_margin() > 0.10);
     }
 }

@@ -11,10 +11,10 @@ use prometheus_client::registry::Registry;
 
 use crate::histogram::Histogram;
 
-/// Of the answer that carries such a page.
+/// The content type of an HTTP answer with such a page.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Names and values that tell samples of one metric apart.
+/// Names and values that distinguish the samples of one metric.
 pub type Labels = Vec<(&'static str, String)>;
 
 /// Metrics in the order in which they are shown.
@@ -36,7 +36,7 @@ enum Samples {
 }
 
 impl Page {
-    /// Adds one that only grows. Its name gets the ending `_total`.
+    /// Adds a counter, which only grows. Its name gets the ending `_total`.
     pub fn counter(
         &mut self,
         name: &'static str,
@@ -46,12 +46,12 @@ impl Page {
         self.0.push(Family { name, help, samples: Samples::Counters(escaped(samples)) });
     }
 
-    /// Adds one that only grows, without labels.
+    /// Adds a counter without labels.
     pub fn count(&mut self, name: &'static str, help: &'static str, value: u64) {
         self.counter(name, help, [(Labels::new(), value)]);
     }
 
-    /// Adds one that goes up and down.
+    /// Adds a gauge, which goes up and down.
     pub fn gauges(
         &mut self,
         name: &'static str,
@@ -61,12 +61,12 @@ impl Page {
         self.0.push(Family { name, help, samples: Samples::Gauges(escaped(samples)) });
     }
 
-    /// Adds one that goes up and down, without labels.
+    /// Adds a gauge without labels.
     pub fn gauge(&mut self, name: &'static str, help: &'static str, value: f64) {
         self.gauges(name, help, [(Labels::new(), value)]);
     }
 
-    /// Adds histograms. `unit`: what one of their units is of the metric's, such as a microsecond of a second.
+    /// Adds histograms. `unit`: one unit of the histogram in units of the metric, such as a microsecond in seconds.
     pub fn histograms(
         &mut self,
         name: &'static str,

@@ -1,7 +1,7 @@
 //! What clients ask of the data: operations on keys and their outcomes.
 //!
 //! An operation is a value; what it does to a partition's data is decided where it is applied, in log order,
-//! the same at every copy (`kvserver`'s `core::state`).
+//! the same at every copy (`state` of `kvserver_core`).
 
 use bytes::Bytes;
 
@@ -31,7 +31,7 @@ pub enum Condition {
     Present {},
     /// The value is the one with this version.
     Version {
-        /// As an earlier reply told it.
+        /// The version, as an earlier reply returned it.
         version: Version,
     },
     /// The value is these bytes.
@@ -51,7 +51,7 @@ wire_enum!(Condition {
 });
 
 impl Condition {
-    /// Bytes of the value that it compares with.
+    /// Bytes of the value that the condition compares with.
     #[must_use]
     pub fn bytes(&self) -> usize {
         match self {
@@ -72,17 +72,17 @@ pub enum Operation {
         value: Bytes,
         /// From this moment on the value is gone; `None`: never.
         expires: Option<WallTime>,
-        /// Else nothing is changed.
+        /// If it does not hold, nothing is changed.
         condition: Condition,
     },
     /// Removes a value.
     Delete {
         /// The key.
         key: Bytes,
-        /// Else nothing is changed.
+        /// If it does not hold, nothing is changed.
         condition: Condition,
     },
-    /// Adds bytes at the end of a value (an empty one if there is none) and tells where they begin.
+    /// Adds bytes at the end of a value (an empty one if there is none). The outcome says where they begin.
     /// An expiry stays as it is.
     Append {
         /// The key.
@@ -105,12 +105,12 @@ pub enum Operation {
         value: Bytes,
         /// When it expires.
         expiry: Expiry,
-        /// Else nothing is changed.
+        /// If it does not hold, nothing is changed.
         condition: Condition,
-        /// The outcome tells the former value.
+        /// The outcome returns the former value.
         tell: bool,
     },
-    /// Removes a value and tells it.
+    /// Removes a value and returns it.
     Take {
         /// The key.
         key: Bytes,
@@ -145,14 +145,14 @@ pub enum Operation {
         key: Bytes,
         /// The new expiry.
         expiry: Expiry,
-        /// Of the expiry that is there; else nothing is changed.
+        /// What must hold of the expiry that is there; else nothing is changed.
         when: ExpiryCondition,
-        /// Of the value; else nothing is changed.
+        /// What must hold of the value; else nothing is changed.
         condition: Condition,
-        /// The outcome tells the value.
+        /// The outcome returns the value.
         tell: bool,
     },
-    /// Tells a value as it is at this place in the log. A part of a batch; by itself a get does it cheaper.
+    /// Returns a value as it is at this place in the log. Only as a part of a batch; a single get does it cheaper.
     Fetch {
         /// The key.
         key: Bytes,
@@ -165,11 +165,13 @@ pub enum Operation {
         parts: Vec<Part>,
     },
     /// Changes nothing but the partition's log time: a coordinator that finds a value expired by its clock
-    /// makes that so at every copy before it says so.
+    /// makes it expired at every copy before it answers so.
     Tick {},
+    /// Changes nothing: a new coordinator's first entry, which closes the log of the epochs before its own.
+    NoOp {},
     /// Changes nothing: each copy takes a digest of its records as they are at this entry, to be compared.
     Compare {
-        /// Whose copies.
+        /// The partition whose copies are compared.
         partition: PartitionId,
     },
 }
@@ -188,6 +190,7 @@ wire_enum!(Operation {
     12 => Fetch { key },
     13 => Batch { checks, parts },
     14 => Compare { partition },
+    15 => NoOp {},
 });
 
 /// Why an operation is refused before it is ordered.
@@ -202,9 +205,9 @@ pub enum InvalidOperation {
     /// A value over its limit.
     #[error("the value has {bytes} bytes; the limit is {limit} (see --max-value)")]
     ValueTooLarge {
-        /// Of the value.
+        /// Bytes of the value.
         bytes: usize,
-        /// In force at this server.
+        /// The limit in effect at this server, in bytes.
         limit: usize,
     },
     /// A batch over its limits.
@@ -234,7 +237,7 @@ impl Operation {
         Self::Put { key: key.into(), value: value.into(), expires: None, condition: Condition::Always {} }
     }
 
-    /// The key that it is about, the first one of a batch; none for a tick.
+    /// The key that it changes or reads; the first one of a batch; none for a tick.
     #[must_use]
     pub fn key(&self) -> Option<&Bytes> {
         match self {
@@ -253,7 +256,7 @@ impl Operation {
                 let checked = checks.first().map(|check| &check.key);
                 checked.or_else(|| parts.first().and_then(|part| part.0.key()))
             }
-            Self::Tick {} | Self::Compare { .. } => None,
+            Self::Tick {} | Self::NoOp {} | Self::Compare { .. } => None,
         }
     }
 
@@ -286,24 +289,25 @@ impl Operation {
     }
 }
 
-/// Who asked for a write. A retry carries the same client and number, so it is applied once.
+/// The client that asked for a write, and its number. A retry carries the same ones, so the write is applied once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// The client.
     pub client: ClientId,
     /// The client's number of this write.
     pub number: RequestNumber,
-    /// The smallest number that the client has no answer to: results below are forgotten.
+    /// The smallest number that the client has no answer to: results of smaller numbers are forgotten.
     pub first_unanswered: RequestNumber,
 }
 wire_struct!(Origin { client, number, first_unanswered });
 
-/// The body of a log entry: an operation, who asked for it and when the coordinator ordered it.
+/// The body of a log entry: an operation, the client that asked for it, and when the coordinator ordered it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
-    /// None for what the coordinator itself asked.
+    /// `None` for operations of the coordinator itself.
     pub origin: Option<Origin>,
-    /// The coordinator's wall clock; the partition's log time is the largest stamp applied so far.
+    /// The coordinator's clock (`stamps` of `kvserver_core`), 0 for none; log time is the largest stamp applied so far,
+    /// unless it falls back.
     pub stamp: WallTime,
     /// What to do.
     pub operation: Operation,
@@ -312,31 +316,32 @@ wire_struct!(Command { origin, stamp, operation });
 
 /// What an applied operation did.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "it may say that nothing was changed"]
 pub enum Outcome {
     /// A value was set.
     Written {
-        /// Of the new value.
+        /// The version of the new value.
         version: Version,
         /// There was a value before.
         replaced: bool,
     },
     /// Bytes were added.
     Appended {
-        /// Of the new value.
+        /// The version of the new value.
         version: Version,
         /// Where in the value the added bytes begin.
         offset: u64,
     },
     /// A value was removed.
     Deleted {
-        /// Of the entry that removed it.
+        /// The version of the entry that removed it.
         version: Version,
     },
     /// There was nothing to delete or expire.
     NotFound {},
     /// The condition did not hold; nothing was changed.
     ConditionFailed {
-        /// Of the value that is there, if there is one.
+        /// The version of the value that is there, if there is one.
         current: Option<Version>,
     },
     /// The appended value would pass the limit; nothing was changed.
@@ -355,7 +360,7 @@ pub enum Outcome {
     Superseded {},
     /// A value was changed or removed, and this is what it was.
     Changed {
-        /// Of the entry that did it.
+        /// The version of the entry that did it.
         version: Version,
         /// The former value.
         old: Option<Bytes>,
@@ -367,16 +372,16 @@ pub enum Outcome {
     },
     /// A number was added to, and this is the value now.
     Sum {
-        /// Of the new value.
+        /// The version of the new value.
         version: Version,
         /// Decimal digits.
         value: Bytes,
     },
     /// The value is longer or shorter now.
     Length {
-        /// Of the value.
+        /// The version of the value.
         version: Version,
-        /// Its bytes.
+        /// Bytes of the value.
         bytes: u64,
     },
     /// The value is no number; nothing was changed.
@@ -421,7 +426,7 @@ wire_enum!(Outcome {
 });
 
 impl Outcome {
-    /// Bytes of the values that it tells.
+    /// Bytes of the values that the outcome returns.
     #[must_use]
     pub fn told_bytes(&self) -> usize {
         match self {

@@ -1,4 +1,4 @@
-//! What a service manager is told (systemd, `sd_notify(3)`). Without one, nothing.
+//! Notifications to a service manager (systemd, `sd_notify(3)`). Without one they do nothing.
 
 use sd_notify::NotifyState;
 
@@ -7,13 +7,13 @@ pub fn ready() {
     tell(NotifyState::Ready);
 }
 
-/// The program has been asked to stop, and is at it.
+/// The program has been asked to stop, and is stopping.
 pub fn stopping() {
     tell(NotifyState::Stopping);
 }
 
 fn tell(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(false, &[state]) {
-        tracing::warn!(%error, "the service manager cannot be told; NOTIFY_SOCKET says where it listens");
+        tracing::warn!(%error, "the service manager cannot be notified; NOTIFY_SOCKET says where it listens");
     }
 }

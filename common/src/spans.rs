@@ -1,12 +1,12 @@
 //! Spans of traced requests, sent to an OpenTelemetry collector as OTLP in JSON over HTTP.
 //!
-//! All servers and the client name the spans of one request alike without a word between them: the trace is the MD5 of
-//! the [`RequestId`], and the client's span, under which all others hang, begins that MD5. So nothing but the id goes
-//! with a request. The client's own clock says when its span was, each server's when the server's were.
+//! All servers and the client name the spans of one request alike without exchanging a message: the trace is the MD5 of
+//! the [`RequestId`], and the id of the client's span, the parent of all others, is the beginning of that MD5. So
+//! nothing but the id goes with a request. Each process dates its spans by its own clock.
 //!
-//! Spans wait in a bounded queue; a thread of its own sends them. A collector that does not answer costs spans, those
-//! that it was sent and those that do not fit, and delays nothing but the end of the process. That is logged once, and
-//! once when it answers again.
+//! Spans wait in a bounded queue; a thread of its own sends them. If a collector does not answer, the spans that were
+//! sent to it and those that do not fit are lost; nothing is delayed but the end of the process. That is logged once,
+//! and once when it answers again.
 //!
 //! Only HTTP without TLS and without credentials: a collector is meant to run beside the server, and to pass on.
 
@@ -55,7 +55,7 @@ pub struct Step {
     pub name: &'static str,
     /// How long it took, up to now.
     pub took: Duration,
-    /// What there is to say besides.
+    /// Further facts, by name.
     pub attributes: Vec<(&'static str, String)>,
     /// Why it failed, if it did.
     pub error: Option<String>,
@@ -70,7 +70,7 @@ pub fn endpoint(text: &str) -> Result<String, String> {
 }
 
 impl Spans {
-    /// Begins to send to the collector at `endpoint`. `service` and `instance` say who this is.
+    /// Begins to send to the collector at `endpoint`. `service` and `instance` name this process.
     ///
     /// # Errors
     /// In words, when that is no address.
@@ -144,7 +144,7 @@ impl Spans {
     }
 }
 
-/// The same at all who have to do with the request.
+/// The trace id of a request, the same at all servers and at the client.
 fn trace_of(request: RequestId) -> TraceId {
     TraceId::from_bytes(md5::compute(request.to_string()).0)
 }
@@ -158,7 +158,7 @@ fn root_of(trace: TraceId) -> SpanId {
 #[derive(Debug)]
 struct Collector {
     authority: String,
-    /// The last batch did not arrive, and that was said.
+    /// The last batch did not arrive, and that was logged.
     is_away: AtomicBool,
 }
 
@@ -204,13 +204,13 @@ impl Collector {
         if !(200..300).contains(&status) {
             return Err(io::Error::other(format!("{} answers with status {status}", self.authority)));
         }
-        // What it says besides matters to nobody.
+        // The body of the answer does not matter.
         Response::builder().status(status).body(Bytes::from_static(b"{}")).map_err(io::Error::other)
     }
 }
 
 impl Collector {
-    /// Says that spans are lost, and that they are no longer: once each.
+    /// Logs that spans are lost, and that they are no longer, once each.
     fn tell(&self, error: Option<&io::Error>) {
         let authority = &self.authority;
         match (self.is_away.swap(error.is_some(), Ordering::Relaxed), error) {

@@ -1,11 +1,11 @@
-//! How servers and the cluster do, as JSON for people and programs.
+//! The status of servers and of the cluster, as JSON for people and programs.
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{ClusterId, Epoch, Incarnation, LogId, ServerId, StoreId};
 use crate::view::ServerState;
 
-/// What a server says of itself.
+/// A server's status, as the server reports it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServerStatus {
     /// The server.
@@ -22,8 +22,11 @@ pub struct ServerStatus {
     pub view: Epoch,
     /// Its copies.
     pub copies: Vec<CopyStatus>,
-    /// Keys over all copies, approximate.
+    /// Records of all copies, with those that have expired and are not removed yet.
     pub keys: u64,
+    /// Those of them that have an expiry.
+    #[serde(default)]
+    pub expiring: u64,
     /// Bytes on disk.
     pub bytes: u64,
     /// Bytes free on the disk.
@@ -47,18 +50,26 @@ pub struct ServerStatus {
 pub struct ComparedStatus {
     /// Comparisons in which all in-sync copies were equal.
     pub equal: u64,
-    /// Those in which they were not, the newest last; only so many are kept.
+    /// Comparisons in which they were not, the newest last; only a bounded number is kept.
     pub differences: Vec<Difference>,
 }
 
-/// Copies of a partition that hold different data, seen twice.
+impl ComparedStatus {
+    /// How many partitions have copies that differ without it being known which is right.
+    #[must_use]
+    pub fn undecided(&self) -> usize {
+        self.differences.iter().filter(|one| one.wrong.is_empty()).count()
+    }
+}
+
+/// Copies of a partition that have different data, by two comparisons.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
     /// The partition.
     pub partition: u16,
     /// The entry of the log at which they were compared.
     pub entry: LogId,
-    /// Servers whose copies are wrong and are filled anew. Empty: it cannot be told which is right, and nothing is done.
+    /// Servers whose copies are wrong and are filled anew. Empty: it is not known which is right, and nothing is done.
     pub wrong: Vec<ServerId>,
     /// The servers that were compared: those whose copies are equal together, most first.
     pub groups: Vec<Vec<ServerId>>,
@@ -82,9 +93,9 @@ pub struct ScrubStatus {
 pub struct TransferStatus {
     /// The partition.
     pub partition: u16,
-    /// Who sends.
+    /// The server that sends.
     pub from: ServerId,
-    /// Who takes.
+    /// The server that receives.
     pub to: ServerId,
     /// Bytes of keys and values that were taken.
     pub bytes_done: u64,
@@ -101,15 +112,15 @@ pub struct TransferStatus {
 pub struct CaughtUp {
     /// Entries of the log.
     pub log_entries: u64,
-    /// Their bytes.
+    /// Bytes of these entries.
     pub log_bytes: u64,
-    /// Copies that were begun.
+    /// Copies of the state that were begun.
     pub copies: u64,
-    /// Bytes of keys and values in their chunks.
+    /// Bytes of keys and values in the chunks of these copies.
     pub copy_bytes: u64,
 }
 
-/// The part that a server has in a partition.
+/// The role that a server has in a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -130,7 +141,7 @@ pub struct CopyStatus {
     pub partition: u16,
     /// Its epoch at the server.
     pub epoch: Epoch,
-    /// The server's part.
+    /// The server's role.
     pub role: Role,
     /// A coordinator that may acknowledge writes; a replica that has synced in this epoch.
     pub active: bool,
@@ -142,35 +153,121 @@ pub struct CopyStatus {
     pub applied: u64,
 }
 
-/// What the ECS says of the cluster.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Problems that a server reports of itself. The default: none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Health {
+    /// Less is free on its disk than its reserve: it refuses writes.
+    pub disk_full: bool,
+    /// Bytes that stay free on the disk. None if the server is of an earlier version.
+    pub reserve_bytes: Option<u64>,
+    /// Microseconds that a sync of the commit log takes of late: the median of the last ones. None before the first.
+    pub sync_us: Option<u64>,
+    /// Partitions that it coordinates whose copies differ without it being known which is right.
+    pub copies_differ: u32,
+}
+
+/// How bad a condition is; the cluster has the worst level of all conditions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// An operator's order waits for an operator.
+    Paused,
+    /// All keys are served, and something is not as it should be.
+    Degraded,
+    /// Some keys cannot be written, or neither read nor written.
+    Offline,
+    /// The ECS runs on an older copy of its directory: the servers have newer views, and what it says of the cluster is
+    /// not true.
+    Behind,
+}
+
+impl Level {
+    /// The first word of a verdict.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Paused => "PAUSED",
+            Self::Degraded => "DEGRADED",
+            Self::Offline => "OFFLINE",
+            Self::Behind => "ECS IS BEHIND",
+        }
+    }
+}
+
+/// Something that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Condition {
+    /// Its name for programs, such as `disk_full`; docs/ecs-api.md lists them.
+    pub name: String,
+    /// How bad it is.
+    pub level: Level,
+    /// The servers that it concerns, if any.
+    pub servers: Vec<ServerId>,
+    /// What the condition is, for people; servers are named by address.
+    pub what: String,
+    /// What to do next, for people.
+    pub next: String,
+}
+
+/// The status of the cluster, as the ECS reports it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ClusterStatus {
+    /// There is no condition: the wanted number of copies is there, no server that runs is left out, and the ECS makes
+    /// views.
+    #[serde(default)]
+    pub healthy: bool,
+    /// The verdict as a line for people: a word (`healthy`, or that of the worst condition's level) and why.
+    #[serde(default)]
+    pub verdict: String,
+    /// Figures for people, behind the verdict: the epoch, the servers, what the cluster survives, what is under way.
+    #[serde(default)]
+    pub facts: String,
+    /// What is not as it should be, the worst first.
+    #[serde(default)]
+    pub conditions: Vec<Condition>,
     /// The cluster.
     pub cluster: ClusterId,
     /// The number of the newest view.
     pub view: Epoch,
     /// Partitions of the ring.
     pub partitions: u32,
-    /// Partitions with fewer in-sync copies than they should have.
+    /// Copies that each partition should have (`--copies`).
+    #[serde(default)]
+    pub copies: u32,
+    /// Partitions with fewer living in-sync copies than `copies`.
     pub under_replicated: u32,
     /// Partitions without a copy at a server that is up: they can be neither read nor written.
     #[serde(default)]
     pub offline: u32,
-    /// So many servers more may fail at once, whichever they are, and every partition is still read and written.
+    /// How many more servers may fail at once, whichever they are, so that every partition is still read and written.
     #[serde(default)]
     pub survives: u32,
-    /// An operator holds all copies that are on their way, and none is begun.
+    /// How many more servers may be lost for good with their disks, whichever they are, without the loss of an
+    /// acknowledged write. It is more than `survives` where writes stop before (`--min-copies`).
+    #[serde(default)]
+    pub data_survives: u32,
+    /// Pairs of servers of which one does not hear the other, though both are heard by the ECS.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cut_links: Vec<(ServerId, ServerId)>,
+    /// Copies that a write needs to be acknowledged: where fewer are in sync, writes wait and reads go on.
+    #[serde(default)]
+    pub min_copies: u32,
+    /// An operator has paused all copying: copies under way stand still, and none is begun.
     #[serde(default)]
     pub paused: bool,
-    /// The ECS lost its disk, and gathers what the servers hold: it has made no view yet.
+    /// The ECS lost its disk and gathers the servers' reports: it has made no view yet.
     #[serde(default)]
     pub gathering: bool,
     /// Partitions that a rebuilt ECS leaves as they are until the servers in `awaited` have reported.
     #[serde(default)]
     pub waiting: u32,
-    /// Whose reports a rebuilt ECS waits for.
+    /// The servers whose reports a rebuilt ECS waits for.
     #[serde(default)]
     pub awaited: Vec<ServerId>,
+    /// Stores that failed or cannot be read, and whose servers wait for a decision.
+    #[serde(default)]
+    pub stores_waiting: Vec<WaitingStore>,
     /// Copies that are being brought up to date.
     pub joining: u32,
     /// Partitions whose coordinator or copies are not where the plan wants them: what is left of a rebalancing.
@@ -178,12 +275,41 @@ pub struct ClusterStatus {
     pub misplaced: u32,
     /// The servers, by id.
     pub servers: Vec<MemberStatus>,
-    /// Copies of partitions on their way between servers, as the senders told last.
+    /// Copies of partitions on their way between servers, as the senders reported last.
     #[serde(default)]
     pub transfers: Vec<TransferStatus>,
 }
 
-/// What the ECS says of one server.
+/// How the ECS judges a server's disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DiskState {
+    /// No problem.
+    #[default]
+    Well,
+    /// Its syncs take many times as long as the others': it coordinates nothing while others can.
+    Slow,
+    /// No more than its reserve is free, so its server refuses writes and coordinates nothing while others can.
+    Full,
+}
+
+/// A store that failed or cannot be read. Its server keeps it and serves nothing, until the ECS says that it is not
+/// needed, or an operator takes it back (`kvserver reinstate`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingStore {
+    /// The server whose store it is.
+    pub server: ServerId,
+    /// The server's address.
+    pub address: String,
+    /// The store's directory at the server.
+    pub dir: String,
+    /// What is wrong with the store.
+    pub reason: String,
+    /// Partitions of the store of which no other in-sync copy is being served now.
+    pub unserved: u32,
+}
+
+/// The status of one server, as the ECS reports it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MemberStatus {
     /// The server.
@@ -192,7 +318,7 @@ pub struct MemberStatus {
     pub address: String,
     /// Up, leaving or down.
     pub state: ServerState,
-    /// It holds nothing until an operator lets it serve.
+    /// It has no copies until an operator lets it serve.
     #[serde(default)]
     pub stands_by: bool,
     /// The number of the view that it uses.
@@ -209,8 +335,27 @@ pub struct MemberStatus {
     pub bytes: u64,
     /// Bytes free on its disk.
     pub free_bytes: u64,
+    /// Bytes that it leaves free: with less it refuses writes. `None` if it has not reported them.
+    #[serde(default)]
+    pub reserve_bytes: Option<u64>,
+    /// Microseconds that a sync of its commit log takes of late, the median. `None` if it has not reported it.
+    #[serde(default)]
+    pub sync_median_us: Option<u64>,
+    /// How the ECS judges its disk.
+    #[serde(default)]
+    pub disk: DiskState,
+    /// It gave its copies to others because of its disk, or is about to.
+    #[serde(default)]
+    pub gave_up: bool,
     /// Requests a second, over its last heartbeats.
     pub requests_per_second: f64,
-    /// Since its last heartbeat; none before the first.
+    /// Milliseconds since its last heartbeat; `None` before the first.
     pub heartbeat_age_ms: Option<u64>,
+    /// Milliseconds of silence after which it counts as gone, as of now: it grows with the jitter of heartbeats.
+    #[serde(default)]
+    pub silence_limit_ms: u64,
+    /// Milliseconds until it may get partitions again: it is down and was so several times of late, or others did not
+    /// hear it.
+    #[serde(default)]
+    pub pause_ms: Option<u64>,
 }

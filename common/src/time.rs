@@ -1,11 +1,12 @@
 //! Time as the cores see it: an argument.
 //!
 //! Safety rests on one clock only, and only on its rate: `CLOCK_BOOTTIME`, which goes on while the machine is
-//! suspended. The wall clock stamps entries for expiry and is used for nothing that matters for safety.
+//! suspended. Wall clocks, of which servers take the one in the middle, say when values expire, and nothing that
+//! matters for safety rests on them.
 
 use std::fmt;
 use std::ops::{Add, Sub};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// A reading of a clock that only goes forward, in microseconds. Comparable only within one machine.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -47,11 +48,19 @@ impl fmt::Debug for Time {
 )]
 pub struct WallTime(pub u64);
 
+/// Before 1970 it is 0.
+impl From<SystemTime> for WallTime {
+    fn from(time: SystemTime) -> Self {
+        let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
 /// Both clocks, read at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Now {
     /// The clock that leases and time-outs are measured with.
     pub time: Time,
-    /// The clock that expiry is stamped with.
+    /// This machine's wall clock.
     pub wall: WallTime,
 }

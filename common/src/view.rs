@@ -1,13 +1,15 @@
-//! Views: who coordinates which partition, who holds its copies, and where the servers are.
+//! Views: which server coordinates which partition, which have its copies, and where the servers are.
 //!
-//! A view is immutable and numbered. Only the ECS makes views; everybody else adopts a newer one whole or
-//! keeps the old one.
+//! A view is immutable and numbered. Only the ECS makes views; servers and clients adopt a newer one whole or keep the
+//! old one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{ClusterId, Epoch, Incarnation, PartitionId, RebuildId, ServerId, StoreId};
+use crate::address;
+use crate::ids::{ClusterId, Epoch, Incarnation, Nonce, PartitionId, RebuildId, ServerId, StoreId};
+use crate::messages::Sender;
 use crate::ring::{Partitions, Position};
 
 /// One copy of a partition: a server, and the store that it had when it was counted. A server that comes
@@ -20,17 +22,17 @@ pub struct Member {
     pub store: StoreId,
 }
 
-/// Who holds one partition.
+/// The copies of one partition, and their roles.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assignment {
     /// The number of the view in which the coordinator or the in-sync set last changed.
     pub epoch: Epoch,
-    /// Orders and acknowledges writes. Always in `in_sync`.
+    /// The server that orders and acknowledges writes. Always in `in_sync`.
     pub coordinator: ServerId,
     /// Copies that must have a write on disk before it is acknowledged; the coordinator's is one of them.
     /// Never empty. In the order of the placement.
     pub in_sync: Vec<Member>,
-    /// Copies that are being brought up to date. They have no rights; listing one changes no epoch.
+    /// Copies that are being brought up to date. They count for nothing; listing one changes no epoch.
     pub joining: Vec<Member>,
 }
 
@@ -53,7 +55,7 @@ impl Assignment {
     }
 }
 
-/// What the ECS knows of a server's fitness.
+/// Whether a server is up, as the ECS knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ServerState {
@@ -65,13 +67,16 @@ pub enum ServerState {
     Down,
 }
 
-/// A server as everybody knows it.
+/// A server, as the view describes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerInfo {
     /// Its present store.
     pub store: StoreId,
-    /// Of its present process.
+    /// The incarnation of its present process.
     pub incarnation: Incarnation,
+    /// The nonce of its present process. No other process of the server coordinates by this view (S3).
+    #[serde(default)]
+    pub nonce: Nonce,
     /// `host:port` that clients and peers connect to.
     pub address: String,
     /// Its share of the ring relative to others', from 1.
@@ -80,7 +85,15 @@ pub struct ServerInfo {
     pub state: ServerState,
 }
 
-/// One epoch's table.
+impl ServerInfo {
+    /// The process that the view names.
+    #[must_use]
+    pub fn process(&self, server: ServerId) -> Sender {
+        Sender { server, store: self.store, incarnation: self.incarnation, nonce: self.nonce }
+    }
+}
+
+/// The whole table of one view number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct View {
     /// The cluster.
@@ -98,16 +111,34 @@ pub struct View {
     /// it is dropped before it joins again.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub forced: BTreeMap<PartitionId, Epoch>,
-    /// An operator holds all copies that are on their way.
+    /// V4a: partitions that went on without a member that was not heard since a restart, though no other member was
+    /// known to hold all that it had acknowledged, and the newest epoch in which one did. A copy that was last in step
+    /// in an older epoch may hold entries that no other copy has. Dropped when all such members are filled again or
+    /// gone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub resumed: BTreeMap<PartitionId, Epoch>,
+    /// An operator has paused all copying.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
+    /// Copies that must be in sync for a write of a partition to be acknowledged, 1 at least: where fewer are, writes
+    /// wait and reads go on. A view without the number is of a cluster that asks for one copy.
+    #[serde(default = "one_copy", skip_serializing_if = "is_one_copy")]
+    pub min_copies: u8,
     /// Which rebuild of the ECS without its disk this view comes of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rebuild: Option<RebuildId>,
-    /// The stores whose holdings that rebuild has counted. A server that has promised takes only a view that counts it:
-    /// what it alone knows would be lost with its view.
+    /// The stores whose holdings that rebuild has counted. A server that has promised takes only a view that counts its
+    /// store: what it alone knows would be lost with its view.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub counted: BTreeSet<StoreId>,
+}
+
+fn one_copy() -> u8 {
+    1
+}
+
+fn is_one_copy(min_copies: &u8) -> bool {
+    *min_copies == one_copy()
 }
 
 /// A view that contradicts itself.
@@ -118,7 +149,7 @@ pub struct InvalidView {
     what: String,
 }
 
-/// A run of positions, both ends included, that one server holds. It may wrap around the circle.
+/// A run of positions, both ends included, that belongs to one server. It may wrap around the circle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyRange {
     /// The first position.
@@ -133,11 +164,25 @@ impl View {
     /// The empty first view of a new cluster.
     #[must_use]
     pub fn new(cluster: ClusterId, number: Epoch, partitions: Partitions) -> Self {
-        let (assignments, servers, forced, paused, rebuild, counted) = Default::default();
-        Self { cluster, number, partitions, assignments, servers, forced, paused, rebuild, counted }
+        let (assignments, servers, forced, resumed) = Default::default();
+        let (paused, rebuild, counted) = Default::default();
+        let min_copies = one_copy();
+        Self {
+            cluster,
+            number,
+            partitions,
+            assignments,
+            servers,
+            forced,
+            resumed,
+            paused,
+            min_copies,
+            rebuild,
+            counted,
+        }
     }
 
-    /// Who holds a partition; `None` before the first server has joined.
+    /// The copies of a partition; `None` before the first server has joined.
     #[must_use]
     pub fn assignment(&self, partition: PartitionId) -> Option<&Assignment> {
         self.assignments.get(usize::from(partition.0))
@@ -152,11 +197,19 @@ impl View {
     ///
     /// # Errors
     /// When an assignment names an unknown server, lists one twice, lacks its coordinator, or is newer than
-    /// the view.
+    /// the view, or a server's address is not valid.
     pub fn check(&self) -> Result<(), InvalidView> {
         let invalid = |what: String| Err(InvalidView { number: self.number, what });
+        if self.min_copies == 0 {
+            return invalid("writes are acknowledged with no copy in sync".to_owned());
+        }
         if !self.assignments.is_empty() && self.assignments.len() != self.partitions.count() {
             return invalid(format!("{} assignments", self.assignments.len()));
+        }
+        for (server, info) in &self.servers {
+            if let Err(error) = address::split(&info.address) {
+                return invalid(format!("server {server} has no address: {error}"));
+            }
         }
         for (partition, assignment) in self.iter() {
             if assignment.epoch > self.number {
@@ -229,6 +282,7 @@ mod tests {
             let info = ServerInfo {
                 store,
                 incarnation: Incarnation(1),
+                nonce: Nonce(1),
                 address: format!("127.0.0.1:{id}"),
                 weight: 1,
                 state: ServerState::Up,
@@ -261,6 +315,19 @@ mod tests {
     }
 
     #[test]
+    fn a_view_without_a_minimum_asks_for_one_copy() {
+        let mut two = view(&[1, 2]);
+        let text = serde_json::to_string(&two).unwrap();
+        assert!(!text.contains("min_copies"), "{text}");
+        assert_eq!(serde_json::from_str::<View>(&text).unwrap().min_copies, 1);
+        two.min_copies = 2;
+        let text = serde_json::to_string(&two).unwrap();
+        assert_eq!(serde_json::from_str::<View>(&text).unwrap().min_copies, 2);
+        two.min_copies = 0;
+        assert!(two.check().is_err());
+    }
+
+    #[test]
     fn contradictions_are_found() {
         assert_eq!(view(&[1, 2]).check(), Ok(()));
         let mut strange = view(&[1, 2]);
@@ -269,6 +336,10 @@ mod tests {
         let mut unknown = view(&[1, 2]);
         unknown.servers.remove(&ServerId(2));
         assert!(unknown.check().is_err());
+        let mut hostile = view(&[1, 2]);
+        let info = hostile.servers.get_mut(&ServerId(1)).unwrap();
+        info.address = "127.0.0.1:1\u{1b}[2J".to_owned();
+        assert!(hostile.check().unwrap_err().to_string().contains("has no address"));
         let mut double = view(&[1, 2]);
         let member = double.assignments[0].in_sync[0];
         double.assignments[0].joining.push(member);

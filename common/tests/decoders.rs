@@ -1,11 +1,11 @@
-//! Bytes that nobody meant, at the decoders of the binary links: frames, and the messages in them. They are refused, or
+//! Malformed bytes at the decoders of the binary links: frames, and the messages in them. They are refused, or
 //! read as what `write` would make of it; nothing panics, and no length is believed before its bytes are there.
 
 use bytes::{Bytes, BytesMut};
 use common::codec::Wire;
 use common::frame::{take_frame, take_preface, write_frame};
-use common::ids::{ClientId, PartitionId, RequestId, RequestNumber, Seq, ServerId};
-use common::messages::{ClientMessage, Entry, PeerMessage, Request, ServerMessage};
+use common::ids::{ClientId, Nonce, PartitionId, RequestId, RequestNumber, Seq, ServerId};
+use common::messages::{ClientMessage, Entry, PeerMessage, Request, ServerMessage, ToReplica};
 use common::operation::{Command, Condition, Expiry, ExpiryCondition, Operation, Outcome, Part};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -61,14 +61,13 @@ fn messages() -> Vec<Bytes> {
         .into_iter()
         .map(|operation| Entry { id: Default::default(), body: command(operation).to_wire() })
         .collect();
-    let append = PeerMessage::Append {
-        partition: PartitionId(3),
-        epoch: Default::default(),
-        sync: true,
+    let append = ToReplica::Append {
+        sync: Some(Nonce(7)),
         prev: Default::default(),
         commit: Default::default(),
         entries,
-    };
+    }
+    .about(PartitionId(3), Default::default());
     let scan = Request::Keys { partition: PartitionId(1), after: 5, limit: 9 };
     let request = RequestId { client: ClientId(1 << 100), number: RequestNumber(2) };
     let mut all = vec![
@@ -77,13 +76,7 @@ fn messages() -> Vec<Bytes> {
         ClientMessage { id: 1, request: scan }.to_wire(),
         ClientMessage { id: 2, request: Request::Trace { request } }.to_wire(),
         PeerMessage::TraceForward { n: 1, request }.to_wire(),
-        PeerMessage::TraceEntry {
-            partition: PartitionId(3),
-            epoch: Default::default(),
-            seq: Seq(4),
-            request,
-        }
-        .to_wire(),
+        ToReplica::TraceEntry { seq: Seq(4), request }.about(PartitionId(3), Default::default()).to_wire(),
         ServerId(7).to_wire(),
     ];
     all.extend(operations().into_iter().map(|operation| operation.to_wire()));
@@ -131,7 +124,7 @@ proptest! {
         write_frame(&mut wire, |out| out.extend_from_slice(&payload));
         let at = at.index(wire.len());
         wire[at] ^= 1_u8 << bit;
-        // Another length may make it wait for more; nothing passes.
+        // Another length may make the decoder wait for more; no frame is accepted.
         let taken = take_frame(&mut BytesMut::from(&wire[..]));
         prop_assert!(!matches!(taken, Ok(Some(_))), "{taken:?}");
     }

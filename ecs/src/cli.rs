@@ -18,7 +18,7 @@ use crate::shell::Opened;
 /// The exit code for wrong arguments.
 const EXIT_USAGE: u8 = 2;
 
-/// Runs the program with the arguments of the process, until SIGTERM or Ctrl-C.
+/// Runs the program with the arguments of the process, until SIGTERM or Ctrl-C. SIGHUP opens the log file anew.
 #[must_use]
 pub fn main() -> ExitCode {
     let options = match read() {
@@ -36,7 +36,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ecs: {error}");
-            // What another option would cure is wrong usage.
+            // Errors that another option would avoid are wrong usage.
             if matches!(error, Error::Partitions { .. } | Error::MinCopies { .. } | Error::Rebuild { .. }) {
                 EXIT_USAGE.into()
             } else {
@@ -58,11 +58,20 @@ fn read() -> Result<Read<Options>, clap::Error> {
 }
 
 fn start(options: &Options) -> Result<(), Error> {
+    common::files::keep_private();
     let log_file = options.log_file.as_deref();
     common::logging::start(options.log_level, options.log_format, log_file)
         .map_err(|source| Error::LogFile { path: log_file.unwrap_or(Path::new("")).to_owned(), source })?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
+        let mut hangup = signal(SignalKind::hangup())?;
+        // Caught and ignored, so that they do not end the process.
+        let (_first, _second) = (signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?);
+        tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                common::logging::reopen();
+            }
+        });
         let opened = Opened::open(options)?;
         let listener = listen(options).await?;
         let mut terminate = signal(SignalKind::terminate())?;
@@ -98,7 +107,7 @@ async fn listen(options: &Options) -> Result<TcpListener, Error> {
 /// The one line on standard output: what starts the program reads the port from it.
 fn announce(listener: &TcpListener) -> Result<(), Error> {
     let mut out = io::stdout().lock();
-    // Nobody may be reading; that is no reason to stop.
+    // Standard output may be closed; that is no reason to stop.
     let _ = writeln!(out, "ecs listening on {}", listener.local_addr()?);
     let _ = out.flush();
     Ok(())

@@ -1,4 +1,4 @@
-//! What can go wrong with the program around the core, named by what a person should do about it.
+//! What can go wrong with the program around the core, named by what an operator should do about it.
 
 use std::io;
 use std::path::PathBuf;
@@ -35,7 +35,7 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
-    /// The directory holds something else.
+    /// The directory contains files of something else.
     #[error(
         "the directory {} holds `{found}` and no state of an ecs: it was made for something else; choose another \
          with --dir",
@@ -47,7 +47,7 @@ pub enum Error {
         /// The first thing in it that is not ours.
         found: String,
     },
-    /// The state file is not what was written.
+    /// The state file's checksum or content is wrong.
     #[error("the state file {} is damaged: {what}; restore it from a backup{}", path.display(), or_previous(previous))]
     Damaged {
         /// The state file.
@@ -57,21 +57,36 @@ pub enum Error {
         /// What is wrong with it.
         what: String,
     },
+    /// The state file has the format of another version: that version must be started.
+    #[error(
+        "the state file {} was written by {} version of ecs: its format is {found}, and this one's is {own}. Nothing \
+         was changed: start that version",
+        path.display(),
+        if found > own { "a newer" } else { "an older" }
+    )]
+    OtherVersion {
+        /// The state file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The format that this program reads and writes.
+        own: u32,
+    },
     /// The number of partitions is fixed when a cluster is created.
     #[error(
         "this cluster has {have} partitions and --partitions says {asked}: their number is fixed when the cluster is \
          created; leave the option out, or create another cluster with another --dir"
     )]
     Partitions {
-        /// Of the cluster.
+        /// The cluster's number of partitions.
         have: u32,
-        /// Of the option.
+        /// What `--partitions` says.
         asked: u32,
     },
-    /// A rebuild is only for an ECS that knows nothing.
+    /// `--rebuild` was given and the directory has a state: a rebuild is only for an ECS that has none.
     #[error(
-        "the directory {} holds the state of cluster {cluster}: --rebuild is only for an ECS that lost its disk; choose \
-         an empty directory with --dir, or leave the option out",
+        "the directory {} holds the state of cluster {cluster}: --rebuild is only for an ECS that lost its disk; \
+         choose an empty directory with --dir, or leave the option out",
         path.display()
     )]
     Rebuild {
@@ -80,12 +95,12 @@ pub enum Error {
         /// Whose state it has.
         cluster: ClusterId,
     },
-    /// More copies are wanted at least than at all.
+    /// `--min-copies` is larger than `--copies`.
     #[error("--min-copies {min} is more than the {copies} copies of --copies: writes would wait for ever")]
     MinCopies {
-        /// Of the option, or as set before.
+        /// The `min-copies` of the option, or as set before.
         min: usize,
-        /// Of the option.
+        /// What `--copies` says.
         copies: usize,
     },
     /// The state cannot be written: no view could be kept.
@@ -108,7 +123,7 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
-    /// The system does not give what every program needs.
+    /// The system refused something that every program needs, such as a thread.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
 }

@@ -8,15 +8,17 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
+use common::files::{create_unfinished, private_dir};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use crate::core::State;
 use crate::error::Error;
+use ecs_core::State;
 
 const STATE: &str = "state";
 const PREVIOUS: &str = "state.previous";
@@ -46,7 +48,7 @@ impl Directory {
     /// When it cannot be used, is in use, or holds something else.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let failed = |source| Error::Directory { path: path.to_owned(), source };
-        fs::create_dir_all(path).map_err(failed)?;
+        private_dir(path).map_err(failed)?;
         for entry in fs::read_dir(path).map_err(failed)? {
             let name = entry.map_err(failed)?.file_name();
             if ![STATE, PREVIOUS, UNFINISHED, LOCK].iter().any(|own| name == **own)
@@ -56,7 +58,8 @@ impl Directory {
                 return Err(Error::Foreign { path: path.to_owned(), found });
             }
         }
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join(LOCK));
+        let lock =
+            OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path.join(LOCK));
         let lock = lock.map_err(failed)?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
@@ -76,7 +79,11 @@ impl Directory {
             Error::Damaged { path: path.clone(), previous, what }
         };
         match fs::read(&path) {
-            Ok(bytes) => read(&bytes).map(Some).map_err(damaged),
+            Ok(bytes) => match read(&bytes) {
+                Ok(Read::State(state)) => Ok(Some(*state)),
+                Ok(Read::OtherFormat(found)) => Err(Error::OtherVersion { path, found, own: FORMAT }),
+                Err(what) => Err(damaged(what)),
+            },
             Err(error) if error.kind() == io::ErrorKind::NotFound && previous.exists() => {
                 Err(damaged("it is missing".to_owned()))
             }
@@ -95,11 +102,11 @@ impl Directory {
 
     fn replace(&self, state: &State) -> io::Result<()> {
         let (path, unfinished) = (self.path.join(STATE), self.path.join(UNFINISHED));
-        let mut file = File::create(&unfinished)?;
+        let mut file = create_unfinished(&unfinished)?;
         file.write_all(&written(state)?)?;
         file.sync_all()?;
         if path.exists() {
-            // For people only, after a damage; `state` itself is never away.
+            // `state.previous` is for operators only, after damage; `state` itself exists at every moment.
             let previous = self.path.join(PREVIOUS);
             let _ = fs::remove_file(&previous);
             let _ = fs::hard_link(&path, &previous);
@@ -116,7 +123,14 @@ fn written(state: &State) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn read(bytes: &[u8]) -> Result<State, String> {
+/// A file whose checksum is right.
+#[derive(Debug, PartialEq)]
+enum Read {
+    State(Box<State>),
+    OtherFormat(u32),
+}
+
+fn read(bytes: &[u8]) -> Result<Read, String> {
     let end = bytes.iter().position(|&byte| byte == b'\n').ok_or("its first line does not end")?;
     let (json, rest) = bytes.split_at(end);
     let sum = std::str::from_utf8(rest).ok().and_then(|rest| rest.trim().strip_prefix("crc32c "));
@@ -127,11 +141,11 @@ fn read(bytes: &[u8]) -> Result<State, String> {
     let content: Content<serde_json::Value> =
         serde_json::from_slice(json).map_err(|error| format!("it is no state of an ecs ({error})"))?;
     if content.format != FORMAT {
-        return Err(format!("it has the format {}, this program knows {FORMAT}", content.format));
+        return Ok(Read::OtherFormat(content.format));
     }
-    let state: State = serde_json::from_value(content.state).map_err(|error| error.to_string())?;
+    let state: Box<State> = serde_json::from_value(content.state).map_err(|error| error.to_string())?;
     state.view.check().map_err(|error| error.to_string())?;
-    Ok(state)
+    Ok(Read::State(state))
 }
 
 /// What is to be written, and its ticket.
@@ -145,10 +159,11 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Starts the thread. `done` is told the ticket of each state on disk, or, as the last thing, why one is not.
+    /// Starts the thread. It calls `done` with the ticket of each state that is on disk, or, as the last call, with the
+    /// reason why one is not.
     ///
     /// # Errors
-    /// When the system gives no thread.
+    /// When the system cannot start a thread.
     pub fn start(
         directory: Directory,
         done: impl FnMut(Result<u64, Error>) + Send + 'static,
@@ -161,7 +176,7 @@ impl Journal {
 
     /// Has a state written. One at a time: the core waits for each.
     pub fn persist(&self, ticket: u64, state: State) {
-        // The thread ends early only after a failure, which it has told.
+        // The thread ends early only after a failure, which it has reported through `done`.
         if let Some(jobs) = &self.jobs {
             let _gone = jobs.send((ticket, state));
         }
@@ -208,7 +223,7 @@ mod tests {
         directory.store(&state(2)).unwrap();
         assert_eq!(directory.load().unwrap(), Some(state(2)));
         let previous = fs::read(dir.path().join(PREVIOUS)).unwrap();
-        assert_eq!(read(&previous), Ok(state(1)));
+        assert_eq!(read(&previous), Ok(Read::State(Box::new(state(1)))));
     }
 
     #[test]
@@ -226,6 +241,26 @@ mod tests {
             matches!(Directory::open(dir.path()), Err(Error::Foreign { found, .. }) if found == "thesis.tex")
         );
         assert!(!dir.path().join(LOCK).exists());
+    }
+
+    #[test]
+    fn a_state_of_a_newer_version_is_told_to_be_that_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = Directory::open(dir.path()).unwrap();
+        directory.store(&state(1)).unwrap();
+        let path = dir.path().join(STATE);
+        let json = fs::read_to_string(&path)
+            .unwrap()
+            .lines()
+            .next()
+            .unwrap()
+            .replace(r#""format":1"#, r#""format":2"#);
+        let newer = format!("{json}\ncrc32c {:08x}\n", crc32c::crc32c(json.as_bytes()));
+        fs::write(&path, &newer).unwrap();
+        let error = directory.load().unwrap_err();
+        assert!(matches!(error, Error::OtherVersion { found: 2, own: FORMAT, .. }), "{error}");
+        assert!(error.to_string().contains("a newer version of ecs"), "{error}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), newer);
     }
 
     #[test]

@@ -1,131 +1,108 @@
-//! Limits and defaults of the ECS, each with its unit and its reason.
+//! Limits and defaults of the ECS around its core, each with its unit and its reason.
 
 use std::time::Duration;
 
-/// Copies that are being brought up to date at once, for each server that gives and each that receives. More would
-/// share the same disks and links; fewer would leave them idle between two views.
-pub const JOINING_PER_SERVER_MAX: usize = 16;
+/// The shortest time between two refusals that are sent to the same process.
+pub const REFUSE_AGAIN: Duration = Duration::from_secs(1);
 
-/// Of [`JOINING_PER_SERVER_MAX`], as many may be copies that only move, for balance or before a leave: when a server
-/// is lost, what it held is made again at once and not behind them.
-pub const MOVING_PER_SERVER_MAX: usize = 8;
+/// Refused processes that are remembered, at most. Beyond that, processes are refused without an answer for a while.
+pub const REFUSED_REMEMBERED_MAX: usize = 100;
 
-/// Copies of one partition that are being brought up to date at once: each counts in the coordinator's
-/// acknowledgements near its end, and two would make writes wait for the slower.
-pub const JOINING_PER_PARTITION_MAX: usize = 1;
-
-/// Coordinators that one planned view moves. Each waits two round trips, and so do the requests behind it.
-pub const HANDOVERS_PER_VIEW_MAX: usize = 32;
-
-/// Between two views, at least: what becomes known meanwhile goes into one.
-pub const VIEW_INTERVAL_MIN: Duration = Duration::from_millis(10);
-
-/// Until a server that was asked for what it holds, and is heard, is asked again.
-pub const ASK_AGAIN: Duration = Duration::from_secs(1);
-
-/// For servers to report to an ECS that is being rebuilt, before it makes its first view of what it has heard by then:
-/// more than a server takes to try again at an ECS that was of another cluster. Reads and writes go on meanwhile.
-pub const GATHER_FOR: Duration = Duration::from_secs(6);
-
-/// Between two pushes of the same view to a server that reports an older one, at least.
-pub const PUSH_INTERVAL_MIN: Duration = Duration::from_millis(200);
-
-/// Heartbeats that a server may miss after its link ended: a process that was killed is noticed early, one that
-/// connects anew is not removed.
-pub const HEARTBEATS_AFTER_LINK_END: u32 = 3;
-
-/// Looks at all servers' silence in one heartbeat time. Each look costs a little for each server, and reports come
-/// from all of them.
-pub const LOOKS_PER_HEARTBEAT: u32 = 10;
-
-/// Stores of one server whose incarnations are remembered, to tell a late message from a disk that came back.
-pub const STORES_REMEMBERED_MAX: usize = 8;
-
-/// Servers that left and are remembered, so that they do not join again by a late message.
-pub const LEFT_REMEMBERED_MAX: usize = 1000;
-
-/// Bytes of a server's address, at most: a host name of 253, a colon and a port.
-pub const ADDRESS_BYTES_MAX: usize = 259;
-
-/// Bytes of a reason told by a server that are kept.
+/// Bytes of a reason reported by a server that are kept; the rest is cut off.
 pub const REASON_BYTES_MAX: usize = 200;
 
-/// Times of `dead` for which a copy that was reported silent, though its server is heard, is not tried again: it
-/// would make writes wait once more.
-pub const BARRED_DEAD_TIMES: u32 = 4;
-
-/// Connections at once: reports of the largest cluster, and as many again and more for people and programs.
+/// Connections that are open at the same time, at most: half of them for the reports of the largest cluster, the rest
+/// for people and programs. When all are taken, idle ones are closed to make room.
 pub const CONNECTIONS_MAX: usize = 4096;
 
-/// Files that connections leave to the rest where the system allows few: without a file for its state the ECS
-/// stops. As many links to servers are open as there are servers.
+/// File descriptors that are kept free of incoming connections, where the system allows few: for the ECS's state,
+/// without which it stops, and for one link to each server.
 pub const FILES_OF_ITS_OWN: usize = 128;
 
-/// After the system could give no connection, until it is asked for the next.
+/// The pause after a failed `accept`.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Until a new connection has said what it is.
+/// How long a new connection may take to send its first bytes, which say what it is.
 pub const FIRST_BYTES_WITHIN: Duration = Duration::from_secs(10);
 
 /// Silence after which a report link is taken for dead; servers send heartbeats several times a second.
 pub const REPORT_LINK_IDLE_MAX: Duration = Duration::from_secs(30);
 
+/// Stores that one server has set aside and that the ECS remembers, at most: people remove them.
+pub const ASIDE_STORES_MAX: usize = 16;
+
 /// Silence after which a client's link is closed.
 pub const CLIENT_LINK_IDLE_MAX: Duration = Duration::from_secs(300);
 
-/// Bytes of the first frame of a link: ids and an address.
-pub const HELLO_BYTES_MAX: usize = 64 << 10;
+/// Bytes read from a socket at a time, when it has that many.
+pub const READ_BYTES: usize = 64 << 10;
 
-/// Bytes taken from a socket at once.
-pub const READ_BYTES: usize = 16 << 10;
+/// The size of a connection's first read buffer, in bytes: most connections send little, and each keeps this much
+/// memory while it is idle.
+pub const FIRST_READ_BYTES: usize = 4 << 10;
 
-/// Inputs and questions that wait for the driver; beyond that links are read more slowly.
+/// Bytes of a frame on a client's link, at most: requests for the status and the view.
+pub const CLIENT_FRAME_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of a frame that any link may send at any time; larger ones share [`LARGE_REPORTS_BYTES_MAX`]. Heartbeats are
+/// smaller; a server's report of its copies may be larger.
+pub const SMALL_FRAME_BYTES: usize = 64 << 10;
+
+/// Bytes of incomplete frames larger than [`SMALL_FRAME_BYTES`], over all links, at most.
+pub const LARGE_REPORTS_BYTES_MAX: usize = 64 << 20;
+
+const _: () = assert!(LARGE_REPORTS_BYTES_MAX >= common::limits::FRAME_BYTES_MAX, "a frame fits");
+
+/// How long a frame larger than [`SMALL_FRAME_BYTES`] may take to arrive once there is room for it.
+pub const LARGE_REPORT_WITHIN: Duration = Duration::from_secs(30);
+
+/// Inputs and questions that wait for the driver, at most. Beyond that, links are read more slowly.
 pub const COMMANDS_MAX: usize = 4096;
 
-/// Commands taken at once before effects are carried out.
+/// Commands that the driver takes in one turn before it carries out the effects.
 pub const COMMANDS_PER_TURN_MAX: usize = 256;
 
-/// View changes that are remembered for people.
+/// View changes kept for the list of events.
 pub const EVENTS_MAX: usize = 1000;
 
-/// Until a link to a server is there.
+/// How long connecting to a server may take.
 pub const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 
-/// Until a server has taken a view.
+/// How long a server may take to accept a view that is being sent.
 pub const SEND_WITHIN: Duration = Duration::from_secs(10);
 
-/// Between the first two tries to reach a server; doubled each time.
+/// The pause before the second try to reach a server; doubled after each further one, up to [`RETRY_MAX`].
 pub const RETRY_FIRST: Duration = Duration::from_millis(50);
 
-/// Between two tries to reach a server, at most.
+/// The longest pause between two tries to reach a server.
 pub const RETRY_MAX: Duration = Duration::from_secs(2);
 
-/// Tries to tell a server that it has left.
+/// How many times the ECS tries to inform a server that it has left.
 pub const FAREWELL_TRIES_MAX: u32 = 5;
 
-/// Until the driver answers a question, before the asker is told that it does not.
+/// How long a question may wait for the driver before the caller gets an error.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-/// Copies of each partition, at most, for `--copies`.
+/// The largest value of `--copies`, the copies of each partition.
 pub const COPIES_MAX: usize = 7;
 
-/// Between two samples of all servers' rates and times; servers tell them as often.
+/// The time between two samples of all servers' rates and latencies. Servers report them as often.
 pub const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 
-/// Streams of the dashboard that are read at once.
+/// Open dashboard event streams, at most.
 pub const STREAMS_MAX: usize = 64;
 
-/// Between two batches of a stream that new views cause, at least.
+/// The shortest time between two batches that new views add to a dashboard stream.
 pub const BATCH_INTERVAL_MIN: Duration = Duration::from_millis(200);
 
-/// Until a browser whose stream has ended tries again.
+/// How long a browser waits before it reconnects an ended stream.
 pub const RETRY_STREAM_AFTER: Duration = Duration::from_secs(1);
 
-/// Kinds of reports that the ECS does not know and tells of, of one link.
+/// How many unknown kinds of reports the ECS logs for one link.
 pub const UNKNOWN_REPORTS_TOLD_MAX: usize = 8;
 
-/// Samples that are kept for people: ten minutes.
+/// Samples that are kept for the dashboard and the API: ten minutes of them.
 pub const SAMPLES_MAX: usize = 600;
 
-/// What a server has told of its rates is not counted any more after this.
+/// How long a server's reported rates count after they were reported.
 pub const FIGURES_FRESH: Duration = Duration::from_secs(3);

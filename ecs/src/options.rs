@@ -3,25 +3,38 @@
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use common::address::HostNames;
+use common::duration;
 use common::ids::ClusterId;
 use common::limits::{COPIES, Timers};
 use common::logging::{Level, with_family_flags};
 use common::ring::{PARTITIONS_DEFAULT, Partitions};
 
-use crate::core::Config;
 use crate::limits::COPIES_MAX;
+use ecs_core::Config;
 
 /// Which set of timers a cluster runs with. Its servers must be started with the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, ValueEnum)]
 pub enum Profile {
-    /// A fail-over takes about one second.
+    /// As `fast` where nothing stalls; more patient, up to 5 s, with servers whose heartbeats come late.
     #[default]
+    Adaptive,
+    /// A fail-over takes about one second.
     Fast,
     /// For loaded or distant machines: about 3.3 seconds.
     Steady,
 }
+
+/// How long the ECS waits for a server after a restart; `None`: for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RestartWait(pub Option<Duration>);
+
+/// Copies that a write needs: a number, or `None`, which is `auto`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MinCopies(pub Option<usize>);
 
 /// Trefoil's external configuration service: it knows the servers and makes the views.
 #[derive(Clone, Debug, Parser)]
@@ -34,6 +47,11 @@ pub struct Options {
     /// Address to listen on; 0.0.0.0 for all
     #[arg(short, long, env = "TREFOIL_ECS_ADDRESS", default_value = "127.0.0.1")]
     pub address: IpAddr,
+
+    /// Names that browsers and programs may ask this ECS by over HTTP, with commas, beside IP addresses, `localhost`
+    /// and the machine's own name: a request for another name is refused
+    #[arg(long, env = "TREFOIL_ECS_HOST_NAMES", value_name = "NAMES")]
+    pub host_names: Option<HostNames>,
 
     /// Directory for the state, made when it is missing
     #[arg(short, long, env = "TREFOIL_ECS_DIR", default_value = "trefoil-ecs")]
@@ -51,14 +69,33 @@ pub struct Options {
     #[arg(long, env = "TREFOIL_ECS_COPIES", value_name = "N", default_value_t = COPIES, value_parser = parse_copies)]
     pub copies: usize,
 
-    /// Copies below which no in-sync set shrinks: writes wait instead. Kept with the cluster; given at a later start,
-    /// it changes [default: 1]
-    #[arg(long, env = "TREFOIL_ECS_MIN_COPIES", value_name = "N", value_parser = parse_copies)]
-    pub min_copies: Option<usize>,
+    /// Copies that a write needs on disk to be acknowledged: where fewer are in sync, writes wait and reads go on.
+    /// `auto` is 2 from the third server on, and 1 before. Kept with the cluster; given at a later start, it changes
+    /// [default: auto]
+    #[arg(long, env = "TREFOIL_ECS_MIN_COPIES", value_name = "N", value_parser = parse_min_copies)]
+    pub min_copies: Option<MinCopies>,
 
-    /// New servers stand by and get no partitions until an operator adds them (`kvclient admin plan add`). Kept with the
-    /// cluster; given at a later start, it changes [default: false]
-    #[arg(long, env = "TREFOIL_ECS_STAND_BY", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    /// After a restart, how long a server is waited for whose copies may be the only whole ones, or whose view a newer
+    /// one: 30s, 5m, 0 (not at all) or never (wait for ever)
+    #[arg(
+        long,
+        env = "TREFOIL_ECS_RESTART_WAIT",
+        value_name = "TIME",
+        default_value = "30s",
+        value_parser = parse_wait
+    )]
+    pub restart_wait: RestartWait,
+
+    /// New servers stand by and get no partitions until an operator adds them (`kvclient admin plan add`). Kept with
+    /// the cluster; given at a later start, it changes [default: false]
+    #[arg(
+        long,
+        env = "TREFOIL_ECS_STAND_BY",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        require_equals = true
+    )]
     pub stand_by: Option<bool>,
 
     /// How soon a silent server is given up; the same as the servers'
@@ -87,14 +124,15 @@ impl Options {
         Self::try_parse_from(with_family_flags(args))
     }
 
-    /// What the core is to know of them.
+    /// The options that the core needs.
     #[must_use]
     pub fn config(&self) -> Config {
         let timers = match self.timers {
+            Profile::Adaptive => Timers::ADAPTIVE,
             Profile::Fast => Timers::FAST,
             Profile::Steady => Timers::STEADY,
         };
-        Config { timers, copies: self.copies, ..Config::default() }
+        Config { timers, copies: self.copies, restart_wait: self.restart_wait.0, ..Config::default() }
     }
 
     /// The partitions of a cluster that is to be created.
@@ -110,6 +148,16 @@ fn parse_partitions(text: &str) -> Result<Partitions, String> {
     Partitions::try_from(count).map_err(|error| error.to_string())
 }
 
+fn parse_wait(text: &str) -> Result<RestartWait, String> {
+    if text == "never" {
+        return Ok(RestartWait(None));
+    }
+    match duration::parse(text) {
+        Ok(time) => Ok(RestartWait(Some(time))),
+        Err(error) => Err(format!("{error}, or never")),
+    }
+}
+
 fn parse_cluster(text: &str) -> Result<ClusterId, String> {
     let wrong =
         |_| format!("`{text}` is no cluster's id: 32 hex digits, as servers and `kvclient status` show it");
@@ -119,6 +167,14 @@ fn parse_cluster(text: &str) -> Result<ClusterId, String> {
 fn parse_copies(text: &str) -> Result<usize, String> {
     let count = text.parse().ok().filter(|count| (1..=COPIES_MAX).contains(count));
     count.ok_or_else(|| format!("`{text}` is no number from 1 to {COPIES_MAX}"))
+}
+
+fn parse_min_copies(text: &str) -> Result<MinCopies, String> {
+    if text == "auto" {
+        return Ok(MinCopies(None));
+    }
+    let wrong = |_| format!("`{text}` is neither auto nor a number from 1 to {COPIES_MAX}");
+    parse_copies(text).map(|number| MinCopies(Some(number))).map_err(wrong)
 }
 
 #[cfg(test)]
@@ -146,9 +202,24 @@ mod tests {
     }
 
     #[test]
+    fn the_wait_after_a_restart_is_a_time_or_for_ever() {
+        let wait = |words: &[&str]| read(words).unwrap().config().restart_wait;
+        assert_eq!(wait(&[]), Some(ecs_core::limits::RESTART_WAIT));
+        assert_eq!(wait(&["--restart-wait", "0"]), Some(Duration::ZERO));
+        assert_eq!(wait(&["--restart-wait", "5m"]), Some(Duration::from_secs(300)));
+        assert_eq!(wait(&["--restart-wait", "never"]), None);
+        let error = read(&["--restart-wait", "soon"]).unwrap_err().to_string();
+        assert!(error.contains("never"), "{error}");
+    }
+
+    #[test]
     fn wrong_numbers_are_refused_with_the_right_ones() {
         let error = read(&["--partitions", "100"]).unwrap_err().to_string();
         assert!(error.contains("power of two"), "{error}");
         assert!(read(&["--copies", "0"]).is_err());
+        let error = read(&["--min-copies", "0"]).unwrap_err().to_string();
+        assert!(error.contains("auto nor a number from 1"), "{error}");
+        assert_eq!(read(&["--min-copies", "auto"]).unwrap().min_copies, Some(MinCopies(None)));
+        assert_eq!(read(&["--min-copies", "2"]).unwrap().min_copies, Some(MinCopies(Some(2))));
     }
 }

@@ -1,8 +1,9 @@
 //! Around the core: sockets, the clock, the disk.
 //!
-//! - `driver` is the one task that owns the core. Everybody else asks it over a bounded queue.
+//! - `driver` is the one task that owns the core. All other tasks ask it over a bounded queue.
 //! - `inbound` takes connections: by their first byte binary links (servers' reports, clients) or HTTP (`http`).
-//! - `board` keeps what servers tell of their load, for people.
+//! - `board` keeps the load that servers report, for people.
+//! - `places` limits the connections of each kind.
 //! - `outbound` brings views to the servers, on links that it opens.
 //!
 //! Tasks end with [`Opened::serve`]: nothing of it outlives the call.
@@ -12,24 +13,27 @@ mod driver;
 mod http;
 mod inbound;
 mod outbound;
+mod places;
 mod wire;
 
 use std::sync::Arc;
 
+use common::address::HostNames;
 use common::clock;
 use common::ids::{ClusterId, Epoch, RebuildId};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
-use crate::core::{Ecs, State};
 use crate::error::Error;
 use crate::journal::{Directory, Journal};
-use crate::limits::{ACCEPT_PAUSE, CONNECTIONS_MAX, FILES_OF_ITS_OWN};
-use crate::options::Options;
+use crate::limits::{ACCEPT_PAUSE, CONNECTIONS_MAX, FILES_OF_ITS_OWN, LARGE_REPORTS_BYTES_MAX};
+use crate::options::{MinCopies, Options};
 use driver::Driver;
+use ecs_core::{Ecs, State};
+use places::Places;
 
 pub use driver::{Difference, EventRecord};
 
@@ -70,14 +74,14 @@ impl Opened {
         if let Some(asked) = options.partitions.filter(|&asked| asked != have) {
             return Err(Error::Partitions { have: have.into(), asked: asked.into() });
         }
-        if let Some(min_copies) = options.min_copies {
+        if let Some(MinCopies(min_copies)) = options.min_copies {
             state.settings.min_copies = min_copies;
         }
         if let Some(stand_by) = options.stand_by {
             state.settings.stand_by = stand_by;
         }
         let (min, copies) = (state.settings.min_copies, options.copies);
-        if min > copies {
+        if let Some(min) = min.filter(|&min| min > copies) {
             return Err(Error::MinCopies { min, copies });
         }
         if found.as_ref() != Some(&state) {
@@ -103,7 +107,8 @@ impl Opened {
         let (driver, handle, done) = Driver::new(ecs);
         let journal = Journal::start(self.directory, done)?;
         let board = handle.board().clone();
-        let connections = accept(listener, &handle);
+        let names = self.options.host_names.clone().unwrap_or_default().with_machine();
+        let connections = accept(listener, &handle, Arc::new(names));
         let result = tokio::select! {
             error = driver.run(&journal) => Err(error),
             () = connections => Ok(()),
@@ -119,7 +124,7 @@ impl Opened {
 fn rebuilt(options: &Options, found: Option<State>, cluster: ClusterId) -> Result<State, Error> {
     match found {
         Some(state) if state.rebuild.is_some() && state.view.cluster == cluster => Ok(state),
-        // Started by mistake on the empty directory: no server has ever been in it.
+        // A state without a server: the ECS was started on the empty directory by mistake.
         Some(state) if state.view.number != Epoch::default() || !state.registry.is_empty() => {
             Err(Error::Rebuild { path: options.dir.clone(), cluster: state.view.cluster })
         }
@@ -127,10 +132,10 @@ fn rebuilt(options: &Options, found: Option<State>, cluster: ClusterId) -> Resul
     }
 }
 
-/// Takes connections for ever. Beyond the limit they are closed at once.
-async fn accept(listener: TcpListener, handle: &driver::Handle) {
+/// Accepts connections for ever. Beyond the limit idle ones are closed to make room, see [`places`].
+async fn accept(listener: TcpListener, handle: &driver::Handle, names: Arc<HostNames>) {
     let max = CONNECTIONS_MAX.min(common::files::raise_limit().saturating_sub(FILES_OF_ITS_OWN)).max(1);
-    let permits = Arc::new(Semaphore::new(max));
+    let (places, large) = (Places::new(max), Arc::new(Semaphore::new(LARGE_REPORTS_BYTES_MAX)));
     let mut connections = JoinSet::new();
     let mut full = false;
     loop {
@@ -141,22 +146,25 @@ async fn accept(listener: TcpListener, handle: &driver::Handle) {
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                // Too many open files, for one: what is open must be closed before it is of use to go on.
+                // For example too many open files: some must be closed before another try is of use.
                 warn!(%error, "cannot take a connection");
                 let _ = timeout(ACCEPT_PAUSE, std::future::pending::<()>()).await;
                 continue;
             }
         };
-        let permit = permits.clone().try_acquire_owned().ok();
-        if permit.is_none() && !full {
-            warn!(max, "too many connections: new ones are closed until others end");
+        let place = places.take();
+        if place.is_none() && !full {
+            warn!(max, "too many servers are connected: new connections are closed until others end");
         }
-        full = permit.is_none();
-        let Some(permit) = permit else { continue };
-        let handle = handle.clone();
+        full = place.is_none();
+        let Some(place) = place else { continue };
+        let (handle, names, large) = (handle.clone(), Arc::clone(&names), Arc::clone(&large));
         connections.spawn(async move {
-            inbound::serve(stream, &handle).await;
-            drop(permit);
+            let ended = place.ended();
+            tokio::select! {
+                () = ended => debug!("a connection made room for another"),
+                () = inbound::serve(stream, &handle, names, place, large) => {}
+            }
         });
     }
 }

@@ -3,6 +3,7 @@
 mod support;
 mod shell {
     mod admin;
+    mod status;
 }
 
 use std::net::SocketAddr;
@@ -128,7 +129,8 @@ async fn reports_of_a_later_version_are_skipped_and_the_link_goes_on() {
     let number = serde_json::to_value(view.number).unwrap();
     server
         .say_json(&json!({
-            "report": "heartbeat", "view": number, "copies": [], "requests": 1, "keys": 4711, "bytes": 2, "free_bytes": 3,
+            "report": "heartbeat", "view": number, "copies": [], "requests": 1, "keys": 4711,
+            "bytes": 2, "free_bytes": 3,
             "temperature": 20
         }))
         .await;
@@ -153,6 +155,33 @@ async fn reports_of_another_cluster_are_refused() {
     stranger.hello(&ecs, Some(ClusterId(77))).await;
     assert!(stranger.report_link_ends().await);
     assert_eq!(ecs.get("/api/v1/servers").await["servers"].as_array().unwrap().len(), 0);
+    ecs.stop().await;
+}
+
+/// A server that has a view belongs to a cluster, and says so.
+#[tokio::test]
+async fn a_view_of_no_cluster_is_refused_and_a_strangers_makes_no_ecs_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let ecs = TestEcs::start(dir.path(), &[]).await;
+    let mut server = TestServer::new(1).await;
+    server.hello(&ecs, None).await;
+    server.view().await;
+    for cluster in [None, Some(ecs.cluster)] {
+        let mut stranger = TestServer::new(2).await;
+        stranger.open_report_link(&ecs, cluster).await;
+        let view = Epoch { generation: 0, version: 900 };
+        let address = stranger.address();
+        let hello = ServerReport::Hello { address, weight: 1, view, rebuild: None, tails: Vec::new() };
+        stranger.say(&hello).await;
+        if cluster.is_none() {
+            assert!(stranger.report_link_ends().await);
+        }
+    }
+    // A view is still made.
+    let mut second = TestServer::new(3).await;
+    second.hello(&ecs, None).await;
+    let view = second.view().await;
+    assert_eq!(view.servers.len(), 2);
     ecs.stop().await;
 }
 
@@ -239,7 +268,7 @@ async fn http_says_how_the_cluster_does() {
             break status;
         }
     };
-    assert_eq!((status.partitions, status.servers.len(), status.under_replicated), (4, 2, 0));
+    assert_eq!((status.partitions, status.servers.len(), status.under_replicated), (4, 2, 4));
     let id = first.sender.server.to_string();
     let one = ecs.get(&format!("/api/v1/servers/{}", &id[..8])).await;
     assert_eq!((one["server"].as_str(), one["partitions"].as_array().unwrap().len()), (Some(&*id), 4));
@@ -257,7 +286,7 @@ async fn http_says_how_the_cluster_does() {
         ("DELETE", "/api/v1/view", 405),
         ("POST", "/api/v1/servers/ffff/drain", 404),
     ] {
-        let (status, body) = ecs.http(method, path, "").await;
+        let (status, body) = ecs.http(method, path, "Content-Type: application/json\r\n").await;
         let body: serde_json::Value = serde_json::from_str(&body).unwrap();
         assert_eq!(status, expected, "{method} {path}: {body}");
         assert!(body["error"].is_string() && body["hint"].is_string(), "{body}");
@@ -275,12 +304,11 @@ async fn a_drained_server_is_told_that_it_is_out() {
     let id = first.sender.server;
     first.view().await;
     let drain = format!("/api/v1/servers/{id}/drain");
-    assert_eq!(ecs.http("POST", &drain, "").await.0, 409, "nobody could take its copies");
+    assert_eq!(ecs.post(&drain, &json!({})).await.0, 409, "nobody could take its copies");
     let mut second = TestServer::new(2).await;
     second.hello(&ecs, None).await;
     let mut view = first.view_where(|view| view.servers.len() == 2).await;
-    assert_eq!(ecs.http("POST", &drain, "Sec-Fetch-Site: cross-site\r\n").await.0, 403);
-    assert_eq!(ecs.http("POST", &drain, "").await.0, 202);
+    assert_eq!(ecs.post(&drain, &json!({})).await.0, 202);
     while view.servers.contains_key(&id) {
         first.propose_all(&view).await;
         first.heartbeat(&view).await;

@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::ids::{ClientId, PartitionId, RequestId};
-use common::limits::{CLIENT_RETRY_FOR, VALUE_BYTES_MAX};
+use common::ids::{ClientId, RequestId};
+use common::limits::CLIENT_RETRY_FOR;
 use common::messages::{Reply, Request};
-use common::operation::{Condition, Found, Operation, Outcome, Version, check_key};
+use common::operation::{Found, Operation, Outcome, check_key};
 #[cfg(feature = "otel")]
 use common::spans::Spans;
-use common::time::WallTime;
 use common::view::View;
 
 use crate::error::Error;
@@ -20,7 +19,6 @@ use crate::numbers::{Numbers, Ticket};
 use crate::options::{Options, ReadFrom};
 use crate::retry::Progress;
 use crate::router::{Router, Target};
-use crate::scan::{Page, Scan};
 
 /// A client of one cluster. Clones share everything, cost nothing and may be used by any number of tasks; one
 /// connection to each server carries the requests of all of them.
@@ -30,14 +28,14 @@ use crate::scan::{Page, Scan};
 #[derive(Clone, Debug)]
 pub struct Client {
     shared: Arc<Shared>,
-    /// Requests are traced, and their ids told here.
+    /// Takes the ids of traced requests; `None`: they are not traced.
     tracer: Option<Tracer>,
-    /// And how long they took, here.
+    /// Takes their spans.
     #[cfg(feature = "otel")]
     spans: Option<Spans>,
 }
 
-/// Who is told the ids of traced requests.
+/// Takes the ids of traced requests.
 #[derive(Clone)]
 struct Tracer(Arc<dyn Fn(RequestId) + Send + Sync>);
 
@@ -55,38 +53,44 @@ struct Shared {
     read_from: ReadFrom,
 }
 
-/// Where appended bytes are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Appended {
-    /// Where in the value they begin.
-    pub offset: u64,
-    /// Of the new value.
-    pub version: Version,
-}
-
 impl Client {
     /// Connects to the cluster that the servers at `seeds` (`host:port` each) belong to.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when none of them tells its view within [`Options::connect_timeout`].
-    pub async fn connect(seeds: &[String], options: Options) -> Result<Self, Error> {
+    /// [`Error::NoServers`] when there are no seeds, and [`Error::Unavailable`] when none of them answers with its view
+    /// within [`Options::connect_timeout`].
+    pub async fn connect<S: AsRef<str>>(
+        seeds: impl IntoIterator<Item = S>,
+        options: Options,
+    ) -> Result<Self, Error> {
         let patience = options.connect_timeout;
-        let client = Self::unconnected(seeds, options);
+        let client = Self::connect_lazy(seeds, options)?;
         client.first_view(patience).await?;
         Ok(client)
     }
 
-    /// A client that knows no view yet.
-    pub(crate) fn unconnected(seeds: &[String], options: Options) -> Self {
+    /// A client that has asked no server yet and knows no view. The first request, or
+    /// [`refresh_view`](Self::refresh_view), asks the servers at `seeds` for it.
+    ///
+    /// # Errors
+    /// [`Error::NoServers`] when there are no seeds.
+    pub fn connect_lazy<S: AsRef<str>>(
+        seeds: impl IntoIterator<Item = S>,
+        options: Options,
+    ) -> Result<Self, Error> {
+        let seeds: Vec<String> = seeds.into_iter().map(|seed| seed.as_ref().to_owned()).collect();
+        if seeds.is_empty() {
+            return Err(Error::NoServers);
+        }
         let numbers = Numbers::new(ClientId::random());
         let timeout = options.timeout.min(CLIENT_RETRY_FOR);
         let (router, read_from) = (Router::new(seeds), options.read_from);
-        Self {
+        Ok(Self {
             shared: Arc::new(Shared { numbers, router, timeout, read_from }),
             tracer: None,
             #[cfg(feature = "otel")]
             spans: None,
-        }
+        })
     }
 
     /// The id that this client's writes carry.
@@ -95,16 +99,16 @@ impl Client {
         self.shared.numbers.client()
     }
 
-    /// The same client, whose requests from here on are traced: each server that has to do with one logs what it does
-    /// with it, and when, under the id that `tell` is called with before the request is sent. A write keeps its id over
-    /// all tries. It takes servers of this version; older ones close the connection.
+    /// The same client, whose requests from here on are traced: each server that handles one logs what it does with it,
+    /// and when, under the id that `tell` is called with before the request is sent. A write keeps its id over all
+    /// tries. It takes servers of this version; older ones close the connection.
     #[must_use]
     pub fn traced(&self, tell: impl Fn(RequestId) + Send + Sync + 'static) -> Self {
         Self { tracer: Some(Tracer(Arc::new(tell))), ..self.clone() }
     }
 
-    /// The same client: of each request that is traced ([`Client::traced`]), the span of this side, from the first try to
-    /// the answer, goes to a collector. It is the root of those that servers send of the request.
+    /// The same client, which also sends a span of each traced request ([`Client::traced`]) to a collector, from the
+    /// first try to the answer. It is the root of the servers' spans of the request.
     #[cfg(feature = "otel")]
     #[must_use]
     pub fn with_spans(&self, spans: Spans) -> Self {
@@ -120,7 +124,7 @@ impl Client {
     /// Asks the servers for a newer view, and returns the newest known.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when no server tells its view.
+    /// [`Error::Unavailable`] when no server answers with its view.
     pub async fn refresh_view(&self) -> Result<Arc<View>, Error> {
         let router = &self.shared.router;
         let refreshed = router.refresh(self.view().number, None, REFRESH_ANSWERS_THOROUGH).await;
@@ -138,118 +142,19 @@ impl Client {
         let request = |_| Request::Get { key: key.clone() };
         match self.read(Target::Key(&key), request).await? {
             Reply::Value { found } => Ok(found),
-            other => Err(strange(&other)),
+            other => Err(unexpected(&other)),
         }
-    }
-
-    /// Sets a value for ever, whether there was one or not.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn put(&self, key: impl Into<Bytes>, value: impl Into<Bytes>) -> Result<Outcome, Error> {
-        self.write(Operation::put(key, value)).await
-    }
-
-    /// Sets a value until `expires`, if `condition` holds.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn put_with(
-        &self,
-        key: impl Into<Bytes>,
-        value: impl Into<Bytes>,
-        expires: Option<WallTime>,
-        condition: Condition,
-    ) -> Result<Outcome, Error> {
-        self.write(Operation::Put { key: key.into(), value: value.into(), expires, condition }).await
-    }
-
-    /// Removes a value.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn delete(&self, key: impl Into<Bytes>) -> Result<Outcome, Error> {
-        self.delete_if(key, Condition::Always {}).await
-    }
-
-    /// Removes a value if `condition` holds.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn delete_if(&self, key: impl Into<Bytes>, condition: Condition) -> Result<Outcome, Error> {
-        self.write(Operation::Delete { key: key.into(), condition }).await
-    }
-
-    /// Adds bytes at the end of a value, or makes it of them.
-    ///
-    /// # Errors
-    /// See [`Error`]; [`Error::Refused`] when the value would become too large.
-    pub async fn append(&self, key: impl Into<Bytes>, value: impl Into<Bytes>) -> Result<Appended, Error> {
-        match self.write(Operation::Append { key: key.into(), value: value.into() }).await? {
-            Outcome::Appended { version, offset } => Ok(Appended { offset, version }),
-            Outcome::TooLarge { bytes } => {
-                let reason = format!("the value would have {bytes} bytes, over the limit; begin a new key");
-                Err(Error::Refused { reason })
-            }
-            other => Err(strange(&other)),
-        }
-    }
-
-    /// Sets a value if the one that is there has this version. [`Outcome::ConditionFailed`] tells another one's.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn compare_and_set_version(
-        &self,
-        key: impl Into<Bytes>,
-        version: Version,
-        value: impl Into<Bytes>,
-    ) -> Result<Outcome, Error> {
-        self.put_with(key, value, None, Condition::Version { version }).await
-    }
-
-    /// Sets a value if the one that is there is `old`, byte by byte.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn compare_and_set_value(
-        &self,
-        key: impl Into<Bytes>,
-        old: impl Into<Bytes>,
-        new: impl Into<Bytes>,
-    ) -> Result<Outcome, Error> {
-        self.put_with(key, new, None, Condition::Value { value: old.into() }).await
-    }
-
-    /// Sets or removes the expiry of a value that is there.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn expire(&self, key: impl Into<Bytes>, expires: Option<WallTime>) -> Result<Outcome, Error> {
-        self.write(Operation::Expire { key: key.into(), expires }).await
-    }
-
-    /// Any change to one key. All other writing methods are short for this one.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn write(&self, operation: Operation) -> Result<Outcome, Error> {
-        operation.check(VALUE_BYTES_MAX)?;
-        let Some(key) = operation.key() else {
-            return Err(Error::Refused { reason: "this operation names no key".to_owned() });
-        };
-        self.ordered(Target::Key(key), &operation).await
     }
 
     /// Has an operation ordered by the coordinator of `target`; what it did.
     pub(crate) async fn ordered(&self, target: Target<'_>, operation: &Operation) -> Result<Outcome, Error> {
-        // Held to the end: until then no server forgets what the write did.
+        // Kept to the end: until then no server drops the result of the write.
         let ticket = self.shared.numbers.open();
         let origin = ticket.origin;
         let request = |age_ms| Request::Write { origin, age_ms, operation: operation.clone() };
         let traced = self.trace(&ticket);
         match self.call(target, Progress::write(), traced, request).await? {
-            // A number is open until its answer is here, so this is none that a server may give.
+            // A number is open until its answer is here, so no correct server gives this answer.
             Reply::Outcome { outcome: Outcome::Superseded {} } => {
                 Err(Error::OutcomeUnknown { reason: "a server has forgotten what the write did".to_owned() })
             }
@@ -258,40 +163,18 @@ impl Client {
         }
     }
 
-    /// Keys of one partition that begin with `prefix`, in key order, after `after`: one page of up to `limit`
-    /// pairs, the servers may give fewer.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn scan_partition(
+    pub(crate) async fn read(
         &self,
-        partition: PartitionId,
-        after: Option<Bytes>,
-        prefix: Bytes,
-        limit: u32,
-    ) -> Result<Page, Error> {
-        let request = |_| Request::Scan { partition, after: after.clone(), prefix: prefix.clone(), limit };
-        match self.read(Target::Partition(partition), request).await? {
-            Reply::Page { pairs, more } => Ok(Page { pairs, more }),
-            other => Err(strange(&other)),
-        }
-    }
-
-    /// All keys that begin with `prefix`, partition by partition in ring order, in key order within each. A scan
-    /// is no snapshot: each page is as fresh as a get.
-    #[must_use]
-    pub fn scan(&self, prefix: impl Into<Bytes>) -> Scan {
-        Scan::new(self.clone(), prefix.into())
-    }
-
-    async fn read(&self, target: Target<'_>, request: impl Fn(u64) -> Request) -> Result<Reply, Error> {
-        // A read has a number only for its name.
+        target: Target<'_>,
+        request: impl Fn(u64) -> Request,
+    ) -> Result<Reply, Error> {
+        // A read has a number only to name it in traces.
         let ticket = self.tracer.as_ref().map(|_| self.shared.numbers.open());
         let traced = ticket.as_ref().and_then(|ticket| self.trace(ticket));
         self.call(target, Progress::read(), traced, request).await
     }
 
-    /// The name of a request, if it is traced.
+    /// The id of a request, if it is traced.
     fn trace(&self, ticket: &Ticket<'_>) -> Option<RequestId> {
         let Tracer(tell) = self.tracer.as_ref()?;
         tell(ticket.id());
@@ -316,7 +199,7 @@ impl Client {
     }
 }
 
-fn strange(answer: &impl std::fmt::Debug) -> Error {
+pub(crate) fn unexpected(answer: &impl std::fmt::Debug) -> Error {
     Error::Incompatible { server: "a server".to_owned(), what: format!("it answered {answer:?}") }
 }
 

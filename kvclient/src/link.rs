@@ -27,14 +27,14 @@ use crate::limits::{
 };
 use crate::retry::Tried;
 
-/// Where a request's end is told.
+/// Takes the result of a request.
 type Answer = oneshot::Sender<Tried>;
 
 /// A request in the queue.
 #[derive(Debug)]
 pub(crate) struct Queued {
     request: Request,
-    /// The servers are to log what they do with it.
+    /// The id under which servers log what they do with it, if it is traced.
     traced: Option<RequestId>,
     answer: Answer,
 }
@@ -72,7 +72,7 @@ impl Link {
         Ok(Self { queue, state })
     }
 
-    /// The connection is over.
+    /// Whether the connection has ended.
     pub(crate) fn is_closed(&self) -> bool {
         self.queue.is_closed()
     }
@@ -92,7 +92,7 @@ impl Link {
         self.queue.try_reserve().ok().map(Place)
     }
 
-    /// A place in the queue, as soon as there is one. An error: the connection is over.
+    /// A place in the queue, as soon as there is one. An error: the connection has ended.
     pub(crate) async fn place(&self) -> Result<Place<'_>, String> {
         self.queue.reserve().await.map(Place).map_err(|_| "the connection was closed".to_owned())
     }
@@ -156,7 +156,7 @@ async fn write_requests(
     }
 }
 
-/// The preface, and who speaks.
+/// The preface and the hello.
 fn greeting() -> Vec<u8> {
     let mut out = PREFACE.to_vec();
     let hello = serde_json::to_vec(&Hello::Client {}).expect("a hello is plain JSON");
@@ -176,7 +176,7 @@ fn encode(out: &mut Vec<u8>, batch: &mut Vec<Queued>, next_id: &mut u64, pending
             {
                 let id = *next_id;
                 *next_id += 1;
-                // Nobody waits any more: it need not be sent.
+                // Not sent if its caller has given up.
                 if !answer.is_closed() {
                     if let Some(request) = traced {
                         ClientMessage { id, request: Request::Trace { request } }.write(payload);

@@ -19,11 +19,11 @@ struct State {
     open: BTreeSet<u64>,
 }
 
-/// An open write. Dropping it closes its number: it was answered, or nobody will ask for it again.
+/// An open write. Dropping it closes its number: it was answered, or will not be asked for again.
 #[derive(Debug)]
 pub(crate) struct Ticket<'a> {
     numbers: &'a Numbers,
-    /// The same for every try.
+    /// The write's origin, the same for every try.
     pub(crate) origin: Origin,
 }
 

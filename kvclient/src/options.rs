@@ -1,14 +1,14 @@
-//! What a client may be told when it is made.
+//! The options of a client.
 
 use std::time::Duration;
 
-use clap::ValueEnum;
 use common::limits::CLIENT_RETRY_FOR;
 
 use crate::limits::CONNECT_TIMEOUT_DEFAULT;
 
-/// Who answers reads. All answers are linearizable (`docs/reads.md`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+/// Which server answers reads. All answers are linearizable (`docs/reads.md`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ReadFrom {
     /// The coordinator of the key: one message there and back, never another one behind it.
     #[default]
@@ -18,7 +18,7 @@ pub enum ReadFrom {
     InSync,
 }
 
-/// How patient a [`Client`](crate::Client) is, and whom it asks.
+/// How long a [`Client`](crate::Client) waits, and which servers it asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// How long a request is retried before it fails. Longer than [`CLIENT_RETRY_FOR`] counts as that: servers
@@ -26,7 +26,7 @@ pub struct Options {
     pub timeout: Duration,
     /// How long [`Client::connect`](crate::Client::connect) looks for a server that answers.
     pub connect_timeout: Duration,
-    /// Who answers reads.
+    /// Which server answers reads.
     pub read_from: ReadFrom,
 }
 

@@ -14,9 +14,9 @@ use crate::retry::Tried;
 pub(crate) struct Peer {
     address: String,
     link: Mutex<Option<Arc<Link>>>,
-    /// Held while connecting.
+    /// Locked while connecting.
     connecting: tokio::sync::Mutex<()>,
-    /// The number of failed tries to connect, and what the last one met.
+    /// The number of failed tries to connect, and the error of the last one.
     failed: Mutex<(u64, String)>,
 }
 
@@ -64,7 +64,7 @@ impl Peer {
         }
     }
 
-    /// Asks what a server answers at once, once.
+    /// Asks a question once that a server can answer at once.
     pub(crate) async fn ask(&self, request: Request) -> Result<Reply, String> {
         let asking = async {
             let link = self.link().await?;

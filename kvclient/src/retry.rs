@@ -1,6 +1,6 @@
 //! What a request does after each try: the pure part of retrying.
 //!
-//! A write begins certain: nothing of it can have happened. It becomes uncertain when a try that may have reached
+//! A write begins *certain*: nothing of it can have happened. It becomes uncertain when a try that may have reached
 //! a server ends without an answer, or with [`Reply::Unknown`]; no later refusal makes it certain again, only an
 //! outcome for the same origin does. A request that runs out of time fails accordingly.
 
@@ -42,7 +42,7 @@ pub(crate) enum Next {
 /// Whether a newer view is asked for before the next try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refresh {
-    /// Ours is the newer one.
+    /// No, as this client's view is the newer one.
     No,
     /// There may be one.
     Maybe,
@@ -50,7 +50,7 @@ pub(crate) enum Refresh {
     Certainly,
 }
 
-/// What is known of one request.
+/// What is known about one request.
 #[derive(Debug)]
 pub(crate) struct Progress {
     write: bool,
@@ -61,22 +61,22 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Of a request that changes nothing.
+    /// The progress of a request that changes nothing.
     pub(crate) fn read() -> Self {
         Self { write: false, uncertain: false, tries: 0, tried: Vec::new(), reason: String::new() }
     }
 
-    /// Of a write.
+    /// The progress of a write.
     pub(crate) fn write() -> Self {
         Self { write: true, ..Self::read() }
     }
 
-    /// It changes nothing.
+    /// Whether the request changes nothing.
     pub(crate) fn is_read(&self) -> bool {
         !self.write
     }
 
-    /// After a try at `server` that was made with the view numbered `ours`.
+    /// The next step after a try at `server` that was made with the view numbered `ours`.
     pub(crate) fn on_tried(&mut self, server: &str, tried: Tried, ours: Epoch) -> Next {
         self.tries += 1;
         match tried {
@@ -107,14 +107,15 @@ impl Progress {
         }
     }
 
-    /// When the view names no coordinator.
+    /// The next step when the view names no coordinator.
     pub(crate) fn on_nobody(&mut self) -> Next {
         self.tries += 1;
         "the cluster has no servers yet".clone_into(&mut self.reason);
         Next::Again { refresh: Refresh::Maybe, wait: true }
     }
 
-    /// When no server told a view. That the time is `over` says less than what was said before.
+    /// The next step when no server answered with a view. Former reasons are kept when the time is `over`, as they say
+    /// more.
     pub(crate) fn on_unreachable(&mut self, tried: Vec<String>, reason: String, over: bool) {
         self.tries += 1;
         self.tried = tried;
@@ -123,7 +124,7 @@ impl Progress {
         }
     }
 
-    /// The time is over.
+    /// The error when the time is over.
     pub(crate) fn give_up(self) -> Error {
         let Self { uncertain, tried, reason, tries, .. } = self;
         let reason = if tries == 0 { "there was no time to ask".to_owned() } else { reason };

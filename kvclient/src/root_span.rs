@@ -1,4 +1,4 @@
-//! The client's span of a traced request: the root, under which the spans of the servers hang.
+//! The client's span of a traced request: the root, and parent of the servers' spans.
 
 use common::clock;
 use common::ids::RequestId;
@@ -19,7 +19,7 @@ pub(crate) struct RootSpan {
 }
 
 impl RootSpan {
-    /// Nothing, if the request is not traced or nobody wants spans. `message`: what is asked.
+    /// Begins a span; `None` if the request is not traced or there is no collector. `message`: the request.
     pub(crate) fn begin(
         client: &Client,
         traced: Option<RequestId>,
@@ -29,7 +29,7 @@ impl RootSpan {
         Some(Self { spans, request, name: name(&message()), began: clock::time() })
     }
 
-    /// The last try is over.
+    /// Ends the span with the request's answer.
     pub(crate) fn end(self, answer: &Result<Reply, Error>) {
         let Self { spans, request, name, began } = self;
         let error = answer.as_ref().err().map(ToString::to_string);
@@ -38,7 +38,7 @@ impl RootSpan {
     }
 }
 
-/// As the servers' metrics call it.
+/// The kind of request, as the servers' metrics name it.
 fn name(request: &Request) -> &'static str {
     match request {
         Request::Get { .. } | Request::GetUpTo { .. } => "get",
@@ -51,7 +51,9 @@ fn name(request: &Request) -> &'static str {
             Operation::Add { .. } | Operation::AddDecimal { .. } => "add",
             Operation::Overwrite { .. } => "overwrite",
             Operation::Batch { .. } => "batch",
-            Operation::Fetch { .. } | Operation::Tick {} | Operation::Compare { .. } => "other",
+            Operation::Fetch { .. } | Operation::Tick {} | Operation::NoOp {} | Operation::Compare { .. } => {
+                "other"
+            }
         },
         _ => "other",
     }

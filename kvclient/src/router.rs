@@ -1,6 +1,6 @@
 //! Where a request goes: the newest view that the client knows, and a connection to each server.
 //!
-//! A view is asked for when a server says that there is a newer one, or when a server does not answer as hoped.
+//! A view is asked for when a server says that there is a newer one, or when a server does not answer as expected.
 //! However many requests want a newer view at a time, one of them asks and the others wait for it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use crate::limits::{REFRESH_PAUSE_FIRST, REFRESH_PAUSE_MAX, REFRESH_STAGGER};
 use crate::peer::Peer;
 
-/// What a request is about.
+/// The target of a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Target<'a> {
     /// One key.
@@ -36,7 +36,7 @@ pub(crate) struct Route {
     pub(crate) view: Arc<View>,
     /// By partition number; empty before the first server has joined.
     coordinators: Vec<Arc<Peer>>,
-    /// By partition number: all that answer reads, the coordinator first.
+    /// By partition number: all servers that answer reads, the coordinator first.
     in_sync: Vec<Vec<Arc<Peer>>>,
 }
 
@@ -46,7 +46,7 @@ impl Route {
         self.coordinators.get(self.place_of(target))
     }
 
-    /// Any server that answers reads of `target`, by chance; none if the view names none.
+    /// Any server that answers reads of `target`, by chance; `None` if the view names none.
     pub(crate) fn any_in_sync(&self, target: Target<'_>) -> Option<&Arc<Peer>> {
         let members = self.in_sync.get(self.place_of(target)).filter(|members| !members.is_empty())?;
         members.get(fastrand::usize(..members.len()))
@@ -76,7 +76,7 @@ pub(crate) struct Router {
 struct LastRefresh {
     count: u64,
     ended: Time,
-    /// Before the next one that need not be.
+    /// The pause before the next refresh that is not necessary.
     pause: Duration,
     result: Result<(), String>,
 }
@@ -89,9 +89,9 @@ impl Default for Route {
 }
 
 impl Router {
-    pub(crate) fn new(seeds: &[String]) -> Self {
+    pub(crate) fn new(seeds: Vec<String>) -> Self {
         Self {
-            seeds: seeds.to_vec(),
+            seeds,
             route: RwLock::default(),
             peers: Mutex::default(),
             refreshing: tokio::sync::Mutex::new(()),
@@ -116,8 +116,8 @@ impl Router {
         Arc::clone(peer)
     }
 
-    /// Asks for a view newer than `seen`, at `hint` first, and ends after `answers` servers that have none. An
-    /// error when no server could tell a view; that there is no newer one is none.
+    /// Asks for a view newer than `seen`, at `hint` first, and ends after `answers` servers that have none. An error
+    /// when no server answered with a view; that there is no newer one is no error.
     pub(crate) async fn refresh(
         &self,
         seen: Epoch,
@@ -218,7 +218,7 @@ impl Router {
         self.forget_strangers(&peers);
     }
 
-    /// Lets go of connections to all but the members. A seed is mostly a member by another name; its connection
+    /// Drops connections to all but the members. A seed is mostly a member by another name; its connection
     /// is made again when it is asked. Requests under way keep theirs.
     fn forget_strangers(&self, members: &BTreeMap<ServerId, Arc<Peer>>) {
         let known: BTreeSet<&str> = members.values().map(|peer| peer.address()).collect();

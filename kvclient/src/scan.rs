@@ -4,12 +4,14 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use common::ids::PartitionId;
+use common::messages::{Reply, Request};
 use common::operation::Pair;
 use tokio::task::JoinHandle;
 
-use crate::client::Client;
+use crate::client::{Client, unexpected};
 use crate::error::Error;
 use crate::limits::{SCAN_PAGE_PAIRS, SCAN_PARTITIONS_AHEAD};
+use crate::router::Target;
 
 /// Pairs of one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +48,7 @@ impl Drop for Fetch {
 }
 
 impl Scan {
-    pub(crate) fn new(client: Client, prefix: Bytes) -> Self {
+    fn new(client: Client, prefix: Bytes) -> Self {
         Self { client, prefix, page_pairs: SCAN_PAGE_PAIRS, next: 0, fetches: VecDeque::new() }
     }
 
@@ -57,7 +59,7 @@ impl Scan {
         self
     }
 
-    /// The next pairs, never none of them; `None` at the end.
+    /// The next pairs, at least one; `None` at the end.
     ///
     /// # Errors
     /// See [`Error`]. The same page may be asked for again.
@@ -109,5 +111,33 @@ impl Scan {
         let from = after.clone();
         let page = tokio::spawn(async move { client.scan_partition(partition, from, prefix, limit).await });
         Fetch { partition, after, page }
+    }
+}
+
+impl Client {
+    /// Keys of one partition that begin with `prefix`, in key order, after `after`: one page of up to `limit`
+    /// pairs, the servers may give fewer.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn scan_partition(
+        &self,
+        partition: PartitionId,
+        after: Option<Bytes>,
+        prefix: Bytes,
+        limit: u32,
+    ) -> Result<Page, Error> {
+        let request = |_| Request::Scan { partition, after: after.clone(), prefix: prefix.clone(), limit };
+        match self.read(Target::Partition(partition), request).await? {
+            Reply::Page { pairs, more } => Ok(Page { pairs, more }),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// All keys that begin with `prefix`, partition by partition in ring order, in key order within each. A scan
+    /// is no snapshot: each page is as fresh as a get.
+    #[must_use]
+    pub fn scan(&self, prefix: impl Into<Bytes>) -> Scan {
+        Scan::new(self.clone(), prefix.into())
     }
 }

@@ -1,4 +1,4 @@
-//! How the servers and the cluster do.
+//! The status of servers and of the cluster.
 
 use bytes::Bytes;
 use common::messages::{Reply, Request};
@@ -9,7 +9,7 @@ use crate::client::Client;
 use crate::error::Error;
 
 impl Client {
-    /// What the server at `address` says of itself, asked once.
+    /// The status of the server at `address`, asked once.
     ///
     /// # Errors
     /// See [`Error`].
@@ -17,7 +17,7 @@ impl Client {
         decoded(address, self.status_json(address).await?)
     }
 
-    /// What the ECS says of the cluster. Any server tells where the ECS is.
+    /// The ECS's status of the cluster. Any server knows the ECS's address.
     ///
     /// # Errors
     /// See [`Error`]; [`Error::Unavailable`] when the ECS is down, while reads and writes go on.
@@ -27,7 +27,7 @@ impl Client {
         decoded(&ecs, self.status_json(&ecs).await?)
     }
 
-    /// Where the ECS is, `HOST:PORT`, as any server was told at its start.
+    /// The ECS's address, `HOST:PORT`, as it was given to any server.
     ///
     /// # Errors
     /// See [`Error`].

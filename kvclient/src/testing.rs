@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::{Bytes, BytesMut};
 use common::codec::Wire;
 use common::frame::{take_frame, take_preface, write_frame};
-use common::ids::{ClusterId, Epoch, Incarnation, ServerId, StoreId};
+use common::ids::{ClusterId, Epoch, Incarnation, Nonce, ServerId, StoreId};
 use common::messages::{ClientMessage, Hello, Reply, Request, ServerMessage};
 use common::operation::{Found, Operation, Origin, Outcome, Version};
 use common::ring::Partitions;
@@ -20,10 +20,12 @@ use tokio::task::JoinSet;
 use crate::client::Client;
 use crate::options::Options;
 
-pub(crate) use store::Store;
+pub use store::Store;
 
-/// What the server does with a request.
-pub(crate) enum Action {
+/// An action of the server for a request.
+#[derive(Debug)]
+pub enum Action {
+    /// Answers.
     Reply(Reply),
     /// Keeps the connection and says nothing.
     Silence,
@@ -43,15 +45,16 @@ struct Inner {
 }
 
 /// The server. Its tasks end when it is dropped.
-pub(crate) struct Fake {
-    pub(crate) address: String,
+pub struct Fake {
+    /// Where it listens.
+    pub address: String,
     inner: Arc<Inner>,
     _tasks: JoinSet<()>,
 }
 
 impl Fake {
     /// Listens, and answers with `handler` what is neither about views nor about its state.
-    pub(crate) async fn start(handler: impl FnMut(&Request) -> Action + Send + 'static) -> Self {
+    pub async fn start(handler: impl FnMut(&Request) -> Action + Send + 'static) -> Self {
         let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let inner = Arc::new(Inner {
@@ -67,26 +70,29 @@ impl Fake {
     }
 
     /// Alone in its cluster, with view 1.
-    pub(crate) async fn alone(handler: impl FnMut(&Request) -> Action + Send + 'static) -> Self {
+    pub async fn alone(handler: impl FnMut(&Request) -> Action + Send + 'static) -> Self {
         let fake = Self::start(handler).await;
         fake.set_view(view(1, &[&fake.address], 0));
         fake
     }
 
-    pub(crate) fn set_view(&self, view: View) {
+    /// Sets the server's view.
+    pub fn set_view(&self, view: View) {
         *self.inner.view.lock().unwrap() = view;
     }
 
-    pub(crate) fn set_status(&self, json: impl Into<Bytes>) {
+    /// Sets the server's status.
+    pub fn set_status(&self, json: impl Into<Bytes>) {
         *self.inner.status.lock().unwrap() = Some(json.into());
     }
 
-    pub(crate) fn requests(&self) -> MutexGuard<'_, Vec<Request>> {
+    /// Reads and writes that arrived.
+    pub fn requests(&self) -> MutexGuard<'_, Vec<Request>> {
         self.inner.requests.lock().unwrap()
     }
 
     /// The origins of the writes that arrived.
-    pub(crate) fn origins(&self) -> Vec<Origin> {
+    pub fn origins(&self) -> Vec<Origin> {
         let origin = |request: &Request| match request {
             Request::Write { origin, .. } => Some(*origin),
             _ => None,
@@ -95,20 +101,20 @@ impl Fake {
     }
 
     /// Connections that were made.
-    pub(crate) fn connections(&self) -> usize {
+    pub fn connections(&self) -> usize {
         *self.inner.connections.lock().unwrap()
     }
 
     /// A client with this server as its seed.
-    pub(crate) async fn client(&self, timeout_ms: u64) -> Client {
+    pub async fn client(&self, timeout_ms: u64) -> Client {
         let timeout = std::time::Duration::from_millis(timeout_ms);
         let options = Options { timeout, ..Options::default() };
-        Client::connect(std::slice::from_ref(&self.address), options).await.unwrap()
+        Client::connect([&self.address], options).await.unwrap()
     }
 }
 
 /// A view whose partitions all have the `coordinator`-th server as their coordinator.
-pub(crate) fn view(version: u64, servers: &[&String], coordinator: usize) -> View {
+pub fn view(version: u64, servers: &[&String], coordinator: usize) -> View {
     let number = Epoch { generation: 0, version };
     let mut view = View::new(ClusterId(9), number, Partitions::try_from(4).unwrap());
     for (index, address) in servers.iter().enumerate() {
@@ -116,6 +122,7 @@ pub(crate) fn view(version: u64, servers: &[&String], coordinator: usize) -> Vie
         let info = ServerInfo {
             store: StoreId(id),
             incarnation: Incarnation(1),
+            nonce: Nonce(1),
             address: (*address).clone(),
             weight: 1,
             state: ServerState::Up,
@@ -134,18 +141,18 @@ pub(crate) fn view(version: u64, servers: &[&String], coordinator: usize) -> Vie
 }
 
 /// A successful write.
-pub(crate) fn written() -> Reply {
+pub fn written() -> Reply {
     Reply::Outcome { outcome: Outcome::Written { version: Version::default(), replaced: false } }
 }
 
 /// A found value.
-pub(crate) fn value(bytes: &'static str) -> Reply {
+pub fn value(bytes: &'static str) -> Reply {
     let found = Found { value: Bytes::from(bytes), version: Version::default(), expires: None };
     Reply::Value { found: Some(found) }
 }
 
 /// The key that a request is about.
-pub(crate) fn key_of(request: &Request) -> Bytes {
+pub fn key_of(request: &Request) -> Bytes {
     match request {
         Request::Get { key } => key.clone(),
         Request::Write { operation, .. } => operation.key().cloned().unwrap_or_default(),
@@ -154,7 +161,7 @@ pub(crate) fn key_of(request: &Request) -> Bytes {
 }
 
 /// The operation that a request carries.
-pub(crate) fn operation_of(request: &Request) -> Option<&Operation> {
+pub fn operation_of(request: &Request) -> Option<&Operation> {
     match request {
         Request::Write { operation, .. } => Some(operation),
         _ => None,
@@ -207,7 +214,7 @@ fn answer(mut payload: Bytes, inner: &Inner) -> Option<Vec<u8>> {
                 Some(json) => Action::Reply(Reply::Status { json }),
                 None => Action::Break,
             },
-            // Nobody waits for an answer.
+            // No client waits for an answer.
             Request::Trace { .. } => Action::Silence,
             other => (inner.handler.lock().unwrap())(other),
         };

@@ -1,5 +1,5 @@
-//! Comparing the copies of partitions, while writes go on: an entry of the log says where, and each server that has a copy
-//! makes a digest of it as it was at that entry.
+//! Comparing the copies of partitions, while writes go on: an entry of the log says where, and each server that has a
+//! copy makes a digest of it as it was at that entry.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use common::messages::{Digest, Reply, Request};
 use common::operation::{Operation, Outcome};
 use tokio::task::JoinSet;
 
-use crate::calls::wait;
 use crate::client::Client;
 use crate::error::Error;
+use crate::request_loop::wait;
 use crate::router::Target;
 
 /// Partitions that are compared at the same time.
@@ -23,7 +23,7 @@ const TRIES: usize = 3;
 /// How long the servers may take for a digest.
 const DIGEST_FOR: Duration = Duration::from_secs(20);
 
-/// Between two questions whether it is made.
+/// The pause between two questions whether a digest is made.
 const DIGEST_AGAIN: Duration = Duration::from_millis(20);
 
 /// The copies of one partition, at one entry.
@@ -40,16 +40,16 @@ pub struct Comparison {
 /// One copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CopyDigest {
-    /// Whose.
+    /// The server whose copy it is.
     pub server: ServerId,
-    /// Where that server is reached.
+    /// The server's address.
     pub address: String,
-    /// None: the server gave none in time.
+    /// `None`: the server gave no digest in time.
     pub digest: Option<Digest>,
 }
 
 impl Comparison {
-    /// Two copies hold different data.
+    /// Whether two copies have different data.
     #[must_use]
     pub fn differs(&self) -> bool {
         let mut known = self.copies.iter().filter_map(|copy| copy.digest);
@@ -57,7 +57,7 @@ impl Comparison {
         known.any(|digest| Some(digest) != first)
     }
 
-    /// All copies have told what they hold.
+    /// Whether all copies have a digest.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.copies.iter().all(|copy| copy.digest.is_some())
@@ -68,7 +68,7 @@ impl Client {
     /// Compares the in-sync copies of every partition, by number.
     ///
     /// # Errors
-    /// See [`Error`]; a copy without an answer is no error but told in the comparison.
+    /// See [`Error`]; a copy without an answer is no error but noted in the comparison.
     pub async fn compare_all(&self) -> Result<Vec<Comparison>, Error> {
         let view = self.refresh_view().await?;
         let mut left = view.partitions.all().take(view.assignments.len());

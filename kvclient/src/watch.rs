@@ -1,8 +1,8 @@
-//! Being told of changes: questions to the coordinators, each from the place that the answer before went up to.
+//! Watching keys: questions to the coordinators, each from the place up to which the last answer went.
 //!
-//! Every partition is followed by a task of its own. It asks for the next change and lets the server hold the question
-//! until there is one; while there are more, it asks for many at a time. The place is the client's to know: whichever
-//! server coordinates next, after whatever fail-over, is asked from there on.
+//! Every partition is followed by a task of its own. It asks for the next change, and the question waits at the server
+//! until there is one; while there are more, it asks for many at a time. The place is the client's to know: the next
+//! coordinator, after any fail-over, is asked from there on.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -29,7 +29,7 @@ use crate::router::Target;
 
 const _: () = assert!(WATCH_HOLD.as_millis() <= WATCH_HOLD_MAX.as_millis(), "servers hold for so long");
 
-/// Up to which place of each partition's log changes have been told.
+/// The place in each partition's log up to which changes have been delivered.
 pub type Places = BTreeMap<PartitionId, Version>;
 
 /// Changes of watched keys, as they are committed; see [`Client::watch`].
@@ -37,17 +37,17 @@ pub type Places = BTreeMap<PartitionId, Version>;
 pub struct Watch {
     pages: mpsc::Receiver<Told>,
     current: VecDeque<Change>,
-    /// The partition that these are of, and the place behind them.
+    /// The partition of these changes, and the place behind them.
     behind: Option<(PartitionId, Version)>,
     places: Places,
     /// They end when this is dropped.
     _tasks: JoinSet<()>,
 }
 
-/// What a partition's task has to say.
+/// A result of a partition's task.
 type Told = Result<Page, Error>;
 
-/// Changes of one partition, none perhaps.
+/// Changes of one partition, perhaps none.
 #[derive(Debug)]
 struct Page {
     partition: PartitionId,
@@ -56,16 +56,17 @@ struct Page {
 }
 
 impl Client {
-    /// Watches keys from now on: what is written after this has returned is told.
+    /// Watches keys from now on: changes that are written after this has returned are delivered.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when a coordinator does not answer in time, [`Error::Invalid`] for a key that none can be.
+    /// [`Error::Unavailable`] when a coordinator does not answer in time, [`Error::Invalid`] for a key that none can
+    /// be.
     pub async fn watch(&self, keys: Selection) -> Result<Watch, Error> {
         self.watch_from(keys, Places::new()).await
     }
 
-    /// Watches a key from a version on, as a read or a write has told it: changes behind it are told first, as far as the
-    /// servers still have them, and what they do not have is told as a [gap](Change::Gap).
+    /// Watches a key from a version on, as a read or a write has returned it: changes after it come first, as far as
+    /// the servers still have them, and a [gap](Change::Gap) stands for the others.
     ///
     /// # Errors
     /// As [`watch`](Self::watch).
@@ -121,7 +122,7 @@ impl Client {
         Ok(Watch { pages, current, behind: None, places, _tasks: tasks })
     }
 
-    /// Until the cluster has servers.
+    /// Waits until the cluster has servers.
     async fn wait_for_servers(&self) -> Result<(), Error> {
         if self.view().assignments.is_empty() && self.refresh_view().await?.assignments.is_empty() {
             let reason = "the cluster has no servers yet".to_owned();
@@ -132,13 +133,13 @@ impl Client {
 }
 
 impl Watch {
-    /// The next change. Those of one partition, and so those of one key, come in the order in which they were made, each
-    /// once, and none is left out but for those between the two versions of a [`Change::Gap`]. Partitions have no order
-    /// among them. Dropping the future loses nothing.
+    /// The next change. Those of one partition, and so those of one key, come in the order in which they were made,
+    /// each once, and none is left out but for those between the two versions of a [`Change::Gap`]. Partitions have no
+    /// order among them. Dropping the future loses nothing.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when a coordinator has not answered for [`Options::timeout`](crate::Options::timeout): it is
-    /// asked further, so the watch may be asked again too. Any other error ends the watch of a partition.
+    /// [`Error::Unavailable`] when a coordinator has not answered for [`Options::timeout`](crate::Options::timeout): it
+    /// is asked again in the background, so this may be called again. Any other error ends the watch of a partition.
     pub async fn next(&mut self) -> Result<Change, Error> {
         loop {
             if let Some(change) = self.current.pop_front() {
@@ -150,7 +151,7 @@ impl Watch {
         }
     }
 
-    /// Up to where changes have been told by [`next`](Self::next), for [`Client::watch_from`].
+    /// The places up to which [`next`](Self::next) has delivered changes, for [`Client::watch_from`].
     #[must_use]
     pub fn places(&self) -> &Places {
         &self.places
@@ -171,7 +172,7 @@ impl Watch {
         self.current = changes.into();
     }
 
-    /// A change is told. The place moves on when all changes of its entry are.
+    /// Notes a change that is delivered. The place moves on when all changes of its entry are.
     fn pass(&mut self, change: &Change) {
         let Some((partition, through)) = self.behind else { return };
         match self.current.front() {
@@ -189,7 +190,7 @@ impl Watch {
 struct Shared {
     client: Client,
     keys: Selection,
-    /// How long a server holds a question.
+    /// How long a question may wait at a server.
     hold: Duration,
     held: Semaphore,
     fetches: Semaphore,
@@ -218,11 +219,11 @@ async fn begin(
     }
 }
 
-/// Follows a partition until nobody wants to know. `more`: there may be something to tell already.
+/// Follows a partition until the watch is dropped. `more`: there may be changes already.
 async fn follow(shared: &Shared, partition: PartitionId, mut place: Version, mut more: bool) {
     let mut bytes = 0;
     loop {
-        // A fetch keeps its turn until somebody has taken what it brought: so there is no more of it in memory.
+        // A fetch keeps its turn until its changes are taken, which bounds the memory.
         let turns = if more { &shared.fetches } else { &shared.held };
         let Ok(_turn) = turns.acquire().await else { return };
         let hold = if more { Duration::ZERO } else { shared.hold };
@@ -246,7 +247,8 @@ async fn follow(shared: &Shared, partition: PartitionId, mut place: Version, mut
     }
 }
 
-/// A server that is cut off from the others does not know that it coordinates no longer: the view is looked at anew.
+/// Looks for a newer view at intervals: a server that is cut off from the others does not know that it coordinates no
+/// longer.
 async fn keep_view(client: Client) {
     let mut ticks = interval_at(Instant::now() + WATCH_VIEW_EVERY, WATCH_VIEW_EVERY);
     loop {
@@ -257,8 +259,8 @@ async fn keep_view(client: Client) {
 }
 
 impl Client {
-    /// The next changes of a partition: what they are, the place behind them, and the bytes of the next one if it is too
-    /// large. Tries until there is an answer, or none has come for the client's timeout.
+    /// The next changes of a partition: what they are, the place behind them, and the bytes of the next one if it is
+    /// too large. Tries until there is an answer, or none has come for the client's timeout.
     async fn changes(
         &self,
         keys: &Selection,

@@ -12,7 +12,8 @@ use tokio::sync::watch;
 
 use crate::error::Error;
 use crate::options::{Action, Cli, Options};
-use crate::{inspect, server};
+use crate::server;
+use crate::store::{inspect, new_store, reinstate};
 
 /// The program's options and commands, those of [`common::config`] among them.
 #[must_use]
@@ -34,6 +35,8 @@ pub fn main() -> ExitCode {
     };
     let result = match cli.command {
         Some(Action::Inspect { dir, json }) => inspect::run(&dir, json),
+        Some(Action::NewStore { dir, new_server }) => new_store::run(&dir, new_server),
+        Some(Action::Reinstate { dir, from }) => reinstate::run(&dir, from.as_deref()),
         None => serve(cli.options),
     };
     match result {
@@ -46,6 +49,7 @@ pub fn main() -> ExitCode {
 }
 
 fn serve(options: Options) -> Result<(), Error> {
+    common::files::keep_private();
     common::logging::start(options.log_level, options.log_format, options.log_file.as_deref())
         .map_err(|source| Error::LogFile { file: options.log_file.clone().unwrap_or_default(), source })?;
     if options.cache_size.is_some() || options.strategy.is_some() {
@@ -57,6 +61,15 @@ fn serve(options: Options) -> Result<(), Error> {
         .map_err(|source| Error::Io { action: "start the runtime", source })?;
     runtime.block_on(async {
         let failed = |source| Error::Io { action: "listen for signals", source };
+        let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
+        // Caught, as they would end the process otherwise: they have no meaning here.
+        let _first = signal(SignalKind::user_defined1()).map_err(failed)?;
+        let _second = signal(SignalKind::user_defined2()).map_err(failed)?;
+        tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                common::logging::reopen();
+            }
+        });
         let interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
         let terminate = signal(SignalKind::terminate()).map_err(failed)?;
         let listener = server::bind(&options.address, options.port).await?;
@@ -71,8 +84,9 @@ fn serve(options: Options) -> Result<(), Error> {
             Err(Error::Damaged { reason }) => reason,
             ended => return ended,
         };
-        // Once: a disk that damages what was just written is for a person to look at.
-        tracing::error!("the store is damaged: {reason}. Starting again with an empty one");
+        // Only once: if the disk damages new data too, a person must look at it. The ECS says what becomes of the
+        // store.
+        tracing::error!("the store is damaged: {reason}. Starting again");
         let listener = server::bind(&options.address, address.port()).await?;
         server::open(options, listener).await?.serve(stop(&asked)).await
     })
@@ -91,11 +105,12 @@ fn stop(asked: &watch::Receiver<u32>) -> server::Stop<impl Future<Output = ()>, 
     }
 }
 
-/// The first line on standard output, and a second one with `--http`: what starts the program reads the ports from them.
+/// The first line on standard output, and a second one with `--http`: what starts the program reads the ports from
+/// these lines.
 fn announce(address: SocketAddr, http: Option<SocketAddr>) {
     let http = http.map(|http| format!("kvserver http on {http}\n")).unwrap_or_default();
     let mut out = std::io::stdout().lock();
-    // Nobody may be reading; that is no reason to stop.
+    // Standard output may be closed; that is no reason to stop.
     let _gone = write!(out, "kvserver listening on {address}\n{http}").and_then(|()| out.flush());
 }
 

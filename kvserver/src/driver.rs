@@ -1,68 +1,77 @@
-//! The loop that owns the core: takes events in batches, lets the core decide, carries out what it wants. It is a task
+//! The loop that owns the core: takes events in batches, steps the core, and carries out its effects. It is a task
 //! on the core's thread, beside those that read the sockets.
 //!
 //! The loop: wait for an event or the next tick; step the core with all that have come; take its effects; writes and
-//! messages leave first, then the state machine is served, and what it found goes back into the core. The clock is
+//! messages leave first, then the state machine applies and reads, and its results go back into the core. The clock is
 //! read again after the state machine was read, as the lease rule demands.
 
+mod effects;
 mod figures;
+pub(crate) mod replies;
+mod requests;
 pub(crate) mod traces;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::Sender as Sending;
 
 use common::clock;
-use common::ids::{LogId, PartitionId, RequestId, Seq, ServerId};
-use common::messages::{Digest, Entry, PeerMessage, Reply, Sender, ServerReport};
+use common::ids::{LogId, PartitionId, RequestId, ServerId};
+use common::messages::{Digest, PeerMessage, Sender, ServerReport};
 use common::status::ServerStatus;
 use common::time::Time;
 use common::view::View;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
-use crate::copies::{BuildJob, Copy, ReadJob};
-use crate::core::{
-    Answer, Ask, Effect, Input, LogRecord, Node, PartitionKeys, Query, ReadId, Reader, Scrub, ScrubStep,
-    TICK, Ticket, Token,
-};
-use crate::digests::{DigestJob, DigestPiece};
-use crate::disk::{Job, LogQueue};
+use crate::agreed::AgreedClock;
+use crate::driver::replies::{BatchReplies, Outbox};
 use crate::error::Failure;
-use crate::farewell::Traffic;
-use crate::limits::{BATCH_EVENTS_MAX, ROOM_AGAIN};
-use crate::machine::Machine;
+use crate::limits::{BATCH_EVENTS_MAX, BATCH_PEER_BYTES_MAX, ROOM_AGAIN, SWEEP_FOR, SWEEP_LOOK};
 use crate::metrics::{Asked, Meter, Sizes, SlowLog, Snapshot};
-use crate::peers::Peers;
-use crate::replies::{BatchReplies, Outbox};
-use crate::scrub::{Piece, ScrubJob};
-use crate::walks::Walk;
+use crate::net::peers::Peers;
+use crate::server::shutdown::Traffic;
+use crate::store::log_writer::LogQueue;
+use crate::store::sealed::Counts;
+use crate::store::state_machine::Machine;
+use crate::workers::digest::{DigestJob, DigestPiece};
+use crate::workers::key_scan::KeyScan;
+use crate::workers::scrub::{Piece, ScrubJob};
+use crate::workers::transfer::{BuildJob, ReadJob, TransferId};
+use kvserver_core::{Ask, Input, Node, Scrub, ScrubStep, TICK, Token};
+use requests::Requests;
 
-/// How events come to the core.
+/// The channel by which events come to the core.
 pub(crate) type Events = UnboundedSender<Event>;
 
-/// What comes to the core.
+/// An event for the core's thread.
 pub(crate) enum Event {
     /// An input for the core as it is.
     Core(Input),
     /// A frame of another server, and the room that it takes until the core has it.
     Peer(Sender, Vec<PeerMessage>, OwnedSemaphorePermit),
+    /// The server that listens at this address has opened a link here.
+    Incoming(ServerId, String),
+    /// Such a link has ended.
+    IncomingEnded(ServerId),
     /// Requests of one connection.
     Asks(Outbox, Vec<(u64, Ask)>),
-    /// The same, and what others coordinate is passed on to them.
+    /// Requests of one connection; those that other servers coordinate are passed on to them.
     AsksAnywhere(Outbox, Vec<(u64, Ask)>),
     /// A request of one connection that is traced.
     Traced(Outbox, u64, Ask, RequestId),
     /// The link to the ECS is new.
     Hello(oneshot::Sender<ServerReport>),
-    /// Somebody wants to know how the server does.
+    /// The status is asked for.
     Status(oneshot::Sender<ServerStatus>),
     /// A chunk of a copy is in place; with the last one the copy is whole and on disk.
-    Staged { copy: Copy, index: u64, whole: Option<storage::Staging> },
+    Staged { copy: TransferId, index: u64, whole: Option<(storage::Staging, Counts)> },
     /// A piece of a copy that is compared with others was read.
     DigestRead(DigestPiece),
-    /// Somebody wants the digest of a copy as it was at an entry, if it is made.
+    /// The digest of a copy as it was at an entry is asked for, if it is made.
     Digest(PartitionId, LogId, oneshot::Sender<Option<Digest>>),
     /// A piece of what is stored was read through.
     Scrubbed(Piece),
@@ -72,7 +81,7 @@ pub(crate) enum Event {
     Stop,
 }
 
-/// What the driver is made of.
+/// The parts that the driver is made of.
 pub(crate) struct Parts {
     pub(crate) node: Node,
     pub(crate) machine: Machine,
@@ -81,7 +90,7 @@ pub(crate) struct Parts {
     pub(crate) builders: Sending<BuildJob>,
     pub(crate) scrubber: Sending<ScrubJob>,
     pub(crate) digester: Sending<DigestJob>,
-    pub(crate) walker: Sending<Walk>,
+    pub(crate) walker: Sending<KeyScan>,
     pub(crate) scrub: Scrub,
     pub(crate) peers: Peers,
     pub(crate) views: watch::Sender<Option<Arc<View>>>,
@@ -93,7 +102,9 @@ pub(crate) struct Parts {
     pub(crate) ecs: String,
     pub(crate) weight: u32,
     pub(crate) slow_ms: u64,
+    pub(crate) reserve_bytes: u64,
     pub(crate) traces: traces::TraceLog,
+    pub(crate) agreed: AgreedClock,
 }
 
 /// See the module's text.
@@ -102,26 +113,31 @@ pub(crate) struct Driver {
     /// Requests that the core has not answered.
     open: BTreeMap<Token, Open>,
     last_token: u64,
+    /// Requests that the core has not taken.
+    intake: Requests,
     outgoing: BTreeMap<ServerId, Vec<PeerMessage>>,
     replies: BatchReplies,
     next_tick: Time,
     next_room: Time,
+    next_sweep: Time,
     free_bytes: u64,
     has_room: bool,
     sizes: Sizes,
-    /// Asked for since the last heartbeat.
+    /// Requests that were asked since the last heartbeat.
     requests: u64,
     meter: Meter,
-    /// The clock at the first reply of a batch; the others leave with it.
+    /// The time of the first reply of a batch; the others leave with it.
     replied: Option<Time>,
     told_damage: bool,
 }
 
-/// A request that is not answered: whose it is.
+/// A request that is not answered, and where its reply goes.
 struct Open {
     outbox: Outbox,
     id: u64,
     asked: Asked,
+    /// The server that it was passed on to, and the bytes that it counts there.
+    passed: Option<(ServerId, usize)>,
 }
 
 impl Driver {
@@ -130,10 +146,12 @@ impl Driver {
         Self {
             open: BTreeMap::new(),
             last_token: 0,
+            intake: Requests::default(),
             outgoing: BTreeMap::new(),
             replies: BatchReplies::default(),
             next_tick: now,
             next_room: now,
+            next_sweep: now + SWEEP_LOOK,
             free_bytes: 0,
             has_room: true,
             sizes: Sizes::default(),
@@ -145,40 +163,59 @@ impl Driver {
         }
     }
 
-    /// Runs until it is told to stop, or until going on would break a promise: then the reason.
+    /// Runs until the server is to stop, or until going on would break a promise: then it returns the reason.
     pub(crate) async fn run(mut self, mut events: UnboundedReceiver<Event>) -> Result<(), Failure> {
         self.carry_out()?;
+        let mut more = false;
         loop {
             let wait = self.next_tick.since(clock::time());
-            match timeout(wait, events.recv()).await {
-                Ok(Some(event)) => {
-                    if !self.take(event)? {
-                        return Ok(());
-                    }
-                    let mut taken = 1;
-                    for _ in 0..BATCH_EVENTS_MAX {
-                        let Ok(event) = events.try_recv() else { break };
-                        if !self.take(event)? {
-                            return Ok(());
-                        }
-                        taken += 1;
-                    }
-                    self.meter.on_batch(taken);
+            let first = if more || wait.is_zero() {
+                // Sockets are read in between, however long a tick takes: pings and promises come by them.
+                yield_now().await;
+                events.try_recv().ok()
+            } else {
+                match timeout(wait, events.recv()).await {
+                    Ok(None) => return Ok(()),
+                    Ok(event) => event,
+                    Err(_elapsed) => None,
                 }
-                Ok(None) => return Ok(()),
-                Err(_elapsed) => {}
+            };
+            self.intake.begin_batch();
+            if let Some(first) = first
+                && !self.take_batch(first, &mut events)?
+            {
+                return Ok(());
             }
+            more = self.ask_waiting();
             self.tick(events.len())?;
             self.carry_out()?;
-            self.parts.traffic.set_unanswered(self.open.len());
+            self.parts.traffic.set_unanswered(self.open.len() + self.intake.waiting());
         }
+    }
+
+    /// Takes events that have come, as many as a batch may have. Returns `false` if the server is to stop.
+    fn take_batch(&mut self, first: Event, events: &mut UnboundedReceiver<Event>) -> Result<bool, Failure> {
+        let (mut next, mut taken, mut peer_bytes) = (Some(first), 0, 0);
+        while let Some(event) = next {
+            if let Event::Peer(.., room) = &event {
+                peer_bytes += room.num_permits();
+            }
+            if !self.take(event)? {
+                return Ok(false);
+            }
+            taken += 1;
+            let is_full = taken > BATCH_EVENTS_MAX as u64 || peer_bytes >= BATCH_PEER_BYTES_MAX;
+            next = if is_full { None } else { events.try_recv().ok() };
+        }
+        self.meter.on_batch(taken);
+        Ok(true)
     }
 
     fn step(&mut self, input: Input) {
         self.parts.node.step(clock::now(), input);
     }
 
-    /// Takes one event; false: stop.
+    /// Takes one event. Returns `false` if the server is to stop.
     fn take(&mut self, event: Event) -> Result<bool, Failure> {
         match event {
             Event::Core(input) => {
@@ -190,9 +227,14 @@ impl Driver {
             Event::Peer(from, messages, _room) => {
                 let now = clock::now();
                 for message in messages {
-                    self.parts.node.step(now, Input::Peer { from, message });
+                    match message {
+                        PeerMessage::Forward { n, request } => self.on_passed(from, n, request),
+                        message => self.parts.node.step(now, Input::Peer { from, message }),
+                    }
                 }
             }
+            Event::Incoming(from, address) => self.parts.peers.on_incoming(from, address),
+            Event::IncomingEnded(from) => self.parts.peers.on_incoming_ended(from),
             Event::Asks(outbox, asks) => self.on_asks(&outbox, asks, false),
             Event::Traced(outbox, id, ask, request) => self.on_traced(&outbox, id, ask, request),
             Event::AsksAnywhere(outbox, asks) => self.on_asks(&outbox, asks, true),
@@ -203,7 +245,7 @@ impl Driver {
                 let _gone = answer.send(self.status());
             }
             Event::Staged { copy: (partition, staging), index, whole } => {
-                let generation = whole.map(|staging| self.parts.machine.keep_whole(partition, staging));
+                let generation = whole.map(|whole| self.parts.machine.keep_whole(partition, whole));
                 self.step(Input::Staged { partition, staging, index, generation });
             }
             Event::DigestRead(DigestPiece { bytes, done }) => {
@@ -221,7 +263,7 @@ impl Driver {
         Ok(true)
     }
 
-    /// What is stored is read through, as far as the rate allows.
+    /// Has stored data read through, as far as the rate allows.
     fn scrub(&mut self) -> Result<(), Failure> {
         loop {
             let Parts { machine, scrub, scrubber, digester, .. } = &mut self.parts;
@@ -245,7 +287,7 @@ impl Driver {
         let Piece { partition, bytes, expired, is_good, done } = piece;
         for key in expired {
             if self.parts.machine.remove_expired(partition, &key)? {
-                self.parts.scrub.on_removed();
+                self.parts.scrub.on_removed(1);
             }
         }
         if is_good {
@@ -259,29 +301,28 @@ impl Driver {
         self.scrub()
     }
 
-    fn on_asks(&mut self, outbox: &Outbox, asks: Vec<(u64, Ask)>, anywhere: bool) {
-        let now = clock::now();
-        let partitions = self.parts.node.view().partitions;
-        for (id, ask) in asks {
-            self.requests += 1;
-            let asked = self.meter.on_ask(now.time, &ask, partitions);
-            if !self.has_room && matches!(ask, Ask::Write { .. }) {
-                let reason = format!(
-                    "disk full: {} bytes are free, less than the reserve; free some, reads go on",
-                    self.free_bytes
-                );
-                let reply = Reply::Refused { reason };
-                self.meter.on_reply(now.time, &asked, &reply);
-                self.replies.push(outbox, id, reply);
-                continue;
+    /// Removes expired records, for a moment in each tick. Now and then it looks for more, and tells the core which
+    /// partitions' log time is behind: without writes it stands still.
+    fn sweep(&mut self, now: Time) -> Result<(), Failure> {
+        if now >= self.next_sweep {
+            self.next_sweep = now + SWEEP_LOOK;
+            match self.parts.machine.look_for_expired(self.parts.agreed.now()) {
+                Ok(behind) => {
+                    behind.into_iter().for_each(|partition| self.step(Input::Expiring { partition }));
+                }
+                Err(Failure::Damaged(reason)) => self.step(Input::Damaged { reason }),
+                Err(failure) => return Err(failure),
             }
-            self.last_token += 1;
-            let token = Token(self.last_token);
-            self.open.insert(token, Open { outbox: outbox.clone(), id, asked });
-            let input =
-                if anywhere { Input::ClientAnywhere { token, ask } } else { Input::Client { token, ask } };
-            self.parts.node.step(now, input);
         }
+        while clock::time().since(now) < SWEEP_FOR {
+            match self.parts.machine.sweep() {
+                Ok(Some(removed)) => self.parts.scrub.on_removed(removed),
+                Ok(None) => break,
+                Err(Failure::Damaged(reason)) => self.step(Input::Damaged { reason }),
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(())
     }
 
     /// `waiting`: events that were not taken yet.
@@ -292,6 +333,7 @@ impl Driver {
         }
         self.next_tick = now + TICK;
         self.step(Input::Tick);
+        self.parts.agreed.set(self.parts.node.stamp_offset());
         self.parts.machine.seal_due()?;
         self.parts.machine.make_tree();
         if !self.told_damage
@@ -301,6 +343,7 @@ impl Driver {
             self.step(Input::Damaged { reason });
         }
         self.scrub()?;
+        self.sweep(now)?;
         if now >= self.next_room {
             self.next_room = now + ROOM_AGAIN;
             let (free, has_room) = self.parts.machine.room();
@@ -315,185 +358,9 @@ impl Driver {
         self.tell_figures(now, waiting);
         Ok(())
     }
-
-    /// Carries out what the core wants, until it wants nothing more. What this thread writes to the log itself comes
-    /// last: messages and replies do not wait for it.
-    fn carry_out(&mut self) -> Result<(), Failure> {
-        let mut own = None;
-        loop {
-            let effects = self.parts.node.effects();
-            self.replied = None;
-            if effects.is_empty() {
-                self.replies.deliver();
-                let Some((ticket, records)) = own.take() else { return Ok(()) };
-                self.parts.log.write(ticket, records)?;
-                self.step(Input::Durable { ticket });
-                continue;
-            }
-            let mut later = Vec::with_capacity(effects.len());
-            for effect in effects {
-                match effect {
-                    Effect::Persist { ticket, records }
-                        if own.is_none() && self.parts.log.suits(&records) =>
-                    {
-                        own = Some((ticket, records));
-                    }
-                    Effect::Persist { ticket, records } => {
-                        self.submit(&mut own, Job::Records(ticket, records))?;
-                    }
-                    Effect::PersistView { ticket, view } => self.submit(&mut own, Job::View(ticket, view))?,
-                    Effect::PersistPromise { ticket, promised } => {
-                        let store = self.parts.me.store;
-                        self.submit(&mut own, Job::Promise(ticket, store, promised))?;
-                    }
-                    Effect::Send { to, message } => self.outgoing.entry(to).or_default().push(message),
-                    // Before what it tells of has left, so that the lines of all servers are in order.
-                    Effect::Trace { traced } => self.parts.traces.log(&traced),
-                    effect => later.push(effect),
-                }
-            }
-            for (to, messages) in std::mem::take(&mut self.outgoing) {
-                self.parts.peers.send(to, messages);
-            }
-            let mut answers = Vec::new();
-            for effect in later {
-                match effect {
-                    Effect::Read { read, partition, query: Query::Keys { after, limit, .. } } => {
-                        self.walk(read, partition, PartitionKeys::new(after, Some(limit)))?;
-                    }
-                    Effect::Read { read, partition, query: Query::Count { .. } } => {
-                        self.walk(read, partition, PartitionKeys::new(0, None))?;
-                    }
-                    Effect::Read { read, partition, query } => {
-                        let answer = match self.parts.machine.read(partition, &query) {
-                            Err(Failure::Damaged(reason)) => Answer::Damaged(reason),
-                            found => found?,
-                        };
-                        answers.push(Input::Answered { read, answer });
-                    }
-                    effect => self.carry_out_one(effect)?,
-                }
-            }
-            // Read the state, then look at the clock, then answer.
-            let now = clock::now();
-            for answer in answers {
-                self.parts.node.step(now, answer);
-            }
-            self.replies.deliver();
-        }
-    }
-
-    /// Has a partition gone over beside all else.
-    fn walk(&mut self, read: ReadId, partition: PartitionId, keys: PartitionKeys) -> Result<(), Failure> {
-        match self.parts.machine.picture(partition) {
-            Ok((records, log_time)) => hand(&self.parts.walker, Walk { read, records, log_time, keys }),
-            Err(Failure::Damaged(reason)) => {
-                self.step(Input::Answered { read, answer: Answer::Damaged(reason) });
-                Ok(())
-            }
-            Err(failure) => Err(failure),
-        }
-    }
-
-    /// Passes a job to the log thread, behind what this thread was to write before it.
-    fn submit(&mut self, own: &mut Option<(Ticket, Vec<LogRecord>)>, job: Job) -> Result<(), Failure> {
-        if let Some((ticket, records)) = own.take() {
-            self.parts.log.submit(Job::Records(ticket, records))?;
-        }
-        self.parts.log.submit(job)
-    }
-
-    fn carry_out_one(&mut self, effect: Effect) -> Result<(), Failure> {
-        let machine = &mut self.parts.machine;
-        match effect {
-            Effect::Apply { partition, entries, tell } => {
-                let waits = !machine.has_tree(partition);
-                let outcomes = self.parts.log.watched(waits, || machine.apply(partition, entries, tell))?;
-                let changes = machine.take_changes();
-                let (pictures, left_out) = machine.take_pictures();
-                self.step(Input::Applied { partition, outcomes, changes });
-                for picture in pictures {
-                    if picture.paced {
-                        self.parts.scrub.on_picture();
-                    }
-                    hand(&self.parts.digester, DigestJob::Make(picture))?;
-                }
-                for at in left_out {
-                    self.step(Input::Digested { partition, at, digest: None });
-                }
-            }
-            Effect::Reply { token, reply } => {
-                if let Some(Open { outbox, id, asked }) = self.open.remove(&token) {
-                    let now = *self.replied.get_or_insert_with(clock::time);
-                    self.meter.on_reply(now, &asked, &reply);
-                    self.replies.push(&outbox, id, reply);
-                }
-            }
-            Effect::ReadLog { partition, reader, from, bytes_max } => {
-                let found = machine.read_log(partition, from, bytes_max)?;
-                self.on_log_read(partition, reader, found);
-            }
-            Effect::PinLog { partition, from } => machine.pin(partition, from),
-            Effect::OpenSnapshot { partition, transfer } => {
-                let (picture, state) = machine.open_snapshot(partition)?;
-                hand(&self.parts.readers, ReadJob::Open((partition, transfer), picture))?;
-                let bytes = self.parts.machine.bytes_of(partition);
-                self.step(Input::SnapshotOpened { partition, transfer, state, bytes });
-            }
-            Effect::ReadSnapshot { partition, transfer, index } => {
-                hand(&self.parts.readers, ReadJob::Read((partition, transfer), index))?;
-            }
-            Effect::CloseSnapshot { partition, transfer } => {
-                hand(&self.parts.readers, ReadJob::Close((partition, transfer)))?;
-            }
-            Effect::Stage { partition, staging, index, pairs, done } => {
-                let copy = (partition, staging);
-                let staging = (index == 0).then(|| machine.stage(partition));
-                hand(&self.parts.builders, BuildJob::Put { copy, index, staging, pairs, done })?;
-            }
-            Effect::Install { partition, generation, state } => {
-                machine.install(partition, generation, state)?
-            }
-            Effect::Drop { partition } => {
-                machine.drop_partition(partition);
-                hand(&self.parts.builders, BuildJob::Abandon(partition))?;
-            }
-            Effect::Adopted { view } => {
-                tracing::debug!(view = %view.number, servers = view.servers.len(), "view adopted");
-                self.parts.peers.on_view(&view);
-                self.parts.machine.on_view(&view, self.parts.me.server);
-                self.parts.views.send_replace(Some(view));
-            }
-            Effect::Report { report } => self.report(report),
-            Effect::Warn { reason } => tracing::warn!("{reason}"),
-            Effect::Alarm { reason } => tracing::error!("{reason}"),
-            Effect::Condemn { reason } => return Err(Failure::Damaged(reason)),
-            Effect::Fatal { reason } => return Err(Failure::Store(reason)),
-            Effect::Persist { .. }
-            | Effect::PersistView { .. }
-            | Effect::PersistPromise { .. }
-            | Effect::Send { .. }
-            | Effect::Trace { .. }
-            | Effect::Read { .. } => {
-                unreachable!("carried out before")
-            }
-        }
-        Ok(())
-    }
-
-    fn on_log_read(&mut self, partition: PartitionId, reader: Reader, found: Result<Vec<Entry>, Seq>) {
-        let entries = match found {
-            Ok(entries) => Some(entries),
-            Err(seq) => {
-                self.step(Input::Trimmed { partition, seq });
-                None
-            }
-        };
-        self.step(Input::LogRead { partition, reader, entries });
-    }
 }
 
-/// Gives a thread something to do. One that has ended has said why before, or panicked.
+/// Gives a thread a job. A thread that has ended has reported why before, or has panicked.
 fn hand<T>(thread: &Sending<T>, job: T) -> Result<(), Failure> {
     thread.send(job).map_err(|_| Failure::Stopped("a thread has ended; see the log above".to_owned()))
 }

@@ -6,12 +6,12 @@ use std::path::PathBuf;
 /// See the module's text.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Choose another port or address, or stop who has it.
+    /// Choose another port or address, or stop the program that has it.
     #[error("cannot listen on {address}: {source}; choose another port with -p, or stop what uses this one")]
     Listen {
-        /// As asked for.
+        /// The address that was asked for.
         address: String,
-        /// The operating system's word.
+        /// The operating system's error.
         source: io::Error,
     },
     /// Choose another port or address for `--http`.
@@ -19,9 +19,9 @@ pub enum Error {
         "cannot listen on {address} for HTTP: {source}; choose another address with --http, or leave it out"
     )]
     Http {
-        /// As asked for.
+        /// The address that was asked for.
         address: String,
-        /// The operating system's word.
+        /// The operating system's error.
         source: io::Error,
     },
     /// Stop the other process, or choose another directory.
@@ -38,7 +38,7 @@ pub enum Error {
     Directory {
         /// The directory.
         dir: PathBuf,
-        /// The operating system's word.
+        /// The operating system's error.
         source: io::Error,
     },
     /// Choose another log file.
@@ -46,7 +46,7 @@ pub enum Error {
     LogFile {
         /// The file.
         file: PathBuf,
-        /// The operating system's word.
+        /// The operating system's error.
         source: io::Error,
     },
     /// Look at the storage directory.
@@ -59,7 +59,8 @@ pub enum Error {
     },
     /// Something else is in the storage directory.
     #[error(
-        "{file} is not what this program wrote: {detail}; choose another directory with -d, or restore it"
+        "{file} is not what this version of the program writes: {detail}; nothing was changed. Start the version that \
+         has written it, or choose another directory with -d"
     )]
     Foreign {
         /// The file.
@@ -67,33 +68,36 @@ pub enum Error {
         /// What is wrong.
         detail: String,
     },
-    /// The store must not be used as it is, and it may be the only one that has some data.
+    /// The store failed: at the next start the ECS is asked what becomes of it.
     #[error(
-        "the store in {dir} cannot be used as it is ({reason}), and by the last view that it saw it is the only in-sync \
-         copy of {partitions}: nothing was changed. If the disk can be read better elsewhere, restore the directory from \
-         there. To give these partitions' data up, move the directory aside yourself and start again"
-    )]
-    LastCopy {
-        /// The directory.
-        dir: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-        /// Which, for people.
-        partitions: String,
-    },
-    /// The store failed: the next start sets it aside.
-    #[error(
-        "stopped, the store failed: {reason}. What it acknowledged is at its replicas. The next start keeps the damaged \
-         files in a folder damaged-<n> of the storage directory, and the server is filled anew"
+        "stopped, the store failed: {reason}. It is not written to any more. The next start keeps it as it is and asks \
+         the ECS: where other in-sync copies of all of it are served, the files are kept in a folder damaged-<n> of \
+         the storage directory and the server is filled anew; if not, the server waits, and `kvserver reinstate` takes \
+         the store back"
     )]
     Condemned {
         /// What failed.
         reason: String,
     },
-    /// Bytes of the store are not what was written: it is set aside, and the server begins anew.
+    /// Start the version that wrote it.
+    #[error("{what}. Nothing was changed: start that version of kvserver")]
+    OtherVersion {
+        /// What is of another version, and which.
+        what: String,
+    },
+    /// The store cannot be taken back.
+    #[error("the store in {} cannot be taken back: {reason}", dir.display())]
+    NotReinstated {
+        /// The directory.
+        dir: PathBuf,
+        /// Why not, and what to do.
+        reason: String,
+    },
+    /// Bytes of the store are not what was written: the ECS is asked what becomes of it.
     #[error(
-        "the store is damaged: {reason}. What it acknowledged is at its replicas; the damaged files are kept in a folder \
-         damaged-<n> of the storage directory, and the server is filled anew"
+        "the store is damaged: {reason}. It is kept as it is, and the ECS is asked: where other in-sync copies of all \
+         of it are served, the files are kept in a folder damaged-<n> of the storage directory and the server is \
+         filled anew; if not, the server waits, and `kvserver reinstate` takes the store back"
     )]
     Damaged {
         /// What does not check.
@@ -107,8 +111,8 @@ pub enum Error {
     },
     /// Make room and start again.
     #[error(
-        "stopped, the disk is full: {reason}. Nothing that was acknowledged is lost. Make room and start again; the other \
-         servers go on meanwhile"
+        "stopped, the disk is full: {reason}. Nothing that was acknowledged is lost. Make room and start again; the \
+         other servers go on meanwhile"
     )]
     NoRoom {
         /// What did not fit.
@@ -119,7 +123,7 @@ pub enum Error {
     Io {
         /// What was tried.
         action: &'static str,
-        /// The operating system's word.
+        /// The operating system's error.
         source: io::Error,
     },
 }
@@ -129,6 +133,7 @@ impl Error {
         let dir = dir.into();
         move |source| match source {
             storage::Error::InUse { dir } => Self::InUse { dir },
+            error @ storage::Error::OtherVersion { .. } => Self::OtherVersion { what: error.to_string() },
             source => Self::Storage { dir, source: Box::new(source) },
         }
     }
@@ -141,14 +146,22 @@ pub(crate) enum Failure {
     DiskFull(String),
     /// Bytes are not what was written: the store must not count as in sync again (R3). The disk itself may be well.
     Damaged(String),
-    /// What is on disk is not known, or not a prefix of what others have: likewise.
+    /// What is on disk is not known, or not a prefix of other copies: the store must not count as in sync again (R3).
     Store(String),
-    /// Something else, which says nothing of the store: it may be opened again as after a kill.
+    /// An error that says nothing about the store: it may be opened again as after a kill.
     Stopped(String),
 }
 
-/// `EMFILE` and `ENFILE`, which have no kind of their own: they say nothing of the store.
+/// `EMFILE` and `ENFILE`, which have no `ErrorKind`: they say nothing about the store.
 const TOO_MANY_FILES: [i32; 2] = [24, 23];
+
+/// The error text for bytes whose checksum is right and whose version this program does not know.
+pub(crate) fn of_another_version(what: impl std::fmt::Display) -> String {
+    format!(
+        "{what}: the bytes are as they were written, so another version of kvserver has written them, as a rule a \
+         newer one"
+    )
+}
 
 /// Whether the store must not be used again after this error.
 pub(crate) fn condemns(error: &storage::Error) -> bool {
@@ -160,6 +173,7 @@ pub(crate) fn condemns(error: &storage::Error) -> bool {
             !harmless.contains(&source.kind()) && !too_many
         }
         storage::Error::InUse { .. }
+        | storage::Error::OtherVersion { .. }
         | storage::Error::DiskFull { .. }
         | storage::Error::TooLarge { .. }
         | storage::Error::Absent { .. }

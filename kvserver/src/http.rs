@@ -1,4 +1,4 @@
-//! The server's HTTP port (`--http`): metrics and health, for programs that watch.
+//! The server's HTTP port (`--http`): metrics and health, for monitoring.
 //!
 //! It is a port of its own because the one for everything takes a line that begins with GET for a text command or one
 //! of Redis. It runs beside the core's thread, from snapshots: it can be asked while that thread is busy.
@@ -6,10 +6,12 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
+use common::address::HostNames;
 use common::clock;
 use common::metrics::CONTENT_TYPE;
 use hyper::server::conn::http1;
@@ -21,26 +23,40 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::clients::ACCEPT_PAUSE;
+use crate::inbound::ACCEPT_PAUSE;
 use crate::limits::{HELLO_FOR, HTTP_CONNECTION_FOR, HTTP_CONNECTIONS_MAX};
 use crate::metrics::{ALIVE_WITHIN, Connections, Snapshot, page};
+use crate::net::byte_counter::ByteCounter;
 
-/// What the port shows.
+/// The data that the port shows.
 #[derive(Clone)]
 pub(crate) struct Shown {
-    /// None before the core's first look.
+    /// The newest snapshot; `None` before the first.
     pub(crate) snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
     pub(crate) connections: Connections,
+    /// What a server waits for that serves nothing (R3); `None` if it serves.
+    pub(crate) waits: Option<Arc<str>>,
 }
 
 impl Shown {
+    /// For a server that waits.
+    pub(crate) fn waiting(text: &str) -> Self {
+        let connections =
+            Connections { open_bytes: ByteCounter::default(), free: Arc::new(Semaphore::new(0)), places: 0 };
+        Self { snapshots: watch::channel(None).1, connections, waits: Some(text.into()) }
+    }
+
     /// The newest snapshot, or why there is none of late.
     fn newest(&self) -> Result<Arc<Snapshot>, Unavailable> {
+        if let Some(waits) = &self.waits {
+            let hint = "see \"A store failed at all of its servers\" in the operations guide";
+            return Err(Unavailable { error: waits.to_string(), hint });
+        }
         let snapshot = self.snapshots.borrow().clone();
         let alive = |snapshot: &Arc<Snapshot>| clock::time().since(snapshot.at) < ALIVE_WITHIN;
         snapshot.filter(alive).ok_or_else(|| {
             let hint = "it has not begun, or blocks: look at the server's log and at its disk";
-            Unavailable { error: "the core's thread tells nothing".to_owned(), hint }
+            Unavailable { error: "the core's thread does not report".to_owned(), hint }
         })
     }
 }
@@ -58,8 +74,24 @@ impl IntoResponse for Unavailable {
     }
 }
 
-/// Serves the port for ever.
-pub(crate) async fn serve(listener: TcpListener, shown: Shown) {
+/// Refuses requests of foreign pages in a browser, see [`common::address`].
+async fn check_origin(State(names): State<Arc<HostNames>>, request: Request, next: Next) -> Response {
+    if is_own(&names, request.headers()) {
+        return next.run(request).await;
+    }
+    let error =
+        "the request is of another origin, or for a host name that this server does not know as its own";
+    let hint = "ask by IP address, localhost, the machine's name, or the name in --advertise";
+    (StatusCode::FORBIDDEN, Json(json!({ "error": error, "hint": hint }))).into_response()
+}
+
+fn is_own(names: &HostNames, headers: &HeaderMap) -> bool {
+    let bytes = |name| headers.get(name).map(axum::http::HeaderValue::as_bytes);
+    names.check(bytes(header::HOST), bytes(header::ORIGIN)).is_ok()
+}
+
+/// Serves the port for ever, under these names.
+pub(crate) async fn serve(listener: Arc<TcpListener>, shown: Shown, names: HostNames) {
     let routes = Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(health))
@@ -68,6 +100,7 @@ pub(crate) async fn serve(listener: TcpListener, shown: Shown) {
             let hint = "there are /metrics, /healthz and /readyz; keys and values are at the other port";
             (StatusCode::NOT_FOUND, Json(json!({ "error": "no such path", "hint": hint })))
         })
+        .layer(from_fn_with_state(Arc::new(names), check_origin))
         .with_state(shown);
     let permits = Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX));
     let mut open = JoinSet::new();
@@ -77,7 +110,7 @@ pub(crate) async fn serve(listener: TcpListener, shown: Shown) {
             Some(_) = open.join_next() => continue,
         };
         let Ok((stream, _)) = accepted else {
-            // Out of files, which may pass.
+            // Out of files, which may be a moment's matter.
             let _over = timeout(ACCEPT_PAUSE, std::future::pending::<()>()).await;
             continue;
         };
@@ -88,7 +121,7 @@ pub(crate) async fn serve(listener: TcpListener, shown: Shown) {
             .header_read_timeout(HELLO_FOR)
             .serve_connection(TokioIo::new(stream), service);
         open.spawn(async move {
-            // Who reads so slowly is cut off; who watches connects anew.
+            // A reader that is too slow is cut off; a monitoring program connects anew.
             let _ended = timeout(HTTP_CONNECTION_FOR, connection).await;
             drop(permit);
         });
@@ -96,7 +129,7 @@ pub(crate) async fn serve(listener: TcpListener, shown: Shown) {
 }
 
 async fn metrics(State(shown): State<Shown>) -> Result<Response, Unavailable> {
-    // Also an old one: its age is among the metrics.
+    // An old snapshot is shown as well: its age is among the metrics.
     let Some(snapshot) = shown.snapshots.borrow().clone() else {
         let error = "nothing was counted yet".to_owned();
         return Err(Unavailable { error, hint: "ask again in a second" });

@@ -1,5 +1,5 @@
-//! The way of a put and of a get through three servers in one thread, the same each time: for counting instructions
-//! with `bench/instructions`, a figure that no noise of the machine touches.
+//! A put and a get through three servers in one thread, the same each time: `bench/instructions` counts their
+//! instructions, a figure that is free of the machine's noise.
 //!
 //! Everything is real but sockets, threads and clocks: frames of clients and peers are written and read, cores decide,
 //! the log is appended to and synced, trees are applied to and read. A round is what 64 clients have asked at once, or
@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use common::codec::Wire;
 use common::frame::{take_frame, write_frame};
-use common::ids::{ClientId, ClusterId, Epoch, Incarnation, RequestNumber, ServerId, StoreId};
+use common::ids::{ClientId, ClusterId, Epoch, Incarnation, Nonce, RequestNumber, ServerId, StoreId};
 use common::limits::Timers;
 use common::messages::{ClientMessage, PeerMessage, Reply, Request, Sender, ServerMessage};
 use common::operation::{Condition, Operation, Origin, Outcome};
@@ -22,18 +22,19 @@ use common::view::{Assignment, Member, ServerInfo, ServerState, View};
 use storage::{LogWriter, Opened, Store};
 use tempfile::TempDir;
 
-use crate::core::{
-    Ask, COPY_FROM, Config, Effect, Input, LogRecord, Node, Reads, Ticket, Token, ask_of, check_message,
+use crate::store::log_writer::append;
+use crate::store::state_machine::Machine;
+use kvserver_core::{
+    Ask, COPY_FROM, Config, Effect, First, Input, Later, LogRecord, Node, Reads, Ticket, Token, ask_of,
+    check_message,
 };
-use crate::disk::append;
-use crate::machine::Machine;
 
 const SERVERS: u128 = 3;
-/// `bench/instructions` reads it here.
+/// Rounds that are counted; `bench/instructions` reads the number here.
 const COUNTED_ROUNDS: u64 = 300;
 const KEYS: u64 = 20_000;
 const VALUE_BYTES: usize = 100;
-/// What time goes on by with each round.
+/// The time that passes with each round.
 const ROUND: Duration = Duration::from_millis(2);
 
 struct Server {
@@ -44,7 +45,7 @@ struct Server {
     _dir: TempDir,
 }
 
-/// What a server has to say after a batch: frames for others, and frames of replies.
+/// The output of a server after a batch: frames for other servers, and frames of replies.
 #[derive(Default)]
 struct Said {
     to_peers: BTreeMap<ServerId, Vec<u8>>,
@@ -59,7 +60,7 @@ struct Cluster {
 }
 
 fn sender(server: u128) -> Sender {
-    Sender { server: ServerId(server), store: StoreId(server), incarnation: Incarnation(1) }
+    Sender { server: ServerId(server), store: StoreId(server), incarnation: Incarnation(1), nonce: Nonce(1) }
 }
 
 fn view() -> View {
@@ -69,6 +70,7 @@ fn view() -> View {
         let info = ServerInfo {
             store: StoreId(server),
             incarnation: Incarnation(1),
+            nonce: Nonce(1),
             address: format!("localhost:{}", 7000 + server),
             weight: 1,
             state: ServerState::Up,
@@ -91,7 +93,7 @@ impl Server {
     fn new(server: u128, now: Now) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let options = storage::Options { background: false, ..storage::Options::default() };
-        let Opened { log, reader, trees, recovered } = Store::open(dir.path(), &options).unwrap();
+        let Opened { log, reader, trees, recovered, .. } = Store::open(dir.path(), &options).unwrap();
         let (machine, copies) = Machine::new(trees, reader, recovered).unwrap();
         let config = Config {
             timers: Timers::FAST,
@@ -103,13 +105,13 @@ impl Server {
             session: ClientId(server),
             transfer_rate: 0,
             copy_from: COPY_FROM,
-            mutation: None,
+            bug: None,
         };
         let me = sender(server);
         Self { me, node: Node::new(config, me, None, copies, now), machine, log, _dir: dir }
     }
 
-    /// Carries out what the core wants, as the driver does.
+    /// Carries out the core's effects, as the driver does.
     fn carry_out(&mut self, now: Now, said: &mut Said) {
         loop {
             let effects = self.node.effects();
@@ -122,25 +124,30 @@ impl Server {
             let mut inputs = Vec::new();
             for effect in effects {
                 match effect {
-                    Effect::Persist { ticket, records } => persist.push((ticket, records)),
-                    Effect::PersistView { ticket, .. } | Effect::PersistPromise { ticket, .. } => {
+                    Effect::First(First::Persist { ticket, records }) => persist.push((ticket, records)),
+                    Effect::First(First::PersistView { ticket, .. })
+                    | Effect::First(First::PersistPromise { ticket, .. }) => {
                         persist.push((ticket, Vec::new()));
                     }
-                    Effect::Send { to, message } => messages.entry(to).or_default().push(message),
-                    Effect::Apply { partition, entries, tell } => {
+                    Effect::First(First::Send { to, message }) => {
+                        messages.entry(to).or_default().push(message)
+                    }
+                    Effect::Later(Later::Apply { partition, entries, tell }) => {
                         let outcomes = self.machine.apply(partition, entries, tell).unwrap();
                         self.node.step(
                             now,
                             Input::Applied { partition, outcomes, changes: self.machine.take_changes() },
                         );
                     }
-                    Effect::Read { read, partition, query } => {
+                    Effect::Later(Later::Read { read, partition, query }) => {
                         let answer = self.machine.read(partition, &query).unwrap();
                         inputs.push(Input::Answered { read, answer });
                     }
-                    Effect::Reply { token, reply } => replies.push(ServerMessage { id: token.0, reply }),
-                    Effect::PinLog { partition, from } => self.machine.pin(partition, from),
-                    Effect::Adopted { .. } | Effect::Report { .. } => {}
+                    Effect::Later(Later::Reply { token, reply }) => {
+                        replies.push(ServerMessage { id: token.0, reply })
+                    }
+                    Effect::Later(Later::PinLog { partition, from }) => self.machine.pin(partition, from),
+                    Effect::Later(Later::Adopted { .. }) | Effect::Later(Later::Report { .. }) => {}
                     other => panic!("nobody asked for {other:?}"),
                 }
             }
@@ -195,14 +202,14 @@ impl Cluster {
         for server in &mut cluster.servers {
             server.node.step(now, Input::View(Arc::clone(&cluster.view)));
         }
-        // Grants of a former life must have run out, and leases come.
+        // Promises of a former process must have run out, and leases must have been given.
         for _ in 0..2000 {
             assert!(cluster.round(&[]).is_empty());
         }
         cluster
     }
 
-    /// Frames of clients come to each server, and everything happens that they lead to. The replies.
+    /// Gives each server frames of clients, and runs until all is done. Returns the replies.
     fn round(&mut self, frames: &[Vec<u8>]) -> Vec<ServerMessage> {
         self.now.time = Time(self.now.time.0 + ROUND.as_micros() as u64);
         self.now.wall = WallTime(self.now.wall.0 + ROUND.as_millis() as u64);
@@ -244,7 +251,7 @@ impl Cluster {
         messages
     }
 
-    /// A round of requests, each sent to the coordinator of its key.
+    /// Runs a round of requests, each sent to the coordinator of its key.
     fn ask(&mut self, clients: u64, request: impl Fn(u64, u64, Bytes) -> Request) -> Vec<Reply> {
         let mut frames = vec![Vec::new(); self.servers.len()];
         for client in 0..clients {
@@ -286,7 +293,7 @@ impl Cluster {
     }
 }
 
-// What `bench/instructions` counts in: each by its name.
+// The functions in which `bench/instructions` counts, by their names.
 
 #[inline(never)]
 fn counted_puts_of_64_clients(cluster: &mut Cluster, rounds: u64) {

@@ -1,7 +1,7 @@
-//! What a server counts of itself.
+//! The counters of a server.
 //!
-//! The core's thread owns a [`Meter`]: plain integers, no locks and no atomics for a request. Once a second it is copied
-//! into a [`Snapshot`], which the HTTP port ([`page`]) shows and of which the ECS is told a part.
+//! The core's thread owns a [`Meter`]: plain integers, no locks and no atomics for a request. Once a second it is
+//! copied into a [`Snapshot`], which the HTTP port ([`page`]) shows and of which a part is reported to the ECS.
 
 mod hot;
 mod kind;
@@ -20,29 +20,29 @@ use common::ring::Partitions;
 use common::status::{CaughtUp, ComparedStatus, ScrubStatus, TransferStatus};
 use common::time::Time;
 
-use crate::core::{Ask, Query};
-use crate::gauge::Gauge;
+use crate::net::byte_counter::ByteCounter;
 use hot::Hot;
 pub(crate) use kind::Kind;
 use kind::{Class, KINDS, Outcome};
+use kvserver_core::{Ask, Query};
 pub(crate) use page::page;
 pub(crate) use slow::SlowLog;
 
-/// Between two snapshots.
+/// The time between two snapshots.
 pub(crate) const FIGURES_EVERY: Duration = Duration::from_secs(1);
 
-/// A snapshot that is older is of a core that does not run: it blocks on something, or has ended.
+/// A snapshot that is older than this means that the core does not run: it blocks on something, or has ended.
 pub(crate) const ALIVE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Counts of requests since the process began.
 #[derive(Clone, Debug)]
 pub(crate) struct Requests {
-    /// By kind and outcome.
+    /// Requests answered, by kind and outcome.
     answered: [[u64; Outcome::COUNT]; KINDS.len()],
     reads: Histogram,
     writes: Histogram,
     scans: Histogram,
-    /// Events that the core took at once.
+    /// Events that the core took in one batch.
     batches: Histogram,
 }
 
@@ -71,36 +71,38 @@ impl Default for LogFigures {
 /// What is stored, in bytes and keys.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sizes {
-    /// Over all copies, approximate.
+    /// Records of all copies, with those that have expired and are not removed yet.
     pub(crate) keys: u64,
-    /// The trees' files.
+    /// Records among these that have an expiry.
+    pub(crate) expiring: u64,
+    /// Bytes of the trees' files.
     pub(crate) trees: u64,
-    /// The trees' memory tables.
+    /// Bytes of the trees' memory tables.
     pub(crate) memory: u64,
-    /// The commit log, as far as it is needed.
+    /// Bytes of the commit log that are needed.
     pub(crate) log: u64,
 }
 
-/// The parts that this server has in partitions.
+/// The roles that this server has in partitions.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Roles {
     pub(crate) coordinator: u64,
     pub(crate) replica: u64,
     pub(crate) joining: u64,
-    /// Of those that it coordinates: it may acknowledge writes.
+    /// Partitions that it coordinates and may acknowledge writes of.
     pub(crate) active: u64,
-    /// Of those that it coordinates: it may read, as its leases have not run out.
+    /// Partitions that it coordinates and may read, as its leases have not run out.
     pub(crate) readable: u64,
-    /// Of its replicas: it may read alone, under a read lease.
+    /// Partitions that it is a replica of and may read alone, under a read lease.
     pub(crate) read_leases: u64,
-    /// Entries ordered and not committed: of the partition with most, and of all that it coordinates.
+    /// Entries ordered and not committed, in the partition with most of them, and in all that it coordinates.
     pub(crate) lag: u64,
     pub(crate) lag_all: u64,
     /// Entries committed and not applied, of all copies.
     pub(crate) unapplied: u64,
 }
 
-/// How a server does at one moment.
+/// All figures of a server at one moment.
 #[derive(Clone, Debug)]
 pub(crate) struct Snapshot {
     pub(crate) at: Time,
@@ -119,15 +121,17 @@ pub(crate) struct Snapshot {
     pub(crate) caught_up: CaughtUp,
     pub(crate) scrub: ScrubStatus,
     pub(crate) compared: ComparedStatus,
-    /// Why no requests should be sent here; none if they should.
+    /// Microseconds that the wall clock is ahead of the time by which values expire.
+    pub(crate) wall_ahead: i64,
+    /// Why no requests should be sent here; `None` if they may.
     pub(crate) not_ready: Option<String>,
 }
 
-/// How connections do; they count for themselves.
+/// Figures of connections, which count for themselves.
 #[derive(Clone, Debug)]
 pub(crate) struct Connections {
     /// Bytes of requests and replies that all connections have open.
-    pub(crate) open_bytes: Gauge,
+    pub(crate) open_bytes: ByteCounter,
     pub(crate) free: Arc<tokio::sync::Semaphore>,
     pub(crate) places: usize,
 }
@@ -137,7 +141,7 @@ pub(crate) struct Connections {
 pub(crate) struct Asked {
     kind: Kind,
     at: Time,
-    /// The key that it is about, for the slow log. A part of the request, which is kept as long.
+    /// The key, for the slow log. It is a slice of the request, whose memory is kept as long.
     key: Option<Bytes>,
 }
 
@@ -148,7 +152,7 @@ pub(crate) struct Meter {
     hot: Hot,
     slow: SlowLog,
     next: Time,
-    /// What was told the ECS last, and when.
+    /// The counts that were last reported to the ECS, and when.
     told: (Time, Requests, LogFigures),
 }
 
@@ -165,7 +169,7 @@ impl Meter {
         Self { requests, hot: Hot::default(), slow, next: now, told }
     }
 
-    /// A client asks.
+    /// Notes that a client asks.
     pub(crate) fn on_ask(&mut self, now: Time, ask: &Ask, partitions: Partitions) -> Asked {
         self.hot.on_ask(ask, partitions);
         let key = match ask {
@@ -176,7 +180,7 @@ impl Meter {
         Asked { kind: Kind::of(ask), at: now, key }
     }
 
-    /// It is answered.
+    /// Counts an answer.
     pub(crate) fn on_reply(&mut self, now: Time, asked: &Asked, reply: &Reply) {
         let took = now.since(asked.at);
         let outcome = Outcome::of(reply);
@@ -191,7 +195,7 @@ impl Meter {
         self.slow.on_reply(took, asked.kind, asked.key.as_deref(), outcome);
     }
 
-    /// The core has taken so many events at once.
+    /// Counts a batch of so many events.
     pub(crate) fn on_batch(&mut self, events: u64) {
         self.requests.batches.record(events);
     }
@@ -212,7 +216,7 @@ impl Meter {
         &self.requests
     }
 
-    /// What the ECS is told: what has been counted since it was told last.
+    /// The figures for the ECS: what has been counted since the last report.
     pub(crate) fn figures(&mut self, now: &Snapshot) -> Figures {
         let told = (now.at, now.requests.clone(), now.log.clone());
         let (at, requests, log) = std::mem::replace(&mut self.told, told);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use common::limits::{CONNECTIONS_MAX, Timers, VALUE_BYTES_MAX};
 
-use crate::core::Reads;
+use kvserver_core::Reads;
 
 /// Trefoil's server: coordinates its share of the ring and keeps replicas of others' shares.
 #[derive(Clone, Debug, Parser)]
@@ -14,7 +14,7 @@ use crate::core::Reads;
     name = "kvserver",
     version,
     after_help = "Examples:\n  kvserver -p 5001 -b localhost:3000 -d data/1\n  \
-    kvserver inspect -d data/1"
+    kvserver inspect -d data/1\n  kvserver reinstate -d data/1"
 )]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Cli {
@@ -36,11 +36,39 @@ pub(crate) enum Action {
         #[arg(long)]
         json: bool,
     },
+    /// Give a directory the id of a new store, and keep what it holds: for an older copy of a directory, or a copy of
+    /// one that is in use. The server must be stopped
+    #[command(
+        after_help = "Examples:\n  kvserver new-store -d data/1\n  kvserver new-store -d copy-of-1 --new-server"
+    )]
+    NewStore {
+        /// The storage directory.
+        #[arg(short, long, env = "TREFOIL_DIR")]
+        dir: PathBuf,
+        /// Its server gets a new id as well: for a copy that is to run beside the original.
+        #[arg(long)]
+        new_server: bool,
+    },
+    /// Take a store back that failed, or cannot be read as a whole, as far as it reads. Where other servers have
+    /// in-sync copies it is not needed. The server must be stopped
+    #[command(
+        after_help = "Examples:\n  kvserver reinstate -d data/1\n  kvserver reinstate -d data/1 --from damaged-1"
+    )]
+    Reinstate {
+        /// The storage directory.
+        #[arg(short, long, env = "TREFOIL_DIR")]
+        dir: PathBuf,
+        /// A store that was set aside in the directory, instead of the one that is in use: the name of its folder.
+        #[arg(long, value_name = "FOLDER")]
+        from: Option<String>,
+    },
 }
 
 /// The timers of leases and heartbeats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Profile {
+    /// Those of `fast`; the ECS is more patient, up to 5 s, with servers whose heartbeats come late.
+    Adaptive,
     /// A fail-over takes about one second.
     Fast,
     /// For loaded or distant machines: about three seconds.
@@ -52,6 +80,7 @@ impl Profile {
     #[must_use]
     pub fn timers(self) -> Timers {
         match self {
+            Self::Adaptive => Timers::ADAPTIVE,
             Self::Fast => Timers::FAST,
             Self::Steady => Timers::STEADY,
         }
@@ -89,7 +118,7 @@ pub struct Options {
     #[arg(long, env = "TREFOIL_ADVERTISE", value_name = "HOST:PORT", value_parser = host_and_port)]
     pub advertise: Option<String>,
     /// `host:port` for metrics and health over HTTP (/metrics, /healthz, /readyz), such as 127.0.0.1:9001; port 0 takes
-    /// any free one. Without it there is no such port. Nobody is asked who he is: keep it from the public
+    /// any free one. Without it there is no such port. There is no authentication: keep it from the public
     #[arg(long, env = "TREFOIL_HTTP", value_name = "HOST:PORT", value_parser = host_and_port)]
     pub http: Option<String>,
     /// The ECS, `host:port`
@@ -123,16 +152,28 @@ pub struct Options {
     #[arg(long, env = "TREFOIL_OTLP_ENDPOINT", value_name = "URL", value_parser = common::spans::endpoint)]
     pub otlp_endpoint: Option<String>,
     /// Share of the ring relative to other servers
-    #[arg(long, env = "TREFOIL_WEIGHT", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(
+        long,
+        env = "TREFOIL_WEIGHT",
+        value_name = "N",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(1..=100)
+    )]
     pub weight: u32,
     /// Bytes of a value at most
-    #[arg(long, env = "TREFOIL_MAX_VALUE", value_name = "BYTES", default_value_t = VALUE_BYTES_MAX, value_parser = value_limit)]
+    #[arg(
+        long,
+        env = "TREFOIL_MAX_VALUE",
+        value_name = "BYTES",
+        default_value_t = VALUE_BYTES_MAX,
+        value_parser = value_limit
+    )]
     pub max_value: usize,
     /// Connections of clients at most
     #[arg(long, env = "TREFOIL_MAX_CONNECTIONS", value_name = "N", default_value_t = CONNECTIONS_MAX)]
     pub max_connections: usize,
     /// Times of leases and heartbeats; the same for all servers and the ECS
-    #[arg(long, env = "TREFOIL_TIMERS", value_name = "PROFILE", value_enum, default_value_t = Profile::Fast)]
+    #[arg(long, env = "TREFOIL_TIMERS", value_name = "PROFILE", value_enum, default_value_t = Profile::Adaptive)]
     pub timers: Profile,
     /// What reads rest on; the same for all servers. `barrier` is for hosts whose clocks may stop unseen (a virtual
     /// machine that is frozen and hides it): each read asks all in-sync replicas first
@@ -154,7 +195,13 @@ pub struct Options {
     #[arg(long, env = "TREFOIL_CACHE_MB", value_name = "MIB", default_value_t = 64, value_parser = mebibytes(1))]
     pub cache_mb: u64,
     /// Commit log that is kept before the trees are flushed to free it, in MiB
-    #[arg(long, env = "TREFOIL_LOG_MB", value_name = "MIB", default_value_t = 256, value_parser = mebibytes(LOG_MB_MIN))]
+    #[arg(
+        long,
+        env = "TREFOIL_LOG_MB",
+        value_name = "MIB",
+        default_value_t = 256,
+        value_parser = mebibytes(LOG_MB_MIN)
+    )]
     pub log_mb: u64,
     /// Room that is left free on the disk, in MiB: below it writes are refused, reads go on
     #[arg(long, env = "TREFOIL_RESERVE_MB", value_name = "MIB", default_value_t = 512, value_parser = mebibytes(0))]
@@ -188,7 +235,8 @@ impl Options {
     }
 }
 
-/// Half of what a link of a gigabit a second takes, so that clients keep the other: 10 GiB take less than three minutes.
+/// Half of what a link of a gigabit a second takes, so that clients keep the other: 10 GiB take less than three
+/// minutes.
 const TRANSFER_RATE: u64 = 64 << 20;
 
 /// A day: sectors go bad in months, and what has expired takes room no longer than that.
@@ -208,10 +256,7 @@ fn mebibytes(least: u64) -> clap::builder::RangedU64ValueParser<u64> {
 }
 
 fn host_and_port(text: &str) -> Result<String, String> {
-    match text.rsplit_once(':') {
-        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(text.to_owned()),
-        _ => Err("host:port is needed, such as localhost:3000".to_owned()),
-    }
+    common::address::split(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
 fn value_limit(text: &str) -> Result<usize, String> {

@@ -2,15 +2,18 @@
 
 mod files;
 mod ports;
+pub(crate) mod shutdown;
 
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
+use common::address::HostNames;
 use common::clock;
 use common::ids::{ClientId, ClusterId, Epoch, PartitionId};
 use common::messages::{Sender, ServerReport};
@@ -18,35 +21,37 @@ use common::ring::Partitions;
 use common::view::{ServerState, View};
 use storage::LogWriter;
 use tokio::net::TcpListener;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
-use crate::clients::{self, Port, Shared};
-use crate::copies;
-use crate::core::{COPY_FROM, PARKED_BYTES_MAX, PENDING_BYTES_MAX};
-use crate::core::{Config, Node, RecoveredCopy, Scrub};
-use crate::damage;
-use crate::digests;
-use crate::disk;
+use crate::agreed::AgreedClock;
 use crate::driver::traces::TraceLog;
 use crate::driver::{Driver, Event, Events, Parts};
-use crate::ecs_link::EcsLink;
 use crate::error::{Error, Failure, condemns};
-use crate::farewell::Farewell;
-use crate::gauge::Gauge;
 use crate::http::{self, Shown};
-use crate::identity;
-use crate::machine::Machine;
+use crate::inbound::{self, InputBudget, Port, Shared};
 use crate::metrics::Connections;
+use crate::net::byte_counter::ByteCounter;
+use crate::net::ecs_link::{EcsLink, follow};
+use crate::net::heartbeat::DiskStallMonitor;
+use crate::net::peers::Peers;
 use crate::options::Options;
-use crate::peers::Peers;
 use crate::protocol::text::RangeLists;
-use crate::pulse::DiskWatch;
-use crate::scrub;
-use crate::walks;
+use crate::server::shutdown::Shutdown;
+use crate::store::identity;
+use crate::store::log_writer;
+use crate::store::quarantine;
+use crate::store::state_machine::Machine;
+use crate::store::suspect::Suspect;
+use crate::workers::digest;
+use crate::workers::key_scan;
+use crate::workers::scrub;
+use crate::workers::transfer;
 use files::Files;
+use kvserver_core::{COPY_FROM, PARKED_BYTES_MAX, PENDING_BYTES_MAX};
+use kvserver_core::{Config, Node, RecoveredCopy, Scrub};
 pub use ports::bind;
 use ports::{Ports, bind_http};
 
@@ -74,14 +79,20 @@ where
     open(options, listener).await?.serve(stop).await
 }
 
-/// A server whose store is open: it can serve.
+/// A server that has its ports, and a store that is open, or one that waits (R3).
 pub(crate) struct Opened {
     options: Options,
-    started: Started,
-    http: Option<TcpListener>,
+    local: SocketAddr,
+    stage: Stage,
+    http: Option<Arc<TcpListener>>,
 }
 
-/// Opens the store and starts what works on it.
+enum Stage {
+    Started(Started),
+    Suspect(Suspect, Ports),
+}
+
+/// Opens the store and starts its threads and tasks. A store that failed, or cannot be read, is left as it is.
 ///
 /// # Errors
 /// Why it cannot start.
@@ -96,12 +107,20 @@ pub(crate) async fn open(options: Options, listener: TcpListener) -> Result<Open
         Some(address) => Some(bind_http(address).await?),
         None => None,
     };
-    let started = start(&options, local, Ports { listener, text })?;
-    Ok(Opened { options, started, http })
+    let ports = Ports { listener, text };
+    let files = Files::share(common::files::raise_limit(), options.max_connections);
+    let stage = match open_store(&options, files)? {
+        Ok(found) => Stage::Started(start(&options, files, local, ports, found)?),
+        Err(reason) => {
+            let address = options.advertise.clone().unwrap_or_else(|| local.to_string());
+            Stage::Suspect(Suspect::new(&options.dir, reason, address, options.ecs.clone())?, ports)
+        }
+    };
+    Ok(Opened { options, local, stage, http: http.map(Arc::new) })
 }
 
 impl Opened {
-    /// Where metrics and health are told, if they are.
+    /// The address of the HTTP port, if there is one.
     pub(crate) fn http_address(&self) -> Option<SocketAddr> {
         self.http.as_ref().and_then(|http| http.local_addr().ok())
     }
@@ -115,25 +134,65 @@ impl Opened {
         Leave: Future<Output = ()> + Send,
         Now: Future<Output = ()> + Send,
     {
-        // Its end ends the port: nothing of it outlives the call.
+        let Stop { leave, now } = stop;
+        tokio::pin!(leave, now);
+        // Dropped at the end of this function, which closes the port.
         let mut http = JoinSet::new();
+        let started = match self.stage {
+            Stage::Started(started) => started,
+            Stage::Suspect(suspect, ports) => {
+                if let Some(listener) = self.http.clone() {
+                    let shown = Shown::waiting(&suspect.text());
+                    http.spawn(http::serve(listener, shown, host_names(&self.options)));
+                }
+                tokio::select! {
+                    () = suspect.wait(&ports.listener) => {}
+                    () = &mut leave => return Ok(()),
+                    () = &mut now => return Ok(()),
+                }
+                http.shutdown().await;
+                start_anew(&self.options, self.local, ports, suspect)?
+            }
+        };
         if let Some(listener) = self.http.take() {
-            http.spawn(http::serve(listener, self.started.shown.clone()));
+            http.spawn(http::serve(listener, started.shown.clone(), host_names(&self.options)));
         }
-        let ended = self.serve_clients(stop).await;
+        let ended = serve_clients(&self.options, started, leave, now).await;
         http.shutdown().await;
         ended
     }
+}
 
-    async fn serve_clients<Leave, Now>(self, stop: Stop<Leave, Now>) -> Result<(), Error>
-    where
-        Leave: Future<Output = ()> + Send,
-        Now: Future<Output = ()> + Send,
+/// Sets the store aside, as the ECS has said that it is not needed, and starts with an empty one.
+fn start_anew(
+    options: &Options,
+    local: SocketAddr,
+    ports: Ports,
+    suspect: Suspect,
+) -> Result<Started, Error> {
+    let reason = suspect.reason().to_owned();
+    drop(suspect);
+    quarantine::set_aside(&options.dir, &reason)?;
+    let files = Files::share(common::files::raise_limit(), options.max_connections);
+    match open_store(options, files)? {
+        Ok(found) => start(options, files, local, ports, found),
+        Err(reason) => Err(Error::Condemned { reason }),
+    }
+}
+
+/// Serves until it is asked to stop or cannot go on.
+async fn serve_clients<Leave, Now>(
+    options: &Options,
+    started: Started,
+    leave: Pin<&mut Leave>,
+    mut now: Pin<&mut Now>,
+) -> Result<(), Error>
+where
+    Leave: Future<Output = ()> + Send,
+    Now: Future<Output = ()> + Send,
+{
+    let mut ended = started.ended;
     {
-        let Self { options, started, .. } = self;
-        let mut ended = started.ended;
-        let Stop { leave, now } = stop;
-        tokio::pin!(now);
         tokio::select! {
             outcome = &mut ended => return finish(outcome),
             () = &mut now => {}
@@ -142,8 +201,8 @@ impl Opened {
                     outcome = &mut ended => return finish(outcome),
                     () = &mut now => {}
                     () = async {
-                        if drain(&options, &started.reports, started.views.clone(), &started.me).await {
-                            started.farewell.say().await;
+                        if drain(options, &started.reports, started.views.clone(), &started.me).await {
+                            started.shutdown.say().await;
                         }
                     } => {}
                 }
@@ -154,12 +213,19 @@ impl Opened {
     }
 }
 
+/// Host names for which the HTTP port answers: the machine's, and those in the server's own addresses.
+fn host_names(options: &Options) -> HostNames {
+    let own = [&options.http, &options.advertise].into_iter().flatten();
+    own.fold(HostNames::default().with_machine(), |names, address| names.with_address(address))
+}
+
 type Ended = oneshot::Receiver<Result<(), Failure>>;
 
-/// For the ECS to hear that the store failed, before the process ends. Without that word it hears that the link ended.
+/// How long the report that the store failed may take to the ECS before the process ends. Without it the ECS only sees
+/// that the link ended.
 const TELL_FOR: Duration = Duration::from_millis(500);
 
-/// A store that failed is noted, and the ECS is told. What condemns no store is not.
+/// Reports to the ECS that the store failed, and notes it on disk if the store must not be used again.
 async fn tell(
     failure: &Failure,
     dir: &Path,
@@ -178,7 +244,8 @@ async fn tell(
     let _away = tokio::time::timeout(TELL_FOR, link).await;
 }
 
-/// What became of the server. A panic is a bug, and says nothing of the store: what is on disk is as after a kill.
+/// The outcome of the server's run. A panic is a bug, and says nothing about the store: what is on disk is as after a
+/// kill.
 fn finish(outcome: Result<Result<(), Failure>, oneshot::error::RecvError>) -> Result<(), Error> {
     match outcome {
         Ok(Ok(())) => Ok(()),
@@ -198,63 +265,57 @@ struct Started {
     reports: UnboundedSender<ServerReport>,
     events: Events,
     me: Sender,
-    farewell: Farewell,
+    shutdown: Shutdown,
     ended: Ended,
     shown: Shown,
 }
 
-/// A store as it was found.
+/// A store that was opened, and its recovered state.
 struct Found {
     log: LogWriter,
     machine: Machine,
     copies: BTreeMap<PartitionId, RecoveredCopy>,
 }
 
-/// Why a store was not opened.
-enum NotOpened {
-    /// It must not be used as it is.
-    Damaged(String),
-    /// Something else, which says nothing of it.
-    Refused(storage::Error),
-}
-
-impl NotOpened {
-    fn into_error(self, dir: &Path) -> Error {
-        match self {
-            Self::Damaged(reason) => Error::Condemned { reason },
-            Self::Refused(error) => Error::storage(dir)(error),
-        }
+/// Opens the store and reads its state; or returns the reason why it must not be used as it is (R3).
+fn open_store(options: &Options, files: Files) -> Result<Result<Found, String>, Error> {
+    let dir = &options.dir;
+    common::files::private_dir(dir).map_err(|source| Error::Directory { dir: dir.clone(), source })?;
+    identity::check_versions(dir)?;
+    if let Some(reason) = identity::condemned(dir)? {
+        return Ok(Err(reason));
+    }
+    let opened = match storage::Store::open(dir, &store_options(options, files)) {
+        Ok(opened) => opened,
+        Err(error) if condemns(&error) => return Ok(Err(error.to_string())),
+        Err(error) => return Err(Error::storage(dir)(error)),
+    };
+    match Machine::new(opened.trees, opened.reader, opened.recovered) {
+        Ok((machine, copies)) => Ok(Ok(Found { log: opened.log, machine, copies })),
+        Err(Failure::Damaged(reason) | Failure::Store(reason)) => Ok(Err(reason)),
+        Err(Failure::DiskFull(reason)) => Err(Error::NoRoom { reason }),
+        Err(Failure::Stopped(reason)) => Err(Error::Stopped { reason }),
     }
 }
 
-/// Opens the store and reads what belongs to it.
-fn find(dir: &Path, options: &storage::Options) -> Result<Found, NotOpened> {
-    let opened = storage::Store::open(dir, options).map_err(|error| {
-        if condemns(&error) { NotOpened::Damaged(error.to_string()) } else { NotOpened::Refused(error) }
-    })?;
-    let malformed = |detail| NotOpened::Damaged(format!("{}: {detail}", dir.display()));
-    let (machine, copies) = Machine::new(opened.trees, opened.reader, opened.recovered).map_err(malformed)?;
-    Ok(Found { log: opened.log, machine, copies })
-}
-
-fn start(options: &Options, local: SocketAddr, ports: Ports) -> Result<Started, Error> {
+fn start(
+    options: &Options,
+    files: Files,
+    local: SocketAddr,
+    ports: Ports,
+    found: Found,
+) -> Result<Started, Error> {
     let dir = options.dir.clone();
-    std::fs::create_dir_all(&dir).map_err(|source| Error::Directory { dir: dir.clone(), source })?;
-    let files = Files::share(common::files::raise_limit(), options.max_connections);
-    if let Some(reason) = identity::condemned(&dir)? {
-        damage::set_aside(&dir, &reason)?;
-    }
-    let storage_options = store_options(options, files);
-    let Found { log, machine, copies } = match find(&dir, &storage_options) {
-        Err(NotOpened::Damaged(reason)) => {
-            damage::set_aside(&dir, &reason)?;
-            find(&dir, &storage_options)
-        }
-        found => found,
-    }
-    .map_err(|not_opened| not_opened.into_error(&dir))?;
+    let Found { log, machine, copies } = found;
     let me = identity::begin(&dir)?;
     let view = identity::read_view(&dir)?;
+    if identity::lacks_view(&dir, !copies.is_empty()) {
+        tracing::warn!(
+            "there are copies of partitions in {}, but no view of the cluster: its file was removed. It is fetched \
+             anew from the ECS",
+            dir.display()
+        );
+    }
     tracing::info!(server = %me.server, incarnation = me.incarnation.0, copies = copies.len(), "store opened");
     let traces = TraceLog::start(options, &me)?;
     let config = Config {
@@ -267,7 +328,7 @@ fn start(options: &Options, local: SocketAddr, ports: Ports) -> Result<Started, 
         session: ClientId::random(),
         transfer_rate: options.transfer_rate,
         copy_from: COPY_FROM,
-        mutation: None,
+        bug: None,
     };
     let node = Node::new(config, me, view.clone(), copies, clock::now());
     let node = node.promised(identity::read_promise(&dir, me.store)?);
@@ -276,8 +337,8 @@ fn start(options: &Options, local: SocketAddr, ports: Ports) -> Result<Started, 
     let (view_sender, views) = watch::channel(view);
     let (snapshot_sender, snapshots) = watch::channel(None);
     let address = options.advertise.clone().unwrap_or_else(|| local.to_string());
-    let watch = Arc::new(DiskWatch::default());
-    let (log, log_thread) = disk::queue(log, Arc::clone(&watch));
+    let watch = Arc::new(DiskStallMonitor::default());
+    let (log, log_thread) = log_writer::queue(log, Arc::clone(&watch));
     let (log_events, log_dir) = (events.clone(), dir.clone());
     let log_thread = spawn("log", move || log_thread.run(&log_dir, &log_events))?;
     let ((readers, read_jobs), read_events) = (channel(), events.clone());
@@ -285,17 +346,20 @@ fn start(options: &Options, local: SocketAddr, ports: Ports) -> Result<Started, 
     let ((scrubber, scrub_jobs), scrub_events) = (channel(), events.clone());
     let ((digester, digest_jobs), digest_events) = (channel(), events.clone());
     let ((walker, walks), walk_events) = (channel(), events.clone());
-    // What they hold keeps the store in use: they end before the server does.
+    // These threads have handles that keep the store in use: they end before the server does.
     let helpers = [
         log_thread,
-        spawn_background("copies-read", move || copies::read(&read_jobs, &read_events))?,
-        spawn_background("copies-build", move || copies::build(&build_jobs, &build_events))?,
+        spawn_background("copies-read", move || transfer::read(&read_jobs, &read_events))?,
+        spawn_background("copies-build", move || transfer::build(&build_jobs, &build_events))?,
         spawn_background("scrub", move || scrub::run(&scrub_jobs, &scrub_events))?,
-        spawn_background("digests", move || digests::run(&digest_jobs, &digest_events))?,
-        spawn("walks", move || walks::run(&walks, &walk_events))?,
+        spawn_background("digests", move || digest::run(&digest_jobs, &digest_events))?,
+        spawn("walks", move || key_scan::run(&walks, &walk_events))?,
     ];
     let runtime = core_runtime()?;
-    let farewell = Farewell::new(files.connections);
+    let agreed = AgreedClock::default();
+    agreed.set(node.stamp_offset());
+    let bulk = BulkThread::start()?;
+    let shutdown = Shutdown::new(files.connections);
     let parts = Parts {
         node,
         machine,
@@ -306,25 +370,27 @@ fn start(options: &Options, local: SocketAddr, ports: Ports) -> Result<Started, 
         digester,
         walker,
         scrub: Scrub::new(options.scrub(), options.scrub_rate, clock::time()),
-        peers: Peers::new(me, runtime.handle().clone(), events.clone()),
+        peers: Peers::new(me, &address, runtime.handle().clone(), bulk.handle.clone(), events.clone()),
         views: view_sender,
         reports: reports.clone(),
         snapshots: snapshot_sender,
-        traffic: farewell.traffic.clone(),
+        traffic: shutdown.traffic.clone(),
         me,
         address,
         ecs: options.ecs.clone(),
         weight: options.weight,
         slow_ms: options.slow_ms,
+        reserve_bytes: options.reserve_mb << 20,
         traces: traces.clone(),
+        agreed: agreed.clone(),
     };
     let empty = Arc::new(View::new(ClusterId(0), Epoch::default(), Partitions::default()));
     let first = views.borrow().clone().unwrap_or(empty);
-    let (closing, text_closing) = (farewell.closing.subscribe(), farewell.closing.subscribe());
+    let (closing, text_closing) = (shutdown.closing.subscribe(), shutdown.closing.subscribe());
     let (ranges, range_lists) = watch::channel(Arc::new(RangeLists::new(first)));
     let connections = Connections {
-        open_bytes: Gauge::default(),
-        free: Arc::clone(&farewell.connections),
+        open_bytes: ByteCounter::default(),
+        free: Arc::clone(&shutdown.connections),
         places: files.connections,
     };
     let shared = Shared {
@@ -335,9 +401,14 @@ fn start(options: &Options, local: SocketAddr, ports: Ports) -> Result<Started, 
         ranges: range_lists,
         value_bytes_max: options.max_value,
         open_bytes: connections.open_bytes.clone(),
-        connections: Arc::clone(&farewell.connections),
-        traffic: farewell.traffic.clone(),
-        resp: Arc::new(clients::Registry::new()),
+        input: InputBudget::default(),
+        members_input: InputBudget::default(),
+        bulk: bulk.handle.clone(),
+        connections: Arc::clone(&shutdown.connections),
+        traffic: shutdown.traffic.clone(),
+        last_call: shutdown.last_call(),
+        resp: Arc::new(inbound::Registry::new()),
+        agreed,
     };
     let link = EcsLink {
         address: options.ecs.clone(),
@@ -347,8 +418,10 @@ fn start(options: &Options, local: SocketAddr, ports: Ports) -> Result<Started, 
         events: events.clone(),
         timers: options.timers.timers(),
         disk: watch,
+        aside: quarantine::aside(&dir),
     };
-    // Not on the core's thread, which may be in a write.
+    // Not on the core's thread, which may block in a write.
+    tokio::spawn(follow(options.ecs.clone(), me.server, views.clone(), events.clone()));
     let link = tokio::spawn(link.run());
     let ports = ports.move_to(&runtime)?;
     let greeting = options.greeting;
@@ -357,9 +430,9 @@ fn start(options: &Options, local: SocketAddr, ports: Ports) -> Result<Started, 
     spawn("core", move || {
         let outcome = {
             let _handle = runtime.enter();
-            tokio::spawn(clients::accept(ports.listener, shared.clone(), closing, Port::Any));
+            tokio::spawn(inbound::accept(ports.listener, shared.clone(), closing, Port::Any));
             if let Some(text) = ports.text {
-                tokio::spawn(clients::accept(text, shared.clone(), text_closing, Port::Text { greeting }));
+                tokio::spawn(inbound::accept(text, shared.clone(), text_closing, Port::Text { greeting }));
             }
             tokio::spawn(keep_ranges(shared.views.clone(), ranges));
             drop(shared);
@@ -371,22 +444,46 @@ fn start(options: &Options, local: SocketAddr, ports: Ports) -> Result<Started, 
                 outcome
             })
         };
-        // Its ports are free again, and the driver's end ends the helpers' jobs; the log is closed in good order.
+        // Frees the ports and drops the driver, which ends the helpers' jobs; then the log thread closes the log.
         drop(runtime);
+        bulk.end();
         for helper in helpers {
             let _panicked = helper.join();
         }
         traces.stop();
         let _gone = end.send(outcome);
     })?;
-    let shown = Shown { snapshots, connections };
-    Ok(Started { views, reports, events, me, farewell, ended, shown })
+    let shown = Shown { snapshots, connections, waits: None };
+    Ok(Started { views, reports, events, me, shutdown, ended, shown })
 }
 
-/// All that happens between a socket and the core happens on one thread: a request wakes nobody on its way.
+/// The runtime of the core's thread. Everything between a socket and the core happens on this thread, so a request
+/// wakes no other thread on its way.
 fn core_runtime() -> Result<Runtime, Error> {
     let started = Builder::new_current_thread().enable_all().build();
     started.map_err(|source| Error::Io { action: "start the runtime", source })
+}
+
+/// The thread of the links for large messages, which encodes, reads and checks them.
+struct BulkThread {
+    handle: Handle,
+    // Dropping it ends the thread.
+    stop: oneshot::Sender<()>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl BulkThread {
+    fn start() -> Result<Self, Error> {
+        let runtime = core_runtime()?;
+        let (handle, (stop, stopped)) = (runtime.handle().clone(), oneshot::channel::<()>());
+        let thread = spawn("bulk", move || _ = runtime.block_on(stopped))?;
+        Ok(Self { handle, stop, thread })
+    }
+
+    fn end(self) {
+        drop(self.stop);
+        let _panicked = self.thread.join();
+    }
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<std::thread::JoinHandle<()>, Error> {
@@ -416,7 +513,7 @@ fn store_options(options: &Options, files: Files) -> storage::Options {
     }
 }
 
-/// The range lists follow the view; they are made when somebody asks.
+/// Keeps the range lists of the newest view; each is made when it is first asked for.
 async fn keep_ranges(mut views: watch::Receiver<Option<Arc<View>>>, ranges: watch::Sender<Arc<RangeLists>>) {
     while views.changed().await.is_ok() {
         if let Some(view) = views.borrow_and_update().clone() {
@@ -425,8 +522,8 @@ async fn keep_ranges(mut views: watch::Receiver<Option<Arc<View>>>, ranges: watc
     }
 }
 
-/// Asks the ECS to move everything away and waits until no view lists this server, for as long as is allowed. Where
-/// no other server is up, there is nobody to wait for: a whole cluster that is stopped at once stops at once. Whether
+/// Asks the ECS to move everything away and waits until no view lists this server, for as long as is allowed. Where no
+/// other server is up, it does not wait: a whole cluster that is stopped at once stops at once. Returns whether
 /// everything was handed over.
 async fn drain(
     options: &Options,

@@ -131,7 +131,11 @@ fn the_corpus_is_taken() {
 
 proptest! {
     #[test]
-    fn anything_is_taken_in_the_same_way(pieces in vec(piece(), 0..12), size in 1_usize..40, cut in any::<proptest::sample::Index>()) {
+    fn anything_is_taken_in_the_same_way(
+        pieces in vec(piece(), 0..12),
+        size in 1_usize..40,
+        cut in any::<proptest::sample::Index>(),
+    ) {
         let mut bytes = pieces.concat();
         check(&bytes, size);
         // The same with an end in the middle of something, and with one bit turned.

@@ -19,7 +19,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use common::ids::{ClusterId, Epoch, Incarnation, ServerId, StoreId};
+use common::ids::{ClusterId, Epoch, Incarnation, Nonce, ServerId, StoreId};
 use common::ring::Partitions;
 use common::view::{Assignment, Member, ServerInfo, ServerState, View};
 use kvserver::protocol::text::{
@@ -153,6 +153,7 @@ fn view(text: &str) -> Arc<View> {
             let info = ServerInfo {
                 store: member(letter).store,
                 incarnation: Incarnation(1),
+                nonce: Nonce(1),
                 address: format!("127.0.0.1:{}", 5001 + u32::from(letter - b'A')),
                 weight: 1,
                 state: ServerState::Up,

@@ -1,4 +1,4 @@
-//! The program `kvclient`; all of it is in the crate of that name.
+//! The program `kvclient`; all of it is in the crate `cli`.
 
 use std::process::ExitCode;
 
@@ -7,5 +7,5 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    kvclient::cli::main()
+    cli::main()
 }

@@ -45,7 +45,8 @@ fn log(dir: &std::path::Path) -> Result<(), storage::Error> {
     }
     let (wall, cpu) = (start.elapsed().as_secs_f64(), processor() - cpu);
     println!(
-        "log: {RECORDS} records of 136 bytes, one batch each, a sync each {BATCHES_A_SYNC}: {:.0}/s, {:.2} us of processor time each",
+        "log: {RECORDS} records of 136 bytes, one batch each, a sync each {BATCHES_A_SYNC}: {:.0}/s, {:.2} us of \
+         processor time each",
         RECORDS as f64 / wall,
         cpu / RECORDS as f64 * 1e6
     );
@@ -94,7 +95,8 @@ fn trees(dir: &std::path::Path, partitions: u64) -> Result<(), storage::Error> {
     }
     let (wall, cpu) = (start.elapsed().as_secs_f64(), processor() - cpu);
     println!(
-        "{partitions} trees: {} writes logged, synced and applied: {:.0}/s, {:.2} us of processor time each, slowest apply {:.1} ms, log {} MiB",
+        "{partitions} trees: {} writes logged, synced and applied: {:.0}/s, {:.2} us of processor time each, slowest \
+         apply {:.1} ms, log {} MiB",
         2 * KEYS,
         2.0 * KEYS as f64 / wall,
         cpu / (2.0 * KEYS as f64) * 1e6,

@@ -1,14 +1,14 @@
 //! Threads whose work can wait: compaction, copies, reading through.
 
 /// What is added to the nice value of a thread in the background: beside a busy thread it gets about a tenth of a core,
-/// beside none all of it. It must not get nothing: it may hold a lock for a moment that others want.
+/// without one all of it. It must not starve, as it may have a lock that other threads wait for.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 10;
 
-/// From now on the calling thread leaves the processor to those that answer requests. The system may refuse; the thread
-/// works all the same then.
+/// Lowers the priority of the calling thread below that of threads that answer requests. If the system refuses, the
+/// thread works at its old priority.
 pub fn work_in_background() {
-    // Elsewhere it would be the whole process.
+    // On other systems `nice` would change the whole process.
     #[cfg(target_os = "linux")]
     let _refused = rustix::process::nice(NICE);
 }

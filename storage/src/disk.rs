@@ -2,12 +2,8 @@
 //!
 //! The trees do their own input and output; only the log and the lock-free helpers here use it.
 
-use std::{
-    fs::{File, OpenOptions},
-    io,
-    os::unix::fs::FileExt,
-    path::Path,
-};
+use crate::private;
+use std::{fs::File, io, os::unix::fs::FileExt, path::Path};
 
 /// A directory of files as the log sees it.
 pub trait Disk: Send + Sync {
@@ -46,11 +42,11 @@ pub struct RealDisk;
 
 impl Disk for RealDisk {
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+        let file = private::options().create(true).truncate(true).open(path)?;
         Ok(Box::new(file))
     }
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        Ok(Box::new(OpenOptions::new().read(true).write(true).open(path)?))
+        Ok(Box::new(private::options().open(path)?))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         std::fs::rename(from, to)

@@ -24,6 +24,20 @@ pub enum Error {
         /// What did not check.
         detail: String,
     },
+    /// The file's checksum is right, and its format is another one: start the program that wrote it. Nothing was
+    /// changed.
+    #[error(
+        "{file} was written by {} version of this program: its format is {found}, and this one's is {own}",
+        newer_or_older(*.found, *.own)
+    )]
+    OtherVersion {
+        /// The file.
+        file: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The format that this program reads and writes.
+        own: u32,
+    },
     /// No room left. Nothing was written: refuse the write, go on with reads, try again later.
     #[error("no room left on the disk of {file}")]
     DiskFull {
@@ -37,7 +51,7 @@ pub enum Error {
         action: &'static str,
         /// The file or directory.
         file: PathBuf,
-        /// The operating system's word.
+        /// The operating system's error.
         source: io::Error,
     },
     /// An earlier write or fsync failed, so what is on disk is unknown: stop the process. A restart
@@ -75,6 +89,10 @@ pub enum Error {
     },
 }
 
+fn newer_or_older(found: u32, own: u32) -> &'static str {
+    if found > own { "a newer" } else { "an older" }
+}
+
 fn at(offset: Option<u64>) -> String {
     offset.map_or_else(String::new, |o| format!(" at byte {o}"))
 }
@@ -84,7 +102,7 @@ fn of(partition: Option<u16>) -> String {
 }
 
 impl Error {
-    /// An operating system error on `file`, told apart from a full disk.
+    /// An operating system error on `file`; a full disk becomes [`Error::DiskFull`].
     pub(crate) fn io(action: &'static str, file: impl Into<PathBuf>, source: io::Error) -> Self {
         let file = file.into();
         if is_full(&source) { Self::DiskFull { file } } else { Self::Io { action, file, source } }
@@ -96,7 +114,7 @@ impl Error {
     }
 }
 
-/// Whether the operating system said that there is no room (disk or quota).
+/// Whether the error means that there is no room (disk or quota).
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

@@ -1,11 +1,11 @@
-//! What a store holds, without a running server.
+//! The content of a store, listed without a running server.
 
 use crate::{
     Error, LogId, Options,
     lock::Lock,
     log,
     store::{check, list_folders, open_trees},
-    tree::Common,
+    tree::TreeContext,
 };
 use std::{path::Path, sync::Arc};
 
@@ -23,7 +23,7 @@ pub struct PartitionInspection {
     pub partition: u16,
     /// Number of its tree.
     pub generation: u32,
-    /// Keys that the tree holds on disk, counted.
+    /// Number of keys that the tree has on disk.
     pub keys: u64,
     /// Bytes of the tree's files.
     pub bytes: u64,
@@ -54,7 +54,7 @@ pub fn inspect(dir: &Path) -> Result<Inspection, Error> {
         return Ok(Inspection::default());
     };
     let folders = list_folders(&trees_dir)?;
-    let common = Arc::new(Common::new(trees_dir, &options, lock));
+    let common = Arc::new(TreeContext::new(trees_dir, &options, lock));
     let logs = &replayed.index.partitions;
     let trees = open_trees(&common, &folders, logs)?;
     let mut partitions = Vec::new();

@@ -18,11 +18,11 @@
 //!
 //! Duties of the caller: entries are applied to a tree only when they are committed, which implies
 //! synced here, and in order; a cut never goes before what was applied; a record that decides about
-//! a tree (`Install`, `Drop`) is synced before [`Trees`] is told; [`Trees::drop_partition`] is called
+//! a tree (`Install`, `Drop`) is synced before [`Trees`] acts on it; [`Trees::drop_partition`] is called
 //! before anything is applied to a new partition of the same number.
 //!
 //! A start after a crash finds every synced batch whole, and of each un-synced one all or nothing;
-//! each tree holds exactly the entries up to its `applied`. Anything else is [`Error::Damaged`].
+//! each tree has exactly the entries up to its `applied`. Anything else is [`Error::Damaged`].
 
 mod atomic;
 mod background;
@@ -33,6 +33,8 @@ mod inspect;
 mod lock;
 mod log;
 mod options;
+mod private;
+mod reinstate;
 mod set_aside;
 mod store;
 mod tree;
@@ -42,14 +44,17 @@ pub use atomic::{ATOMIC_BYTES_MAX, read_atomic, write_atomically};
 pub use background::work_in_background;
 pub use error::Error;
 pub use inspect::{Inspection, PartitionInspection, inspect};
+pub use lock::Lock;
 pub use log::{LogReader, LogWriter};
 pub use options::{
-    FIRST_LEVEL_RUNS_MAX, FLUSH_QUEUE_LEN_MAX, KEY_BYTES_MAX, MARK_BYTES_MAX, Options, READ_ENTRIES_MAX,
-    SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEPARATED_BYTES_MIN, STAGED_MEMTABLES_MAX,
+    FIRST_LEVEL_RUNS_MAX, FLUSH_QUEUE_LEN_MAX, FORGOTTEN_BYTES_MIN, FORGOTTEN_PART, KEY_BYTES_MAX,
+    MARK_BYTES_MAX, Options, READ_ENTRIES_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEPARATED_BYTES_MIN,
+    STAGED_MEMTABLES_MAX, TABLE_BYTES,
 };
-pub use set_aside::set_aside;
-#[doc(hidden)]
-pub use store::open_log;
+pub use reinstate::{Reinstated, reinstate};
+pub use set_aside::{bring_back, set_aside};
 pub use store::{Opened, Store};
+#[doc(hidden)]
+pub use store::{OpenedLog, open_log};
 pub use tree::{Chunk, Page, Snapshot, Staging, Statistics, TreeReader, Trees};
-pub use types::{Change, LogId, Read, Record, RecoveredPartition, Tag};
+pub use types::{Change, DoubtfulEnd, LogId, Read, Record, RecoveredPartition, Tag};

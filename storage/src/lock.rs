@@ -1,21 +1,25 @@
 //! One process at a time: an advisory lock on the file `LOCK`, held while any handle of the store
 //! is alive and given up by the operating system when the process ends.
 
-use crate::Error;
+use crate::{Error, private};
 use std::{
-    fs::{File, OpenOptions, TryLockError},
+    fs::{File, TryLockError},
     path::Path,
 };
 
-pub(crate) struct Lock {
+/// A storage directory that no other process uses, for as long as this lives.
+pub struct Lock {
     _file: File,
 }
 
 impl Lock {
-    pub(crate) fn take(dir: &Path) -> Result<Self, Error> {
+    /// Takes a directory.
+    ///
+    /// # Errors
+    /// [`Error::InUse`], [`Error::Io`].
+    pub fn take(dir: &Path) -> Result<Self, Error> {
         let path = dir.join("LOCK");
-        let file = OpenOptions::new()
-            .write(true)
+        let file = private::options()
             .create(true)
             .truncate(false)
             .open(&path)

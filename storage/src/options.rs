@@ -3,9 +3,9 @@
 use crate::{Error, disk::Disk};
 use std::sync::Arc;
 
-/// Keys are stored with one byte before them; the tree itself takes 65,535 bytes.
+/// Bytes of a key, at most. Keys are stored with one byte before them, and the tree takes 65,535 bytes.
 pub const KEY_BYTES_MAX: usize = 65_000;
-/// A partition's opaque durable state is written again at the start of every log segment.
+/// Bytes of a partition's mark, at most: it is written again at the start of every log segment.
 pub const MARK_BYTES_MAX: usize = 4_096;
 /// Values of this size and more go to the value log, so that compaction does not copy them.
 pub const SEPARATED_BYTES_MIN: u32 = 4_096;
@@ -13,13 +13,20 @@ pub const SEPARATED_BYTES_MIN: u32 = 4_096;
 pub const READ_ENTRIES_MAX: usize = 4_096;
 /// Trees waiting for their flush at most; `due` names no more than fit.
 pub const FLUSH_QUEUE_LEN_MAX: usize = 16;
-/// Memtables that a staging may have waiting for their flush before `stage_put` waits.
+/// Memtables that a staging may have waiting for their flush before [`Staging::put`](crate::Staging::put) waits.
 pub const STAGED_MEMTABLES_MAX: usize = 4;
 /// Runs in a tree's first level that start a compaction: each costs every read a look.
 pub const FIRST_LEVEL_RUNS_MAX: usize = 4;
-/// Smallest segment that holds a header, a catalog and a useful batch.
+/// Bytes of expired records removed from a tree, from which on it may be written anew.
+pub const FORGOTTEN_BYTES_MIN: u64 = 1 << 20;
+/// They must also be at least one in so many bytes of the tree, so that writing it anew costs at most a few times what
+/// it gains.
+pub const FORGOTTEN_PART: u64 = 4;
+/// Bytes of a table file of a tree that is written anew, the size that `lsm-tree` uses itself.
+pub const TABLE_BYTES: u64 = 64 << 20;
+/// Bytes of a log segment, at least: room for a header, a catalog and a useful batch.
 pub const SEGMENT_BYTES_MIN: u64 = 16 * 1_024;
-/// Offsets in a segment are kept in 32 bits.
+/// Bytes of a log segment, at most: offsets in a segment are kept in 32 bits.
 pub const SEGMENT_BYTES_MAX: u64 = 1 << 31;
 /// Seconds between two looks of the maintenance thread at ages and at the log's size.
 pub(crate) const TICK_SECONDS: u64 = 1;

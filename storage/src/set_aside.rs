@@ -3,13 +3,13 @@
 //! Log and trees move into a folder of the storage directory itself: a rename, so it takes no room and no time, and it
 //! works where the directory is a file system of its own or its parent may not be written to.
 
-use crate::{Error, lock::Lock, tree::sync_dir, write_atomically};
+use crate::{Error, lock::Lock, private, tree::sync_dir, write_atomically};
 use std::{
     fs, io,
     path::{Path, PathBuf},
 };
 
-/// What moves, and in a crash between two steps the rest stays for the next try.
+/// The folders that move. After a crash in between, the rest is moved by the next try.
 const MOVED: [&str; 2] = ["log", "trees"];
 
 /// Moves the log and the trees in `dir` into a new folder `damaged-<n>` there, with `reason` beside them in the atomic
@@ -22,7 +22,7 @@ pub fn set_aside(dir: &Path, reason: &str) -> Result<PathBuf, Error> {
     let mut number = 1_u32;
     let aside = loop {
         let aside = dir.join(format!("damaged-{number}"));
-        match fs::create_dir(&aside) {
+        match private::make_dir(&aside) {
             Ok(()) => break aside,
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => number += 1,
             Err(e) => return Err(Error::io("create", aside, e)),
@@ -40,6 +40,26 @@ pub fn set_aside(dir: &Path, reason: &str) -> Result<PathBuf, Error> {
     sync_dir(&aside)?;
     sync_dir(dir)?;
     Ok(aside)
+}
+
+/// Moves what [`set_aside`] has put into `folder` back. Log and trees must not be in `dir`; what a try before has moved
+/// back already may be.
+///
+/// # Errors
+/// [`Error::InUse`], [`Error::Io`].
+pub fn bring_back(dir: &Path, folder: &str) -> Result<(), Error> {
+    let _lock = Lock::take(dir)?;
+    let aside = dir.join(folder);
+    for name in MOVED {
+        let from = aside.join(name);
+        match fs::rename(&from, dir.join(name)) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(Error::io("move back", from, e)),
+        }
+    }
+    sync_dir(&aside)?;
+    sync_dir(dir)
 }
 
 #[cfg(test)]
@@ -63,6 +83,9 @@ mod tests {
             assert!(aside.join("log").read_dir().unwrap().next().is_some());
             assert_eq!(crate::read_atomic(&aside, "reason").unwrap().unwrap(), b"why");
         }
-        assert!(dir.path().join("damaged-1/trees").is_dir() && dir.path().join("damaged-2/trees").is_dir());
+        bring_back(dir.path(), "damaged-2").unwrap();
+        assert_eq!(Store::open(dir.path(), &options).unwrap().recovered[&0].last, 1);
+        assert_eq!(set_aside(dir.path(), "again").unwrap(), dir.path().join("damaged-3"));
+        assert!(dir.path().join("damaged-1/trees").is_dir() && dir.path().join("damaged-3/trees").is_dir());
     }
 }

@@ -1,10 +1,11 @@
 //! Opening a store: the log first, then the trees that it names.
 
 use crate::{
-    Error, LogId, LogReader, LogWriter, Options, RecoveredPartition, Trees,
+    DoubtfulEnd, Error, LogId, LogReader, LogWriter, Options, RecoveredPartition, Trees,
     lock::Lock,
     log::{self, PartitionLog},
-    tree::{Common, PartitionTree, parse_folder, sync_dir},
+    private,
+    tree::{PartitionTree, TreeContext, parse_folder, sync_dir},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,12 +22,14 @@ pub struct Store;
 pub struct Opened {
     /// For the log thread.
     pub log: LogWriter,
-    /// For whoever reads the log.
+    /// For the threads that read the log.
     pub reader: LogReader,
     /// For the thread that applies.
     pub trees: Trees,
     /// What was found, by partition.
     pub recovered: BTreeMap<u16, RecoveredPartition>,
+    /// The log may have held more than was found: whether it did, only other copies can tell.
+    pub end_in_doubt: Option<DoubtfulEnd>,
 }
 
 impl Store {
@@ -44,7 +47,7 @@ impl Store {
         if numbers.is_empty() && !folders.is_empty() {
             return Err(Error::damaged(log_dir, 0, "there are trees but no log"));
         }
-        let common = Arc::new(Common::new(trees_dir, options, Arc::clone(&lock)));
+        let common = Arc::new(TreeContext::new(trees_dir, options, Arc::clone(&lock)));
         let opened = log::open(&log_dir, options, lock)?;
         let (mut recovered, logs) = {
             let state = opened.shared.read();
@@ -70,27 +73,35 @@ impl Store {
             found.insert(partition, (generation, LogId::default(), Some(tree)));
         }
         let trees = Trees::new(options, Arc::clone(&opened.shared), common, found)?;
-        Ok(Opened { log: opened.writer, reader: opened.reader, trees, recovered })
+        let end_in_doubt = opened.end_in_doubt;
+        Ok(Opened { log: opened.writer, reader: opened.reader, trees, recovered, end_in_doubt })
     }
+}
+
+/// A log without trees, for tests.
+#[doc(hidden)]
+pub struct OpenedLog {
+    pub writer: LogWriter,
+    pub reader: LogReader,
+    pub recovered: BTreeMap<u16, RecoveredPartition>,
+    pub end_in_doubt: Option<DoubtfulEnd>,
 }
 
 /// Opens the log alone, for tests.
 #[doc(hidden)]
-pub fn open_log(
-    dir: &Path,
-    options: &Options,
-) -> Result<(LogWriter, LogReader, BTreeMap<u16, RecoveredPartition>), Error> {
+pub fn open_log(dir: &Path, options: &Options) -> Result<OpenedLog, Error> {
     options.check()?;
-    fs::create_dir_all(dir).map_err(|e| Error::io("create", dir, e))?;
+    private::make_dirs(dir).map_err(|e| Error::io("create", dir, e))?;
     let opened = log::open(dir, options, Arc::new(Lock::take(dir)?))?;
     let recovered = opened.shared.read().index.recovered();
-    Ok((opened.writer, opened.reader, recovered))
+    let (writer, reader) = (opened.writer, opened.reader);
+    Ok(OpenedLog { writer, reader, recovered, end_in_doubt: opened.end_in_doubt })
 }
 
 fn make_dirs(dir: &Path) -> Result<(PathBuf, PathBuf), Error> {
     let (log, trees) = (dir.join("log"), dir.join("trees"));
     for path in [&log, &trees] {
-        fs::create_dir_all(path).map_err(|e| Error::io("create", path, e))?;
+        private::make_dirs(path).map_err(|e| Error::io("create", path, e))?;
     }
     sync_dir(dir)?;
     if let Some(parent) = dir.parent().filter(|p| !p.as_os_str().is_empty()) {
@@ -111,7 +122,7 @@ pub(crate) fn list_folders(dir: &Path) -> Result<BTreeSet<(u16, u32)>, Error> {
 type OpenTrees = BTreeMap<u16, (u32, PartitionTree)>;
 
 pub(crate) fn open_trees(
-    common: &Arc<Common>,
+    common: &Arc<TreeContext>,
     folders: &BTreeSet<(u16, u32)>,
     logs: &BTreeMap<u16, PartitionLog>,
 ) -> Result<OpenTrees, Error> {
@@ -127,7 +138,7 @@ pub(crate) fn open_trees(
 
 /// Log and tree must meet: no entry may be missing between them.
 pub(crate) fn check(
-    common: &Common,
+    common: &TreeContext,
     partition: u16,
     log: &PartitionLog,
     recovered: &RecoveredPartition,
@@ -137,19 +148,19 @@ pub(crate) fn check(
     let detail = if log.generation % 2 == 1 && !has_tree {
         format!("the installed tree {} is missing", log.generation)
     } else if applied < base {
-        format!("the tree holds entries up to {applied}, but the log begins after {base}")
+        format!("the tree has entries up to {applied}, but the log begins after {base}")
     } else if applied > last {
-        format!("the tree holds entries up to {applied}, but the log ends at {last}")
+        format!("the tree has entries up to {applied}, but the log ends at {last}")
     } else {
         return Ok(());
     };
     Err(Error::Damaged { file: common.dir.clone(), offset: None, partition: Some(partition), detail })
 }
 
-/// Trees that were made ahead ([`Trees::create`]) and never written to: the log does not know them, and they hold
-/// nothing. They are what a new one would be, so they stay.
+/// Trees that were made ahead ([`Trees::create`]) and never written to: the log does not know them, and they are empty.
+/// A new tree would be the same, so they stay.
 fn open_unwritten(
-    common: &Arc<Common>,
+    common: &Arc<TreeContext>,
     folders: &BTreeSet<(u16, u32)>,
     logs: &BTreeMap<u16, PartitionLog>,
 ) -> Result<OpenTrees, Error> {
@@ -173,7 +184,7 @@ fn open_unwritten(
 
 /// Removes what the log does not name: trees that were replaced or dropped, unfinished stagings. `kept` stay.
 fn remove_unnamed(
-    common: &Common,
+    common: &TreeContext,
     folders: &BTreeSet<(u16, u32)>,
     logs: &BTreeMap<u16, PartitionLog>,
     kept: &BTreeSet<(u16, u32)>,

@@ -1,6 +1,7 @@
-//! What the caller writes and reads.
+//! The types that callers write and read.
 
 use bytes::Bytes;
+use std::{fmt, path::PathBuf};
 
 /// The epoch in which an entry was first ordered. Opaque here, only ordered and of fixed width.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,7 +15,7 @@ pub struct Tag {
 /// The place of an entry in its partition's log. The default is "before everything" (`seq` 0).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogId {
-    /// When it was ordered.
+    /// The epoch in which it was ordered.
     pub tag: Tag,
     /// Its number; the first entry of a partition is 1, and none is left out.
     pub seq: u64,
@@ -25,25 +26,25 @@ pub struct LogId {
 pub enum Record {
     /// The next entry of a partition.
     Entry {
-        /// Whose log it belongs to.
+        /// The partition whose log it belongs to.
         partition: u16,
-        /// `seq` must be the partition's last `seq` plus one.
+        /// Its name. `seq` must be the partition's last `seq` plus one.
         id: LogId,
-        /// Opaque.
+        /// The body, opaque here.
         body: Bytes,
     },
-    /// Entries with `seq > after` are void from here on. `after` is not before what the tree holds.
+    /// Entries with `seq > after` are void from here on. `after` is not before the tree's last entry.
     Cut {
-        /// Whose log is cut.
+        /// The partition whose log is cut.
         partition: u16,
         /// The last entry that stays.
         after: u64,
     },
     /// Replaces the partition's small opaque durable state.
     Mark {
-        /// Whose state.
+        /// The partition whose state it is.
         partition: u16,
-        /// At most [`crate::MARK_BYTES_MAX`] bytes.
+        /// The state, at most [`crate::MARK_BYTES_MAX`] bytes.
         mark: Bytes,
     },
     /// The finished staged tree `generation` becomes the partition's tree; its log is empty and
@@ -51,9 +52,9 @@ pub enum Record {
     Install {
         /// Which partition.
         partition: u16,
-        /// What [`crate::Trees::stage`] returned.
+        /// The generation of the staged tree, as [`crate::Trees::stage`] chose it.
         generation: u32,
-        /// The last entry that the staged tree holds, as given to [`crate::Staging::finish`].
+        /// The last entry that the staged tree contains, as given to [`crate::Staging::finish`].
         base: LogId,
     },
     /// The partition is gone: log, mark and tree.
@@ -64,7 +65,7 @@ pub enum Record {
 }
 
 impl Record {
-    /// The partition that the record is about.
+    /// The partition of the record.
     #[must_use]
     pub fn partition(&self) -> u16 {
         match self {
@@ -104,6 +105,57 @@ pub enum Change {
         /// The key, not empty.
         key: Bytes,
     },
+    /// Lists the key under a number, to be found by [`crate::Trees::due_keys`]: the moment at which it expires.
+    Due {
+        /// The number.
+        at: u64,
+        /// The key, not empty.
+        key: Bytes,
+    },
+    /// Takes the key off the list under that number.
+    NotDue {
+        /// The number.
+        at: u64,
+        /// The key, not empty.
+        key: Bytes,
+    },
+}
+
+impl Change {
+    /// The key that is changed or listed.
+    #[must_use]
+    pub fn key(&self) -> &Bytes {
+        match self {
+            Self::Put { key, .. }
+            | Self::Remove { key }
+            | Self::Due { key, .. }
+            | Self::NotDue { key, .. } => key,
+        }
+    }
+}
+
+/// What a start found behind the last batch of the log that checks: something of another batch that no later one
+/// vouches for. Either the stop tore it, and it was never acknowledged; or it had been synced and acknowledged, and is
+/// damaged. This log alone does not show which: other copies may have more entries, and must be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DoubtfulEnd {
+    /// The segment.
+    pub file: PathBuf,
+    /// Where the batch begins in it, in bytes.
+    pub offset: u64,
+}
+
+impl fmt::Display for DoubtfulEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: what was written last, from byte {} on, does not check. The stop cut it short, and then it was never \
+             acknowledged; or it was damaged on the disk since. The log ends before it; what it held is fetched from \
+             the other copies, where they have it",
+            self.file.display(),
+            self.offset
+        )
+    }
 }
 
 /// One partition as a start found it.
@@ -117,7 +169,7 @@ pub struct RecoveredPartition {
     pub last: u64,
     /// The mark last written, empty when none was.
     pub mark: Bytes,
-    /// What the tree durably holds; not before `base`, not after `last`.
+    /// The last entry that the tree durably contains; not before `base`, not after `last`.
     pub applied: LogId,
     /// The state sealed together with `applied`.
     pub state: Bytes,

@@ -4,8 +4,12 @@
 mod support;
 
 use bytes::Bytes;
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 use storage::{Change, Error, LogId, Options, Record, Store, Tag};
+use xxhash_rust::xxh3::xxh3_128;
 
 const KEYS: u64 = 120;
 
@@ -27,8 +31,8 @@ fn files(dir: PathBuf) -> Vec<PathBuf> {
     found
 }
 
-#[test]
-fn a_flipped_byte_in_a_tree_is_an_error_or_harmless() {
+/// A store with one tree that is on disk.
+fn filled() -> tempfile::TempDir {
     let dir = support::directory();
     let mut store = Store::open(dir.path(), &options()).unwrap();
     for seq in 1..=KEYS {
@@ -41,8 +45,12 @@ fn a_flipped_byte_in_a_tree_is_an_error_or_harmless() {
     store.trees.seal(1, b"state").unwrap();
     store.trees.maintain();
     store.log.close().unwrap();
-    drop((store.trees, store.reader));
+    dir
+}
 
+#[test]
+fn a_flipped_byte_in_a_tree_is_an_error_or_harmless() {
+    let dir = filled();
     std::panic::set_hook(Box::new(|_| {}));
     let (mut noticed, mut harmless) = (0, 0);
     for path in files(dir.path().join("trees")) {
@@ -85,4 +93,53 @@ fn a_flipped_byte_in_a_tree_is_an_error_or_harmless() {
     }
     drop(std::panic::take_hook());
     assert!(noticed > harmless, "{noticed} noticed, {harmless} harmless");
+}
+
+/// The number of the newest version file of the tree, the file, and `current`, which has its checksum.
+fn version_file(tree: &Path) -> (PathBuf, PathBuf) {
+    let current = tree.join("current");
+    let number = u64::from_le_bytes(fs::read(&current).unwrap()[..8].try_into().unwrap());
+    (tree.join(format!("v{number}")), current)
+}
+
+#[test]
+fn a_flipped_byte_in_the_file_that_says_the_format_of_a_tree_is_damage() {
+    let dir = filled();
+    let (file, _) = version_file(&dir.path().join("trees/1-0"));
+    let good = fs::read(&file).unwrap();
+    for at in 0..good.len() {
+        let mut bad = good.clone();
+        bad[at] ^= 1 << (at % 8);
+        fs::write(&file, &bad).unwrap();
+        let error = Store::open(dir.path(), &options()).err();
+        let told = error.as_ref().is_some_and(
+            |error| matches!(error, Error::Damaged { file: of, partition: Some(1), .. } if *of == file),
+        );
+        assert!(told, "at {at}: {error:?}");
+    }
+    fs::write(&file, &good).unwrap();
+    assert_eq!(
+        Store::open(dir.path(), &options()).unwrap().trees.get(1, b"key0001").unwrap(),
+        Some(value(1))
+    );
+}
+
+#[test]
+fn a_tree_of_another_format_is_of_another_version() {
+    let dir = filled();
+    let (file, current) = version_file(&dir.path().join("trees/1-0"));
+    let (mut content, mut sum) = (fs::read(&file).unwrap(), fs::read(&current).unwrap());
+    assert_eq!(content[0], 3, "the format comes first");
+    for found in [2, 4] {
+        content[0] = found;
+        sum[8..24].copy_from_slice(&xxh3_128(&content).to_le_bytes());
+        fs::write(&file, &content).unwrap();
+        fs::write(&current, &sum).unwrap();
+        let error = Store::open(dir.path(), &options()).err();
+        let told = match &error {
+            Some(Error::OtherVersion { found, own, .. }) => Some((*found, *own)),
+            _ => None,
+        };
+        assert_eq!(told, Some((u32::from(found), 3)), "{found}: {error:?}");
+    }
 }

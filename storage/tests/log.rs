@@ -8,7 +8,10 @@ use std::{
     path::Path,
     sync::Arc,
 };
-use storage::{Error, LogId, LogReader, LogWriter, Options, Read, Record, RecoveredPartition, Tag, open_log};
+use storage::{
+    DoubtfulEnd, Error, LogId, LogReader, LogWriter, OpenedLog, Options, Read, Record, RecoveredPartition,
+    Tag, open_log,
+};
 use support::{FakeDisk, seeds};
 
 const SEGMENT_BYTES: u64 = 16 << 10;
@@ -16,20 +19,31 @@ const SEGMENT_BYTES: u64 = 16 << 10;
 type Recovered = BTreeMap<u16, RecoveredPartition>;
 
 fn open(dir: &Path, disk: &FakeDisk) -> Result<(LogWriter, LogReader, Recovered), Error> {
+    let OpenedLog { writer, reader, recovered, .. } = open_log_on(dir, disk)?;
+    Ok((writer, reader, recovered))
+}
+
+/// The last entry of partition 0, and whether the end is in doubt.
+fn end_of(dir: &Path, disk: &FakeDisk) -> Result<(u64, Option<DoubtfulEnd>), Error> {
+    let opened = open_log_on(dir, disk)?;
+    Ok((opened.recovered.get(&0).map_or(0, |p| p.last), opened.end_in_doubt))
+}
+
+fn open_log_on(dir: &Path, disk: &FakeDisk) -> Result<OpenedLog, Error> {
     let disk = Arc::new(disk.clone());
     let options =
         Options { segment_bytes: SEGMENT_BYTES, log_bytes: 6 * SEGMENT_BYTES, disk, ..Options::default() };
     open_log(dir, &options)
 }
 
-/// What a partition's log must hold.
+/// What a partition's log must contain.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Model {
     base: LogId,
     entries: Vec<(LogId, Bytes)>,
     mark: Bytes,
     generation: u32,
-    /// Told to the log as applied: up to here it may be trimmed.
+    /// Reported to the log as applied: up to here it may be trimmed.
     applied: u64,
 }
 
@@ -159,6 +173,11 @@ fn live(
             writer.sync().unwrap();
             possible.drain(..possible.len() - 1);
         }
+        if random.u8(0..20) == 0 {
+            // As an idle log does.
+            writer.vouch().unwrap();
+            possible.drain(..possible.len() - 1);
+        }
         if random.u8(0..10) == 0 {
             // Trimming may come at any time, also when what allows it is not synced.
             let partition = random.u16(0..4);
@@ -183,22 +202,31 @@ fn live(
 #[test]
 fn every_synced_batch_survives_power_cuts_with_sectors_in_any_order() {
     let dir = support::directory();
+    let mut doubts = 0;
     for seed in seeds(1_500) {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut disk = FakeDisk::default();
         let mut possible = vec![Models::new()];
+        let mut torn = false;
         for life in 0..random.usize(2..6) {
-            let (mut writer, reader, recovered) = match open(dir.path(), &disk) {
+            let opened = open_log_on(dir.path(), &disk);
+            let OpenedLog { mut writer, reader, recovered, end_in_doubt } = match opened {
                 Ok(opened) => opened,
                 Err(error) => panic!("SEED={seed}, life {life}: {error}"),
             };
+            if let Some(doubt) = &end_in_doubt {
+                assert!(torn, "SEED={seed}, life {life}: nothing was torn, but {doubt}");
+                doubts += 1;
+            }
             let found: Vec<_> = possible.iter().map(|m| matches(m, &recovered, &reader)).collect();
             let Some(which) = found.iter().position(Result::is_ok) else {
                 panic!("SEED={seed}, life {life}: {found:?}");
             };
             let models = possible.swap_remove(which);
             possible = live(&mut random, &mut writer, &reader, models);
-            disk = match random.u8(0..4) {
+            let end = random.u8(0..4);
+            torn = end > 1;
+            disk = match end {
                 0 => disk.kill(),
                 1 => {
                     writer.close().unwrap();
@@ -209,6 +237,7 @@ fn every_synced_batch_survives_power_cuts_with_sectors_in_any_order() {
             };
         }
     }
+    assert!(doubts > 0 || std::env::var("SEED").is_ok(), "power cuts tear batches");
 }
 
 #[test]
@@ -302,6 +331,83 @@ fn a_flipped_byte_in_what_was_synced_is_refused_with_file_and_offset() {
         }
     }
     assert!(refused > 5_000, "{refused}");
+}
+
+/// A log of some entries, each synced, as a killed server leaves it; where the last batch begins and ends in its file.
+fn killed(dir: &Path, vouched: bool) -> (FakeDisk, std::path::PathBuf, std::ops::Range<usize>) {
+    const ENTRIES: u64 = 9;
+    let disk = FakeDisk::default();
+    let (mut writer, _, _) = open(dir, &disk).unwrap();
+    let mut from = 0;
+    for seq in 1..=ENTRIES {
+        from = used(&disk)[0].1.next_multiple_of(8);
+        // Several records in the last one, over more than a sector.
+        let batch = if seq < ENTRIES {
+            vec![entry(seq, &[seq as u8; 90])]
+        } else {
+            (seq..seq + 8).map(|seq| entry(seq, &[seq as u8; 500])).collect()
+        };
+        writer.append(&batch).unwrap();
+        writer.sync().unwrap();
+    }
+    let (path, end) = used(&disk)[0].clone();
+    if vouched {
+        assert!(!writer.is_vouched());
+        writer.vouch().unwrap();
+        assert!(writer.is_vouched());
+        let before = disk.files(|files| files.syncs);
+        writer.vouch().unwrap();
+        assert_eq!(disk.files(|files| files.syncs), before, "once is enough");
+    }
+    drop(writer);
+    (disk.settled(), path, from..end)
+}
+
+#[test]
+fn a_flipped_bit_in_the_last_batch_of_an_idle_log_is_damage() {
+    let dir = support::directory();
+    let (disk, path, last) = killed(dir.path(), true);
+    for at in last.clone() {
+        let damaged = disk.settled();
+        damaged.edit(&path, |bytes| bytes[at] ^= 1 << (at % 8));
+        match end_of(dir.path(), &damaged) {
+            Err(Error::Damaged { file, offset: Some(offset), .. }) => {
+                assert_eq!((file, offset), (path.clone(), last.start as u64), "{at}");
+            }
+            // Padding behind a record.
+            Ok(end) => assert_eq!(end, (16, None), "{at}"),
+            Err(error) => panic!("{at}: {error}"),
+        }
+    }
+}
+
+#[test]
+fn a_last_batch_that_nothing_vouches_for_is_left_out_and_told_to_be_in_doubt() {
+    let dir = support::directory();
+    let (disk, path, last) = killed(dir.path(), false);
+    assert_eq!(end_of(dir.path(), &disk.settled()).unwrap(), (16, None));
+    let doubt = Some(DoubtfulEnd { file: path.clone(), offset: last.start as u64 });
+    let flips = last.clone().map(|at| at..at + 1);
+    // A sector with the header in it, and one behind it.
+    let header = last.start / 512 * 512 + 512;
+    let mut padding = 0;
+    for lost in flips.chain([last.start..header, header..header + 512]) {
+        let whole = lost.len() == 1;
+        let damaged = disk.settled();
+        damaged.edit(&path, |bytes| match &mut bytes[lost.clone()] {
+            [byte] => *byte ^= 1 << (lost.start % 8),
+            sector => sector.fill(0),
+        });
+        let found = end_of(dir.path(), &damaged).unwrap();
+        if found == (16, None) && whole {
+            padding += 1;
+        } else {
+            assert_eq!(found, (8, doubt.clone()), "{lost:?}");
+            // What was there is gone: the next start doubts nothing.
+            assert_eq!(end_of(dir.path(), &damaged).unwrap(), (8, None), "{lost:?}");
+        }
+    }
+    assert!(padding < 8 * 8, "{padding}");
 }
 
 #[test]

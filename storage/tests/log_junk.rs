@@ -1,4 +1,4 @@
-//! Bytes that nobody meant, in the files of the commit log: the store opens with what it is sure of, or refuses with an
+//! Malformed bytes in the files of the commit log: the store opens with what it is sure of, or refuses with an
 //! error that names the place. Nothing panics, and no entry comes back other than it was written.
 
 mod support;
@@ -33,7 +33,8 @@ fn segments(dir: PathBuf) -> Vec<PathBuf> {
     found
 }
 
-/// The log is refused with its place, or what it holds is a beginning of what was written. How many entries it holds.
+/// Checks that the log is refused with the place of the damage, or has a beginning of what was written. Returns how
+/// many entries it has.
 fn open_and_check(dir: &Path, what: &str) -> Option<u64> {
     match Store::open(dir, &options()) {
         Err(error) => {

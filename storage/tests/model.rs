@@ -30,6 +30,7 @@ impl Model {
             match change.clone() {
                 Change::Put { key, value } => drop(pairs.insert(key, value)),
                 Change::Remove { key } => drop(pairs.remove(&key)),
+                Change::Due { .. } | Change::NotDue { .. } => {}
             }
         }
         pairs
@@ -58,6 +59,7 @@ fn encode(change: &Change) -> Bytes {
     match change {
         Change::Put { key, value } => [&[key.len() as u8][..], key, value].concat().into(),
         Change::Remove { key } => [&[key.len() as u8 | 0x80][..], key].concat().into(),
+        Change::Due { .. } | Change::NotDue { .. } => unreachable!("tests/due.rs has these"),
     }
 }
 

@@ -11,11 +11,12 @@ use common::operation::{Check, Condition, Expiry, Operation, Origin, Outcome, Pa
 use common::ring::Partitions;
 use common::time::WallTime;
 use common::view::View;
-use kvserver::core::{Ask, Query};
+use kvserver_core::{Ask, Query};
 
 use super::history::{Asked, Operated, Told};
 use super::net::Place;
 use super::scenario::Scenario;
+use super::server::place_of;
 use super::server::{FLIPPED_BIT, WALL_BEGIN_MS};
 use super::timeline::{Event, MS, Micros, Timeline};
 
@@ -247,7 +248,7 @@ impl Client {
         let key = &self.history[active.record].key;
         let coordinator = self.view.as_ref().and_then(|view| {
             let assignment = view.assignment(view.partitions.of_key(key))?;
-            Some((assignment.coordinator.0 & u128::from(u64::MAX)) as usize - 1)
+            view.servers.get(&assignment.coordinator).map(|info| place_of(&info.address))
         });
         let anywhere = line.rng.usize(0..servers);
         let is_read = matches!(active.asked, Asked::Get | Asked::Scan);

@@ -1,15 +1,15 @@
-//! A server's disk: writes in order, each of them whole or not at all. A crash keeps what was synced and, by chance, some
-//! of the writes behind it.
+//! A server's disk: writes in order, each of them whole or not at all. A crash keeps what was synced and, by chance,
+//! some of the writes behind it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use common::ids::{LogId, PartitionId, Seq};
+use common::ids::{Epoch, LogId, PartitionId, Seq};
 use common::messages::{Entry, Run};
 use common::view::View;
 use fastrand::Rng;
-use kvserver::core::{LogRecord, Mark, RecoveredCopy, Ticket};
+use kvserver_core::{LogRecord, Mark, RecoveredCopy, Ticket};
 
 use super::tree::Tree;
 
@@ -35,6 +35,11 @@ pub(crate) struct PartitionLog {
 }
 
 impl PartitionLog {
+    /// The epoch in which the log was last in step, as its mark says.
+    pub(crate) fn synced(&self) -> Epoch {
+        Mark::decode(self.mark.clone()).expect("a mark as it was written").synced
+    }
+
     pub(crate) fn last(&self) -> LogId {
         self.entries.last_key_value().map_or(self.base, |(_, entry)| entry.id)
     }
@@ -118,6 +123,13 @@ impl Content {
     }
 }
 
+/// What a disk held at some moment, synced.
+#[derive(Clone, Debug)]
+pub(crate) struct Image {
+    durable: Content,
+    images: BTreeMap<(PartitionId, u64), Tree>,
+}
+
 /// See the module's text.
 #[derive(Debug, Default)]
 pub(crate) struct Disk {
@@ -135,9 +147,20 @@ pub(crate) struct Disk {
     generations: u32,
     /// Partitions whose durable log has lost entries since this was last looked at.
     pub(crate) lost: BTreeSet<PartitionId>,
+    /// How many batches it may lose.
+    pub(crate) batches_kept: usize,
+    /// The logs before each of the last synced batches.
+    before_batches: VecDeque<BTreeMap<PartitionId, PartitionLog>>,
+    /// A batch of the log does not check, and what follows vouches for it.
+    batch_spoilt: bool,
 }
 
 impl Disk {
+    /// An empty one that may lose so many batches.
+    pub(crate) fn new(batches_kept: usize) -> Self {
+        Self { batches_kept, ..Self::default() }
+    }
+
     pub(crate) fn write_records(&mut self, ticket: Ticket, records: Vec<LogRecord>) {
         self.write(Some(ticket), Write::Records(records));
     }
@@ -175,10 +198,70 @@ impl Disk {
         let mut tickets = Vec::new();
         while self.waiting.front().is_some_and(|(number, _, _)| *number <= upto) {
             let (_, ticket, write) = self.waiting.pop_front().expect("there is one");
+            self.keep_before(&write);
             self.durable.take(&write, &mut self.lost);
             tickets.extend(ticket);
         }
         tickets
+    }
+
+    /// A batch is synced: the logs as they were before it are kept for a while. Copies that are put in place or dropped
+    /// are not undone: the trees of before are gone.
+    fn keep_before(&mut self, write: &Write) {
+        let Write::Records(records) = write else { return };
+        let replaces =
+            |record: &LogRecord| matches!(record, LogRecord::Install { .. } | LogRecord::Drop { .. });
+        if records.iter().any(replaces) {
+            return self.before_batches.clear();
+        }
+        if self.batches_kept > 0 {
+            self.before_batches.push_back(self.durable.logs.clone());
+            if self.before_batches.len() > self.batches_kept {
+                self.before_batches.pop_front();
+            }
+        }
+    }
+
+    /// The last synced batches of the log are gone, as the first of them does not check. `keeps_marks`: what they say
+    /// of epochs is not. `told`: what follows vouches for them, so that a start finds damage and no end. How many are
+    /// gone.
+    pub(crate) fn lose_batches(&mut self, most: usize, keeps_marks: bool, told: bool) -> usize {
+        let batches = most.min(self.before_batches.len());
+        let first = self.before_batches.len() - batches;
+        let Some(logs) = self.before_batches.drain(first..).next() else { return 0 };
+        let newest = std::mem::replace(&mut self.durable.logs, logs);
+        for (partition, log) in newest.into_iter().filter(|_| keeps_marks) {
+            self.durable.logs.entry(partition).or_default().mark = log.mark;
+        }
+        self.batch_spoilt = told;
+        self.waiting.clear();
+        self.written = self.durable.clone();
+        self.lost.clear();
+        batches
+    }
+
+    /// A start does not open the store: the log does not check, or ends before what the records hold.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.batch_spoilt || self.durable.logs.iter().any(|(&partition, log)| self.ends_early(partition, log))
+    }
+
+    fn ends_early(&self, partition: PartitionId, log: &PartitionLog) -> bool {
+        self.images.get(&(partition, log.life)).is_some_and(|image| image.applied.seq > log.last().seq)
+    }
+
+    /// An operator takes the store back as far as it reads: where the log ends before what the records hold, it begins
+    /// behind them.
+    pub(crate) fn reinstate(&mut self) {
+        self.batch_spoilt = false;
+        let mut logs = std::mem::take(&mut self.durable.logs);
+        for (&partition, log) in &mut logs {
+            if self.ends_early(partition, log) {
+                log.base = self.images[&(partition, log.life)].applied;
+                log.entries.clear();
+            }
+        }
+        self.durable.logs = logs;
+        self.written = self.durable.clone();
     }
 
     /// Power goes: some of the writes that were not synced may be there all the same, the first ones of them.
@@ -189,6 +272,47 @@ impl Disk {
         }
         self.waiting.clear();
         self.written = self.durable.clone();
+    }
+
+    /// Another disk with the same content.
+    pub(crate) fn copied(&self) -> Self {
+        Self {
+            written: self.durable.clone(),
+            durable: self.durable.clone(),
+            waiting: VecDeque::new(),
+            writes: self.writes,
+            images: self.images.clone(),
+            staged: self.staged.clone(),
+            generations: self.generations,
+            lost: BTreeSet::new(),
+            batches_kept: self.batches_kept,
+            before_batches: VecDeque::new(),
+            batch_spoilt: self.batch_spoilt,
+        }
+    }
+
+    /// What is synced now.
+    pub(crate) fn image(&self) -> Image {
+        Image { durable: self.durable.clone(), images: self.images.clone() }
+    }
+
+    /// The disk goes back to what it held once: a snapshot, a flush that was lost. `keeps_marks`: the small state
+    /// beside the logs and the view did not go back with them.
+    pub(crate) fn go_back(&mut self, image: Image, keeps_marks: bool) {
+        let newest = std::mem::replace(&mut self.durable, image.durable);
+        self.images = image.images;
+        self.before_batches.clear();
+        if keeps_marks {
+            for (partition, log) in newest.logs {
+                if let Some(old) = self.durable.logs.get_mut(&partition).filter(|old| old.life == log.life) {
+                    old.mark = log.mark;
+                }
+            }
+            self.durable.view = newest.view;
+        }
+        self.waiting.clear();
+        self.written = self.durable.clone();
+        self.lost.clear();
     }
 
     /// A tree is flushed.

@@ -1,14 +1,18 @@
 //! The configuration service around its core: one disk, one clock, links to all servers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use common::ids::{ClusterId, ServerId};
+use common::ids::{ClusterId, PartitionId, ServerId};
+use common::messages::{Sender, ServerReport};
 use common::ring::Partitions;
 use common::time::Time;
-use ecs::core::{Config, Ecs, Effect, Input, Part, Settings, State, Unfit};
+use common::view::View;
+use ecs_core::{Config, Ecs, Effect, Input, Part, Settings, State, Unfit};
 
 use super::net::Place;
 use super::scenario::Scenario;
+use super::server::place_of;
 use super::timeline::{Event, MS, Micros, Timeline};
 use super::truth::Truth;
 
@@ -29,17 +33,31 @@ pub(crate) struct EcsHost {
     pub(crate) paused: bool,
     /// What happened during a pause.
     pub(crate) held: Vec<Event>,
+    /// Processes whose report links end.
+    pub(crate) ended: Vec<Sender>,
+    /// The partitions of the store that it was asked about last; none: any.
+    suspected: Option<Vec<PartitionId>>,
+    /// Earlier states of its directory.
+    saved: Vec<State>,
+    saves: f64,
+    /// Its newest directory, while it runs on an older one.
+    put_away: Option<State>,
 }
 
 impl EcsHost {
     pub(crate) fn new(scenario: &Scenario, line: &mut Timeline) -> Self {
-        let Scenario { timers, min_in_sync, stand_by, slow, ecs_mutation: mutation, .. } = *scenario;
+        let Scenario { timers, min_in_sync, stand_by, slow, ecs_bug: bug, .. } = *scenario;
+        let restart_wait = Some(Duration::from_micros(scenario.restart_wait));
         let partitions = Partitions::try_from(scenario.partitions).expect("a power of two");
         Self {
-            config: Config { timers, mutation, ..Config::default() },
+            config: Config { timers, restart_wait, bug, ..Config::default() },
             core: None,
             durable: State {
-                settings: Settings { min_copies: min_in_sync, stand_by, ..Settings::default() },
+                settings: Settings {
+                    min_copies: (min_in_sync > 0).then_some(min_in_sync),
+                    stand_by,
+                    ..Settings::default()
+                },
                 ..State::new(ClusterId(77), partitions)
             },
             writing: None,
@@ -50,6 +68,11 @@ impl EcsHost {
             slow,
             paused: false,
             held: Vec::new(),
+            ended: Vec::new(),
+            suspected: None,
+            saved: Vec::new(),
+            saves: scenario.ecs_saves,
+            put_away: None,
         }
     }
 
@@ -78,6 +101,34 @@ impl EcsHost {
         }
     }
 
+    /// The view that is on its way to the disk.
+    pub(crate) fn writing(&self) -> Option<&Arc<View>> {
+        self.writing.as_ref().map(|(_, state)| &state.view)
+    }
+
+    /// Its directory goes back to an earlier state of itself while it does not run. Whether there is one.
+    pub(crate) fn go_back(&mut self, line: &mut Timeline) -> bool {
+        assert!(self.core.is_none(), "a running process holds its directory");
+        if self.saved.is_empty() || self.put_away.is_some() {
+            return false;
+        }
+        let old = self.saved[line.rng.usize(0..self.saved.len())].clone();
+        line.note(|| format!("  ecs goes back to view {}", old.view.number));
+        self.put_away = Some(std::mem::replace(&mut self.durable, old));
+        true
+    }
+
+    /// An operator puts the newest directory back, unless the ECS went on from the older one: that had the same view.
+    pub(crate) fn restore(&mut self, line: &mut Timeline, truth: &mut Truth) {
+        let Some(newest) = self.put_away.take() else { return };
+        let goes_on = self.durable.view.number > newest.view.number;
+        self.crash(line, truth);
+        if !goes_on && self.durable.view.number <= newest.view.number {
+            self.durable = newest;
+        }
+        self.start(line, truth);
+    }
+
     /// A pause ends.
     pub(crate) fn resume(&mut self, line: &mut Timeline) {
         self.paused = false;
@@ -89,6 +140,9 @@ impl EcsHost {
     pub(crate) fn step(&mut self, line: &mut Timeline, truth: &mut Truth, input: Input) {
         let now = self.time(line.now);
         let Some(core) = &mut self.core else { return };
+        if let Input::Report { report: ServerReport::Suspect { suspicion }, .. } = &input {
+            self.suspected.clone_from(&suspicion.partitions);
+        }
         core.step(now, input);
         self.settle(line, truth);
     }
@@ -97,6 +151,14 @@ impl EcsHost {
         let (_, state) = self.writing.take_if(|(writing, _)| *writing == ticket).expect("one at a time");
         truth.on_view(&state.view);
         self.durable = state;
+        /// States of its directory that it may go back to.
+        const SAVED_MAX: usize = 6;
+        if self.saves > 0.0 && line.chance(self.saves) {
+            if self.saved.len() == SAVED_MAX {
+                self.saved.remove(line.rng.usize(0..SAVED_MAX));
+            }
+            self.saved.push(self.durable.clone());
+        }
         self.step(line, truth, Input::Durable { ticket });
     }
 
@@ -147,13 +209,28 @@ impl EcsHost {
                     let delay = if slow { line.between(1, 300) * MS } else { line.between(100, 1_500) };
                     line.after(delay, Event::EcsSynced { life, ticket });
                 }
-                Effect::Publish { to, view, .. } => {
+                Effect::Publish { address, view, .. } => {
                     truth.on_view(&view);
                     assert!(view.number <= self.durable.view.number, "V1: published before it was durable");
-                    let to = (to.0 & u128::from(u64::MAX)) as usize - 1;
+                    let to = place_of(&address);
                     line.send(Place::Ecs, Place::Server(to), Event::View { to, view: Arc::clone(&view) });
                 }
-                Effect::Made(_) | Effect::Refused { .. } | Effect::Ask { .. } => {}
+                Effect::EndLink { sender } => self.ended.push(sender),
+                Effect::Refused { sender, address: Some(address), refusal } => {
+                    let to = place_of(&address);
+                    let (process, refusal) = (sender, refusal.message());
+                    line.send(Place::Ecs, Place::Server(to), Event::Refused { to, process, refusal });
+                }
+                Effect::Verdict { to, address, verdict } => {
+                    truth.check_verdict(&self.durable.view, self.suspected.as_deref(), &verdict);
+                    let (at, process) = (place_of(&address), to);
+                    let event = Event::Verdict { to: at, process, verdict };
+                    line.send(Place::Ecs, Place::Server(at), event);
+                }
+                Effect::Made(_)
+                | Effect::Ask { .. }
+                | Effect::CopiesDisagree { .. }
+                | Effect::Refused { .. } => {}
             }
         }
         let now = Time(self.clock_offset + line.now);

@@ -1,14 +1,20 @@
 //! The faults of a run, chosen by its seed.
 
-use common::ids::ServerId;
-use common::messages::ServerReport;
-use ecs::core::{Ecs, Order, Part, Unfit};
+mod disks;
+mod links;
+mod orders;
+
+use ecs_core::{Order, Unfit};
 
 use super::net::{Place, Weather};
 use super::scenario::Fault;
 use super::server::DiskFault;
 use super::timeline::{Event, MS, Micros, SECOND};
 use super::world::World;
+use orders::checked;
+
+/// A process has heard by then of other clocks than its own.
+const CLOCKS_KNOWN_AFTER: Micros = 1_500 * MS;
 
 impl World {
     /// The next fault, and when the one after it comes.
@@ -47,6 +53,17 @@ impl World {
                     self.line.after(away, Event::Resume { server });
                 }
             }
+            Fault::ClockJump => {
+                let steady = self.some_running().filter(|server| {
+                    self.line.now > self.servers[*server].started + CLOCKS_KNOWN_AFTER
+                        && self.servers.iter().all(|server| server.wall_jump_ms == 0)
+                });
+                let Some(server) = steady else { return };
+                let far = i64::try_from(self.line.between(5_000, 365 * 86_400_000)).expect("a year");
+                self.servers[server].wall_jump_ms = if self.line.chance(0.5) { far } else { -far };
+                let lasts = self.line.between(100 * MS, 3 * SECOND);
+                self.line.after(lasts, Event::ClockRight { server });
+            }
             Fault::CutPair => {
                 let (one, two) = (self.some_place(), self.some_place());
                 self.cut_both_or_one(&[(one, two)]);
@@ -57,6 +74,14 @@ impl World {
                 let links: Vec<_> = others.map(|other| (one, other)).collect();
                 self.cut_both_or_one(&links);
             }
+            Fault::Ring => {
+                let mut places: Vec<Place> = (0..self.servers.len()).map(Place::Server).collect();
+                self.line.rng.shuffle(&mut places);
+                let next = places.iter().cycle().skip(1);
+                let links: Vec<_> = places.iter().copied().zip(next.copied()).collect();
+                self.cut_both_or_one(&links);
+            }
+            Fault::Flap => self.flap(),
             Fault::Split => {
                 let one = self.some_coordinator().map_or_else(|| self.some_place(), Place::Server);
                 let pair = [one, self.some_place()];
@@ -136,6 +161,15 @@ impl World {
                     self.servers[server].misreads_until = self.line.now + lasts;
                 }
             }
+            Fault::SlowDisk | Fault::NoRoom => {
+                if let Some(server) = self.some_running() {
+                    let lasts = self.line.between(SECOND, 15 * SECOND);
+                    let gray = &mut self.servers[server].gray;
+                    let until =
+                        if fault == Fault::SlowDisk { &mut gray.slow_until } else { &mut gray.full_until };
+                    *until = self.line.now + lasts;
+                }
+            }
             Fault::PowerLoss => {
                 let running: Vec<usize> = (0..self.servers.len())
                     .filter(|&server| self.servers[server].process.is_some())
@@ -167,6 +201,12 @@ impl World {
                 }
             }
             Fault::StrikeProposers => self.strikes += self.line.between(1, 2),
+            Fault::GoBack => self.one_goes_back(),
+            Fault::Twin => self.start_twin(),
+            Fault::GoBackAll => self.all_restart_and_some_go_back(),
+            Fault::LastBatch => self.last_batches_are_lost(),
+            Fault::AllDisksFail => self.all_disks_fail(),
+            Fault::EcsGoesBack => self.ecs_goes_back(),
             Fault::ThreeInARow => {
                 let mut running = self.running();
                 self.line.rng.shuffle(&mut running);
@@ -222,43 +262,6 @@ impl World {
         }
     }
 
-    /// Separates servers from the others and from the ECS.
-    fn split(&mut self, away: &[usize], lasts: Micros) {
-        let others = (0..self.servers.len()).filter(|other| !away.contains(other)).map(Place::Server);
-        let others: Vec<Place> = others.chain([Place::Ecs]).collect();
-        let links = away.iter().flat_map(|&one| others.iter().map(move |&other| (Place::Server(one), other)));
-        let cuts = links.flat_map(|(one, other)| [(one, other), (other, one)]).collect();
-        self.cut(cuts, lasts);
-    }
-
-    /// A server and the ECS no longer reach each other.
-    pub(super) fn lose_ecs(&mut self, server: usize, lasts: Micros) {
-        let place = Place::Server(server);
-        self.cut(vec![(place, Place::Ecs), (Place::Ecs, place)], lasts);
-    }
-
-    fn fail_disk(&mut self, fault: DiskFault) {
-        if let Some(server) = self.some_spareable() {
-            self.servers[server].disk_fault = Some(fault);
-        }
-    }
-
-    /// A disk has failed, and the process stops.
-    pub(super) fn on_disk_failed(&mut self, server: usize) {
-        let Some(fault) = self.servers[server].failed else { return };
-        let away = self.line.between(10 * MS, 2 * SECOND);
-        if fault != DiskFault::Full && self.line.chance(0.5) {
-            let reason = format!("{fault:?}");
-            let report = ServerReport::StoreFailed { reason };
-            let event = Event::Report { sender: self.servers[server].sender(), report };
-            self.line.send_in_order(Place::Server(server), Place::Ecs, event);
-        }
-        self.crash(server, away);
-        if fault != DiskFault::Full {
-            self.servers[server].wipe();
-        }
-    }
-
     /// The source and the member of a copy that is being brought up.
     fn some_transfer(&mut self) -> Option<(usize, usize)> {
         let view = self.truth.newest().cloned()?;
@@ -309,128 +312,6 @@ impl World {
         self.line.after(away, Event::Start { server });
     }
 
-    /// Cuts links in one direction or in both, for a while.
-    fn cut_both_or_one(&mut self, links: &[(Place, Place)]) {
-        let which = self.line.between(0, 3);
-        let there = links.iter().copied().filter(|_| which != 0);
-        let back = links.iter().map(|&(one, two)| (two, one)).filter(|_| which != 1);
-        let cuts: Vec<_> = there.chain(back).collect();
-        let lasts = self.line.between(50 * MS, 3 * SECOND);
-        self.cut(cuts, lasts);
-    }
-
-    fn cut(&mut self, cuts: Vec<(Place, Place)>, lasts: Micros) {
-        self.line.note(|| format!("  cut {cuts:?}"));
-        self.line.net.cut(&cuts);
-        for &(one, two) in &cuts {
-            // The stream to the ECS breaks: there will be another one.
-            if let (Place::Server(server), Place::Ecs) | (Place::Ecs, Place::Server(server)) = (one, two)
-                && let Some(process) = &mut self.servers[server].process
-            {
-                process.linked = None;
-            }
-        }
-        self.line.after(lasts, Event::Mend { cuts });
-    }
-
-    /// A cut ends; links may be made anew.
-    pub(super) fn mend(&mut self, cuts: &[(Place, Place)]) {
-        self.line.net.mend(cuts);
-        for &(one, two) in cuts {
-            if let (Place::Server(one), Place::Server(two)) = (one, two)
-                && self.line.chance(0.5)
-            {
-                let delay = self.line.between(0, 20 * MS);
-                self.line.after(delay, Event::Linked { to: one, other: two });
-            }
-        }
-    }
-
-    fn join(&mut self) {
-        let away = (0..self.servers.len()).find(|&index| {
-            let server = &self.servers[index];
-            server.process.is_none() && !server.lost && (server.life == 0 || server.gone)
-        });
-        if let Some(index) = away {
-            self.servers[index].gone = false;
-            self.servers[index].leaving = false;
-            self.servers[index].start(&mut self.line);
-        }
-    }
-
-    /// A planned leave, as long as two servers stay.
-    fn leave(&mut self) {
-        if let Some(server) = self.some_running() {
-            self.leave_as_planned(server);
-        }
-    }
-
-    fn leave_as_planned(&mut self, server: usize) {
-        let stays =
-            self.servers.iter().filter(|server| server.life > 0 && !server.gone && !server.leaving).count();
-        let least = self.scenario.min_in_sync.max(2);
-        if stays > least && !self.servers[server].leaving && self.servers[server].process.is_some() {
-            self.servers[server].leaving = true;
-            let id = self.servers[server].id;
-            self.ecs.leave(&mut self.line, &mut self.truth, id);
-        }
-    }
-
-    /// An operator orders something, if it can be done. `order` is told a server that stands by and one that serves.
-    fn order(
-        &mut self,
-        order: impl FnOnce(&Ecs, Option<ServerId>, Option<ServerId>) -> Result<Vec<(ServerId, Part)>, Unfit>,
-    ) {
-        let Some(core) = &self.ecs.core else { return };
-        let members = self.truth.newest().map(|view| view.servers.keys().copied()).into_iter().flatten();
-        let (standing, serving): (Vec<ServerId>, Vec<ServerId>) =
-            members.partition(|&server| core.stands_by(server));
-        let mut one_of = |servers: &[ServerId]| self.line.rng.choice(servers).copied();
-        let (standing, serving) = (one_of(&standing), one_of(&serving));
-        let stays =
-            self.servers.iter().filter(|server| server.life > 0 && !server.gone && !server.leaving).count();
-        let least = self.scenario.min_in_sync.max(2);
-        let order = |ecs: &Ecs| {
-            let parts = order(ecs, standing, serving)?;
-            let leaves = parts.iter().filter(|(_, part)| *part == Part::Leave).count();
-            if leaves > 0 && stays <= least { Err(Unfit::Last) } else { Ok(parts) }
-        };
-        for (server, part) in self.ecs.order(&mut self.line, &mut self.truth, order) {
-            let index = self.index_of(server);
-            self.servers[index].leaving = part == Part::Leave;
-        }
-    }
-
-    /// Everything that stands by serves, and nothing is held.
-    pub(super) fn end_orders(&mut self) {
-        self.ecs.let_all_serve(&mut self.line, &mut self.truth);
-        self.all_serve();
-    }
-
-    /// Whoever stands by is ordered to serve.
-    pub(super) fn all_serve(&mut self) {
-        let members: Vec<ServerId> =
-            self.truth.newest().map(|view| view.servers.keys().copied().collect()).unwrap_or_default();
-        self.ecs.order(&mut self.line, &mut self.truth, |ecs| {
-            Ok(members
-                .into_iter()
-                .filter(|&server| ecs.stands_by(server))
-                .map(|server| (server, Part::Serve))
-                .collect())
-        });
-    }
-
-    /// A server never comes back.
-    fn lose(&mut self) {
-        if self.servers.iter().any(|server| server.lost) {
-            return;
-        }
-        if let Some(index) = self.some_spareable() {
-            self.stop(index);
-            (self.servers[index].gone, self.servers[index].lost) = (true, true);
-        }
-    }
-
     /// A running server without which all partitions have an in-sync copy that runs.
     fn some_spareable(&mut self) -> Option<usize> {
         let index = self.some_running()?;
@@ -449,40 +330,10 @@ impl World {
         has_others && running.len() > 1 && running.contains(&index)
     }
 
-    /// The promise of a server that died in between is the only thing in the way of two readers.
-    fn cut_ecs_then_crash(&mut self) {
-        let Some(cut) = self.some_coordinator() else { return };
-        let place = Place::Server(cut);
-        let lasts = self.line.between(1_200 * MS, 3 * SECOND);
-        self.cut(vec![(place, Place::Ecs), (Place::Ecs, place)], lasts);
-        let dead = u64::try_from(self.scenario.timers.dead.as_micros()).expect("seconds");
-        for server in self.running().into_iter().filter(|&server| server != cut) {
-            let before = self.line.between(0, 150 * MS);
-            let away = self.line.between(MS, 40 * MS);
-            self.line.after(dead - before, Event::CrashAt { server, away });
-        }
-    }
-
-    /// Answers of other servers are older than they seem.
-    fn cut_ecs_and_slow(&mut self) {
-        let Some(server) = self.some_coordinator() else { return };
-        let place = Place::Server(server);
-        let lasts = self.line.between(1_200 * MS, 3 * SECOND);
-        self.cut(vec![(place, Place::Ecs), (Place::Ecs, place)], lasts);
-        let by = self.line.between(100 * MS, 900 * MS);
-        self.line.net.slow_down(place, by);
-        self.line.after(lasts, Event::Hasten { server });
-    }
-
     /// A server dies now, if it runs.
     pub(super) fn crash_at(&mut self, server: usize, away: Micros) {
         if self.servers[server].process.is_some() {
             self.crash(server, away);
         }
     }
-}
-
-fn checked(ecs: &Ecs, order: Order) -> Result<Vec<(ServerId, Part)>, Unfit> {
-    ecs.check_order(order)?;
-    Ok(order.parts())
 }

@@ -113,7 +113,7 @@ fn place(operated: &Operated, model: &Model, floor: Seq) -> Result<Option<Seq>, 
             later(seq, floor)
         }
         (Asked::Write { origin: None, .. }, Told::Outcome(outcome)) => {
-            super::server::version_of(outcome).map_or(Ok(None), |version| later(version.seq, floor))
+            super::server::clients::version_of(outcome).map_or(Ok(None), |version| later(version.seq, floor))
         }
         (Asked::Scan, Told::Page(pairs)) => {
             let found =
@@ -172,7 +172,7 @@ mod tests {
             let number = RequestNumber(number);
             let origin = Some(Origin { client: CLIENT, number, first_unanswered: number });
             let command = Command { origin, stamp: Default::default(), operation: put(value) };
-            model.apply(at(number.0), &command);
+            let _ = model.apply(at(number.0), &command);
         }
         model
     }

@@ -8,6 +8,9 @@ use common::ids::{ClientId, LogId, RequestNumber, Seq};
 use common::operation::{Check, Command, Condition, Found, Operation, Outcome, Part, PartOutcome};
 use common::time::WallTime;
 
+/// A stamp that is farther behind log time takes it back.
+const FALLS_MS: u64 = 5_000;
+
 /// A value and the entry that wrote it.
 pub(crate) type Stored = Option<(LogId, Bytes)>;
 
@@ -28,6 +31,8 @@ pub(crate) struct Model {
     states: BTreeMap<Bytes, Vec<Kept>>,
     /// By entry: the log time after it. Values whose expiry is not later are gone.
     log_times: Vec<WallTime>,
+    /// Entries at which log time fell back, and where it was before: what was gone then stays gone.
+    falls: Vec<(Seq, WallTime)>,
     /// Where each write with an origin took effect.
     effects: BTreeMap<(ClientId, RequestNumber), (Seq, Outcome)>,
     /// Values that were ever put or appended with effect.
@@ -37,7 +42,12 @@ pub(crate) struct Model {
 impl Model {
     /// Carries out the next entry.
     pub(crate) fn apply(&mut self, id: LogId, command: &Command) -> Outcome {
-        let log_time = self.log_time().max(command.stamp);
+        let (before, stamp) = (self.log_time(), command.stamp);
+        let falls = stamp.0 > 0 && stamp.0 + FALLS_MS < before.0;
+        if falls {
+            self.falls.push((id.seq, before));
+        }
+        let log_time = if falls { stamp } else { before.max(stamp) };
         // Entries that a test leaves out change nothing.
         let before = usize::try_from(id.seq.0 - 1).expect("few entries");
         self.log_times.resize(before, self.log_time());
@@ -138,9 +148,24 @@ impl Model {
     /// What a key holds now, and when that expires.
     fn current(&self, key: &Bytes) -> (Stored, Option<WallTime>) {
         let last = self.states.get(key).and_then(|states| states.last());
-        let log_time = self.log_time();
-        let last = last.filter(|(_, _, expires)| expires.is_none_or(|expires| expires > log_time));
+        let last =
+            last.filter(|(seq, _, expires)| expires.is_none_or(|expires| !self.is_gone(*seq, expires)));
         last.map_or((None, None), |(_, stored, expires)| (stored.clone(), *expires))
+    }
+
+    /// Whether a value that was written at an entry and expires then is gone now.
+    fn is_gone(&self, written: Seq, expires: WallTime) -> bool {
+        expires <= self.log_time() || self.falls.iter().any(|(at, from)| written < *at && expires <= *from)
+    }
+
+    /// The first entry, from the one that wrote a value on, at which it was gone.
+    fn gone_at(&self, written: Seq, expires: WallTime) -> u64 {
+        if self.falls.is_empty() {
+            return self.log_times.partition_point(|&time| time < expires) as u64 + 1;
+        }
+        let first = usize::try_from(written.0 - 1).expect("few entries");
+        let later = self.log_times.iter().skip(first).position(|time| *time >= expires);
+        later.map_or(u64::MAX, |later| written.0 + later as u64)
     }
 
     /// Where and how a write took effect.
@@ -160,8 +185,7 @@ impl Model {
         let ends = states.iter().skip(1).map(|(seq, _, _)| seq.0).chain([u64::MAX]);
         for ((begin, stored, expires), end) in states.iter().zip(ends) {
             history.push((*begin, stored.clone()));
-            let gone =
-                expires.map(|expires| self.log_times.partition_point(|&time| time < expires) as u64 + 1);
+            let gone = expires.map(|expires| self.gone_at(*begin, expires));
             if let Some(gone) = gone.filter(|&gone| gone < end && gone <= self.log_times.len() as u64) {
                 history.push((Seq(gone.max(begin.0)), None));
             }
@@ -169,7 +193,8 @@ impl Model {
         history
     }
 
-    /// The first place in the log, `floor` or later, at which the key was as it was read; with the reason if there is none.
+    /// The first place in the log, `floor` or later, at which the key was as it was read; with the reason if there is
+    /// none.
     pub(crate) fn place_read(&self, key: &Bytes, read: &Stored, floor: Seq) -> Result<Seq, String> {
         let history = self.history(key);
         let ends = history.iter().skip(1).map(|(seq, _)| Some(*seq)).chain([None]);
@@ -236,7 +261,7 @@ mod tests {
         let mut model = Model::default();
         for (seq, value) in [(1, "a"), (3, "b")] {
             let operation = Operation::put("k", value);
-            model.apply(at(seq), &Command { origin: None, stamp: Default::default(), operation });
+            let _ = model.apply(at(seq), &Command { origin: None, stamp: Default::default(), operation });
         }
         model
     }
@@ -252,6 +277,34 @@ mod tests {
     }
 
     #[test]
+    fn what_was_gone_before_log_time_fell_back_stays_gone() {
+        let mut model = Model::default();
+        for (seq, stamp, expires) in
+            [(1, 10_000, 12_000), (2, 90_000, 0), (3, 11_000, 0), (4, 11_000, 12_000)]
+        {
+            let key = if seq == 4 {
+                "late"
+            } else if seq == 1 {
+                "early"
+            } else {
+                "other"
+            };
+            let operation = Operation::Put {
+                key: key.into(),
+                value: "v".into(),
+                expires: (expires > 0).then_some(WallTime(expires)),
+                condition: Condition::Always {},
+            };
+            let _ = model.apply(at(seq), &Command { origin: None, stamp: WallTime(stamp), operation });
+        }
+        assert_eq!(model.current(&"early".into()).0, None);
+        assert!(model.current(&"late".into()).0.is_some());
+        let early = (at(1), Bytes::from("v"));
+        assert_eq!(model.place_read(&"early".into(), &Some(early.clone()), Seq(1)), Ok(Seq(1)));
+        assert!(model.place_read(&"early".into(), &Some(early), Seq(2)).is_err());
+    }
+
+    #[test]
     fn a_value_is_gone_from_the_entry_on_whose_stamp_is_its_expiry() {
         let mut model = Model::default();
         for (seq, stamp) in [(1, 10), (2, 15), (3, 20), (4, 30)] {
@@ -260,7 +313,7 @@ mod tests {
             let condition = Condition::Always {};
             let operation = Operation::Put { key: key.into(), value: "a".into(), expires, condition };
             let command = Command { origin: None, stamp: WallTime(stamp), operation };
-            model.apply(at(seq), &command);
+            let _ = model.apply(at(seq), &command);
         }
         let (key, a) = (Bytes::from("k"), Some((at(1), Bytes::from("a"))));
         assert_eq!(model.place_read(&key, &a, Seq(2)), Ok(Seq(2)));
@@ -272,7 +325,7 @@ mod tests {
     fn a_scan_must_show_one_moment() {
         let mut model = model();
         let operation = Operation::put("other", "c");
-        model.apply(at(4), &Command { origin: None, stamp: Default::default(), operation });
+        let _ = model.apply(at(4), &Command { origin: None, stamp: Default::default(), operation });
         let found = |pairs: &[(&'static str, u64, &'static str)]| {
             pairs.iter().map(|&(key, seq, value)| (key.into(), (at(seq), value.into()))).collect()
         };

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use common::ids::{PartitionId, Seq};
 use common::messages::Entry;
 use common::operation::Outcome;
-use kvserver::core::{Answer, Effect, Input, Node, Query, Token};
+use kvserver_core::{Answer, Effect, Input, Later, Node, Query, Token};
 
 use super::disk::Disk;
 use super::tree::Tree;
@@ -87,7 +87,7 @@ impl Process {
         misreads: bool,
     ) -> Option<Input> {
         match work {
-            Effect::Apply { partition, entries, tell } => {
+            Effect::Later(Later::Apply { partition, entries, tell }) => {
                 assert!(!tell, "nobody watches here");
                 let tree = self.trees.entry(partition).or_default();
                 let applies_again = self.applies_again;
@@ -104,7 +104,7 @@ impl Process {
                 let (outcomes, changes) = (outcomes.collect(), Vec::new());
                 Some(Input::Applied { partition, outcomes, changes })
             }
-            Effect::Read { read, partition, query } => {
+            Effect::Later(Later::Read { read, partition, query }) => {
                 let answer = match query {
                     Query::Get { key, bytes_max } => {
                         let found = self.trees.get(&partition).and_then(|tree| tree.get(&key));
@@ -121,27 +121,27 @@ impl Process {
                 };
                 Some(Input::Answered { read, answer })
             }
-            Effect::ReadLog { partition, reader, from, .. } => {
+            Effect::Later(Later::ReadLog { partition, reader, from, .. }) => {
                 Some(Input::LogRead { partition, reader, entries: read_log(disk, partition, from) })
             }
-            Effect::OpenSnapshot { partition, transfer } => {
+            Effect::Later(Later::OpenSnapshot { partition, transfer }) => {
                 let tree = self.trees.entry(partition).or_default().clone();
                 let state = tree.encoded_state();
                 self.pictures.insert((partition, transfer), tree);
                 Some(Input::SnapshotOpened { partition, transfer, state, bytes: 0 })
             }
-            Effect::ReadSnapshot { partition, transfer, index } => {
+            Effect::Later(Later::ReadSnapshot { partition, transfer, index }) => {
                 let pairs = self.pictures.get(&(partition, transfer))?.pairs();
                 let first = usize::try_from(index).expect("few chunks") * CHUNK_PAIRS;
                 let done = first + CHUNK_PAIRS >= pairs.len();
                 let pairs = pairs.into_iter().skip(first).take(CHUNK_PAIRS).collect();
                 Some(Input::SnapshotRead { partition, transfer, index, pairs, done })
             }
-            Effect::CloseSnapshot { partition, transfer } => {
+            Effect::Later(Later::CloseSnapshot { partition, transfer }) => {
                 self.pictures.remove(&(partition, transfer));
                 None
             }
-            Effect::Stage { partition, staging, index, pairs, done } => {
+            Effect::Later(Later::Stage { partition, staging, index, pairs, done }) => {
                 if index == 0 {
                     self.staging.remove(&partition);
                 }
@@ -151,14 +151,14 @@ impl Process {
                     done.map(|(base, state)| disk.stage(Tree::staged(staged.clone(), state, base)));
                 Some(Input::Staged { partition, staging, index, generation })
             }
-            Effect::Install { partition, generation, .. } => {
+            Effect::Later(Later::Install { partition, generation, .. }) => {
                 let life = self.trees.get(&partition).map_or(0, |tree| tree.life) + 1;
                 let tree = disk.staged(generation).in_life(life);
                 truth.on_installed(partition, tree.applied, tree.digest());
                 self.trees.insert(partition, tree);
                 None
             }
-            Effect::Drop { partition } => {
+            Effect::Later(Later::Drop { partition }) => {
                 let life = self.trees.get(&partition).map_or(0, |tree| tree.life) + 1;
                 self.trees.insert(partition, Tree::default().in_life(life));
                 None

@@ -1,17 +1,22 @@
 //! Runs seeds, several at a time, and says how to replay the first that fails.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use kvserver::core::Mutation;
+use kvserver_core::PlantedBug;
 
 use super::scenario::Scenario;
+use super::trace::Trace;
 use super::world::{self, Summary};
 
 /// Runs of long scenarios are so much rarer.
 pub(crate) const LONG_EVERY: u64 = 20;
+
+/// Seeds at once. Two cores are what everybody has.
+const THREADS: u64 = 2;
 
 /// A seed that failed, and what was found.
 #[derive(Debug)]
@@ -28,7 +33,11 @@ pub(crate) fn number(name: &str, otherwise: u64) -> u64 {
 
 /// One seed; a violation is an error.
 pub(crate) fn try_seed(scenario: &Scenario, seed: u64) -> Result<Summary, Failure> {
-    let run = AssertUnwindSafe(|| world::run(scenario.clone(), seed, false));
+    try_traced(scenario, seed, Trace::Ignored)
+}
+
+fn try_traced(scenario: &Scenario, seed: u64, trace: Trace) -> Result<Summary, Failure> {
+    let run = AssertUnwindSafe(|| world::run(scenario.clone(), seed, trace));
     catch_unwind(run).map_err(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
@@ -38,8 +47,6 @@ pub(crate) fn try_seed(scenario: &Scenario, seed: u64) -> Result<Summary, Failur
 
 /// Runs seeds of a scenario until one fails: the smallest of those that failed.
 fn search(seeds: std::ops::Range<u64>, scenario: &Scenario) -> (Vec<Summary>, Option<Failure>) {
-    /// Two cores are what everybody has.
-    const THREADS: u64 = 2;
     quiet();
     let next = AtomicU64::new(seeds.start);
     let end = AtomicU64::new(seeds.end);
@@ -69,6 +76,39 @@ fn search(seeds: std::ops::Range<u64>, scenario: &Scenario) -> (Vec<Summary>, Op
         }
     });
     found.into_inner().expect("all threads have ended")
+}
+
+/// Digests of the runs of a scenario's seeds: of when everything happened and what was drawn for it, which does not
+/// depend on the names of things, and of all lines of the traces.
+pub(crate) fn digests(seeds: std::ops::Range<u64>, scenario: &Scenario) -> (md5::Digest, md5::Digest) {
+    quiet();
+    let next = AtomicU64::new(seeds.start);
+    let runs: Mutex<BTreeMap<u64, (String, md5::Digest)>> = Mutex::default();
+    thread::scope(|scope| {
+        for _ in 0..number("THREADS", THREADS) {
+            scope.spawn(|| {
+                IS_QUIET.set(true);
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end {
+                        break;
+                    }
+                    let trace = Trace::to_digest();
+                    let outcome = format!("{:?}", try_traced(scenario, seed, trace.clone()));
+                    let digest = trace.digest().expect("it makes one");
+                    runs.lock()
+                        .expect("no thread panics while it holds this")
+                        .insert(seed, (outcome, digest));
+                }
+            });
+        }
+    });
+    let (mut outcomes, mut traces) = (md5::Context::new(), md5::Context::new());
+    for (outcome, digest) in runs.into_inner().expect("all threads have ended").into_values() {
+        outcomes.consume(outcome);
+        traces.consume(digest.0);
+    }
+    (outcomes.finalize(), traces.finalize())
 }
 
 /// Says what was found, and how to see it again.
@@ -141,35 +181,35 @@ pub(crate) fn search_for_long(scenarios: &[Scenario], seeds: std::ops::Range<u64
 /// A bug that is planted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Planted {
-    Server(Mutation),
-    Ecs(ecs::core::Mutation),
+    Server(PlantedBug),
+    Ecs(ecs_core::PlantedBug),
 }
 
 impl Planted {
     pub(crate) fn name(self) -> String {
         match self {
-            Self::Server(mutation) => format!("{mutation:?}"),
-            Self::Ecs(mutation) => format!("{mutation:?}"),
+            Self::Server(bug) => format!("{bug:?}"),
+            Self::Ecs(bug) => format!("{bug:?}"),
         }
     }
 
     /// A scenario with it.
     pub(crate) fn within(self, scenario: &Scenario) -> Scenario {
         match self {
-            Self::Server(mutation) => Scenario { mutation: Some(mutation), ..scenario.clone() },
-            Self::Ecs(mutation) => Scenario { ecs_mutation: Some(mutation), ..scenario.clone() },
+            Self::Server(bug) => Scenario { bug: Some(bug), ..scenario.clone() },
+            Self::Ecs(bug) => Scenario { ecs_bug: Some(bug), ..scenario.clone() },
         }
     }
 }
 
 /// Searches seeds until a planted bug is found; how many it took.
 pub(crate) fn must_find(planted: Planted, scenario: &Scenario, within: u64) -> u64 {
-    let mutation = planted.name();
+    let bug = planted.name();
     let (_, failure) = search(0..within, &planted.within(scenario));
     let Some(Failure { seed, what, .. }) = failure else {
-        panic!("{mutation} was not found within {within} seeds");
+        panic!("{bug} was not found within {within} seeds");
     };
-    println!("{mutation}: found by seed {seed}: {what}");
+    println!("{bug}: found by seed {seed}: {what}");
     seed + 1
 }
 

@@ -275,8 +275,8 @@ impl Search {
         Verdict::Impossible
     }
 
-    /// What may happen next, when all before `first` has happened: nothing that began after something else had ended which has not happened yet. The one that
-    /// ended first is tried first (it is last in the list).
+    /// What may happen next, when all before `first` has happened: nothing that began after something else had ended
+    /// which has not happened yet. The one that ended first is tried first (it is last in the list).
     fn successors(&self, done: &[u64], first: usize, state: &Option<Bytes>) -> Vec<(usize, Option<Bytes>)> {
         let mut first_end = Micros::MAX;
         let mut candidates = Vec::new();

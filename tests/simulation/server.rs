@@ -3,23 +3,45 @@
 //! Inputs are taken in batches. What the core wants of the store is done in order, one thing after the other, each
 //! after a delay. A crash forgets all but the disk; a pause delays all that happens here.
 
+pub(crate) mod clients;
+mod losses;
+mod storing;
+mod waiting;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use common::ids::{ClientId, Epoch, Incarnation, LogId, PartitionId, Seq, ServerId, StoreId};
-use common::messages::{Reply, Sender, ServerReport};
-use common::operation::{Outcome, PartOutcome};
+use common::ids::{ClientId, Epoch, Incarnation, LogId, Nonce, PartitionId, Seq, ServerId, StoreId};
+use common::messages::{Sender, ServerReport};
+use common::status::Health;
 use common::time::{Now, Time, WallTime};
 use common::view::View;
-use kvserver::core::{
-    Answer, Ask, Config, CopyFacts, Effect, Input, LogRecord, Mutation, Node, Query, TICK, Ticket, Token,
-};
+use kvserver_core::{Config, CopyFacts, Effect, First, Input, Later, Node, PlantedBug, TICK};
 
-use super::disk::Disk;
+use super::disk::{Disk, Image};
 use super::net::Place;
-use super::process::{Process, Waiting};
+use super::process::Process;
 use super::scenario::Scenario;
 use super::timeline::{Event, MS, Micros, SECOND, Timeline};
 use super::truth::Truth;
+
+/// What a server tells of its disk, whatever the disk does.
+#[derive(Debug, Default)]
+pub(crate) struct Gray {
+    pub(crate) slow_until: Micros,
+    pub(crate) full_until: Micros,
+}
+
+impl Gray {
+    fn told(&self, now: Micros) -> (Health, u64) {
+        const RESERVE: u64 = 1000;
+        let (slow, disk_full) = (now < self.slow_until, now < self.full_until);
+        let sync_us = Some(if slow { 300 * MS } else { 2 * MS });
+        let free_bytes = if disk_full { RESERVE } else { 4 * RESERVE };
+        let health = Health { disk_full, reserve_bytes: Some(RESERVE), sync_us, ..Health::default() };
+        (health, free_bytes)
+    }
+}
 
 /// Times that the timer is slower than the core wants, at most.
 const TICKS_MAX: u64 = 4;
@@ -29,6 +51,11 @@ pub(crate) const FLIPPED_BIT: &str = "a flipped bit";
 
 /// The wall clock at the beginning.
 pub(crate) const WALL_BEGIN_MS: u64 = 1_700_000_000_000;
+
+/// What a right wall clock says, in milliseconds.
+fn right(now: Micros) -> u64 {
+    WALL_BEGIN_MS + now / MS
+}
 
 /// How a server's disk is to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +68,12 @@ pub(crate) enum DiskFault {
     Rot,
 }
 
+/// No partition has this epoch.
+const NEVER: Epoch = Epoch { generation: u32::MAX, version: 0 };
+
+/// What a copy of a directory lacks while its original may still acknowledge something.
+const OPEN: LogId = LogId { tag: NEVER, seq: Seq(u64::MAX) };
+
 /// See the module's text.
 pub(crate) struct Server {
     pub(crate) index: usize,
@@ -51,12 +84,25 @@ pub(crate) struct Server {
     /// Its disk is to fail, or has failed and the process is about to stop.
     pub(crate) disk_fault: Option<DiskFault>,
     pub(crate) failed: Option<DiskFault>,
+    /// Until then no sync succeeds, and no process starts.
+    pub(crate) fails_until: Micros,
+    /// It is noted that the store failed: it is not used again (R3).
+    pub(crate) condemned: bool,
+    /// Its process waits with a store that failed or is damaged.
+    pub(crate) waits: bool,
+    /// The ECS has said that the store with which it waits is to be kept.
+    pub(crate) keeps: bool,
     incarnation: Incarnation,
+    nonce: Nonce,
     config: Config,
     clock_offset: Micros,
     /// Parts per million that its clock is fast.
     clock_drift: i64,
     wall_offset_ms: u64,
+    /// How far its wall clock has jumped.
+    pub(crate) wall_jump_ms: i64,
+    /// When its process started.
+    pub(crate) started: Micros,
     /// Share of syncs and of the store's works that are slow.
     pub(crate) slow: f64,
     trims: bool,
@@ -72,6 +118,13 @@ pub(crate) struct Server {
     held: Vec<Event>,
     /// Until then the digests of its copies come out wrong.
     pub(crate) misreads_until: Micros,
+    pub(crate) gray: Gray,
+    /// The ECS refuses the process: its directory is an older copy of itself.
+    pub(crate) refused: bool,
+    /// The number of the last view that it used and that named its process.
+    pub(crate) named_in: Epoch,
+    /// The view before which others that were named with its id are known.
+    pub(crate) judged_in: Epoch,
     /// It has left as planned, or is to.
     pub(crate) gone: bool,
     pub(crate) leaving: bool,
@@ -81,6 +134,12 @@ pub(crate) struct Server {
     used: Epoch,
     /// By partition, over restarts.
     epochs: Vec<Epoch>,
+    /// Earlier moments of its disk, with the incarnation of each, that it may go back to.
+    saved: Vec<(Incarnation, Image)>,
+    saves: f64,
+    /// Partitions in which its disk has lost entries that it had acknowledged, perhaps: the newest epoch then, and the
+    /// last entry of its log. It is whole again when it has that entry, or is in step in a later epoch.
+    hollow: BTreeMap<PartitionId, (Epoch, LogId)>,
     /// After the last batch: partitions that it may read as their coordinator, and how far they are applied.
     pub(crate) readers: Vec<(PartitionId, u64)>,
     /// And those that it may read alone as a replica.
@@ -99,26 +158,40 @@ impl Server {
             stores: 0,
             disk_fault: None,
             failed: None,
+            fails_until: 0,
+            condemned: false,
+            waits: false,
+            keeps: false,
             incarnation: Incarnation(0),
+            nonce: Nonce(0),
             config,
             clock_offset: line.between(0, 1_000 * SECOND),
             clock_drift: drift - drift_max as i64,
             wall_offset_ms: line.between(0, 400),
+            wall_jump_ms: 0,
+            started: 0,
             slow: scenario.slow,
             trims: scenario.trims,
             compares: scenario.compares,
             tick: line.between(1, TICKS_MAX) * u64::try_from(TICK.as_micros()).expect("short"),
             life: 0,
             process: None,
-            disk: Disk::default(),
+            disk: Disk::new(scenario.batches_kept),
             paused: false,
             held: Vec::new(),
             misreads_until: 0,
+            gray: Gray::default(),
+            refused: false,
+            named_in: Epoch::default(),
+            judged_in: Epoch::default(),
             gone: false,
             leaving: false,
             lost: false,
             used: Epoch::default(),
             epochs: Vec::new(),
+            saved: Vec::new(),
+            saves: scenario.saves,
+            hollow: BTreeMap::new(),
             readers: Vec::new(),
             lone: Vec::new(),
         }
@@ -129,7 +202,7 @@ impl Server {
     }
 
     pub(crate) fn sender(&self) -> Sender {
-        Sender { server: self.id, store: self.store, incarnation: self.incarnation }
+        Sender { server: self.id, store: self.store, incarnation: self.incarnation, nonce: self.nonce }
     }
 
     pub(crate) fn time(&self, now: Micros) -> Time {
@@ -138,7 +211,8 @@ impl Server {
     }
 
     fn now(&self, now: Micros) -> Now {
-        Now { time: self.time(now), wall: WallTime(WALL_BEGIN_MS + self.wall_offset_ms + now / MS) }
+        let wall = right(now) + self.wall_offset_ms;
+        Now { time: self.time(now), wall: WallTime(wall.saturating_add_signed(self.wall_jump_ms)) }
     }
 
     pub(crate) fn facts(&self, partition: PartitionId, now: Micros) -> Option<CopyFacts> {
@@ -147,11 +221,17 @@ impl Server {
 
     /// A new process finds what is on disk.
     pub(crate) fn start(&mut self, line: &mut Timeline) {
-        assert!(self.process.is_none(), "started twice");
+        assert!(self.process.is_none() && !self.waits, "started twice");
         self.life += 1;
+        // A machine that starts has set its clock.
+        (self.wall_jump_ms, self.started) = (0, line.now);
         // A new process takes a wish to leave back.
         self.leaving = false;
         self.incarnation = Incarnation(self.incarnation.0 + 1);
+        self.nonce = Nonce(self.life << 6 | self.index as u64);
+        if self.must_wait() {
+            return self.wait(line);
+        }
         let (copies, trees) = self.disk.recover();
         let view = self.disk.durable.view.clone();
         let known = view.as_ref().map_or(Epoch::default(), |view| view.number);
@@ -159,7 +239,7 @@ impl Server {
         let session = u128::from(line.rng.u64(..)) << 8 | self.index as u128;
         let config = Config { session: ClientId(session), ..self.config.clone() };
         let node = Node::new(config, self.sender(), view, copies, self.now(line.now));
-        let applies_again = self.config.mutation == Some(Mutation::RetryAppliedAgain);
+        let applies_again = self.config.bug == Some(PlantedBug::RetryAppliedAgain);
         self.process = Some(Process::new(node, trees, applies_again));
         line.note(|| format!("  s{} starts, view {known}", self.index));
         let (server, life) = (self.index, self.life);
@@ -174,22 +254,10 @@ impl Server {
     pub(crate) fn crash(&mut self, line: &mut Timeline) {
         self.process = None;
         self.life += 1;
-        self.paused = false;
+        (self.paused, self.waits) = (false, false);
         (self.disk_fault, self.failed) = (None, None);
         self.held.clear();
         self.disk.crash(&mut line.rng);
-    }
-
-    /// The store is lost, or must not be used again: what comes back has nothing, and says so by another store id.
-    pub(crate) fn wipe(&mut self) {
-        assert!(self.process.is_none(), "wiped under a running process");
-        self.disk = Disk::default();
-        // What was used before is of the former store.
-        (self.used, self.epochs) = (Epoch::default(), Vec::new());
-        if self.config.mutation != Some(Mutation::WipedKeepsIdentity) {
-            self.stores += 1;
-            self.store = StoreId((self.stores << 64) | (self.index as u128 + 1));
-        }
     }
 
     /// The process finds that its disk has failed: it does nothing more.
@@ -219,31 +287,6 @@ impl Server {
             process.inbox.push(input);
             self.wake(line);
         }
-    }
-
-    /// A client asks; nobody answers while there is no process.
-    pub(crate) fn take_request(&mut self, line: &mut Timeline, client: usize, call: u64, ask: Ask) {
-        let Some(process) = &mut self.process else {
-            let delay = line.net.delay(&mut line.rng);
-            return line.after(delay, Event::Response { client, call, reply: None });
-        };
-        process.last_token += 1;
-        let token = Token(process.last_token);
-        let key = match &ask {
-            Ask::Write { operation, .. } => operation.key(),
-            Ask::Read(Query::Get { key, .. }) => Some(key),
-            Ask::Read(_) | Ask::Watch(_) => None,
-        };
-        let view = process.node.view();
-        let scanned = match &ask {
-            Ask::Read(Query::Scan { partition, .. }) => Some(*partition),
-            _ => None,
-        };
-        let partition = scanned.or(key.map(|key| view.partitions.of_key(key)));
-        let partition = partition.filter(|_| !view.assignments.is_empty());
-        process.waiting.insert(token, Waiting { client, call, partition });
-        process.inbox.push(Input::Client { token, ask });
-        self.wake(line);
     }
 
     fn wake(&mut self, line: &mut Timeline) {
@@ -282,11 +325,11 @@ impl Server {
         for effect in effects {
             self.carry_out(line, truth, effect);
         }
-        self.check_progress(line.now);
+        self.check_progress(line.now, truth);
     }
 
     /// I1 and I4 at this server: nothing goes back. Notes what may be read.
-    fn check_progress(&mut self, now: Micros) {
+    fn check_progress(&mut self, now: Micros, truth: &mut Truth) {
         let time = self.time(now);
         let Some(process) = &mut self.process else { return };
         let partitions = process.node.view().assignments.len();
@@ -294,6 +337,9 @@ impl Server {
         process.seen.resize(partitions, (0, 0));
         for (index, partition) in process.node.view().partitions.all().take(partitions).enumerate() {
             let Some(facts) = process.node.facts(partition, time) else { continue };
+            if facts.active {
+                truth.on_active(partition, facts.epoch);
+            }
             if facts.may_read {
                 self.readers.push((partition, facts.applied));
             }
@@ -318,24 +364,26 @@ impl Server {
         }
         line.note(|| format!("    s{}: {effect:?}", self.index));
         match effect {
-            Effect::Persist { ticket, records } => self.persist(line, truth, ticket, records),
-            Effect::PersistView { ticket, view } => {
+            Effect::First(First::Persist { ticket, records }) => self.persist(line, truth, ticket, records),
+            Effect::First(First::PersistView { ticket, view }) => {
                 self.disk.write_view(ticket, view);
                 self.sync(line);
             }
-            Effect::Adopted { view } => self.on_adopted(truth, &view),
-            Effect::Send { to, message } => {
-                // Indices are in the lower half of the ids.
-                let to = (to.0 & u128::from(u64::MAX)) as usize - 1;
+            Effect::Later(Later::Adopted { view }) => self.on_adopted(truth, &view),
+            Effect::First(First::Send { to, message }) => {
+                // Where the view says that it listens; a server that no view names is where it was first.
+                let view = self.process.as_ref().map(|process| process.node.view());
+                let info = view.and_then(|view| view.servers.get(&to));
+                let to = info.map_or(home_of(to), |info| place_of(&info.address));
                 let event = Event::Peer { to, from: self.sender(), message };
                 line.send(Place::Server(self.index), Place::Server(to), event);
             }
-            Effect::Report { report } => {
+            Effect::Later(Later::Report { report }) => {
                 truth.copies_failed += u64::from(matches!(report, ServerReport::CopyFailed { .. }));
                 self.report(line, report);
             }
-            Effect::Reply { token, reply } => self.reply(line, truth, token, reply),
-            Effect::PinLog { partition, from } => {
+            Effect::Later(Later::Reply { token, reply }) => self.reply(line, truth, token, reply),
+            Effect::Later(Later::PinLog { partition, from }) => {
                 let Some(process) = &mut self.process else { return };
                 match from {
                     Some(from) => process.pins.insert(partition, from),
@@ -343,9 +391,27 @@ impl Server {
                 };
             }
             // Copies are never different here: only a wrong digest, or a bad disk, may make a server say so.
-            Effect::Alarm { reason } => assert!(truth.misread, "server {}: {reason}", self.index),
-            Effect::Condemn { .. } => self.failed = Some(DiskFault::Rot),
-            Effect::Fatal { reason } => panic!("server {} stops: {reason}", self.index),
+            Effect::Later(Later::Alarm { reason }) => {
+                let harmless = ["wall clock", "has left the cluster", "an old copy of its directory"];
+                let is_harmless = harmless.iter().any(|part| reason.contains(part));
+                let is_kept_aside = reason.contains("joins no more with this directory");
+                assert!(
+                    is_harmless || is_kept_aside || truth.misread || truth.goes_back,
+                    "server {}: {reason}",
+                    self.index
+                );
+                assert!(!reason.starts_with("COPIES DISAGREE"), "P2: {reason}");
+                if is_kept_aside {
+                    truth.kept_aside.push(reason);
+                }
+            }
+            Effect::Later(Later::Warn { reason }) if reason.contains("wall clock") => {}
+            Effect::Later(Later::Condemn { .. }) => self.failed = Some(DiskFault::Rot),
+            Effect::Later(Later::Stop { reason }) => {
+                assert!(truth.goes_back, "server {} stops: {reason}", self.index);
+                self.refused = true;
+            }
+            Effect::Later(Later::Fatal { reason }) => panic!("server {} stops: {reason}", self.index),
             work => self.enqueue(line, work),
         }
     }
@@ -356,46 +422,10 @@ impl Server {
         let durable = self.disk.durable.view.as_ref().map(|view| view.number);
         assert!(durable >= Some(view.number), "I1: a view is used before it is on disk");
         self.used = view.number;
-    }
-
-    fn persist(&mut self, line: &mut Timeline, truth: &mut Truth, ticket: Ticket, records: Vec<LogRecord>) {
-        for (index, record) in records.iter().enumerate() {
-            if let LogRecord::Entry { partition, entry } = record {
-                let previous = previous_of(&self.disk, *partition, &records[..index], entry.id.seq);
-                truth.on_written(*partition, previous, entry);
-            }
+        if view.servers.get(&self.id).is_some_and(|info| info.process(self.id) == self.sender()) {
+            self.named_in = view.number;
+            self.on_named(view);
         }
-        if self.fail(DiskFault::Full) {
-            return;
-        }
-        self.disk.write_records(ticket, records);
-        self.sync(line);
-    }
-
-    /// Asks the disk to sync what is written, if it does not yet.
-    fn sync(&mut self, line: &mut Timeline) {
-        let (server, life) = (self.index, self.life);
-        let Some(process) = &mut self.process else { return };
-        let Some((first, last)) = self.disk.unsynced() else { return };
-        if std::mem::replace(&mut process.syncing, true) {
-            return;
-        }
-        // Two writes of one batch may be synced one after the other.
-        let upto = if line.chance(0.2) { line.between(first, last) } else { last };
-        let delay = if line.chance(self.slow) { line.between(1, 60) * MS } else { line.between(80, 900) };
-        line.after(delay, Event::Synced { server, life, upto });
-    }
-
-    pub(crate) fn on_synced(&mut self, line: &mut Timeline, upto: u64) {
-        if self.fail(DiskFault::Sync) {
-            return;
-        }
-        let tickets = self.disk.sync(upto);
-        let Some(process) = &mut self.process else { return };
-        process.syncing = false;
-        process.inbox.extend(tickets.into_iter().map(|ticket| Input::Durable { ticket }));
-        self.wake(line);
-        self.sync(line);
     }
 
     pub(crate) fn on_tick(&mut self, line: &mut Timeline) {
@@ -413,7 +443,10 @@ impl Server {
         self.report(line, hello);
     }
 
-    fn report(&mut self, line: &mut Timeline, report: ServerReport) {
+    fn report(&mut self, line: &mut Timeline, mut report: ServerReport) {
+        if let ServerReport::Heartbeat { health, free_bytes, .. } = &mut report {
+            (*health, *free_bytes) = self.gray.told(line.now);
+        }
         if self.process.as_ref().is_some_and(|process| process.linked.is_some()) {
             if matches!(report, ServerReport::Propose { .. }) {
                 line.after(0, Event::Proposed { server: self.index });
@@ -422,137 +455,15 @@ impl Server {
             line.send_in_order(Place::Server(self.index), Place::Ecs, event);
         }
     }
-
-    fn reply(&mut self, line: &mut Timeline, truth: &mut Truth, token: Token, reply: Reply) {
-        let Some(process) = &mut self.process else { return };
-        let Some(Waiting { client, call, partition }) = process.waiting.remove(&token) else {
-            panic!("server {}: a second answer to {token:?}", self.index)
-        };
-        if let (Reply::Outcome { outcome }, Some(partition)) = (&reply, partition)
-            && let Some(version) = version_of(outcome)
-        {
-            truth.on_acknowledged(partition, version);
-        }
-        let coordinates = |partition: &PartitionId| {
-            let assignment = process.node.view().assignment(*partition);
-            assignment.is_some_and(|assignment| assignment.coordinator == self.id)
-        };
-        if let Reply::Moved { view } = reply
-            && view == process.node.view().number
-        {
-            assert!(!partition.as_ref().is_some_and(coordinates), "a coordinator sends a client to itself");
-        }
-        let event = Event::Response { client, call, reply: Some(reply) };
-        if line.net.passes(Place::Server(self.index), Place::Clients) {
-            let delay = line.net.delay(&mut line.rng);
-            line.after(delay, event);
-        }
-    }
-
-    fn enqueue(&mut self, line: &mut Timeline, work: Effect) {
-        let Some(process) = &mut self.process else { return };
-        process.work.push_back(work);
-        self.work_on(line);
-    }
-
-    fn work_on(&mut self, line: &mut Timeline) {
-        let (server, life) = (self.index, self.life);
-        let Some(process) = &mut self.process else { return };
-        if process.work.is_empty() || std::mem::replace(&mut process.working, true) {
-            return;
-        }
-        let delay = if line.chance(self.slow) { line.between(1, 80) * MS } else { line.between(0, 60) };
-        line.after(delay, Event::Work { server, life });
-    }
-
-    /// The store does the next thing.
-    pub(crate) fn on_work(&mut self, line: &mut Timeline, truth: &mut Truth) {
-        let Some(process) = &mut self.process else { return };
-        process.working = false;
-        let Some(work) = process.work.pop_front() else { return };
-        if matches!(work, Effect::ReadLog { .. }) && self.fail(DiskFault::Rot) {
-            return;
-        }
-        let misreads = line.now < self.misreads_until;
-        let rotten = self.disk_fault == Some(DiskFault::Rot);
-        let Some(process) = &mut self.process else { return };
-        let mut found = process.execute(&mut self.disk, truth, work, misreads);
-        let reason = || FLIPPED_BIT.to_owned();
-        match &mut found {
-            Some(Input::Answered { answer, .. }) if rotten => *answer = Answer::Damaged(reason()),
-            // Where the server goes on, a second reading is right.
-            Some(Input::SnapshotRead { .. }) if rotten => {
-                process.inbox.push(Input::Damaged { reason: reason() });
-            }
-            _ => {}
-        }
-        if matches!(found, Some(Input::Answered { .. } | Input::SnapshotRead { .. })) && rotten {
-            (self.disk_fault, truth.misread) = (None, true);
-        }
-        process.inbox.extend(found);
-        if line.chance(0.3) {
-            process.finish_digest();
-        }
-        self.wake(line);
-        self.work_on(line);
-    }
-
-    /// Flushes a tree, and drops the log below it, at random.
-    pub(crate) fn on_housekeeping(&mut self, line: &mut Timeline) {
-        let (server, life) = (self.index, self.life);
-        let next = line.between(20 * MS, 400 * MS);
-        line.after(next, Event::Housekeeping { server, life });
-        let Some(process) = &mut self.process else { return };
-        process.finish_digest();
-        if process.trees.is_empty() {
-            return;
-        }
-        let nth = line.rng.usize(0..process.trees.len());
-        let (&partition, tree) = process.trees.iter().nth(nth).expect("within the map");
-        if line.chance(self.compares) {
-            process.inbox.push(Input::Compare { partition });
-        }
-        self.disk.flush(partition, tree.clone());
-        if !self.trims || line.chance(0.3) {
-            return;
-        }
-        let mut seq = tree.applied.seq;
-        if let Some(pin) = process.pins.get(&partition) {
-            seq = seq.min(Seq(pin.0.saturating_sub(1)));
-        }
-        if self.disk.trim(partition, seq) {
-            process.inbox.push(Input::Trimmed { partition, seq });
-            self.wake(line);
-        }
-        self.sync(line);
-    }
 }
 
-/// The entry before place `seq`, when the records `before` it in its batch are written.
-fn previous_of(disk: &Disk, partition: PartitionId, before: &[LogRecord], seq: Seq) -> LogId {
-    let in_batch = before.iter().rev().find_map(|record| match record {
-        LogRecord::Entry { partition: other, entry } if *other == partition && entry.id.seq.next() == seq => {
-            Some(entry.id)
-        }
-        _ => None,
-    });
-    let log = disk.written.logs.get(&partition);
-    in_batch.unwrap_or_else(|| {
-        let before = Seq(seq.0 - 1);
-        let known = log.and_then(|log| log.entries.get(&before).map(|entry| entry.id));
-        known.unwrap_or_else(|| log.map(|log| log.base).unwrap_or_default())
-    })
+/// The place of a server that was given its id there: indices are in the lower half of the ids.
+pub(crate) fn home_of(server: ServerId) -> usize {
+    (server.0 & u128::from(u64::MAX)) as usize - 1
 }
 
-/// The entry that an outcome names as its own.
-pub(crate) fn version_of(outcome: &Outcome) -> Option<LogId> {
-    match outcome {
-        Outcome::Written { version, .. }
-        | Outcome::Appended { version, .. }
-        | Outcome::Deleted { version }
-        | Outcome::Changed { version, .. }
-        | Outcome::Sum { version, .. } => Some(*version),
-        Outcome::All { results } => results.iter().find_map(|PartOutcome(outcome)| version_of(outcome)),
-        _ => None,
-    }
+/// The place with an address.
+pub(crate) fn place_of(address: &str) -> usize {
+    let digits = address.strip_prefix('s').and_then(|rest| rest.split(':').next());
+    digits.and_then(|digits| digits.parse().ok()).expect("an address as servers give it")
 }

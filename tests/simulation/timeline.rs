@@ -7,12 +7,13 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-use common::messages::{PeerMessage, Reply, Sender, ServerReport};
+use common::messages::{PeerMessage, Refusal, Reply, Sender, ServerReport, StoreVerdict};
 use common::view::View;
 use fastrand::Rng;
-use kvserver::core::Ask;
+use kvserver_core::Ask;
 
 use super::net::{Network, Place};
+use super::trace::Trace;
 
 /// Microseconds of virtual time.
 pub(crate) type Micros = u64;
@@ -32,6 +33,10 @@ pub(crate) enum Event {
     Linked { to: usize, other: usize },
     /// A view reaches a server.
     View { to: usize, view: Arc<View> },
+    /// The ECS says to a process of a server what becomes of the store with which it waits.
+    Verdict { to: usize, process: Sender, verdict: StoreVerdict },
+    /// The ECS says to a process of a server that it is not taken.
+    Refused { to: usize, process: Sender, refusal: Refusal },
     /// A report reaches the ECS.
     Report { sender: Sender, report: ServerReport },
     /// The ECS sees a report link end.
@@ -54,6 +59,10 @@ pub(crate) enum Event {
     Tick { server: usize, life: u64 },
     /// A server flushes and trims.
     Housekeeping { server: usize, life: u64 },
+    /// A server that waits with its store asks the ECS what becomes of it.
+    AskVerdict { server: usize, life: u64 },
+    /// An operator looks for stores that are to be taken back.
+    TakeStoresBack,
     /// A server starts.
     Start { server: usize },
     /// A server dies, and comes back after a while.
@@ -72,8 +81,12 @@ pub(crate) enum Event {
     EcsSynced { life: u64, ticket: u64 },
     /// The ECS starts.
     EcsStart,
+    /// An operator puts the newest directory of the ECS back in its place.
+    EcsRestored,
     /// The next fault.
     Fault,
+    /// Links are cut, for a while.
+    Cut { cuts: Vec<(Place, Place)>, lasts: Micros },
     /// A cut ends.
     Mend { cuts: Vec<(Place, Place)> },
     /// A server's links are as fast as before.
@@ -82,6 +95,8 @@ pub(crate) enum Event {
     LetGo,
     /// A storm ends.
     Calm,
+    /// A server's wall clock, which has jumped, is set right.
+    ClockRight { server: usize },
     /// All faults end.
     Heal,
     /// A look at how far the cluster has recovered.
@@ -104,11 +119,11 @@ pub(crate) struct Timeline {
     made: u64,
     pub(crate) happened: u64,
     hash: u64,
-    printing: bool,
+    trace: Trace,
 }
 
 impl Timeline {
-    pub(crate) fn new(seed: u64, printing: bool) -> Self {
+    pub(crate) fn new(seed: u64, trace: Trace) -> Self {
         Self {
             now: 0,
             rng: Rng::with_seed(seed),
@@ -120,7 +135,7 @@ impl Timeline {
             made: 0,
             happened: 0,
             hash: 0xcbf2_9ce4_8422_2325,
-            printing,
+            trace,
         }
     }
 
@@ -157,12 +172,7 @@ impl Timeline {
 
     /// A line of the trace.
     pub(crate) fn note(&self, line: impl FnOnce() -> String) {
-        /// Characters of a line that are printed.
-        const LINE_MAX: usize = 2_000;
-        if self.printing {
-            let line: String = line().chars().take(LINE_MAX).collect();
-            println!("{:>5}.{:06} {line}", self.now / SECOND, self.now % SECOND);
-        }
+        self.trace.line(|| format!("{:>5}.{:06} {}", self.now / SECOND, self.now % SECOND, line()));
     }
 
     pub(crate) fn chance(&mut self, probability: f64) -> bool {

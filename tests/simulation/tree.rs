@@ -8,7 +8,8 @@ use common::codec::Wire;
 use common::ids::LogId;
 use common::messages::Digest;
 use common::operation::{Command, Found, Outcome, Pair};
-use kvserver::core::{Records, State, digest_record};
+use common::time::WallTime;
+use kvserver_core::{Records, State, digest_record};
 
 /// Entries between two that the hash of a tree includes results and log time of.
 const STATE_HASHED_EVERY: u64 = 8;
@@ -80,6 +81,11 @@ impl Tree {
 
     pub(crate) fn get(&self, key: &[u8]) -> Option<Found> {
         self.state.read(&self.map, key).expect("a record as it was stored")
+    }
+
+    /// When the first of what is visible expires.
+    pub(crate) fn first_expiry(&self) -> Option<WallTime> {
+        self.scan().iter().filter_map(|pair| pair.found.expires).min()
     }
 
     /// All that is visible.

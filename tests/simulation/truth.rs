@@ -1,4 +1,4 @@
-//! What must hold at every moment, whatever fails (PROTOCOL.md, section 8): the invariants I1 to I7, looked at
+//! What must hold at every moment, whatever fails (docs/protocol.md): the invariants I1 to I7, looked at
 //! from outside, with everything that every server ever did at hand.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,12 +7,23 @@ use std::sync::Arc;
 use bytes::Bytes;
 use common::codec::Wire;
 use common::ids::{Epoch, LogId, PartitionId, Seq};
-use common::messages::Entry;
+use common::messages::{Entry, StoreVerdict};
 use common::operation::{Command, Outcome};
+use common::time::WallTime;
 use common::view::{ServerState, View};
 
 use super::disk::PartitionLog;
 use super::model::Model;
+use super::server::WALL_BEGIN_MS;
+
+/// A stamp is wrong by no more, in milliseconds, besides the drift of clocks: what they differ by at first, what
+/// messages are late, and what takes its time to be taken up.
+pub(crate) const STAMPS_OFF_MS_MAX: u64 = 3_000;
+
+/// How wrong a stamp may be when `right` is the time: clocks are fast or slow by 5 % at most.
+fn stamps_off_max(right: u64) -> u64 {
+    STAMPS_OFF_MS_MAX + right.saturating_sub(WALL_BEGIN_MS) / 20
+}
 
 /// An entry that some server has applied: so it is committed.
 #[derive(Debug)]
@@ -20,7 +31,7 @@ struct Committed {
     id: LogId,
     body: Bytes,
     outcome: Outcome,
-    /// Of the records after it.
+    /// Digest of the records after it.
     digest: u64,
 }
 
@@ -35,6 +46,27 @@ pub(crate) struct Partition {
     pub(crate) model: Model,
 }
 
+/// How often faults have struck, and what came of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// Disks that have lost the last batches of their logs.
+    pub(crate) batches_lost: u64,
+    /// Syncs that failed while all disks did.
+    pub(crate) syncs_failed: u64,
+    /// Answers of the ECS that a store is to be kept.
+    pub(crate) kept: u64,
+    /// Stores that were set aside.
+    pub(crate) set_aside: u64,
+    /// Stores that an operator has taken back.
+    pub(crate) reinstated: u64,
+    /// Copies that a partition went on without, and whose servers were given empty directories.
+    pub(crate) kept_aside: u64,
+    /// Directories of the ECS that went back.
+    pub(crate) ecs_went_back: u64,
+    /// Views while there were faults.
+    pub(crate) views: u64,
+}
+
 /// See the module's text.
 #[derive(Debug, Default)]
 pub(crate) struct Truth {
@@ -43,14 +75,27 @@ pub(crate) struct Truth {
     newest: Option<Arc<View>>,
     /// Nothing happens in this run for which a server may be taken for dead.
     pub(crate) nobody_fails: bool,
+    /// Machines' clocks run nearly right, so stamps must be.
+    pub(crate) clocks_run_right: bool,
     /// Some server has made a wrong digest, or has a bad disk.
     pub(crate) misread: bool,
+    /// Some disk has gone back to an earlier moment.
+    pub(crate) goes_back: bool,
+    /// A partition went on without its last whole member, after the wait for it, and says so.
+    pub(crate) is_beyond: bool,
+    /// What coordinators have said of servers that join no more with what they hold (V4a).
+    pub(crate) kept_aside: Vec<String>,
     /// Reports of copies that have failed.
     pub(crate) copies_failed: u64,
+    pub(crate) counts: Counts,
+    /// By partition: the last epoch in which a coordinator was active.
+    active: BTreeMap<PartitionId, Epoch>,
     /// Committed and not yet looked for at all members.
     pub(crate) fresh: Vec<(PartitionId, LogId)>,
     /// Partitions whose members have changed since this was last looked at.
     pub(crate) changed: BTreeSet<PartitionId>,
+    /// Entries that clients were told are done by their coordinators, and on how many disks they must be.
+    pub(crate) rested: Vec<(PartitionId, LogId, u8)>,
     /// Partitions of which clients were told something since this was last looked at.
     pub(crate) told: BTreeSet<PartitionId>,
 }
@@ -83,6 +128,53 @@ impl Truth {
                 self.changed.insert(partition);
             }
         }
+    }
+
+    /// Views that the ECS has made so far.
+    pub(crate) fn views_made(&self) -> u64 {
+        self.views.len() as u64
+    }
+
+    /// A coordinator is active.
+    pub(crate) fn on_active(&mut self, partition: PartitionId, epoch: Epoch) {
+        let known = self.active.entry(partition).or_default();
+        *known = epoch.max(*known);
+    }
+
+    /// R3: a store is set aside only where each of its partitions is being served, by a coordinator of the newest view.
+    /// `of`: its partitions; none: any.
+    pub(crate) fn check_verdict(&self, view: &View, of: Option<&[PartitionId]>, verdict: &StoreVerdict) {
+        let StoreVerdict::SetAside {} = verdict else { return };
+        let is_of_store = |partition: &PartitionId| of.is_none_or(|of| of.contains(partition));
+        for (partition, assignment) in view.iter().filter(|(partition, _)| is_of_store(partition)) {
+            assert_eq!(
+                self.active.get(&partition),
+                Some(&assignment.epoch),
+                "R3: a store is set aside while partition {partition} is not served"
+            );
+        }
+    }
+
+    /// An entry is written to a log for the first time, so it has just been stamped: no wall clock that jumps moves
+    /// stamps.
+    pub(crate) fn check_stamp(&self, partition: PartitionId, entry: &Entry, right: u64) {
+        let known = self.partitions.get(&partition).is_some_and(|now| now.entries.contains_key(&entry.id));
+        let Ok(Command { stamp, .. }) = Command::from_wire(entry.body.clone()) else { return };
+        let off = stamp.0.abs_diff(right);
+        assert!(
+            known || stamp.0 == 0 || !self.clocks_run_right || off <= stamps_off_max(right),
+            "partition {partition}: entry {} is stamped {off} ms off",
+            entry.id
+        );
+    }
+
+    /// A value is read that expires at some time: it does not live on for long.
+    pub(crate) fn check_alive(&self, expires: WallTime, right: u64) {
+        let over = right.saturating_sub(expires.0);
+        assert!(
+            !self.clocks_run_right || over <= stamps_off_max(right),
+            "a value is read {over} ms after its end"
+        );
     }
 
     /// I3: an entry is written to some log, behind `previous`.
@@ -142,6 +234,14 @@ impl Truth {
         assert_eq!(committed, Some(version), "partition {partition}: acknowledged and not committed");
         history.acknowledged = history.acknowledged.max(version.seq);
         self.told.insert(partition);
+    }
+
+    /// An acknowledged entry is on as many disks as the view of its coordinator asks for.
+    pub(crate) fn check_rests(partition: PartitionId, id: LogId, least: u8, disks: usize) {
+        assert!(
+            disks >= usize::from(least),
+            "partition {partition}: entry {id} is acknowledged and on {disks} disks; {least} are asked for"
+        );
     }
 
     /// I5: this server may read as the coordinator now, and `other` may or may not.
@@ -260,6 +360,12 @@ mod tests {
             let one = entry(at(tag, 1), "a");
             truth.on_applied(P, one.id, &one.body, &written(one.id, false), 7);
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "2 are asked for")]
+    fn an_acknowledged_entry_on_one_disk_is_found() {
+        Truth::check_rests(P, at(1, 1), 2, 1);
     }
 
     #[test]

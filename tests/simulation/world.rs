@@ -3,15 +3,16 @@
 //! First faults come and go, and only what is safe is looked at. Then all of them end, and the cluster must recover
 //! within a bound of virtual time (I8): every partition active, with all its copies, and every operation answered.
 
+mod checks;
+mod recovery;
+
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use bytes::Bytes;
 use common::ids::{ClientId, PartitionId, ServerId};
-use common::limits::COPIES;
-use common::view::{Member, ServerState};
-use ecs::core::Input as EcsInput;
-use kvserver::core::{COPY_FROM, Config, Input};
+use ecs_core::Input as EcsInput;
+use kvserver_core::{COPY_FROM, Config, Input};
 
 use super::client::Client;
 use super::ecs_host::EcsHost;
@@ -19,19 +20,10 @@ use super::history::{self, Operated};
 use super::net::Place;
 use super::scenario::Scenario;
 use super::search::{self, Verdict};
-use super::server::Server;
+use super::server::{Server, home_of};
 use super::timeline::{Event, MS, Micros, SECOND, Timeline};
-use super::truth::Truth;
-
-/// After the faults have ended, the cluster is whole again within this time: a silent copy is not tried again for a few
-/// seconds, and then states are copied one after the other.
-const RECOVERY_MAX: Micros = 30 * SECOND;
-
-/// And then all operations are answered within this time.
-const ANSWERS_MAX: Micros = 10 * SECOND;
-
-/// Between two looks at the recovery.
-const LOOK_EVERY: Micros = 100 * MS;
+use super::trace::Trace;
+use super::truth::{Counts, Truth};
 
 /// How far a run has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +46,7 @@ pub(crate) struct Summary {
     pub(crate) committed: usize,
     /// Reports of copies that have failed.
     pub(crate) copies_failed: u64,
+    pub(crate) counts: Counts,
     /// Keys whose search was given up as too large.
     pub(crate) unsearched: usize,
     /// Virtual time at the end.
@@ -76,8 +69,8 @@ pub(crate) struct World {
 }
 
 /// The run of a seed. A violation panics.
-pub(crate) fn run(scenario: Scenario, seed: u64, printing: bool) -> Summary {
-    let mut world = World::new(scenario, seed, printing);
+pub(crate) fn run(scenario: Scenario, seed: u64, trace: Trace) -> Summary {
+    let mut world = World::new(scenario, seed, trace);
     let outcome = catch_unwind(AssertUnwindSafe(|| world.run()));
     if let Err(panic) = outcome {
         world.line.note(|| "stopped here".to_owned());
@@ -89,9 +82,12 @@ pub(crate) fn run(scenario: Scenario, seed: u64, printing: bool) -> Summary {
 /// Bytes of a handful of writes.
 const FEW_BYTES: usize = 300;
 
+/// Parts per million that a clock may be off by where stamps are to be right: stamps take up no more.
+const CLOCK_DRIFT_MAX: u64 = 47_000;
+
 impl World {
-    fn new(scenario: Scenario, seed: u64, printing: bool) -> Self {
-        let mut line = Timeline::new(seed, printing);
+    fn new(scenario: Scenario, seed: u64, trace: Trace) -> Self {
+        let mut line = Timeline::new(seed, trace);
         line.net.weather = scenario.weather;
         let config = Config {
             timers: scenario.timers,
@@ -109,7 +105,7 @@ impl World {
                 13 => 12,
                 _ => COPY_FROM,
             },
-            mutation: scenario.mutation,
+            bug: scenario.bug,
         };
         let first = line.rng.usize(scenario.servers.0..=scenario.servers.1);
         let all = first + scenario.spares;
@@ -132,13 +128,18 @@ impl World {
         let at = line.between(300 * MS, 2 * SECOND);
         line.after(at, Event::Fault);
         line.after(scenario.heal_at, Event::Heal);
+        if scenario.stores_wait {
+            line.after(SECOND, Event::TakeStoresBack);
+        }
         let mut truth = Truth::default();
         truth.nobody_fails = scenario.nobody_fails;
+        truth.clocks_run_right = scenario.drift_max <= CLOCK_DRIFT_MAX;
         Self { scenario, line, truth, ecs, servers, clients, strikes: 0, phase: Phase::Faults }
     }
 
     fn run(&mut self) {
-        while self.phase != Phase::Over {
+        // Beyond the promise nothing more is to be shown but that it was said.
+        while self.phase != Phase::Over && !self.truth.is_beyond {
             let event = self.line.next().expect("timers never end");
             self.handle(event);
             while let Some(server) = self.line.ready.pop() {
@@ -146,7 +147,10 @@ impl World {
             }
             for server in 0..self.servers.len() {
                 self.on_disk_failed(server);
+                self.on_refused(server);
             }
+            self.replace_those_aside();
+            self.check_rests();
             self.check_copies();
         }
     }
@@ -164,6 +168,8 @@ impl World {
             Event::Peer { to, .. }
             | Event::Linked { to, .. }
             | Event::View { to, .. }
+            | Event::Refused { to, .. }
+            | Event::Verdict { to, .. }
             | Event::Request { to, .. } => Some(*to),
             Event::Run { server, .. }
             | Event::Work { server, .. }
@@ -181,6 +187,7 @@ impl World {
             | Event::Work { server, life }
             | Event::Synced { server, life, .. }
             | Event::Tick { server, life }
+            | Event::AskVerdict { server, life }
             | Event::Housekeeping { server, life } => self.servers[*server].life != *life,
             Event::EcsTick { life, .. } | Event::EcsSynced { life, .. } => self.ecs.life != *life,
             _ => false,
@@ -215,6 +222,11 @@ impl World {
                 servers[to].take(line, Input::PeerLinked { server });
             }
             Event::View { to, view } => servers[to].take(line, Input::View(view)),
+            Event::Refused { to, process, refusal } => {
+                if servers[to].sender() == process {
+                    servers[to].take(line, Input::Refused(refusal));
+                }
+            }
             Event::Request { to, client, call, ask } => servers[to].take_request(line, client, call, ask),
             Event::Run { server, .. } => self.run_server(server),
             Event::Work { server, .. } => {
@@ -236,6 +248,7 @@ impl World {
                 self.ecs.on_synced(line, truth, ticket);
                 self.stop_those_that_left();
             }
+            Event::EcsRestored => self.ecs.restore(line, truth),
             Event::EcsStart => {
                 if self.ecs.core.is_none() {
                     self.ecs.start(line, truth);
@@ -255,32 +268,55 @@ impl World {
                 let servers = self.servers.len();
                 self.clients[client].on_wake(&mut self.line, servers);
             }
-            Event::Start { server } => {
-                if self.servers[server].process.is_none() && !self.servers[server].gone {
-                    self.servers[server].start(&mut self.line);
-                }
-            }
+            Event::Verdict { to, process, verdict } => self.on_verdict(to, process, &verdict),
+            Event::AskVerdict { server, .. } => servers[server].on_ask_verdict(line),
+            Event::TakeStoresBack => self.take_stores_back(),
+            Event::Start { server } => self.on_start(server),
             Event::Resume { server } => self.servers[server].resume(&mut self.line),
             Event::EcsResume => self.ecs.resume(&mut self.line),
             Event::Proposed { server } => self.on_proposed(server),
             Event::LoseEcs { server, lasts } => self.lose_ecs(server, lasts),
             Event::CrashAt { server, away } => self.crash_at(server, away),
             Event::Fault => self.on_fault(),
+            Event::Cut { cuts, lasts } if self.phase == Phase::Faults => self.cut(cuts, lasts),
+            Event::Cut { .. } => {}
             Event::Mend { cuts } => self.mend(&cuts),
             Event::Hasten { server } => self.line.net.slow_down(Place::Server(server), 0),
             // After all faults have ended the weather stays as it is then.
             Event::Calm if self.phase == Phase::Faults => self.line.net.weather = self.scenario.weather,
             Event::Calm => {}
+            Event::ClockRight { server } => self.servers[server].wall_jump_ms = 0,
             Event::LetGo => self.ecs.hold(line, truth, false),
             Event::Heal => self.heal(),
             Event::Look => self.look(),
         }
     }
 
+    /// A server starts, if it does not run and its disk lets it.
+    fn on_start(&mut self, server: usize) {
+        let starting = &mut self.servers[server];
+        if starting.process.is_some() || starting.waits || starting.gone {
+            return;
+        }
+        if self.line.now < starting.fails_until {
+            // The count of starts is not to be written: the process ends at once, and is started again.
+            let again = self.line.between(100 * MS, SECOND);
+            return self.line.after(again, Event::Start { server });
+        }
+        starting.start(&mut self.line);
+    }
+
     fn on_tick(&mut self, server: usize) {
         let place = Place::Server(server);
         let net = &self.line.net;
         let reaches = net.passes(place, Place::Ecs) && net.passes(Place::Ecs, place);
+        let sender = self.servers[server].sender();
+        let links = self.ecs.ended.len();
+        self.ecs.ended.retain(|ended| *ended != sender);
+        if let Some(process) = self.servers[server].process.as_mut().filter(|_| self.ecs.ended.len() < links)
+        {
+            process.linked = None;
+        }
         let linked = self.servers[server].process.as_ref().and_then(|process| process.linked);
         if self.ecs.core.is_some() && reaches && linked != Some(self.ecs.life) && self.line.chance(0.3) {
             let life = self.ecs.life;
@@ -321,180 +357,13 @@ impl World {
     }
 
     pub(crate) fn index_of(&self, server: ServerId) -> usize {
-        // Indices are in the lower half of the ids.
-        (server.0 & u128::from(u64::MAX)) as usize - 1
-    }
-
-    /// I2: looked at whenever an entry is committed, members change, or a disk loses entries.
-    fn check_copies(&mut self) {
-        let lost_some = self.servers.iter().any(|server| !server.disk.lost.is_empty());
-        if self.truth.fresh.is_empty() && self.truth.changed.is_empty() && !lost_some {
-            return;
-        }
-        let Some(view) = self.truth.newest().cloned() else { return };
-        for (partition, id) in std::mem::take(&mut self.truth.fresh) {
-            for index in self.in_sync(partition) {
-                let log = self.servers[index].disk.durable.logs.get(&partition);
-                self.truth.check_held(partition, id, index, log);
-            }
-        }
-        let changed = std::mem::take(&mut self.truth.changed);
-        if changed.is_empty() && !lost_some {
-            return;
-        }
-        for partition in view.partitions.all().take(view.assignments.len()) {
-            for index in self.in_sync(partition) {
-                let lost = self.servers[index].disk.lost.contains(&partition);
-                if lost || changed.contains(&partition) {
-                    let log = self.servers[index].disk.durable.logs.get(&partition);
-                    self.truth.check_held_all(partition, index, log);
-                }
-            }
-        }
-        self.servers.iter_mut().for_each(|server| server.disk.lost.clear());
-    }
-
-    /// The servers of the in-sync set in the newest view that have not lost what they had.
-    pub(crate) fn in_sync(&self, partition: PartitionId) -> Vec<usize> {
-        let assignment = self.truth.newest().and_then(|view| view.assignment(partition));
-        let members = assignment.map(|assignment| assignment.in_sync.as_slice()).unwrap_or_default();
-        let present = |index: &usize| !self.servers[*index].lost;
-        let same_store = |member: &&Member| self.servers[self.index_of(member.server)].store == member.store;
-        members.iter().filter(same_store).map(|member| self.index_of(member.server)).filter(present).collect()
-    }
-
-    /// I5: at most one reader, and it has all that was acknowledged.
-    fn check_readers(&mut self, acted: usize) {
-        let now = self.line.now;
-        for &(partition, applied) in &self.servers[acted].readers {
-            let reads = |server: &&Server| {
-                server.index != acted && server.facts(partition, now).is_some_and(|facts| facts.may_read)
-            };
-            let other = self.servers.iter().find(reads).map(|server| (acted, server.index));
-            self.truth.on_reader(partition, applied, other);
-        }
-    }
-
-    /// I6: a replica that may read alone has all that was acknowledged, applied or pending. Looked at for the server
-    /// that acted, and for all when something was acknowledged.
-    fn check_lone_readers(&mut self, acted: usize) {
-        let now = self.line.now;
-        for &partition in &self.servers[acted].lone {
-            let log = self.servers[acted].disk.written.logs.get(&partition);
-            self.truth.on_lone_reader(partition, acted, log);
-        }
-        for partition in std::mem::take(&mut self.truth.told) {
-            for server in &self.servers {
-                if server.facts(partition, now).is_some_and(|facts| facts.has_read_lease) {
-                    let log = server.disk.written.logs.get(&partition);
-                    self.truth.on_lone_reader(partition, server.index, log);
-                }
-            }
-        }
-    }
-
-    /// All faults end.
-    fn heal(&mut self) {
-        self.phase = Phase::Recovery(self.line.now);
-        self.line.net.mend_all();
-        self.line.net.weather = super::net::Weather::CALM;
-        if self.ecs.core.is_none() {
-            self.ecs.start(&mut self.line, &mut self.truth);
-        }
-        self.ecs.resume(&mut self.line);
-        self.end_orders();
-        self.ecs.slow = 0.0;
-        self.strikes = 0;
-        for index in 0..self.servers.len() {
-            let server = &mut self.servers[index];
-            server.slow = 0.0;
-            server.disk_fault = None;
-            if server.paused {
-                server.resume(&mut self.line);
-            }
-            if server.process.is_none() && server.life > 0 && !server.gone {
-                server.start(&mut self.line);
-            }
-        }
-        self.clients.iter_mut().for_each(Client::slow_down);
-        self.line.after(LOOK_EVERY, Event::Look);
-    }
-
-    /// I8: how far is it?
-    fn look(&mut self) {
-        self.line.after(LOOK_EVERY, Event::Look);
-        let now = self.line.now;
-        if self.is_lost() {
-            self.phase = Phase::Over;
-        }
-        if let Phase::Recovery(_) = self.phase {
-            // Who came back after it stands by again.
-            self.all_serve();
-        }
-        match self.phase {
-            Phase::Recovery(since) => match self.missing() {
-                None => {
-                    self.phase = Phase::Answers(now);
-                    self.clients.iter_mut().for_each(|client| client.stopped = true);
-                    self.clients[0].probe(&mut self.line);
-                }
-                Some(missing) => {
-                    assert!(now - since < RECOVERY_MAX, "I8: the cluster has not recovered: {missing}");
-                }
-            },
-            Phase::Answers(since) => {
-                if self.clients.iter().all(Client::is_idle) {
-                    self.phase = Phase::Over;
-                }
-                assert!(now - since < ANSWERS_MAX, "I8: operations are not answered: {:?}", self.clients[0]);
-            }
-            Phase::Faults | Phase::Over => {}
-        }
-    }
-
-    /// The last in-sync copy of a partition is lost with its disk (R7), as others were taken out before: nobody can
-    /// bring it back.
-    fn is_lost(&self) -> bool {
-        let Some(view) = self.truth.newest() else { return false };
-        view.iter().any(|(partition, _)| self.in_sync(partition).is_empty())
-    }
-
-    /// What is not yet as it should be.
-    fn missing(&self) -> Option<String> {
-        let Some(view) = self.truth.newest() else { return Some("a view".to_owned()) };
-        if view.assignments.is_empty() {
-            return Some("a server".to_owned());
-        }
-        let up = view.servers.values().filter(|info| info.state == ServerState::Up).count();
-        // One that left and was taken in again by what it had said before stays as down, and holds nothing.
-        let gone = |server: &&Server| server.gone && view.servers.contains_key(&server.id);
-        let gone: Vec<ServerId> = self.servers.iter().filter(gone).map(|server| server.id).collect();
-        if up + gone.len() < view.servers.len() {
-            return Some(format!("servers that are up, in view {}: {:?}", view.number, view.servers));
-        }
-        for server in
-            self.servers.iter().filter(|server| view.servers.contains_key(&server.id) && !server.gone)
-        {
-            let used = server.process.as_ref().map(|process| process.node.view().number);
-            if used != Some(view.number) {
-                return Some(format!("view {} at server {}, it has {used:?}", view.number, server.index));
-            }
-        }
-        for (partition, assignment) in view.iter() {
-            if assignment.in_sync.len() != up.min(COPIES) || !assignment.joining.is_empty() {
-                return Some(format!("copies of partition {partition}: {assignment:?}"));
-            }
-            let coordinator = self.index_of(assignment.coordinator);
-            let facts = self.servers[coordinator].facts(partition, self.line.now);
-            if facts.is_none_or(|facts| !facts.active) {
-                return Some(format!("activity of partition {partition} at server {coordinator}: {facts:?}"));
-            }
-        }
-        let pinned = |server: &&Server| server.process.as_ref().is_some_and(|process| process.has_pins());
-        self.servers
-            .iter()
-            .find(pinned)
-            .map(|server| format!("release of the log of server {}", server.index))
+        // The process that the newest view names, where there are two of one server, or the one that was named last.
+        let named = self.truth.newest().and_then(|view| view.servers.get(&server));
+        let named = named.map(|info| info.process(server));
+        let present = self.servers.iter().find(|other| other.id == server && Some(other.sender()) == named);
+        let last =
+            || self.servers.iter().filter(|other| other.id == server).max_by_key(|other| other.named_in);
+        present.or_else(last).map_or_else(|| home_of(server), |server| server.index)
     }
 
     /// The checks of what the clients saw.
@@ -535,6 +404,7 @@ impl World {
             operations: all.len(),
             committed: self.truth.committed(),
             copies_failed: self.truth.copies_failed,
+            counts: self.truth.counts,
             unsearched,
         }
     }

@@ -1,13 +1,14 @@
 //! A client of etcd's gRPC interface (version 3), as far as puts, gets and the question who leads go.
 //!
-//! A unary call of gRPC is an HTTP/2 request whose body is a byte, a length and a message. It is made here on `h2` itself: no
-//! code has to be generated, and the client takes as little as it can of the processor that it shares with the servers.
+//! A unary call of gRPC is an HTTP/2 request whose body is a byte, a length and a message. It is made here on `h2`
+//! itself: no code has to be generated, and the client takes as little as it can of the processor that it shares with
+//! the servers.
 
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use cli::bench::{Answered, Kind, Request, Target};
 use h2::client::SendRequest;
-use kvclient::bench::{Answered, Kind, Request, Target};
 use prost::Message;
 use tokio::net::TcpStream;
 

@@ -1,4 +1,5 @@
-//! How long clients wait when a server is killed: writers of one key each go on until all of them have been answered again.
+//! How long clients wait when a server is killed: writers of one key each go on until all of them have been answered
+//! again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,7 +1,7 @@
 //! The load of `kvclient bench` on Trefoil, Redis and etcd: the same program, the same clients, the same keys.
 //!
-//! Trefoil is loaded by its own library, or, like Redis, by a client of the Redis protocol; etcd by a client of its gRPC
-//! interface. `bench/compare` starts the servers and runs this; `load table` makes its table.
+//! Trefoil is loaded by its own library, or, like Redis, by a client of the Redis protocol; etcd by a client of its
+//! gRPC interface. `bench/compare` starts the servers and runs this; `load table` makes its table.
 
 mod disk;
 mod etcd;
@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use kvclient::bench::{BenchArgs, Report, Target, measure, preload};
+use cli::bench::{BenchArgs, Report, Target, measure, preload};
 use kvclient::{Client, Options};
 use serde_json::{Value, json};
 
@@ -55,7 +55,8 @@ enum Command {
         #[arg(short, long, value_delimiter = ',', required = true)]
         servers: Vec<String>,
     },
-    /// The bytes that a cluster of Trefoil, or one server of it, holds, once all copies are there and evenly spread; fails before
+    /// The bytes that a cluster of Trefoil, or one server of it, holds, once all copies are there and evenly spread;
+    /// fails before
     Settled {
         /// Servers, with commas between them
         #[arg(short, long, value_delimiter = ',', required = true)]

@@ -1,13 +1,13 @@
 //! A client of the Redis protocol that keeps any number of requests in flight on one connection.
 //!
-//! Requests that wait while a write is on its way leave together. With `wait`, one `WAIT` follows each such batch that writes,
-//! and its puts are done when as many replicas have confirmed them.
+//! Requests that wait while a write is on its way leave together. With `wait`, one `WAIT` follows each such batch that
+//! writes, and its puts are done when as many replicas have confirmed them.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Buf, Bytes, BytesMut};
-use kvclient::bench::{Answered, Kind, Request, Target};
+use cli::bench::{Answered, Kind, Request, Target};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};

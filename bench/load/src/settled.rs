@@ -12,7 +12,9 @@ pub(crate) async fn bytes(servers: &[String], count: usize, address: Option<&str
     if up.len() != count {
         return Err(format!("{} servers are up", up.len()));
     }
-    if status.under_replicated > 0 || status.joining > 0 || status.offline > 0 {
+    // With fewer servers than copies some are missing for good.
+    let missing = status.under_replicated > 0 && count >= status.copies as usize;
+    if missing || status.joining > 0 || status.offline > 0 {
         return Err(format!(
             "{} partitions lack copies, {} are on their way",
             status.under_replicated, status.joining

@@ -157,7 +157,8 @@ impl Runs {
             if place == 0 {
                 writeln!(
                     out,
-                    "\n| a server is killed, all keys take writes again | kills | median, ms | largest, ms |\n|---|---|---|---|"
+                    "\n| a server is killed, all keys take writes again | kills | median, ms | largest, ms \
+                     |\n|---|---|---|---|"
                 )?;
             }
             let times: Vec<f64> = kills.iter().filter_map(|kill| kill["ms"].as_f64()).collect();
@@ -290,7 +291,13 @@ mod tests {
             json!({ "row": "disk", "bytes_per_second": 300e6 }).to_string(),
         ];
         let table = of(&lines.join("\n")).unwrap();
-        assert!(table.contains("| puts, 64 clients: a second at least 1.5 x Redis, always, WAIT 2 | 2.00, reached | not measured |"), "{table}");
+        assert!(
+            table.contains(
+                "| puts, 64 clients: a second at least 1.5 x Redis, always, WAIT 2 | 2.00, reached | \
+            not measured |"
+            ),
+            "{table}"
+        );
         assert!(table.contains("| puts, 64 clients | Trefoil, its own client | 1500 |"), "{table}");
         assert!(table.contains("median under 1000 ms | 700 ms, reached"), "{table}");
         assert!(table.contains("100.0 MB/s of three copies"), "{table}");

@@ -12,7 +12,7 @@ use crate::{wire_enum, wire_struct};
 pub enum Request {
     /// A change to one key. Answered by [`Reply::Outcome`] when every in-sync copy has it on disk.
     Write {
-        /// Makes a retry harmless.
+        /// Names the write, which makes a retry harmless.
         origin: Origin,
         /// How long ago the client first sent this write, in milliseconds of its own clock. Beyond the
         /// limit [`CLIENT_RETRY_FOR`](crate::limits::CLIENT_RETRY_FOR) the write is refused.
@@ -25,7 +25,7 @@ pub enum Request {
         /// The key.
         key: Bytes,
     },
-    /// The value of a key, linearizable, if it has no more than so many bytes. Answered by [`Reply::Value`] or
+    /// The value of a key, linearizable, if it has no more than `bytes_max` bytes. Answered by [`Reply::Value`] or
     /// [`Reply::TooLarge`].
     GetUpTo {
         /// The key.
@@ -40,7 +40,7 @@ pub enum Request {
         partition: PartitionId,
         /// Begin after this key; `None`: from the first.
         after: Option<Bytes>,
-        /// Only keys that begin so.
+        /// Only keys with this prefix.
         prefix: Bytes,
         /// Pairs in the page at most. The server may give fewer.
         limit: u32,
@@ -61,29 +61,29 @@ pub enum Request {
     },
     /// The newest view that the server has. Answered by [`Reply::View`].
     View {},
-    /// How the server does, as JSON. Answered by [`Reply::Status`].
+    /// The server's status, as JSON. Answered by [`Reply::Status`].
     Status {},
     /// The digest of the server's own copy as it was at an entry of [`Operation::Compare`]. Answered by
-    /// [`Reply::Digest`], by [`Reply::Busy`] while it is not made, for whatever reason.
+    /// [`Reply::Digest`], or by [`Reply::Busy`] while there is none, for whatever reason.
     Digest {
         /// The partition.
         partition: PartitionId,
         /// The entry.
         at: LogId,
     },
-    /// The next request in the same frame is followed under this id: every server that has to do with it logs what it
+    /// The next request in the same frame is followed under this id: every server that handles the request logs what it
     /// does. Not answered. A server of a version that does not know it closes the link.
     Trace {
-        /// Of a write: its origin's client and number.
+        /// The id. That of a write has its origin's client and number.
         request: RequestId,
     },
-    /// The next changes of watched keys of one partition, in the order of its log. Answered by [`Reply::Changes`] as soon
-    /// as there are some, and without any when the time is over; by the coordinator only.
+    /// The next changes of watched keys of one partition, in the order of its log. Answered by [`Reply::Changes`] as
+    /// soon as there are some, and without any when the time is over; by the coordinator only.
     Watch {
         /// The partition.
         partition: PartitionId,
-        /// The place up to which the client has been told: what the last answer said, or a version that it knows.
-        /// `None`: it wants to know the place that is the last one now.
+        /// The place up to which the client knows the changes: that of the last answer, or a version that it knows.
+        /// `None`: the answer is to name the place that is the last one now.
         after: Option<Version>,
         /// The keys.
         selection: Selection,
@@ -155,16 +155,17 @@ pub enum Reply {
     },
     /// Changes of watched keys: all that there are after the place that the request names, up to and with `through`.
     Changes {
-        /// In the order of the log.
+        /// The changes, in the order of the log.
         changes: Vec<Change>,
         /// The place that the next request names.
         through: Version,
-        /// There is a change behind `through` of so many bytes, more than the request allows: ask for them. Else 0.
+        /// Bytes of the change behind `through`, if they are more than the request allows: ask again with this bound.
+        /// Else 0.
         next_bytes: u64,
     },
     /// A copy's digest.
     Digest {
-        /// Of records, results and log time, independent of the order in which they are stored.
+        /// The digest of records, results and log time, independent of the order in which they are stored.
         digest: Digest,
     },
     /// Nothing was done here: by this server's view, another one coordinates the key. Fetch the view if yours is
@@ -206,12 +207,12 @@ wire_enum!(Reply {
     13 => Changes { changes, through, next_bytes },
 });
 
-/// What a copy of a partition holds, in few bytes: two copies that are equal have equal ones, and two that are not have
-/// different ones unless somebody made them so.
+/// A digest of a copy of a partition. Equal copies have equal digests; copies that differ have different ones, unless
+/// the difference was crafted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Digest {
-    /// The sum, modulo 2^128, of the MD5 of each record that has not expired (length of the key, key, stored value) and of
-    /// the state besides the records.
+    /// The sum, modulo 2^128, of the MD5 of each record that has not expired (length of the key, key, stored value) and
+    /// of the state besides the records.
     pub sum: u128,
     /// Records.
     pub records: u64,
@@ -233,7 +234,7 @@ wire_struct!(ClientMessage { id, request });
 /// A reply on a client's link. A frame holds one or more of them, one behind the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerMessage {
-    /// Of the request.
+    /// The id of the request that this answers.
     pub id: u64,
     /// The answer.
     pub reply: Reply,

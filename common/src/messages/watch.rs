@@ -1,4 +1,4 @@
-//! What a client that watches keys asks for and is told.
+//! What a client that watches keys asks for and gets.
 
 use bytes::Bytes;
 
@@ -13,9 +13,9 @@ pub enum Selection {
         /// The key.
         key: Bytes,
     },
-    /// All keys that begin so.
+    /// All keys with a prefix.
     Prefix {
-        /// What they begin with; no bytes for all keys.
+        /// The prefix; no bytes for all keys.
         prefix: Bytes,
     },
 }
@@ -39,7 +39,7 @@ impl Selection {
     }
 }
 
-/// A change of a watched key, as a log entry that is committed has made it; or that some are not told.
+/// A change of a watched key, as a committed log entry has made it; or a gap, where changes are not known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// A value was set or changed.
@@ -56,14 +56,14 @@ pub enum Change {
         /// The value, with its new expiry. Its version is that of the entry.
         found: Found,
     },
-    /// A value was removed. That one ends by its expiry is no change: the change that set the expiry told when.
+    /// A value was removed. That a value ends by its expiry is no change: the change that set the expiry says when.
     Delete {
         /// The key.
         key: Bytes,
-        /// Of the entry.
+        /// The version of the entry that removed it.
         version: Version,
     },
-    /// Changes after `from`, up to and with `to`, are not told: there may have been some.
+    /// Changes after `from`, up to and with `to`, are not known: there may have been some.
     Gap {
         /// The last entry before the gap.
         from: Version,
@@ -80,7 +80,7 @@ wire_enum!(Change {
 });
 
 impl Change {
-    /// The entry that it is of; of a gap the last one.
+    /// The entry that made the change; for a gap the last entry of it.
     #[must_use]
     pub fn version(&self) -> Version {
         match self {
@@ -90,7 +90,7 @@ impl Change {
         }
     }
 
-    /// The key; none of a gap.
+    /// The key; `None` for a gap.
     #[must_use]
     pub fn key(&self) -> Option<&Bytes> {
         match self {
@@ -99,7 +99,7 @@ impl Change {
         }
     }
 
-    /// Bytes that it counts where room is bounded: of key and value, and some for the rest.
+    /// Bytes that the change counts where room is bounded: those of key and value, and `CHANGE_BYTES`.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let value = match self {

@@ -3,15 +3,15 @@
 use bytes::Bytes;
 
 use super::{Condition, InvalidOperation, Operation, Outcome, check_key};
-use crate::codec::{Malformed, Wire};
+use crate::codec::{Malformed, Sink, Wire};
 use crate::limits::VALUE_BYTES_MAX;
 use crate::wire_struct;
 
 /// Checks and parts of one batch at most: they are applied in one go.
 pub const BATCH_PARTS_MAX: usize = 4096;
 
-/// Bytes of the keys and values of one batch at most: it is one log entry. The values that its outcome tells have
-/// the same limit: it is one message.
+/// Bytes of the keys and values of one batch at most: it is one log entry. The values that its outcome returns have the
+/// same limit: it is one message.
 pub const BATCH_BYTES_MAX: usize = VALUE_BYTES_MAX + (1 << 20);
 
 /// What must hold of a key for a batch to be done.
@@ -19,7 +19,7 @@ pub const BATCH_BYTES_MAX: usize = VALUE_BYTES_MAX + (1 << 20);
 pub struct Check {
     /// The key.
     pub key: Bytes,
-    /// Of its value.
+    /// What must hold of the key's value.
     pub condition: Condition,
 }
 wire_struct!(Check { key, condition });
@@ -32,7 +32,7 @@ pub struct Part(pub Operation);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartOutcome(pub Outcome);
 
-/// The tags of what must not be nested: reading would go as deep as a message says.
+/// The tag of batches, which must not be nested: decoding would recurse as deep as a message says.
 const BATCH_TAG: u8 = 13;
 const ALL_TAG: u8 = 16;
 
@@ -41,7 +41,7 @@ fn refuse(input: &Bytes, tag: u8, what: &'static str) -> Result<(), Malformed> {
 }
 
 impl Wire for Part {
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write<S: Sink + ?Sized>(&self, out: &mut S) {
         self.0.write(out);
     }
 
@@ -52,7 +52,7 @@ impl Wire for Part {
 }
 
 impl Wire for PartOutcome {
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write<S: Sink + ?Sized>(&self, out: &mut S) {
         self.0.write(out);
     }
 

@@ -6,30 +6,30 @@ use crate::wire_enum;
 /// The expiry that an operation gives a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expiry {
-    /// None.
+    /// The value never expires.
     Never {},
     /// At a moment of the wall clock; one that is past removes the value.
     At {
-        /// From then on it is gone.
+        /// From this moment on the value is gone.
         at: WallTime,
     },
-    /// After a time.
+    /// After a time, counted from log time.
     In {
         /// Milliseconds from log time on.
         ms: u64,
     },
-    /// As it is.
+    /// The expiry that the value has.
     Keep {},
-    /// Later than it is; a value that never expires gets none.
+    /// Later than the expiry that the value has; a value that never expires keeps none.
     Later {
-        /// By so many milliseconds.
+        /// How many milliseconds later.
         ms: u64,
     },
 }
 wire_enum!(Expiry { 0 => Never {}, 1 => At { at }, 2 => In { ms }, 3 => Keep {}, 4 => Later { ms } });
 
 impl Expiry {
-    /// The moment, for a value that expires at `current` in a log whose time is `log_time`.
+    /// The moment at which a value expires that expired at `current`, in a log whose time is `log_time`.
     #[must_use]
     pub fn moment(self, current: Option<WallTime>, log_time: WallTime) -> Option<WallTime> {
         match self {

@@ -22,7 +22,7 @@ impl Operation {
         }
     }
 
-    /// Bytes of the values that its outcome tells, at most.
+    /// Bytes of the values that its outcome returns, at most.
     #[must_use]
     pub fn told_bytes_max(&self) -> usize {
         match self {
@@ -38,7 +38,7 @@ impl Operation {
         }
     }
 
-    /// Bytes that it would store, and bytes that it compares with.
+    /// Bytes that the operation would store, and bytes that it compares with.
     pub(super) fn value_bytes(&self) -> (usize, usize) {
         match self {
             Self::Put { value, condition, .. } | Self::Set { value, condition, .. } => {

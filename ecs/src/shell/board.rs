@@ -1,5 +1,5 @@
-//! What servers count, as they tell it once a second, and the last ten minutes of it. For people: nothing is decided by
-//! it, and a restart forgets it.
+//! The counters that servers report once a second, and the last ten minutes of them. For people: no decision depends on
+//! them, and they are lost at a restart.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,7 +24,7 @@ pub(super) struct Sample {
     /// Requests a second that were answered.
     pub(super) reads: f64,
     pub(super) writes: f64,
-    /// Those of them that were answered with a refusal, busy or unknown.
+    /// Requests a second that were answered with a refusal, busy or unknown.
     pub(super) failed: f64,
     /// Microseconds; null if there was nothing to measure.
     pub(super) read_us: Quantiles,
@@ -32,7 +32,7 @@ pub(super) struct Sample {
     pub(super) sync_us: Quantiles,
 }
 
-/// Times that so many of all do not exceed, in microseconds.
+/// Quantiles of latencies, in microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct Quantiles {
     p50: Option<u64>,
@@ -47,7 +47,7 @@ impl Quantiles {
     }
 }
 
-/// What one server told last.
+/// The last report of one server.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct ServerLoad {
     pub(super) server: ServerId,
@@ -61,7 +61,7 @@ pub(super) struct ServerLoad {
     lag: u64,
 }
 
-/// What is hot, over all servers.
+/// The most requested keys and partitions, over all servers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct HotSpots {
     pub(super) partitions: Vec<HotPartition>,
@@ -79,9 +79,9 @@ struct Notes {
 #[derive(Clone, Debug)]
 pub(super) struct Board {
     notes: Arc<Mutex<Notes>>,
-    /// When the newest sample is of.
+    /// The time of the newest sample.
     newest: watch::Sender<WallTime>,
-    /// For those that look on all the time.
+    /// Permits for dashboard streams.
     readers: Arc<Semaphore>,
 }
 
@@ -126,7 +126,7 @@ impl Board {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A server tells what it has counted.
+    /// A server reports its counters.
     pub(super) fn on_figures(&self, server: ServerId, mut figures: Figures) {
         figures.bound();
         let now = clock::time();
@@ -164,7 +164,7 @@ impl Board {
         self.newest.subscribe()
     }
 
-    /// A place for one that looks on all the time; none if there are as many as may be.
+    /// A permit for a dashboard stream; `None` if [`STREAMS_MAX`] are open.
     pub(super) fn reader(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.readers).try_acquire_owned().ok()
     }
@@ -176,7 +176,7 @@ impl Board {
         notes.samples.range(from..).cloned().collect()
     }
 
-    /// What each server told last, if that is not long ago.
+    /// The last report of each server, if it is not older than [`FIGURES_FRESH`].
     pub(super) fn load(&self) -> Vec<ServerLoad> {
         let load = |(server, figures): (ServerId, &Figures)| ServerLoad {
             server,
@@ -192,7 +192,7 @@ impl Board {
         self.notes().fresh(clock::time()).map(load).collect()
     }
 
-    /// What clients ask for most.
+    /// The keys and partitions that clients request most.
     pub(super) fn hot(&self) -> HotSpots {
         let notes = self.notes();
         let mut partitions: BTreeMap<u16, u64> = BTreeMap::new();
@@ -223,7 +223,7 @@ impl Board {
     }
 }
 
-// Three times of it pass before a server counts as one that tells nothing.
+// Three reports may be missed before a server's figures are left out.
 const _: () = assert!(Duration::as_millis(&FIGURES_FRESH) >= 3 * Duration::as_millis(&SAMPLE_EVERY));
 
 #[cfg(test)]

@@ -1,17 +1,17 @@
-//! The loop that owns the core: takes inputs, gives it the time, carries out its effects.
+//! The loop that owns the core: passes it inputs and the time, and carries out its effects.
 
 mod difference;
 mod operators;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use common::clock;
 use common::frame::write_frame;
 use common::histogram::Histogram;
 use common::ids::{Epoch, PartitionId, ServerId};
-use common::messages::Sender;
+use common::limits::SERVERS_MAX;
+use common::messages::{Sender, StoreVerdict};
 use common::status::ClusterStatus;
 use common::time::{Time, WallTime};
 use common::view::View;
@@ -22,25 +22,27 @@ use tracing::{debug, error, info, warn};
 
 use super::board::Board;
 use super::outbound::Outbound;
-use crate::core::{Ecs, Effect, Event, Input, Order, Part, Plan, Refusal, Settings, Unfit};
 use crate::error::Error;
 use crate::journal::Journal;
 use crate::limits::{ANSWER_WITHIN, COMMANDS_MAX, COMMANDS_PER_TURN_MAX, EVENTS_MAX};
+use ecs_core::{
+    Disagreement, Ecs, Effect, Event, Input, Order, Part, Plan, Refusal, Settings, Severity, Unfit,
+};
 
 pub use difference::Difference;
-pub(super) use operators::{NotApplied, Recovery};
+pub(super) use operators::{NotApplied, Recovery, Shown};
 
 /// A view change, with the time for people.
 #[derive(Clone, Debug, Serialize)]
 pub struct EventRecord {
-    /// When the view was durable.
+    /// When the view became durable.
     pub at: WallTime,
     /// What changed and why.
     #[serde(flatten)]
     pub event: Event,
     /// The causes in words.
     pub text: String,
-    /// What is other than in the view before.
+    /// What differs from the view before.
     pub difference: Difference,
 }
 
@@ -67,23 +69,23 @@ impl Placement {
     }
 }
 
-/// What is counted since the start.
+/// Counters since the start of the process.
 #[derive(Clone, Debug)]
 pub(super) struct Counts {
     pub(super) views: u64,
     /// By kind, named as in the list of events.
     pub(super) changes: BTreeMap<&'static str, u64>,
-    /// Times to get a state onto the disk, in microseconds.
+    /// How long writing a state to disk took, in microseconds.
     pub(super) persists: Histogram,
     /// Commands that wait for the driver.
     pub(super) waiting: usize,
-    /// Silence after which a server is removed.
-    pub(super) dead: Duration,
 }
 
-/// What the driver is asked.
+/// What other tasks ask of the driver.
 pub(super) enum Command {
     Input(Input),
+    /// A process has opened its report link; it is ended by this.
+    Linked(Sender, oneshot::Sender<()>),
     Status(oneshot::Sender<ClusterStatus>),
     /// The changes after this view.
     Events(Epoch, oneshot::Sender<Vec<EventRecord>>),
@@ -95,11 +97,11 @@ pub(super) enum Command {
     Plan(Order, oneshot::Sender<Result<Plan, Unfit>>),
     /// Gives an order, if the view has this number, or whichever it has.
     Apply(Order, Option<Epoch>, oneshot::Sender<Result<Plan, NotApplied>>),
-    /// Gives servers the parts back that they had before what is under way with them.
+    /// Takes back the orders that are under way with servers.
     Cancel(Vec<ServerId>, oneshot::Sender<Result<Vec<(ServerId, Part)>, Unfit>>),
-    Settings(oneshot::Sender<Settings>),
+    Settings(oneshot::Sender<Shown>),
     /// The settings in force then, or the number of copies, below which they must stay.
-    Set(Settings, oneshot::Sender<Result<Settings, usize>>),
+    Set(Settings, oneshot::Sender<Result<Shown, usize>>),
     /// R7: the server that the partition begins anew from, if one is chosen.
     Recover(PartitionId, Option<ServerId>, oneshot::Sender<Recovery>),
     /// The journal has done its work, or failed.
@@ -116,24 +118,25 @@ pub(super) struct Handle {
     commands: mpsc::Sender<Command>,
     view: watch::Receiver<Arc<View>>,
     board: Board,
-    dead: Duration,
 }
 
 impl Handle {
-    /// What servers tell of their load.
+    /// The load that servers report.
     pub(super) fn board(&self) -> &Board {
         &self.board
     }
 
-    /// Passes an input on; waits while the driver is behind.
+    /// Passes an input to the core; waits while the driver's queue is full.
     pub(super) async fn input(&self, input: Input) {
         // The driver goes away only with the process.
         let _ = self.commands.send(Command::Input(input)).await;
     }
 
-    /// Silence after which a server is removed.
-    pub(super) fn dead(&self) -> Duration {
-        self.dead
+    /// A process has opened its report link: what comes of this says when to end it.
+    pub(super) async fn linked(&self, sender: Sender) -> oneshot::Receiver<()> {
+        let (end, ended) = oneshot::channel();
+        let _ = self.commands.send(Command::Linked(sender, end)).await;
+        ended
     }
 
     /// Changes with each durable view.
@@ -160,7 +163,7 @@ impl Handle {
     }
 }
 
-/// Tells somebody something.
+/// Sends an answer to the task that waits for it.
 type Answer = Box<dyn FnOnce() + Send>;
 
 /// See the module's text.
@@ -169,6 +172,8 @@ pub(super) struct Driver {
     commands: mpsc::Receiver<Command>,
     view: watch::Sender<Arc<View>>,
     outbound: Outbound,
+    /// For each process, the sender that closes its newest report link.
+    links: BTreeMap<Sender, oneshot::Sender<()>>,
     /// The newest view as the frame that is sent.
     frame: Option<(Epoch, Arc<Vec<u8>>)>,
     events: VecDeque<EventRecord>,
@@ -176,8 +181,10 @@ pub(super) struct Driver {
     answers: VecDeque<(u64, Answer)>,
     /// Copies are in the making.
     moving: bool,
-    /// Whose refusal was logged last: a server that tries again and again is logged once.
+    /// The refusal that was logged last: a server that tries again and again is logged once.
     refused: Option<(Sender, Refusal)>,
+    /// The last verdicts that were sent to servers that wait with a store.
+    verdicts: BTreeMap<ServerId, (Sender, StoreVerdict)>,
     counts: Counts,
     /// The view of the newest event.
     made: Arc<View>,
@@ -192,26 +199,22 @@ impl Driver {
         let (view, watching) = watch::channel(ecs.view().clone());
         let outbound = Outbound::new(ecs.view().cluster);
         let (frame, events, answers, refused) = (None, VecDeque::new(), VecDeque::new(), None);
-        let counts = Counts {
-            views: 0,
-            changes: BTreeMap::new(),
-            persists: Histogram::durations(),
-            waiting: 0,
-            dead: ecs.config().timers.dead,
-        };
-        let handle =
-            Handle { commands: sender.clone(), view: watching, board: Board::default(), dead: counts.dead };
+        let counts =
+            Counts { views: 0, changes: BTreeMap::new(), persists: Histogram::durations(), waiting: 0 };
+        let handle = Handle { commands: sender.clone(), view: watching, board: Board::default() };
         let driver = Self {
             made: ecs.view().clone(),
             ecs,
             commands,
             view,
             outbound,
+            links: BTreeMap::new(),
             frame,
             events,
             answers,
             moving: false,
             refused,
+            verdicts: BTreeMap::new(),
             counts,
             persisting: None,
         };
@@ -256,9 +259,13 @@ impl Driver {
     }
 
     fn take(&mut self, command: Command) {
-        // Whoever asked may have gone; then the answer is for nobody.
+        // The asking task may have ended; then the answer is dropped.
         match command {
             Command::Input(input) => self.ecs.step(clock::time(), input),
+            Command::Linked(sender, end) => {
+                self.links.retain(|_, end| !end.is_closed());
+                self.links.insert(sender, end);
+            }
             Command::Status(answer) => drop(answer.send(self.ecs.status(clock::time()))),
             Command::Events(after, answer) => {
                 let from = self.events.partition_point(|record| record.event.view <= after);
@@ -276,7 +283,7 @@ impl Driver {
                 let cancelled = self.cancel(&servers);
                 self.answer_durable(answer, cancelled);
             }
-            Command::Settings(answer) => drop(answer.send(self.ecs.settings())),
+            Command::Settings(answer) => drop(answer.send(self.settings())),
             Command::Set(settings, answer) => {
                 let set = self.set(settings);
                 self.answer_durable(answer, set);
@@ -329,8 +336,19 @@ impl Driver {
                     self.outbound.publish(to, address, &view, frame);
                 }
                 Effect::Ask { to, address, promise } => self.outbound.ask(to, address, promise),
+                Effect::Verdict { to, address, verdict } => {
+                    self.on_verdict(to, &address, &verdict);
+                    self.outbound.tell_verdict(to, address, verdict);
+                }
+                Effect::EndLink { sender } => {
+                    if let Some(end) = self.links.remove(&sender) {
+                        debug!(server = sender.server.short(), "it is no member, and is to say hello again");
+                        let _ = end.send(());
+                    }
+                }
                 Effect::Made(event) => self.on_made(event),
-                Effect::Refused { sender, refusal } => self.on_refused(sender, refusal),
+                Effect::CopiesDisagree { partition, found } => on_disagree(partition, found),
+                Effect::Refused { sender, address, refusal } => self.on_refused(sender, address, refusal),
             }
         }
         self.give_answers();
@@ -362,16 +380,17 @@ impl Driver {
         }
         let text: Vec<String> = event.causes.iter().map(ToString::to_string).collect();
         let text = text.join("; ");
-        // A join of one server makes hundreds of views: people are told of its beginning and its end.
-        let routine = event.causes.iter().all(|cause| cause.change.is_routine());
-        if routine {
-            debug!(view = %event.view, "{text}");
-        } else {
-            info!(view = %event.view, "{text}");
+        // The join of one server makes hundreds of views: at the default level only its beginning and end are logged.
+        let severity = event.causes.iter().map(|cause| cause.change.severity()).max();
+        match severity.unwrap_or(Severity::Debug) {
+            Severity::Debug => debug!(view = %event.view, "{text}"),
+            Severity::Info => info!(view = %event.view, "{text}"),
+            Severity::Warn => warn!(view = %event.view, "{text}"),
+            Severity::Error => error!(view = %event.view, "{text}"),
         }
         let moving = self.ecs.view().assignments.iter().any(|now| !now.joining.is_empty());
         if std::mem::replace(&mut self.moving, moving) && !moving {
-            info!(view = %event.view, "no copies are in the making any more");
+            info!(view = %event.view, "all copies are complete");
         }
         if self.events.len() == EVENTS_MAX {
             self.events.pop_front();
@@ -382,15 +401,56 @@ impl Driver {
         self.events.push_back(EventRecord { at: clock::wall(), event, text, difference });
     }
 
-    fn on_refused(&mut self, sender: Sender, refusal: Refusal) {
-        if self.refused.replace((sender, refusal)) == Some((sender, refusal)) {
+    /// Logs a verdict once: servers that wait ask again and again.
+    fn on_verdict(&mut self, to: Sender, address: &str, verdict: &StoreVerdict) {
+        if self.verdicts.len() >= SERVERS_MAX {
+            self.verdicts.clear();
+        }
+        let told = self.verdicts.insert(to.server, (to, verdict.clone()));
+        if told.is_some_and(|told| told == (to, verdict.clone())) {
+            return;
+        }
+        let server = to.server.short();
+        match verdict {
+            StoreVerdict::SetAside {} => {
+                info!(
+                    server,
+                    address, "its store failed, and is not needed: all of it is served from other copies"
+                );
+            }
+            StoreVerdict::Keep { unserved } => error!(
+                server,
+                address,
+                partitions = unserved.len(),
+                "a store failed, and of so many of its partitions no other in-sync copy is served: the server waits \
+                 with it. Start the servers with the other copies. If there are none, stop this server, run \
+                 `kvserver reinstate -d DIR` on its machine, and start it again"
+            ),
+        }
+    }
+
+    fn on_refused(&mut self, sender: Sender, address: Option<String>, refusal: Refusal) {
+        if let Some(address) = address {
+            self.outbound.refuse(clock::time(), sender, address, refusal.message());
+        }
+        let refused = (sender, refusal.clone());
+        if self.refused.replace(refused.clone()) == Some(refused) {
             return;
         }
         let server = sender.server.short();
-        if let Refusal::Behind { .. } = refusal {
-            error!(server, "{refusal}");
-        } else {
-            warn!(server, "a hello is not accepted: {refusal}");
+        match refusal {
+            Refusal::Behind { .. } | Refusal::Twin { .. } => error!(server, "{refusal}"),
+            _ => warn!(server, "a hello is not accepted: {refusal}"),
         }
     }
+}
+
+fn on_disagree(partition: PartitionId, found: Disagreement) {
+    let Disagreement { epoch, coordinator, member, commit } = found;
+    let (coordinator, member) = (coordinator.short(), member.short());
+    error!(
+        %partition, %epoch, coordinator, member, %commit,
+        "COPIES DISAGREE: the member has committed entries that the log of its coordinator lacks. The partition is not \
+         served until an operator decides from which copy it goes on: kvclient admin recover-partition {partition}"
+    );
 }

@@ -3,16 +3,22 @@
 mod admin;
 mod answers;
 mod dashboard;
+mod door;
 mod metrics;
 mod orders;
 mod refusal;
 mod stream;
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::{Path, State};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
+use common::address::HostNames;
 use common::ids::{Epoch, ServerId};
+use common::status::{ClusterStatus, Condition};
 use common::time::WallTime;
 use common::view::View;
 use hyper::server::conn::http1;
@@ -25,6 +31,7 @@ use tracing::debug;
 use super::driver::{Command, Handle};
 use crate::limits::FIRST_BYTES_WITHIN;
 use answers::{PartitionAnswer, ServerAnswer};
+use ecs_core::verdict::Kind;
 use refusal::Refusal;
 
 /// What the front page says to programs; browsers get the dashboard.
@@ -52,8 +59,8 @@ Keys and values are at the servers: kvclient -s HOST:PORT
 ";
 
 /// Serves HTTP/1.1 on one connection to its end.
-pub(super) async fn serve(stream: TcpStream, handle: Handle) {
-    let service = TowerToHyperService::new(routes(handle));
+pub(super) async fn serve(stream: TcpStream, handle: Handle, names: Arc<HostNames>) {
+    let service = TowerToHyperService::new(routes(handle, names));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(FIRST_BYTES_WITHIN)
@@ -63,7 +70,7 @@ pub(super) async fn serve(stream: TcpStream, handle: Handle) {
     }
 }
 
-fn routes(handle: Handle) -> Router {
+fn routes(handle: Handle, names: Arc<HostNames>) -> Router {
     let api = Router::new()
         .route("/status", get(status))
         .route("/view", get(view))
@@ -86,6 +93,7 @@ fn routes(handle: Handle) -> Router {
         .nest("/api/v1", api)
         .fallback(|| async { Refusal::no_such_path() })
         .method_not_allowed_fallback(|| async { Refusal::wrong_method() })
+        .layer(from_fn_with_state(names, door::check))
         .with_state(handle)
 }
 
@@ -95,11 +103,18 @@ async fn health(State(handle): State<Handle>) -> Result<Response, Refusal> {
 }
 
 async fn ready(State(handle): State<Handle>) -> Result<Response, Refusal> {
-    let status = handle.ask(Command::Status).await?;
-    if status.gathering {
-        return Err(Refusal::gathering());
-    }
+    let status = makes_views(&handle).await?;
     Ok(Json(json!({ "status": "ready", "cluster": status.cluster, "view": status.view })).into_response())
+}
+
+/// The status, or a refusal while the ECS makes no views: an order could not be carried out then.
+async fn makes_views(handle: &Handle) -> Result<ClusterStatus, Refusal> {
+    let status = handle.ask(Command::Status).await?;
+    let no_views = |condition: &&Condition| Kind::NO_VIEWS.iter().any(|kind| kind.name() == condition.name);
+    match status.conditions.iter().find(no_views) {
+        Some(condition) => Err(Refusal::no_views(condition)),
+        None => Ok(status),
+    }
 }
 
 async fn status(State(handle): State<Handle>) -> Result<Response, Refusal> {
@@ -117,7 +132,8 @@ async fn servers(State(handle): State<Handle>) -> Result<Response, Refusal> {
 
 async fn server(State(handle): State<Handle>, Path(id): Path<String>) -> Result<Response, Refusal> {
     let server = find(&handle.view(), &id)?;
-    // Asked before the status: a server that has left meanwhile is in no status, and is not said to have stayed.
+    // Asked before the status: a server that has left in between is not in the status, and must not be reported as one
+    // that stays.
     let leaving = handle.ask(|answer| Command::Leaves(server, answer)).await?;
     let status = handle.ask(Command::Status).await?;
     let view = handle.view();

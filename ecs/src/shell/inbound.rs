@@ -1,30 +1,42 @@
-//! Connections to the one port. The first byte tells binary links from HTTP.
+//! Connections to the one port. The first byte distinguishes binary links from HTTP.
 //!
 //! Reports are one-way: nothing is ever written to a server's report link.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use common::address::HostNames;
 use common::codec::Wire as _;
 use common::frame::{PREFACE, write_frame};
-use common::ids::ClusterId;
+use common::ids::{ClusterId, Epoch};
+use common::limits::FRAME_BYTES_MAX;
 use common::messages::{ClientMessage, Hello, Reply, Request, Sender, ServerMessage, ServerReport};
+use common::shown;
 use serde::Deserialize;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use super::driver::{Command, Handle};
 use super::http;
+use super::places::{Kind, Place};
 use super::wire::{LinkError, Wire};
-use crate::core::Input;
 use crate::limits::{
-    CLIENT_LINK_IDLE_MAX, FIRST_BYTES_WITHIN, REASON_BYTES_MAX, REPORT_LINK_IDLE_MAX,
-    UNKNOWN_REPORTS_TOLD_MAX,
+    ASIDE_STORES_MAX, CLIENT_FRAME_BYTES_MAX, CLIENT_LINK_IDLE_MAX, FIRST_BYTES_WITHIN, REASON_BYTES_MAX,
+    REPORT_LINK_IDLE_MAX, UNKNOWN_REPORTS_TOLD_MAX,
 };
+use ecs_core::Input;
 
 /// Serves one connection to its end.
-pub(super) async fn serve(stream: TcpStream, handle: &Handle) {
+pub(super) async fn serve(
+    stream: TcpStream,
+    handle: &Handle,
+    names: Arc<HostNames>,
+    mut place: Place,
+    large: Arc<Semaphore>,
+) {
     let peer = stream.peer_addr().map_or_else(|_| "?".to_owned(), |address| address.to_string());
     let mut first = [0];
     match timeout(FIRST_BYTES_WITHIN, stream.peek(&mut first)).await {
@@ -32,29 +44,43 @@ pub(super) async fn serve(stream: TcpStream, handle: &Handle) {
         _ => return,
     }
     if first[0] != PREFACE[0] {
-        http::serve(stream, handle.clone()).await;
+        place.becomes(Kind::Http);
+        http::serve(stream, handle.clone(), names).await;
         return;
     }
-    if let Err(error) = serve_link(Wire::new(stream), handle).await {
+    if let Err(error) = serve_link(Wire::new(stream, large), handle, place).await {
         debug!(peer, %error, "a link ended");
     }
 }
 
-async fn serve_link(mut wire: Wire, handle: &Handle) -> Result<(), LinkError> {
+async fn serve_link(mut wire: Wire, handle: &Handle, mut place: Place) -> Result<(), LinkError> {
     let hello = read_json(&wire.hello(FIRST_BYTES_WITHIN).await?)?;
     match hello {
         Hello::Report { cluster, sender } => {
             let own = handle.view().cluster;
             if cluster.is_some_and(|cluster| cluster != own) {
                 let is_new = handle.view().servers.is_empty();
+                handle.input(Input::Foreign { sender, cluster: cluster.unwrap_or_default() }).await;
                 return Err(refuse_cluster(sender, cluster.unwrap_or_default(), own, is_new));
             }
-            let result = take_reports(&mut wire, sender, handle).await;
+            place.becomes(Kind::Report);
+            let ended = handle.linked(sender).await;
+            let result = tokio::select! {
+                result = take_reports(&mut wire, cluster.is_some(), sender, handle, &mut place) => result,
+                Ok(()) = ended => Err(LinkError::NoMember),
+            };
             handle.input(Input::LinkEnded { sender }).await;
             result
         }
-        Hello::Client {} => serve_client(&mut wire, handle).await,
-        Hello::Peer { .. } | Hello::Views { .. } | Hello::Rebuild { .. } => {
+        Hello::Client {} => {
+            place.becomes(Kind::Client);
+            serve_client(&mut wire, handle, &mut place).await
+        }
+        Hello::Peer { .. }
+        | Hello::Views { .. }
+        | Hello::Rebuild { .. }
+        | Hello::Refused { .. }
+        | Hello::StoreVerdict { .. } => {
             Err(LinkError::Content("such a link goes to a server, and this is the ECS".to_owned()))
         }
     }
@@ -65,9 +91,9 @@ fn refuse_cluster(sender: Sender, cluster: ClusterId, own: ClusterId, is_new: bo
     if is_new {
         warn!(
             server,
-            "it belongs to the cluster {cluster}, and this ECS began a new one in an empty directory. If that cluster's \
-             ECS has lost its disk, stop this one and start it with --rebuild {cluster}: nothing is taken over by \
-             itself. If not, start the server with the address of its own ECS"
+            "it belongs to the cluster {cluster}, and this ECS began a new one in an empty directory. If that \
+             cluster's ECS has lost its disk, stop this one and start it with --rebuild {cluster}: nothing is taken \
+             over by itself. If not, start the server with the address of its own ECS"
         );
         return LinkError::Content("it belongs to another cluster".to_owned());
     }
@@ -85,11 +111,18 @@ struct Named {
     report: String,
 }
 
-async fn take_reports(wire: &mut Wire, sender: Sender, handle: &Handle) -> Result<(), LinkError> {
+async fn take_reports(
+    wire: &mut Wire,
+    names_cluster: bool,
+    sender: Sender,
+    handle: &Handle,
+    place: &mut Place,
+) -> Result<(), LinkError> {
     let mut skipped = BTreeSet::new();
     loop {
-        let frame = wire.frame(REPORT_LINK_IDLE_MAX).await?;
-        let report: ServerReport = read_json(&frame)?;
+        let frame = wire.frame(REPORT_LINK_IDLE_MAX, FRAME_BYTES_MAX).await?;
+        place.on_heard();
+        let mut report: ServerReport = read_json(&frame)?;
         if let ServerReport::Unknown = report {
             let Named { report } = read_json(&frame)?;
             let report: String = report.chars().take(REASON_BYTES_MAX).collect();
@@ -101,6 +134,30 @@ async fn take_reports(wire: &mut Wire, sender: Sender, handle: &Handle) -> Resul
                 );
             }
             continue;
+        }
+        if let ServerReport::Hello { view, .. } = &report
+            && *view != Epoch::default()
+            && !names_cluster
+        {
+            // Servers that have a view name its cluster.
+            return Err(LinkError::Content(format!(
+                "it has the view {view} of a cluster that it does not name"
+            )));
+        }
+        match &mut report {
+            ServerReport::Suspect { suspicion } => {
+                make_showable(&mut suspicion.dir);
+                make_showable(&mut suspicion.reason);
+            }
+            ServerReport::Aside { stores } => {
+                stores.truncate(ASIDE_STORES_MAX);
+                for store in stores {
+                    make_showable(&mut store.dir);
+                    make_showable(&mut store.folder);
+                    make_showable(&mut store.reason);
+                }
+            }
+            _ => {}
         }
         if let ServerReport::StoreFailed { reason } = &report {
             let reason: String = reason.chars().take(REASON_BYTES_MAX).collect();
@@ -114,9 +171,16 @@ async fn take_reports(wire: &mut Wire, sender: Sender, handle: &Handle) -> Resul
     }
 }
 
-async fn serve_client(wire: &mut Wire, handle: &Handle) -> Result<(), LinkError> {
+/// Makes a server's text fit to be shown: bounded, in one line, and harmless on a terminal.
+fn make_showable(text: &mut String) {
+    let short: String = text.chars().take(REASON_BYTES_MAX).collect();
+    *text = shown::one_line(short.as_bytes()).to_string();
+}
+
+async fn serve_client(wire: &mut Wire, handle: &Handle, place: &mut Place) -> Result<(), LinkError> {
     loop {
-        let mut frame = wire.frame(CLIENT_LINK_IDLE_MAX).await?;
+        let mut frame = wire.frame(CLIENT_LINK_IDLE_MAX, CLIENT_FRAME_BYTES_MAX).await?;
+        place.on_heard();
         let mut answers = Vec::new();
         while !frame.is_empty() {
             let message = ClientMessage::read(&mut frame);

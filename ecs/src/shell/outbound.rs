@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use common::frame::{PREFACE, write_frame};
 use common::ids::{ClusterId, ServerId};
-use common::messages::{Hello, Promised};
+use common::messages::{Hello, Promised, Refusal, Sender, StoreVerdict};
+use common::time::Time;
 use common::view::View;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -20,14 +21,17 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-use crate::limits::{CONNECT_WITHIN, FAREWELL_TRIES_MAX, RETRY_FIRST, RETRY_MAX, SEND_WITHIN};
+use crate::limits::{
+    CONNECT_WITHIN, FAREWELL_TRIES_MAX, REFUSE_AGAIN, REFUSED_REMEMBERED_MAX, RETRY_FIRST, RETRY_MAX,
+    SEND_WITHIN,
+};
 
 /// What is to be brought to a server.
 #[derive(Clone, Debug)]
 struct Parcel {
     address: String,
     frame: Arc<Vec<u8>>,
-    /// The view is without the server: after it there is nothing more to say.
+    /// The server is not in the view: it is the last one that is sent to it.
     last: bool,
 }
 
@@ -37,21 +41,52 @@ pub(super) struct Outbound {
     cluster: ClusterId,
     links: BTreeMap<ServerId, watch::Sender<Parcel>>,
     tasks: JoinSet<()>,
+    /// Processes that were refused recently.
+    refused: BTreeMap<Sender, Time>,
 }
 
 impl Outbound {
     pub(super) fn new(cluster: ClusterId) -> Self {
-        Self { cluster, links: BTreeMap::new(), tasks: JoinSet::new() }
+        Self { cluster, links: BTreeMap::new(), tasks: JoinSet::new(), refused: BTreeMap::new() }
     }
 
-    /// Asks a server for what it holds (R6).
+    /// Asks a server for a report of its copies (R6).
     pub(super) fn ask(&mut self, to: ServerId, address: String, promise: Promised) {
-        info!(server = to.short(), address, generation = promise.generation, "asked for what it holds");
+        info!(server = to.short(), address, generation = promise.generation, "asked to report its copies");
         while self.tasks.try_join_next().is_some() {}
         self.tasks.spawn(ask(self.cluster, to, address, promise));
     }
 
-    /// Brings a view to a server, instead of an older one that is still under way.
+    /// Informs a server what becomes of the store that it waits with (R3). A message that is lost is sent again when
+    /// the server asks again.
+    pub(super) fn tell_verdict(&mut self, to: Sender, address: String, verdict: StoreVerdict) {
+        while self.tasks.try_join_next().is_some() {}
+        let cluster = self.cluster;
+        self.tasks.spawn(async move {
+            let hello = Hello::StoreVerdict { cluster, to, verdict };
+            if let Err(error) = within(CONNECT_WITHIN, open(&hello, &address)).await {
+                debug!(server = to.server.short(), address, %error, "cannot send the verdict on its store");
+            }
+        });
+    }
+
+    /// Informs a process that it is refused, and why, at most once in [`REFUSE_AGAIN`].
+    pub(super) fn refuse(&mut self, now: Time, to: Sender, address: String, refusal: Refusal) {
+        self.refused.retain(|_, at| now.since(*at) < REFUSE_AGAIN);
+        if self.refused.len() >= REFUSED_REMEMBERED_MAX || self.refused.contains_key(&to) {
+            return;
+        }
+        self.refused.insert(to, now);
+        while self.tasks.try_join_next().is_some() {}
+        let hello = Hello::Refused { cluster: self.cluster, to, refusal };
+        self.tasks.spawn(async move {
+            if let Err(error) = within(CONNECT_WITHIN, open(&hello, &address)).await {
+                debug!(server = to.server.short(), address, %error, "cannot bring the refusal");
+            }
+        });
+    }
+
+    /// Sends a view to a server, instead of an older one that is still under way.
     pub(super) fn publish(&mut self, to: ServerId, address: String, view: &View, frame: Arc<Vec<u8>>) {
         let last = !view.servers.contains_key(&to);
         let parcel = Parcel { address, frame, last };
@@ -68,11 +103,11 @@ impl Outbound {
     }
 }
 
-/// Asks a server for what it holds; whether it was heard shows by its report.
+/// Asks a server for a report of its copies; that the question arrived shows in the report.
 async fn ask(cluster: ClusterId, to: ServerId, address: String, promise: Promised) {
     let hello = Hello::Rebuild { cluster, to, promise };
     if let Err(error) = within(CONNECT_WITHIN, open(&hello, &address)).await {
-        warn!(server = to.short(), address, %error, "cannot ask it for what it holds; trying on");
+        warn!(server = to.short(), address, %error, "cannot ask it to report its copies; trying again");
     }
 }
 
@@ -82,7 +117,7 @@ struct Link {
     parcels: watch::Receiver<Parcel>,
     /// Open, and the address that it was opened to.
     stream: Option<(TcpStream, String)>,
-    /// Since the last success.
+    /// Failed tries since the last success.
     failures: u32,
 }
 
@@ -134,7 +169,8 @@ impl Link {
     }
 }
 
-/// The server has closed the link: what is written to it would be lost. A link that says something is of no use either.
+/// Whether the server has closed the link: what is written to it would be lost. A link on which something comes is of
+/// no use either: servers send nothing on it.
 fn ended(stream: &TcpStream) -> bool {
     let nothing_yet = |error: io::Error| error.kind() == io::ErrorKind::WouldBlock;
     !stream.try_read(&mut [0]).is_err_and(nothing_yet)

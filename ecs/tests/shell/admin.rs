@@ -60,3 +60,44 @@ async fn only_a_partition_that_is_offline_can_be_forced() {
     assert_eq!(ecs.get("/api/v1/status").await["offline"], 0);
     ecs.stop().await;
 }
+
+/// What a browser sends for a page of somebody else, to an address that is no loopback and to one that is: with and
+/// without `Sec-Fetch-Site`, and after the page's name was made to resolve to the ECS.
+#[tokio::test]
+async fn pages_of_others_change_nothing_and_read_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let ecs = TestEcs::start(dir.path(), &["--host-names", "ecs.example"]).await;
+    let body = r#"{"paused":true}"#;
+    let length = format!("Content-Length: {}\r\n\r\n{body}", body.len());
+    let json = "Content-Type: application/json\r\n";
+    let rebound = "Origin: http://evil.example:3000\r\nSec-Fetch-Site: same-origin\r\n";
+    let foreign = "Origin: http://evil.example\r\n";
+    let fetched = "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: no-cors\r\n";
+    for (host, headers, expected) in [
+        ("localhost", format!("{foreign}Content-Type: text/plain\r\n"), 403),
+        ("localhost", format!("{foreign}{json}"), 403),
+        ("localhost", format!("{fetched}{json}"), 403),
+        ("evil.example:3000", format!("{rebound}{json}"), 403),
+        ("evil.example:3000", json.to_owned(), 403),
+        ("localhost", "Content-Type: text/plain\r\n".to_owned(), 415),
+        ("localhost", String::new(), 415),
+    ] {
+        let (status, answer) =
+            ecs.http_at(host, "POST", "/api/v1/settings", &format!("{headers}{length}")).await;
+        assert_eq!(status, expected, "{host} {headers}: {answer}");
+        assert!(answer.contains("hint"), "{answer}");
+    }
+    assert_eq!(ecs.get("/api/v1/settings").await["paused"], false);
+    for path in ["/", "/api/v1/load", "/api/v1/stream", "/metrics", "/dashboard/app.js", "/nowhere"] {
+        assert_eq!(ecs.http_at("evil.example:3000", "GET", path, "").await.0, 403, "{path}");
+        assert_eq!(ecs.http_at("localhost", "GET", path, foreign).await.0, 403, "{path}");
+        assert_eq!(ecs.http_at("localhost", "GET", path, fetched).await.0, 403, "{path}");
+    }
+    for host in ["ecs.example:3000", "127.0.0.1", "[::1]:3000"] {
+        let origin = format!("Origin: http://{host}\r\nSec-Fetch-Site: same-origin\r\n");
+        let asked = ecs.http_at(host, "POST", "/api/v1/settings", &format!("{origin}{json}{length}")).await;
+        assert_eq!(asked.0, 200, "{host}: {}", asked.1);
+    }
+    assert_eq!(ecs.get("/api/v1/settings").await["paused"], true);
+    ecs.stop().await;
+}

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use common::frame::{PREFACE, take_frame, take_preface, write_frame};
-use common::ids::{ClusterId, Incarnation, ServerId, StoreId};
-use common::messages::{Hello, Sender, ServerReport};
-use common::view::View;
+use common::ids::{ClusterId, Incarnation, Nonce, ServerId, StoreId};
+use common::messages::{CopyState, Hello, Sender, ServerReport};
+use common::view::{Member, View};
 use ecs::{Error, Opened, Options};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -52,8 +52,14 @@ impl TestEcs {
 
     /// A request; the status and the body.
     pub(crate) async fn http(&self, method: &str, path: &str, headers: &str) -> (u16, String) {
+        self.http_at("localhost", method, path, headers).await
+    }
+
+    /// A request for some host name.
+    pub(crate) async fn http_at(&self, host: &str, method: &str, path: &str, headers: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
-        let request = format!("{method} {path} HTTP/1.1\r\nHost: ecs\r\nConnection: close\r\n{headers}\r\n");
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         timeout(PATIENCE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
@@ -64,7 +70,8 @@ impl TestEcs {
     /// Sends JSON.
     pub(crate) async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
         let body = body.to_string();
-        let headers = format!("Content-Length: {}\r\n\r\n{body}", body.len());
+        let headers =
+            format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         let (status, answer) = self.http("POST", path, &headers).await;
         (status, serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{path}: {error}: {answer}")))
     }
@@ -86,7 +93,12 @@ pub(crate) struct TestServer {
 
 impl TestServer {
     pub(crate) async fn new(id: u128) -> Self {
-        let sender = Sender { server: ServerId(id << 96), store: StoreId(id), incarnation: Incarnation(1) };
+        let sender = Sender {
+            server: ServerId(id << 96),
+            store: StoreId(id),
+            incarnation: Incarnation(1),
+            nonce: Nonce(1),
+        };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         Self { sender, listener, report: None, views: None }
     }
@@ -95,11 +107,16 @@ impl TestServer {
         self.listener.local_addr().unwrap().to_string()
     }
 
-    /// Opens the report link and says hello.
-    pub(crate) async fn hello(&mut self, ecs: &TestEcs, cluster: Option<ClusterId>) {
+    /// Opens the report link and says nothing on it.
+    pub(crate) async fn open_report_link(&mut self, ecs: &TestEcs, cluster: Option<ClusterId>) {
         let mut stream = TcpStream::connect(ecs.address).await.unwrap();
         stream.write_all(&greeting(&Hello::Report { cluster, sender: self.sender })).await.unwrap();
         self.report = Some(stream);
+    }
+
+    /// Opens the report link and says hello.
+    pub(crate) async fn hello(&mut self, ecs: &TestEcs, cluster: Option<ClusterId>) {
+        self.open_report_link(ecs, cluster).await;
         let address = self.address();
         let view = common::ids::Epoch::default();
         self.say(&ServerReport::Hello { address, weight: 1, view, rebuild: None, tails: Vec::new() }).await;
@@ -117,8 +134,22 @@ impl TestServer {
     }
 
     pub(crate) async fn heartbeat(&mut self, view: &View) {
-        let (view, copies) = (view.number, Vec::new());
-        let report = ServerReport::Heartbeat { view, copies, requests: 5, keys: 7, bytes: 8, free_bytes: 9 };
+        let member = Member { server: self.sender.server, store: self.sender.store };
+        let counts = view.iter().filter(|(_, now)| now.in_sync.contains(&member));
+        let copies = counts.map(|(partition, now)| {
+            let (epoch, active) = (now.epoch, now.coordinator == member.server);
+            CopyState { partition, epoch, active, last: 0, applied: 0, proved: true }
+        });
+        let (view, copies) = (view.number, copies.collect());
+        let report = ServerReport::Heartbeat {
+            view,
+            copies,
+            requests: 5,
+            keys: 7,
+            bytes: 8,
+            free_bytes: 9,
+            health: Default::default(),
+        };
         self.say(&report).await;
     }
 

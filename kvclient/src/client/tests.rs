@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use common::ids::{Epoch, RequestNumber};
+use common::limits::VALUE_BYTES_MAX;
+use common::time::WallTime;
 use tokio::task::JoinSet;
 
 use super::*;
@@ -160,7 +162,7 @@ async fn reads_spread_over_the_in_sync_servers_and_writes_do_not() {
     let view = view(1, &[&servers[0].address, &servers[1].address], 0);
     servers.iter().for_each(|server| server.set_view(view.clone()));
     let options = Options { read_from: ReadFrom::InSync, ..Options::default() };
-    let client = Client::connect(std::slice::from_ref(&servers[0].address), options).await.unwrap();
+    let client = Client::connect([&servers[0].address], options).await.unwrap();
     for _ in 0..200 {
         client.get("k").await.unwrap();
     }
@@ -177,7 +179,7 @@ async fn a_replica_that_cannot_answer_leads_to_the_coordinator() {
     coordinator.set_view(view.clone());
     replica.set_view(view);
     let options = Options { read_from: ReadFrom::InSync, ..Options::default() };
-    let client = Client::connect(std::slice::from_ref(&coordinator.address), options).await.unwrap();
+    let client = Client::connect([&coordinator.address], options).await.unwrap();
     for _ in 0..20 {
         client.get("k").await.unwrap();
     }
@@ -241,12 +243,12 @@ async fn the_first_unanswered_number_advances_with_the_answers() {
     })
     .await;
     let client = fake.client(10_000).await;
-    let mut slow = Box::pin(client.put("slow", "v"));
+    let mut slow = client.put("slow", "v").into_future();
     for _ in 0..3 {
         tokio::select! {
             biased;
             result = &mut slow => panic!("{result:?} came too early"),
-            result = client.put("k", "v") => result.unwrap(),
+            result = client.put("k", "v").into_future() => result.unwrap(),
         };
     }
     slow.await.unwrap();
@@ -292,7 +294,7 @@ async fn the_largest_values_fit() {
     for put in puts {
         put.await.unwrap();
     }
-    let swapped = client.compare_and_set_value("a", large.clone(), large.clone()).await.unwrap();
+    let swapped = client.put("a", large.clone()).if_value(large.clone()).await.unwrap();
     assert!(matches!(swapped, Outcome::Written { replaced: true, .. }));
     assert_eq!(client.get("b").await.unwrap().unwrap().value, large);
     let too_large = client.put("a", vec![0; VALUE_BYTES_MAX + 1]).await;
@@ -305,28 +307,21 @@ async fn every_operation_reaches_the_server_as_itself() {
     let mut store = Store::default();
     let fake = Fake::alone(move |request| store.handle(request)).await;
     let client = fake.client(10_000).await;
-    let absent = Condition::Absent {};
+    assert!(matches!(client.put("k", "1").if_absent().await, Ok(Outcome::Written { replaced: false, .. })));
     assert!(matches!(
-        client.put_with("k", "1", None, absent.clone()).await,
-        Ok(Outcome::Written { replaced: false, .. })
-    ));
-    assert!(matches!(
-        client.put_with("k", "2", None, absent).await,
+        client.put("k", "2").if_absent().await,
         Ok(Outcome::ConditionFailed { current: Some(_) })
     ));
     let version = client.get("k").await.unwrap().unwrap().version;
-    assert!(matches!(client.compare_and_set_version("k", version, "3").await, Ok(Outcome::Written { .. })));
-    assert!(matches!(
-        client.compare_and_set_version("k", version, "4").await,
-        Ok(Outcome::ConditionFailed { .. })
-    ));
-    assert!(matches!(client.compare_and_set_value("k", "3", "5").await, Ok(Outcome::Written { .. })));
+    assert!(matches!(client.put("k", "3").if_version(version).await, Ok(Outcome::Written { .. })));
+    assert!(matches!(client.put("k", "4").if_version(version).await, Ok(Outcome::ConditionFailed { .. })));
+    assert!(matches!(client.put("k", "5").if_value("3").await, Ok(Outcome::Written { .. })));
     assert_eq!(client.append("k", "67").await.unwrap().offset, 1);
-    client.expire("k", Some(WallTime(u64::MAX))).await.unwrap();
+    client.expire_at("k", WallTime(u64::MAX)).await.unwrap();
     let found = client.get("k").await.unwrap().unwrap();
     assert_eq!((&found.value[..], found.expires), (&b"567"[..], Some(WallTime(u64::MAX))));
-    assert!(matches!(client.delete("k").await, Ok(Outcome::Deleted { .. })));
-    assert!(matches!(client.delete("k").await, Ok(Outcome::NotFound {})));
+    assert!(client.delete("k").await.unwrap().is_some());
+    assert_eq!(client.delete("k").await, Ok(None));
     assert_eq!(client.get("k").await, Ok(None));
     assert!(matches!(client.write(Operation::Tick {}).await, Err(Error::Refused { .. })));
 }
@@ -427,4 +422,21 @@ async fn a_traced_write_keeps_its_id_over_all_tries_and_others_have_none() {
         panic!("{asked:?}")
     };
     assert_eq!((first, second, origin.client, origin.number), (id, id, id.client, id.number));
+}
+
+#[tokio::test]
+async fn a_lazy_client_asks_when_it_is_asked() {
+    let fake = Fake::alone(|_| done()).await;
+    let client = Client::connect_lazy([&fake.address], Options::default()).unwrap();
+    assert_eq!((fake.connections(), client.view().number), (0, Epoch::default()));
+    client.put("k", "v").await.unwrap();
+    assert_eq!(client.view().number, epoch(1));
+    let options = Options { timeout: Duration::from_millis(50), ..Options::default() };
+    // Nobody listens at the port of the discard service.
+    let client = Client::connect_lazy(["127.0.0.1:9"], options).unwrap();
+    let Err(Error::Unavailable { tried, reason }) = client.put("k", "v").await else {
+        panic!("nobody is there")
+    };
+    assert_eq!(tried, ["127.0.0.1:9"]);
+    assert!(reason.contains("cannot connect"), "{reason}");
 }

@@ -5,21 +5,22 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use common::ids::{Epoch, LogId, Seq};
 use common::messages::{Reply, Request};
-use common::operation::{Condition, Found, Operation, Outcome, Pair};
+use common::operation::{Condition, Found, Operation, Outcome, Pair, Part, PartOutcome};
 use common::ring::Partitions;
+use common::time::WallTime;
 
 use super::Action;
 
 /// Keys and values; every write gets the next version.
 #[derive(Debug, Default)]
-pub(crate) struct Store {
+pub struct Store {
     values: BTreeMap<Bytes, Found>,
     writes: u64,
 }
 
 impl Store {
     /// A handler for [`Fake`](super::Fake).
-    pub(crate) fn handle(&mut self, request: &Request) -> Action {
+    pub fn handle(&mut self, request: &Request) -> Action {
         Action::Reply(match request {
             Request::Get { key } => Reply::Value { found: self.values.get(key).cloned() },
             Request::Write { operation, .. } => Reply::Outcome { outcome: self.apply(operation) },
@@ -63,10 +64,44 @@ impl Store {
                 self.values.insert(key, Found { value: value.clone(), version, expires: *expires });
                 Outcome::Written { version, replaced: current.is_some() }
             }
+            Operation::Set { value, condition, .. } => {
+                let (value, condition) = (value.clone(), condition.clone());
+                self.apply(&Operation::Put { key, value, expires: None, condition })
+            }
+            Operation::Delete { condition, .. }
+                if current.is_some() && !holds(condition, current.as_ref()) =>
+            {
+                Outcome::ConditionFailed { current: current.map(|found| found.version) }
+            }
             Operation::Delete { .. } => match self.values.remove(&key) {
                 Some(_) => Outcome::Deleted { version },
                 None => Outcome::NotFound {},
             },
+            Operation::Add { by, .. } => {
+                let digits = current.map_or_else(|| "0".to_owned(), |found| text(&found.value));
+                let Ok(number) = digits.parse::<i64>() else { return Outcome::NotANumber {} };
+                let Some(sum) = number.checked_add(*by) else { return Outcome::OutOfRange {} };
+                let value = Bytes::from(sum.to_string());
+                self.values.insert(key, Found { value: value.clone(), version, expires: None });
+                Outcome::Sum { version, value }
+            }
+            Operation::Retime { expiry, condition, .. } => match self.values.get_mut(&key) {
+                Some(found) if holds(condition, Some(found)) => {
+                    let expires = expiry.moment(found.expires, WallTime(0));
+                    *found = Found { version, expires, ..found.clone() };
+                    Outcome::Changed { version, old: None }
+                }
+                Some(_) => Outcome::Kept { old: None },
+                None => Outcome::NotFound {},
+            },
+            Operation::Fetch { .. } => Outcome::Told { found: current },
+            Operation::Batch { checks, parts } => {
+                if !checks.iter().all(|check| holds(&check.condition, self.values.get(&check.key))) {
+                    return Outcome::Aborted {};
+                }
+                let results = parts.iter().map(|Part(part)| PartOutcome(self.apply(part))).collect();
+                Outcome::All { results }
+            }
             Operation::Append { value, .. } => {
                 let mut whole = current.map(|found| found.value.to_vec()).unwrap_or_default();
                 let offset = whole.len() as u64;
@@ -85,6 +120,10 @@ impl Store {
             _ => Outcome::Ticked {},
         }
     }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 fn holds(condition: &Condition, current: Option<&Found>) -> bool {

@@ -19,7 +19,7 @@ fn key() -> Selection {
     Selection::Key { key: Bytes::from_static(b"k") }
 }
 
-/// A log of one partition that answers as a server does, and holds what it has no answer to.
+/// A log of one partition that answers as a server does, and keeps questions without an answer waiting.
 fn answer(log: &[Change], request: &Request) -> Action {
     let Request::Watch { after, bytes_max, hold_ms, .. } = request else { panic!("{request:?}") };
     let last = log.last().map_or(at(0), Change::version);
@@ -57,7 +57,7 @@ async fn changes_come_in_order_each_once_however_large() {
         assert_eq!(watch.next().await.unwrap(), *change);
     }
     assert_eq!(watch.places().values().copied().collect::<Vec<_>>(), [at(5)]);
-    // Whoever begins now is told the place at once, and nothing of before.
+    // A watch that begins now gets the place at once, and no earlier changes.
     let watch = client.watch(key()).await.unwrap();
     assert_eq!(watch.places().values().copied().collect::<Vec<_>>(), [at(5)]);
 }

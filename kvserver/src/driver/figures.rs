@@ -1,4 +1,4 @@
-//! What the server tells of itself: heartbeats' load, the status, the snapshots of what it counts.
+//! What the server reports of itself: heartbeats' load, the status, the snapshots of its counters.
 
 use std::sync::Arc;
 
@@ -13,12 +13,17 @@ use crate::metrics::{Roles, Snapshot};
 impl Driver {
     /// The core knows the protocol's part of a heartbeat; the load figures are added here.
     pub(super) fn report(&mut self, mut report: ServerReport) {
-        if let ServerReport::Heartbeat { requests, keys, bytes, free_bytes, .. } = &mut report {
+        if let ServerReport::Heartbeat { requests, keys, bytes, free_bytes, health, .. } = &mut report {
             *requests = std::mem::take(&mut self.requests);
             (*keys, *bytes) = (self.sizes.keys, self.sizes.trees + self.sizes.log);
             *free_bytes = self.free_bytes;
+            health.disk_full = !self.has_room;
+            let undecided = self.parts.node.compared().undecided();
+            health.copies_differ = u32::try_from(undecided).unwrap_or(u32::MAX);
+            (health.sync_us, health.reserve_bytes) =
+                (self.parts.log.sync_time(), Some(self.parts.reserve_bytes));
         }
-        // Without a link to the ECS nobody waits for reports.
+        // Without a link to the ECS the reports are dropped.
         let _gone = self.parts.reports.send(report);
     }
 
@@ -34,6 +39,7 @@ impl Driver {
             view: node.view().number,
             copies: node.status(),
             keys: sizes.keys,
+            expiring: sizes.expiring,
             bytes: sizes.trees + sizes.log,
             free_bytes: self.free_bytes,
             transfers: node.transfers(),
@@ -43,7 +49,8 @@ impl Driver {
         }
     }
 
-    /// Once a second: what was counted is shown, and the ECS is told. `waiting`: events that were not taken yet.
+    /// Once a second: publishes a snapshot of the counters and reports figures to the ECS. `waiting`: events that were
+    /// not taken yet.
     pub(super) fn tell_figures(&mut self, now: Time, waiting: usize) {
         if !self.meter.is_due(now) {
             return;
@@ -66,6 +73,7 @@ impl Driver {
             caught_up: node.caught_up(),
             scrub: scrub.status(),
             compared: node.compared(),
+            wall_ahead: node.wall_ahead(),
             not_ready: self.not_ready(&roles),
         };
         let figures = self.meter.figures(&snapshot);
@@ -99,7 +107,7 @@ impl Driver {
         roles
     }
 
-    /// Why no requests should be sent here.
+    /// Why no requests should be sent to this server; `None` if they may.
     fn not_ready(&self, roles: &Roles) -> Option<String> {
         let view = self.parts.node.view();
         match view.servers.get(&self.parts.me.server) {

@@ -1,41 +1,23 @@
-//! Traced requests: how they come to the core, and how their steps are told: to the log and, with the feature `otel`, to a
-//! collector.
+//! Steps of traced requests: they go to the log and, with the feature `otel`, to a collector.
 
-use common::ids::RequestId;
 use common::messages::Sender;
 #[cfg(feature = "otel")]
 use common::spans::{Spans, Step};
 
-use super::Driver;
-use crate::core::{Ask, Input, Token, TraceStep, Traced};
 use crate::error::Error;
 use crate::options::Options;
-use crate::replies::Outbox;
+use kvserver_core::{TraceStep, Traced};
 
-impl Driver {
-    /// A request of a connection that is traced.
-    pub(super) fn on_traced(&mut self, outbox: &Outbox, id: u64, ask: Ask, request: RequestId) {
-        if !self.has_room && matches!(ask, Ask::Write { .. }) {
-            tracing::info!(%request, "refused: the disk is full");
-        } else {
-            // The one that the request gets next.
-            let token = Token(self.last_token + 1);
-            self.step(Input::Trace { token, request });
-        }
-        self.on_asks(outbox, vec![(id, ask)], false);
-    }
-}
-
-/// Who is told the steps.
+/// Where the steps of traced requests go.
 #[derive(Clone)]
 pub(crate) struct TraceLog {
-    /// Besides the log.
+    /// The collector, if one is named.
     #[cfg(feature = "otel")]
     spans: Option<Spans>,
 }
 
 impl TraceLog {
-    /// The log, and the collector if one is named.
+    /// Begins logging, and sending to the collector if one is named.
     #[cfg(feature = "otel")]
     pub(crate) fn start(options: &Options, me: &Sender) -> Result<Self, Error> {
         let refused = |reason| Error::Io { action: "send spans", source: std::io::Error::other(reason) };
@@ -44,13 +26,13 @@ impl TraceLog {
         Ok(Self { spans })
     }
 
-    /// The log alone.
+    /// Begins logging; without the feature `otel` there is no collector.
     #[cfg(not(feature = "otel"))]
     pub(crate) fn start(_: &Options, _: &Sender) -> Result<Self, Error> {
         Ok(Self {})
     }
 
-    /// At the end: what waits for the collector leaves, if it takes it.
+    /// Sends what waits for the collector, at the server's end.
     pub(crate) fn stop(&self) {
         #[cfg(feature = "otel")]
         if let Some(spans) = &self.spans {

@@ -1,8 +1,8 @@
 //! Which partitions and keys clients ask for most, from a part of the requests.
 //!
-//! Of many requests only some are looked at, about [`SAMPLES_PER_SECOND`], at distances that vary. Counts fade by a tenth
-//! each second, so a steady rate `r` comes to `10 r`. Keys are kept as the Space-Saving algorithm does (Metwally, Agrawal,
-//! El Abbadi 2005): a new key takes the place, and the count, of the one with the least.
+//! Of many requests only a sample is looked at, about [`SAMPLES_PER_SECOND`] of them, at distances that vary. Counts
+//! fade by a tenth each second, so a steady rate `r` comes to `10 r`. Keys are kept as the Space-Saving algorithm does
+//! (Metwally, Agrawal, El Abbadi 2005): a new key takes the place, and the count, of the one with the least.
 
 use std::collections::BTreeMap;
 
@@ -11,26 +11,26 @@ use common::figures::{HOT_KEY_BYTES_MAX, HOT_MAX, HotKey, HotPartition};
 use common::ids::PartitionId;
 use common::ring::Partitions;
 
-use crate::core::{Ask, Query};
+use kvserver_core::{Ask, Query};
 
-/// Requests that are looked at, about. Each costs an MD5 and a look into two small maps.
+/// Requests that are looked at in a second, about. Each costs an MD5 and a look into two small maps.
 const SAMPLES_PER_SECOND: u64 = 1000;
 
 /// Keys whose counts are kept: the more, the better the counts of the first [`HOT_MAX`].
 const KEYS_KEPT: usize = 64;
 
-/// What is left of a count after a second.
+/// The factor by which counts fade in a second.
 const FADING: f64 = 0.9;
 
-/// Partitions with less are forgotten.
+/// Counts of partitions below this are dropped.
 const COUNT_MIN: f64 = 0.05;
 
 /// See the module's text.
 #[derive(Debug, Default)]
 pub(super) struct Hot {
-    /// Requests of this second.
+    /// Requests in this second.
     asked: u64,
-    /// One request of so many is looked at.
+    /// One request in so many is looked at.
     stride: u64,
     /// Requests until the next that is looked at.
     skip: u64,
@@ -60,8 +60,8 @@ impl Hot {
         }
     }
 
-    /// Requests to pass over: as many as stride says in the mean, so that no rhythm of clients falls in with it. The
-    /// numbers are those of Knuth's generator.
+    /// Requests to skip until the next that is looked at: `stride` on average, at random, so that no rhythm of clients
+    /// coincides with the sampling. The constants are those of Knuth's generator.
     fn distance(&mut self) -> u64 {
         self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.seed >> 33) % (2 * self.stride.max(1) - 1)
@@ -87,7 +87,7 @@ impl Hot {
         self.keys.insert(Bytes::copy_from_slice(key), (partition, before + weight));
     }
 
-    /// A second has passed.
+    /// Lets counts fade; called each second.
     pub(super) fn on_second(&mut self) {
         self.stride = (self.asked / SAMPLES_PER_SECOND).max(1);
         self.asked = 0;
@@ -114,7 +114,7 @@ impl Hot {
     }
 }
 
-/// The largest counts as rates, with what they are of. What is less than one in two seconds is not hot.
+/// The largest counts as rates, with their partitions or keys. Less than one request in two seconds is not hot.
 fn hottest<T>(mut counts: Vec<(f64, T)>) -> Vec<(u64, T)> {
     counts.sort_by(|(one, _), (other, _)| other.total_cmp(one));
     let rates = counts.into_iter().map(|(count, what)| ((count * (1.0 - FADING)).round() as u64, what));

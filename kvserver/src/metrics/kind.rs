@@ -1,11 +1,11 @@
-//! What was asked and how it was answered, as metrics name it.
+//! Kinds of requests and of answers, as metrics name them.
 
 use common::messages::Reply;
 use common::operation::Operation;
 
-use crate::core::{Ask, Query};
+use kvserver_core::{Ask, Query};
 
-/// What a request is, for counting.
+/// The kind of a request, for counting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Get,
@@ -22,7 +22,7 @@ pub(crate) enum Kind {
     Watch,
 }
 
-/// All of them, in their order.
+/// All kinds, in their order.
 pub(super) const KINDS: [(Kind, &str); 12] = [
     (Kind::Get, "get"),
     (Kind::Put, "put"),
@@ -41,11 +41,11 @@ pub(super) const KINDS: [(Kind, &str); 12] = [
 /// Requests whose times are counted together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
-    /// One key.
+    /// Reads of one key.
     Read,
-    /// On disk at every in-sync copy before it is answered.
+    /// Writes: they are on disk at every in-sync copy before they are answered.
     Write,
-    /// Many keys.
+    /// Requests that read many keys.
     Scan,
 }
 
@@ -65,7 +65,10 @@ impl Kind {
                 Operation::Add { .. } | Operation::AddDecimal { .. } => Self::Add,
                 Operation::Overwrite { .. } => Self::Overwrite,
                 Operation::Batch { .. } => Self::Batch,
-                Operation::Fetch { .. } | Operation::Tick {} | Operation::Compare { .. } => Self::Other,
+                Operation::Fetch { .. }
+                | Operation::Tick {}
+                | Operation::NoOp {}
+                | Operation::Compare { .. } => Self::Other,
             },
         }
     }
@@ -74,7 +77,8 @@ impl Kind {
         KINDS[self as usize].1
     }
 
-    /// None: it waits for what others do, and its time says nothing of the server.
+    /// The class of a kind; `None` for a watch, which waits for changes, so that its time says nothing about the
+    /// server.
     pub(super) fn class(self) -> Option<Class> {
         match self {
             Self::Get => Some(Class::Read),
@@ -88,15 +92,15 @@ impl Kind {
 /// How a request was answered, for counting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// As asked.
+    /// It was done as asked.
     Ok,
     /// There is no such key.
     Absent,
-    /// The value is larger than the asker has room for, which asks again.
+    /// The value is larger than the client has room for; it asks again.
     TooLarge,
-    /// Another server coordinates the key, and the asker is to ask there.
+    /// Another server coordinates the key, and the client is to ask there.
     Moved,
-    /// It will pass; the asker is to ask again.
+    /// A condition that passes; the client is to ask again.
     Busy,
     /// The write may or may not happen.
     Unknown,
@@ -115,7 +119,7 @@ impl Outcome {
         (Self::Unknown, "unknown"),
         (Self::Refused, "refused"),
     ];
-    /// Those that a client may see as a failure.
+    /// Outcomes that a client may see as a failure.
     pub(super) const FAILED: [Self; 3] = [Self::Busy, Self::Unknown, Self::Refused];
 
     pub(super) fn of(reply: &Reply) -> Self {

@@ -1,11 +1,11 @@
-//! A server's page of metrics. docs/monitoring.md lists them; a test holds the two together.
+//! A server's page of metrics. docs/monitoring.md lists them; a test compares the two.
 
 use common::metrics::{Labels, Page};
 use common::time::Time;
 
 use super::{Connections, KINDS, Outcome, Snapshot};
 
-/// What one microsecond is of a second.
+/// A microsecond, in seconds.
 const MICRO: f64 = 1e-6;
 
 fn label(name: &'static str, value: &str) -> Labels {
@@ -21,8 +21,14 @@ pub(crate) fn page(snapshot: &Snapshot, connections: &Connections, now: Time) ->
     store(&mut page, snapshot);
     copies(&mut page, snapshot);
     page.gauge(
+        "trefoil_wall_clock_ahead_seconds",
+        "What this server's wall clock is ahead of the clock that values expire by; more than 1 either way: set it \
+         right",
+        snapshot.wall_ahead as f64 * MICRO,
+    );
+    page.gauge(
         "trefoil_core_age_seconds",
-        "Since the core's thread last told its figures; they are at most a second old while it runs",
+        "Since the core's thread last reported its figures; they are at most a second old while it runs",
         now.since(snapshot.at).as_secs_f64(),
     );
     page
@@ -197,10 +203,10 @@ fn copies(page: &mut Page, snapshot: &Snapshot) {
         "Comparisons of a partition's copies in which all were equal",
         snapshot.compared.equal,
     );
-    let differ = snapshot.compared.differences.iter().filter(|one| one.wrong.is_empty()).count();
+    let differ = snapshot.compared.undecided();
     page.gauge(
         "trefoil_copies_differ",
-        "Partitions whose copies differ, and nobody can tell which is right: a person must look",
+        "Partitions whose copies differ without it being known which is right: a person must look",
         differ as f64,
     );
 }

@@ -1,5 +1,5 @@
-//! The slow log: requests that took long, with their keys. It is a part of the log, and bounded: a server that is slow in
-//! everything must not be slower by saying so.
+//! The slow log: requests that took long, with their keys. It is a part of the log, and bounded: a server that is slow
+//! in everything must not become slower by logging.
 
 use std::time::Duration;
 
@@ -7,25 +7,25 @@ use common::figures::HOT_KEY_BYTES_MAX;
 
 use super::kind::{Kind, Outcome};
 
-/// Requests that are logged in a second; of further ones the number.
+/// Requests that are logged in a second; further ones are only counted.
 const LINES_PER_SECOND_MAX: u64 = 10;
 
 /// See the module's text.
 #[derive(Debug)]
 pub(crate) struct SlowLog {
-    /// From which on a request is slow; none: never.
+    /// The time from which on a request is slow; `None`: never.
     from: Option<Duration>,
-    /// Of this second.
+    /// Slow requests in this second.
     slow: u64,
 }
 
 impl SlowLog {
-    /// With the time from which on a request is slow, in milliseconds; 0 for never.
+    /// A slow log for requests that take `slow_ms` milliseconds or longer; 0: none.
     pub(crate) fn new(slow_ms: u64) -> Self {
         Self { from: (slow_ms > 0).then(|| Duration::from_millis(slow_ms)), slow: 0 }
     }
 
-    /// A request is answered. Whether it is logged.
+    /// Logs a request that was answered, if it was slow. Returns whether it did.
     pub(super) fn on_reply(
         &mut self,
         took: Duration,
@@ -47,7 +47,7 @@ impl SlowLog {
         logged
     }
 
-    /// A second has passed. How many slow requests of it were not logged.
+    /// Begins a new second. Returns how many slow requests of the last one were not logged.
     pub(super) fn on_second(&mut self) -> u64 {
         let more = std::mem::take(&mut self.slow).saturating_sub(LINES_PER_SECOND_MAX);
         if more > 0 {

@@ -1,18 +1,17 @@
 //! The text protocol: one request per line, in two dialects that the family's clients speak.
 //!
-//! The case of a request's verb chooses the dialect, request by request: `put k v` is answered
-//! `put_success k`, and `PUT k v` is answered `PUT_SUCCESS k v`. `docs/text-protocol.md` tells users what can
-//! be sent and what comes back.
+//! The case of a request's verb chooses the dialect, request by request: `put k v` is answered `put_success k`, and
+//! `PUT k v` is answered `PUT_SUCCESS k v`. `docs/text-protocol.md` describes what can be sent and what comes back.
 //!
 //! The way of a request: [`TextDecoder::decode`] cuts a line off the bytes that have arrived and reads it as a
-//! [`TextCommand`], or finds a [`TextProblem`] with the line that answers it. The server does what the command
-//! asks, keeps the command, and gives it with a [`TextAnswer`] to [`encode`].
+//! [`TextCommand`], or finds a [`TextProblem`] with the line that answers it. The server carries the command out, keeps
+//! it, and gives it with a [`TextAnswer`] to [`encode`].
 //!
 //! Invariants:
 //! - The same bytes give the same commands and problems, however the reads split them.
 //! - Keys and values are slices of the bytes that arrived; a request allocates nothing of its own.
 //! - No more than the longest line is kept, and no byte is searched twice for a line's end.
-//! - An answer is one line: what came from elsewhere with a line end inside is never written into one.
+//! - An answer is one line: text from elsewhere that has a line end inside is never written into one.
 //! - `get_error`, `GET_ERROR`, `delete_error` and `DELETE_ERROR` mean that there is no such key, nothing else.
 //!   A read or delete that failed is an `error` or `FAILED` line.
 //!
@@ -33,7 +32,7 @@ pub use encode::{LINE_END, SHARED_BYTES_MIN, TextAnswer, encode, encode_parts, g
 pub use problem::{TextProblem, Wrong};
 pub use ranges::{RangeKind, RangeLists, range_list};
 
-/// Which table of replies a request is answered from.
+/// The dialect in which a request is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
     /// The TUM dialect: lower-case verbs, and mixed ones.
@@ -69,7 +68,7 @@ pub enum TextRequest {
         /// The rest of the line, with its inner blanks.
         value: Bytes,
     },
-    /// `get <key>`: tell a value.
+    /// `get <key>`: return a value.
     Get {
         /// The key.
         key: Bytes,
@@ -93,7 +92,7 @@ pub enum TextRequest {
 }
 
 impl TextRequest {
-    /// The key that it is about, for those that have one.
+    /// The request's key, if it has one.
     #[must_use]
     pub fn key(&self) -> Option<&Bytes> {
         match self {
@@ -119,7 +118,7 @@ impl TextRequest {
 /// A request and the dialect to answer it in. It is kept until then: answers repeat its key, some its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TextCommand {
-    /// Of the verb.
+    /// The dialect of the verb.
     pub dialect: Dialect,
     /// What is asked.
     pub request: TextRequest,

@@ -4,8 +4,8 @@
 /// other servers and to them.
 const FILES_OF_ITS_OWN: usize = 256;
 
-/// Who may have how many of the files that the process may open. A store that cannot open one stops, so connections
-/// get what is left.
+/// How the files that the process may open are shared. A store that cannot open a file stops, so connections get what
+/// is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Files {
     pub(super) trees: usize,

@@ -26,7 +26,7 @@ pub(super) struct Ports {
 }
 
 impl Ports {
-    /// They were bound elsewhere, and are served by `runtime`.
+    /// Moves ports that were bound on another runtime to `runtime`, which serves them.
     pub(super) fn move_to(self, runtime: &Runtime) -> Result<Self, Error> {
         let _handle = runtime.enter();
         let moved = |port: TcpListener| {

@@ -7,14 +7,21 @@
 use crate::{LogId, Tag};
 use crc32c::crc32c_append;
 
-pub(crate) const SEGMENT_MAGIC: &[u8; 8] = b"TRFLOG01";
-/// The header has the first sector for itself: it is never written again with data.
+/// A segment begins with this and the format in two decimal digits. The header's checksum is at the same place in every
+/// format, so that another format is not taken for damage.
+const SEGMENT_MAGIC: &[u8; 6] = b"TRFLOG";
+/// The format of segments that this program reads and writes.
+pub(crate) const SEGMENT_FORMAT: u32 = 1;
+/// Bytes of a segment's header. It has the first sector for itself, which is never written again with data.
 pub(crate) const SEGMENT_HEADER_BYTES: usize = 512;
 pub(crate) const BATCH_MAGIC: [u8; 4] = *b"BtcH";
 pub(crate) const BATCH_HEADER_BYTES: usize = 32;
 pub(crate) const RECORD_HEADER_BYTES: usize = 32;
-/// Batches and records begin at multiples of this.
+/// Batches and records begin at multiples of so many bytes.
 pub(crate) const ALIGNMENT: usize = 8;
+/// Bytes that damage, or a sector that a power cut lost, takes at most from a batch's header on. Behind them the
+/// batch's records are looked for.
+const LOST_HEADER_BYTES: usize = 4_096;
 
 /// A place in the log, ordered: segment number in the upper, offset in the lower 32 bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,7 +40,7 @@ impl Position {
     }
 }
 
-/// What makes the checksums of one use of one segment file its own.
+/// The seed of the checksums, different for each use of each segment file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Seed(u32);
 
@@ -62,7 +69,8 @@ pub(crate) struct SegmentHeader {
 impl SegmentHeader {
     pub(crate) fn encode(&self) -> [u8; SEGMENT_HEADER_BYTES] {
         let mut out = [0; SEGMENT_HEADER_BYTES];
-        out[..8].copy_from_slice(SEGMENT_MAGIC);
+        out[..6].copy_from_slice(SEGMENT_MAGIC);
+        out[6..8].copy_from_slice(&[b'0' + (SEGMENT_FORMAT / 10) as u8, b'0' + (SEGMENT_FORMAT % 10) as u8]);
         out[8..16].copy_from_slice(&self.number.to_le_bytes());
         out[16..24].copy_from_slice(&self.salt.to_le_bytes());
         out[24..32].copy_from_slice(&self.bytes.to_le_bytes());
@@ -71,10 +79,16 @@ impl SegmentHeader {
         out
     }
 
-    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+    /// The header, if it checks; or the format, if it is another one.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Result<Self, u32>> {
         let bytes = bytes.get(..36)?;
-        let good = &bytes[..8] == SEGMENT_MAGIC && u32_at(bytes, 32) == crc32c_append(0, &bytes[..32]);
-        good.then(|| Self { number: u64_at(bytes, 8), salt: u64_at(bytes, 16), bytes: u64_at(bytes, 24) })
+        let digit = |at: usize| bytes[at].is_ascii_digit().then(|| u32::from(bytes[at] - b'0'));
+        if &bytes[..6] != SEGMENT_MAGIC || u32_at(bytes, 32) != crc32c_append(0, &bytes[..32]) {
+            return None;
+        }
+        let format = digit(6)? * 10 + digit(7)?;
+        let header = Self { number: u64_at(bytes, 8), salt: u64_at(bytes, 16), bytes: u64_at(bytes, 24) };
+        Some(if format == SEGMENT_FORMAT { Ok(header) } else { Err(format) })
     }
 }
 
@@ -136,7 +150,7 @@ impl Kind {
     }
 }
 
-/// A record as it lies in a segment. What `id` and `body` hold depends on the kind.
+/// A record as it lies in a segment. The meaning of `id` and `body` depends on the kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RawRecord<'a> {
     pub(crate) kind: Kind,
@@ -174,6 +188,7 @@ impl<'a> RawRecord<'a> {
     pub(crate) fn decode(bytes: &'a [u8], offset: usize, seed: Seed) -> Option<Self> {
         let length = u32_at(bytes.get(..RECORD_HEADER_BYTES)?, 4) as usize;
         let bytes = bytes.get(..RECORD_HEADER_BYTES.checked_add(length)?)?;
+        Kind::from_byte(bytes[8])?;
         if u32_at(bytes, 0) != crc32c_append(seed.at(offset), &bytes[4..]) {
             return None;
         }
@@ -217,6 +232,25 @@ pub(crate) fn decode_batch(
         at += record_bytes(record.body.len());
     }
     (at == end && records_crc == header.records_crc).then_some((header, records))
+}
+
+/// Whether a batch with this number was written at `offset`, judged by what is left there: a header that checks but for
+/// the magic, the number, or what the checksum protects; or one of its records behind a header that is gone. Leftovers
+/// of a former use of the file do not count.
+pub(crate) fn is_rest_of_batch(segment: &[u8], offset: usize, seed: Seed, number: u64) -> bool {
+    let behind = offset + BATCH_HEADER_BYTES;
+    let Some(header) = segment.get(offset..behind) else { return false };
+    if header[..4] == BATCH_MAGIC && u64_at(header, 8) == number {
+        return true;
+    }
+    let mut numbered = [0; BATCH_HEADER_BYTES - 8];
+    numbered.copy_from_slice(&header[8..]);
+    numbered[..8].copy_from_slice(&number.to_le_bytes());
+    if u32_at(header, 4) == crc32c_append(seed.at(offset), &numbered) {
+        return true;
+    }
+    let records = (behind..segment.len().min(behind + LOST_HEADER_BYTES)).step_by(ALIGNMENT);
+    records.into_iter().any(|at| RawRecord::decode(&segment[at..], at, seed).is_some())
 }
 
 pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {

@@ -1,7 +1,7 @@
-//! What the log holds, in memory: for each partition the places of its readable entries.
+//! The index of the log in memory: for each partition the places of its readable entries.
 //!
-//! Changed by the log thread (append) and by maintenance (trim), read by everyone, all under one
-//! lock that is held for memory operations only.
+//! Changed by the log thread (append) and by maintenance (trim), read by all threads, all under one lock that is taken
+//! for memory operations only.
 
 use super::format::{Kind, Position, RawRecord};
 use crate::{LogId, RecoveredPartition, Tag};
@@ -22,7 +22,7 @@ pub(crate) struct PartitionLog {
     /// Where entry `base.seq + 1 + i` lies.
     pub(crate) places: VecDeque<Position>,
     pub(crate) mark: Bytes,
-    /// The tree durably holds everything up to here.
+    /// The tree durably has all entries up to this one.
     pub(crate) applied: u64,
     /// Entries from here on are kept.
     pub(crate) pin: Option<u64>,
@@ -122,8 +122,8 @@ impl Index {
         self.partitions.get(&partition).filter(|p| p.exists)
     }
 
-    /// Takes over one record. The reason is told when it cannot follow what is there: for the
-    /// writer that is a bug, for recovery it is damage.
+    /// Takes over one record. Returns the reason if it cannot follow what is there: for the writer that is a bug, for
+    /// recovery it is damage.
     pub(crate) fn apply(&mut self, record: &RawRecord<'_>, place: Position) -> Result<(), &'static str> {
         if record.kind == Kind::Carry {
             return self.check_carry(record);

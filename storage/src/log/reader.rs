@@ -9,9 +9,9 @@ use crate::{Error, LogId, READ_ENTRIES_MAX, Read, disk::read_up_to};
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// Read in one piece: neighbouring entries of a partition often lie close together.
+/// Bytes that are read in one piece, at most: neighbouring entries of a partition often lie close together.
 const WINDOW_BYTES: usize = 64 * 1_024;
-/// A gap between two wanted entries above which a window is not stretched over it.
+/// Bytes between two wanted entries, above which they are not read in one piece.
 const FIRST_READ_BYTES: usize = 4_096;
 
 /// Reads the log. Cheap to clone.
@@ -80,7 +80,7 @@ impl LogReader {
         self.shared.set_pin(partition, None);
     }
 
-    /// For tests without trees: what a tree would say once it holds everything up to `seq`.
+    /// For tests without trees: reports entries up to `seq` as durable in a tree.
     #[doc(hidden)]
     pub fn forget(&self, partition: u16, seq: u64) -> Result<(), Error> {
         let generation = self.shared.read().index.get(partition).map_or(0, |log| log.generation);

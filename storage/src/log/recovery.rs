@@ -5,23 +5,25 @@
 //! may have reached the disk in any order, so valid batches may follow a broken one) or a sign of
 //! damage. The difference: a header of a batch is written after everything that its `synced` field
 //! names was synced. So if any header anywhere after P checks and names a position behind P, then P
-//! had been synced, and is damaged. Otherwise nothing after P was ever acknowledged; it is
-//! overwritten with zeros, durably, before anything new is written, so that it cannot come back.
+//! had been synced, and is damaged. An idle log ends with a batch that has no records and vouches so
+//! for all before it; only what was written in the last moments before a stop has nothing behind it.
+//!
+//! If something of a batch is at P and nothing vouches for it, this log alone does not show whether a stop tore it, or
+//! it was synced and acknowledged and is damaged. Then the log ends before it, and the end is reported as doubtful
+//! ([`DoubtfulEnd`]), since other copies may have more. Either way what follows P is overwritten with zeros, durably,
+//! before anything new is written, so that it cannot come back.
 
 use super::{
     LogReader, LogWriter,
     format::{
-        ALIGNMENT, BATCH_HEADER_BYTES, BATCH_MAGIC, BatchHeader, Position, SEGMENT_HEADER_BYTES, decode_batch,
+        ALIGNMENT, BATCH_HEADER_BYTES, BATCH_MAGIC, BatchHeader, Position, SEGMENT_HEADER_BYTES,
+        decode_batch, is_rest_of_batch,
     },
     index::Index,
     segment::{self, Name, Segment},
     shared::{LogShared, State},
 };
-use crate::{
-    Error, Options,
-    disk::{Disk, write_all_at},
-    lock::Lock,
-};
+use crate::{DoubtfulEnd, Error, Options, disk::Disk, lock::Lock};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -33,17 +35,19 @@ pub(crate) struct Opened {
     pub(crate) writer: LogWriter,
     pub(crate) reader: LogReader,
     pub(crate) shared: Arc<LogShared>,
+    pub(crate) end_in_doubt: Option<DoubtfulEnd>,
 }
 
 /// The log as it was found, before anything is changed.
 pub(crate) struct Replayed {
     pub(crate) index: Index,
+    pub(crate) end_in_doubt: Option<DoubtfulEnd>,
     segments: BTreeMap<u64, Arc<Segment>>,
     /// Segments behind the one that the log ends in.
     later: Vec<Segment>,
     end: Position,
-    /// Behind the last batch in the end's segment that checks but is not part of the log.
-    dirty_end: usize,
+    /// Something of a batch lies behind the end in its segment.
+    torn: bool,
     next_number: u64,
 }
 
@@ -113,12 +117,15 @@ pub(crate) fn replay(disk: &dyn Disk, dir: &Path, numbers: &[u64]) -> Result<Opt
         }
     };
     let end = Position::new(last.number, offset);
-    let dirty_end = refuse_evidence(&last, &bytes, offset, (&last.path, end), end)?.unwrap_or(offset);
+    let next_number = expected.unwrap_or(1);
+    let header_behind = has_header(&last, &bytes, offset, (&last.path, end), end)?;
+    let torn = header_behind || is_rest_of_batch(&bytes, offset, last.seed, next_number);
+    let mut end_in_doubt = torn.then(|| DoubtfulEnd { file: last.path.clone(), offset: offset as u64 });
     // Where to look when something is missing: where the last batch ends, unless that is the end of
     // the segment and the next one's first batch is broken.
     let mut missing = (last.path.clone(), end);
     if let Some((next, next_bytes)) = &later
-        && dirty_end == offset
+        && !torn
         && decode_batch(next_bytes, SEGMENT_HEADER_BYTES, next.seed).is_none()
     {
         missing = (next.path.clone(), Segment::first(next.number));
@@ -128,11 +135,68 @@ pub(crate) fn replay(disk: &dyn Disk, dir: &Path, numbers: &[u64]) -> Result<Opt
     for loaded in later.map(Ok).into_iter().chain(unread) {
         let (segment, bytes) = loaded?;
         let missing = (&missing.0, missing.1);
-        refuse_evidence(&segment, &bytes, SEGMENT_HEADER_BYTES, missing, end)?;
+        let found = has_header(&segment, &bytes, SEGMENT_HEADER_BYTES, missing, end)?;
+        if found || is_rest_of_batch(&bytes, SEGMENT_HEADER_BYTES, segment.seed, next_number) {
+            let doubt = DoubtfulEnd { file: missing.0.clone(), offset: missing.1.offset() as u64 };
+            end_in_doubt.get_or_insert(doubt);
+        }
         rest.push(segment);
     }
-    let next_number = expected.unwrap_or(1);
-    Ok(Some(Replayed { index, segments, later: rest, end, dirty_end, next_number }))
+    Ok(Some(Replayed { index, end_in_doubt, segments, later: rest, end, torn, next_number }))
+}
+
+/// A part of a log that reads: consecutive segments, up to the end or to the first place that does not check.
+pub(crate) struct Readable {
+    pub(crate) index: Index,
+    /// The first and the last segment.
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+    /// Where it ends in the last one.
+    pub(crate) end: usize,
+    /// Why it is not the whole log, if it is not.
+    pub(crate) damage: Option<String>,
+}
+
+/// Reads what can be read of a log that may be damaged, without changing anything: the parts of it, each of which
+/// begins with a catalog, in their order. One part, if the log is whole.
+pub(crate) fn replay_readable(disk: &dyn Disk, dir: &Path, numbers: &[u64]) -> Result<Vec<Readable>, Error> {
+    let whole = match replay(disk, dir, numbers) {
+        Ok(whole) => return Ok(whole.map(Readable::whole).into_iter().collect()),
+        Err(error @ Error::OtherVersion { .. }) => return Err(error),
+        Err(error) => error.to_string(),
+    };
+    let (mut parts, mut rest) = (Vec::new(), numbers);
+    while let Some(&first) = rest.first() {
+        let mut part =
+            Readable { index: Index::default(), first, last: first, end: 0, damage: Some(whole.clone()) };
+        let (mut expected, mut taken) = (None, 0);
+        for (&number, consecutive) in rest.iter().zip(first..) {
+            if number != consecutive {
+                break;
+            }
+            let Ok((segment, bytes)) = segment::load(disk, dir, number) else { break };
+            // A part that does not follow must not change what was read before, so it is tried on a copy.
+            let mut index = part.index.clone();
+            let read = replay_segment(&segment, &bytes, &mut index, &mut expected, number == first);
+            let Ok(Some(end)) = read else { break };
+            (part.index, part.last, part.end) = (index, number, end);
+            taken += 1;
+        }
+        if taken > 0 {
+            parts.push(part);
+        }
+        rest = &rest[taken.max(1)..];
+    }
+    Ok(parts)
+}
+
+impl Readable {
+    fn whole(replayed: Replayed) -> Self {
+        let first = replayed.segments.keys().next().copied().unwrap_or(replayed.end.segment());
+        let (last, end) = (replayed.end.segment(), replayed.end.offset());
+        let damage = replayed.end_in_doubt.map(|doubt| doubt.to_string());
+        Self { index: replayed.index, first, last, end, damage }
+    }
 }
 
 /// Takes over the batches of one segment and returns where they end; `None` when the segment does
@@ -164,21 +228,21 @@ fn replay_segment(
     Ok((offset > SEGMENT_HEADER_BYTES).then_some(offset))
 }
 
-/// Refuses when a batch header at or after `from` shows that `end` had been synced. Returns where
-/// the last batch ends whose header checks: it was written but not synced.
-fn refuse_evidence(
+/// Whether there is a batch header at or after `from` that checks. Refuses when one shows that `end`
+/// had been synced.
+fn has_header(
     segment: &Segment,
     bytes: &[u8],
     from: usize,
     (missing, at): (&PathBuf, Position),
     end: Position,
-) -> Result<Option<usize>, Error> {
-    let mut dirty_end = None;
+) -> Result<bool, Error> {
+    let mut found = false;
     for offset in (from..bytes.len()).step_by(ALIGNMENT) {
         if bytes[offset..].starts_with(&BATCH_MAGIC)
             && let Some(header) = BatchHeader::decode(bytes, offset, segment.seed)
         {
-            dirty_end = Some((offset + BATCH_HEADER_BYTES + header.bytes as usize).min(bytes.len()));
+            found = true;
             if header.synced <= end {
                 continue;
             }
@@ -189,7 +253,7 @@ fn refuse_evidence(
             return Err(Error::damaged(missing, at.offset() as u64, detail));
         }
     }
-    Ok(dirty_end)
+    Ok(found)
 }
 
 /// Opens the log for writing: cuts a torn tail off, makes what was found durable and says so in a
@@ -199,7 +263,10 @@ pub(crate) fn open(dir: &Path, options: &Options, lock: Arc<Lock>) -> Result<Ope
     let (numbers, _) = list_segments(disk, dir)?;
     let Some(replayed) = replay(disk, dir, &numbers)? else { return create(dir, options, lock) };
     let last = Arc::clone(&replayed.segments[&replayed.end.segment()]);
-    cut_tail(disk, dir, &last, replayed.end, replayed.dirty_end, replayed.later)?;
+    if let Some(doubt) = &replayed.end_in_doubt {
+        tracing::warn!("{doubt}");
+    }
+    cut_tail(disk, dir, &last, replayed.torn.then_some(replayed.end.offset()), replayed.later)?;
     let free = usable_free(disk, dir, options.segment_bytes)?;
     let state = State { index: replayed.index, segments: replayed.segments };
     let shared = Arc::new(LogShared::new(dir.to_path_buf(), options, lock, state, free));
@@ -208,8 +275,9 @@ pub(crate) fn open(dir: &Path, options: &Options, lock: Arc<Lock>) -> Result<Ope
     if offset == SEGMENT_HEADER_BYTES {
         writer.write_catalog()?;
     }
-    writer.write_evidence()?;
-    Ok(Opened { writer, reader: LogReader::new(Arc::clone(&shared)), shared })
+    writer.vouch()?;
+    let reader = LogReader::new(Arc::clone(&shared));
+    Ok(Opened { writer, reader, shared, end_in_doubt: replayed.end_in_doubt })
 }
 
 fn create(dir: &Path, options: &Options, lock: Arc<Lock>) -> Result<Opened, Error> {
@@ -223,7 +291,7 @@ fn create(dir: &Path, options: &Options, lock: Arc<Lock>) -> Result<Opened, Erro
     let mut writer = LogWriter::new(Arc::clone(&shared), segment, SEGMENT_HEADER_BYTES, 1, Segment::first(1));
     writer.write_catalog()?;
     writer.sync()?;
-    Ok(Opened { writer, reader: LogReader::new(Arc::clone(&shared)), shared })
+    Ok(Opened { writer, reader: LogReader::new(Arc::clone(&shared)), shared, end_in_doubt: None })
 }
 
 /// Free files of the right length; others (of a crash, or of another segment size) go.
@@ -241,26 +309,21 @@ fn usable_free(disk: &dyn Disk, dir: &Path, bytes: u64) -> Result<Vec<PathBuf>, 
     Ok(usable)
 }
 
-/// Overwrites what follows the log's end. Later segments become free files: even if nothing in them
+/// Overwrites what follows the log's end, if that is `torn`. Later segments become free files: even if nothing in them
 /// checks, parts of un-synced batches may be there, and a new use gets a salt of its own.
 fn cut_tail(
     disk: &dyn Disk,
     dir: &Path,
     last: &Segment,
-    end: Position,
-    dirty_end: usize,
+    torn: Option<usize>,
     later: Vec<Segment>,
 ) -> Result<(), Error> {
     // The newest goes first, so that a crash in between leaves no hole.
     for segment in later.into_iter().rev() {
         segment::release(disk, dir, &Arc::new(segment), true)?;
     }
-    if dirty_end > end.offset() {
-        let (file, offset, bytes) = (last.path.display(), end.offset(), dirty_end - end.offset());
-        tracing::warn!("{file}: cutting {bytes} bytes at {offset} that were not synced before the stop");
-        let zeros = vec![0; bytes];
-        write_all_at(&*last.file, &zeros, offset as u64)
-            .map_err(|e| Error::io("write", &last.path, e.source))?;
+    if let Some(end) = torn {
+        segment::fill(&*last.file, end as u64..last.bytes, &last.path)?;
     }
     // Also what was read may be in memory only, after a killed process.
     last.file.sync().map_err(|e| Error::Io { action: "sync", file: last.path.clone(), source: e })

@@ -4,12 +4,13 @@
 //! content of its last use) and gets its number only when its header is durable. So a numbered
 //! file whose header does not check is damage, never a leftover of a crash.
 
-use super::format::{Position, SEGMENT_HEADER_BYTES, Seed, SegmentHeader};
+use super::format::{Position, SEGMENT_FORMAT, SEGMENT_HEADER_BYTES, Seed, SegmentHeader};
 use crate::{
     Error,
     disk::{Disk, DiskFile, read_up_to, write_all_at},
 };
 use std::{
+    ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -60,7 +61,7 @@ pub(crate) fn prepare(
         disk.open(source).map_err(|e| Error::io("open", source, e))?
     } else {
         let file = disk.create(source).map_err(|e| Error::io("create", source, e))?;
-        if let Err(error) = fill(&*file, bytes, source) {
+        if let Err(error) = fill(&*file, 0..bytes, source) {
             drop(disk.remove(source));
             return Err(error);
         }
@@ -76,19 +77,20 @@ pub(crate) fn prepare(
     Ok(Segment { number, path, file, seed: Seed::new(number, header.salt), bytes })
 }
 
-fn fill(file: &dyn DiskFile, bytes: u64, path: &Path) -> Result<(), Error> {
-    let zeros = vec![0; ZEROS_BYTES.min(bytes as usize)];
-    let mut at = 0;
-    while at < bytes {
-        let length = (bytes - at).min(zeros.len() as u64);
+/// Writes zeros over a part of a file.
+pub(crate) fn fill(file: &dyn DiskFile, range: Range<u64>, path: &Path) -> Result<(), Error> {
+    let zeros = vec![0; ZEROS_BYTES.min((range.end - range.start) as usize)];
+    let mut at = range.start;
+    while at < range.end {
+        let length = (range.end - at).min(zeros.len() as u64);
         write_all_at(file, &zeros[..length as usize], at).map_err(|e| Error::io("write", path, e.source))?;
         at += length;
     }
     Ok(())
 }
 
-/// Turns a segment that nobody needs any more into a free file if `keep` and if no reader holds it,
-/// else removes it. Returns whether there is a free file now.
+/// Turns a segment that is not needed any more into a free file if `keep` is set and no reader has it open, else
+/// removes it. Returns whether there is a free file now.
 pub(crate) fn release(
     disk: &dyn Disk,
     dir: &Path,
@@ -96,7 +98,8 @@ pub(crate) fn release(
     keep: bool,
 ) -> Result<bool, Error> {
     let path = &segment.path;
-    // A reader that still holds it would see the file's next content; nobody can take it up newly.
+    // A reader that still has it open would see the file's next content. The index does not list the segment any more,
+    // so no other reader can open it.
     let keep = keep && Arc::strong_count(segment) == 1;
     let done = match if keep { disk.rename(path, &dir.join(segment.free_name())) } else { disk.remove(path) }
     {
@@ -132,13 +135,14 @@ pub(crate) fn load(disk: &dyn Disk, dir: &Path, number: u64) -> Result<(Segment,
     let read = read_up_to(&*file, &mut bytes, 0).map_err(|e| Error::io("read", &path, e))?;
     bytes.truncate(read);
     match SegmentHeader::decode(&bytes) {
-        Some(header) if header.number != number => {
+        Some(Err(found)) => Err(Error::OtherVersion { file: path, found, own: SEGMENT_FORMAT }),
+        Some(Ok(header)) if header.number != number => {
             Err(Error::damaged(path, 8, format!("its header says that it is segment {}", header.number)))
         }
-        Some(header) if header.bytes != length => {
+        Some(Ok(header)) if header.bytes != length => {
             Err(Error::damaged(path, length, format!("{length} bytes long instead of {}", header.bytes)))
         }
-        Some(header) => {
+        Some(Ok(header)) => {
             let seed = Seed::new(number, header.salt);
             Ok((Segment { number, path, file, seed, bytes: length }, bytes))
         }

@@ -22,12 +22,12 @@ pub(crate) struct LogShared {
     pub(crate) segment_bytes: u64,
     pub(crate) log_bytes: u64,
     pub(crate) state: RwLock<State>,
-    /// The segment after the current one, made ahead; the lock is held while it is made.
+    /// The segment after the current one, made ahead, under this lock.
     spare: Mutex<Spare>,
     /// Files of trimmed segments that can become segments again.
     pub(crate) free: Mutex<Vec<PathBuf>>,
     /// One trim at a time: segments go oldest first.
-    /// Holds those that have left the index but not yet the directory.
+    /// The segments that have left the index but not yet the directory.
     trimming: Mutex<VecDeque<Arc<Segment>>>,
     /// Position up to which the log is known to be on disk.
     pub(crate) synced: AtomicU64,
@@ -35,10 +35,10 @@ pub(crate) struct LogShared {
     pub(crate) appended: AtomicU64,
     /// Rolls and trims so far; a cheap sign that something changed.
     pub(crate) events: AtomicU64,
-    /// One sync at a time: the system tells a failed write back once for each open file, so whoever is told
-    /// closes the log before anybody else may take the silence after it for success.
+    /// One sync at a time. The system reports a failed write once for each open file, so the thread that gets the error
+    /// must close the log before another thread syncs and takes the missing error for success.
     syncing: Mutex<()>,
-    /// Why the log is closed, once it is.
+    /// Why the log is closed; set once.
     pub(crate) poison: OnceLock<String>,
     /// Called when the spare has been taken, so that the next one is made in the background.
     pub(crate) on_roll: OnceLock<Box<dyn Fn() + Send + Sync>>,
@@ -105,7 +105,7 @@ impl LogShared {
         let _one = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         self.check_poison()?;
         segment.file.sync().map_err(|source| {
-            // Never told as a full disk: what was appended before may be lost already.
+            // Never reported as a full disk, which is harmless: what was appended before may be lost already.
             let error = Error::Io { action: "sync", file: segment.path.clone(), source };
             self.poison(&error);
             error
@@ -146,7 +146,7 @@ impl LogShared {
     pub(crate) fn return_spare(&self, segment: Segment) {
         let mut spare = hold(&self.spare);
         spare.number = segment.number;
-        // One made meanwhile has a number too high, and goes at the next start.
+        // A spare that was made meanwhile has a number that is too high; the next start removes it.
         spare.ready = Some(segment);
     }
 
@@ -166,7 +166,7 @@ impl LogShared {
         self.sync_file(&segment)
     }
 
-    /// Tells what a tree durably holds, so that the log need not.
+    /// Notes up to where a tree is durable, so that the log need not keep these entries.
     pub(crate) fn set_applied(&self, partition: u16, generation: u32, seq: u64) {
         let mut state = self.write();
         if let Some(log) = state.index.partitions.get_mut(&partition)
@@ -183,12 +183,12 @@ impl LogShared {
         }
     }
 
-    /// Bytes of the segments that hold the log now.
+    /// Bytes of the segments that the log takes now.
     pub(crate) fn live_bytes(&self) -> u64 {
         self.read().segments.values().map(|s| s.bytes).sum()
     }
 
-    /// Gives up the oldest segments that nobody needs. Their files are kept for reuse as long as
+    /// Gives up the oldest segments that are not needed. Their files are kept for reuse as long as
     /// all files together stay within the log's size.
     pub(crate) fn trim(&self) -> Result<(), Error> {
         let mut leaving = hold(&self.trimming);
@@ -235,7 +235,7 @@ impl LogShared {
 #[cfg(test)]
 mod tests {
     use crate::disk::{Disk, DiskFile, RealDisk};
-    use crate::{LogId, Options, Record, Tag, open_log};
+    use crate::{LogId, OpenedLog, Options, Record, Tag, open_log};
     use std::io;
     use std::path::Path;
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -243,8 +243,8 @@ mod tests {
     use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
-    /// A system that tells a failed write back once: to the first sync after `fails` is set, which then takes as long
-    /// as the test likes. Later syncs know of nothing.
+    /// A system that reports a failed write once: to the first sync after `fails` is set, which then takes as long as
+    /// the test likes. Later syncs succeed.
     #[derive(Default)]
     struct ToldOnce {
         fails: AtomicBool,
@@ -314,7 +314,7 @@ mod tests {
         let told = Arc::new(ToldOnce::default());
         let disk = Arc::new(Told(Arc::clone(&told)));
         let options = Options { disk, background: false, ..Options::default() };
-        let (mut log, reader, _) = open_log(dir.path(), &options).unwrap();
+        let OpenedLog { writer: mut log, reader, .. } = open_log(dir.path(), &options).unwrap();
         let id = LogId { tag: Tag { generation: 0, version: 1 }, seq: 1 };
         log.append(&[Record::Entry { partition: 0, id, body: "x".into() }]).unwrap();
         let (began, has_begun) = channel();

@@ -14,7 +14,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-/// A write buffer that grew beyond this for one large batch is given back.
+/// Bytes of the write buffer that are kept: one that grew beyond this for a large batch is freed.
 const BUFFER_BYTES_KEPT: usize = 1 << 20;
 
 /// Appends to the log. After a failed write or fsync every call returns [`Error::Poisoned`].
@@ -24,6 +24,8 @@ pub struct LogWriter {
     offset: usize,
     next_number: u64,
     synced: Position,
+    /// The position behind the last batch without records: everything before it is vouched for.
+    vouched: Position,
     /// `seq` of each partition's last entry, ahead of the index while a batch is checked.
     lasts: BTreeMap<u16, u64>,
     buffer: Vec<u8>,
@@ -44,7 +46,8 @@ impl LogWriter {
         shared.synced.store(synced.0, Ordering::Release);
         shared.appended.store(Position::new(segment.number, offset).0, Ordering::Release);
         let (buffer, offsets, records_crc) = (Vec::new(), Vec::new(), 0);
-        Self { shared, segment, offset, next_number, synced, lasts, buffer, records_crc, offsets }
+        let vouched = Position::default();
+        Self { shared, segment, offset, next_number, synced, vouched, lasts, buffer, records_crc, offsets }
     }
 
     /// The largest batch that fits, in bytes of records (see [`Record`]; each takes 32 bytes and
@@ -92,7 +95,7 @@ impl LogWriter {
     /// Any error closes the log: nothing appended since the last success may be acknowledged.
     pub fn sync(&mut self) -> Result<(), Error> {
         self.shared.check_poison()?;
-        let end = Position::new(self.segment.number, self.offset);
+        let end = self.end();
         if end > self.synced {
             self.sync_segment()?;
             self.synced = end;
@@ -258,6 +261,21 @@ impl LogWriter {
         Ok(())
     }
 
+    /// Begins a partition's log anew behind its tree, where the log does not lead up to that.
+    pub(crate) fn begin_after(&mut self, partition: u16, generation: u32, base: LogId) -> Result<(), Error> {
+        self.shared.check_poison()?;
+        let body = generation.to_le_bytes();
+        let bytes = record_bytes(body.len());
+        if self.offset + BATCH_HEADER_BYTES + bytes > self.segment.bytes as usize {
+            self.roll(bytes)?;
+        }
+        self.begin();
+        self.push(Kind::Install, partition, base, &body);
+        self.write_batch()?;
+        self.lasts.insert(partition, base.seq);
+        Ok(())
+    }
+
     pub(super) fn write_catalog(&mut self) -> Result<(), Error> {
         let carry = self.shared.read().index.carry();
         self.begin();
@@ -269,24 +287,50 @@ impl LogWriter {
         Ok(())
     }
 
-    /// Appends a batch without records, whose header says what is on disk, and syncs it.
-    pub(super) fn write_evidence(&mut self) -> Result<(), Error> {
-        self.sync()?;
-        self.append(&[])?;
-        self.sync()
+    /// Whether a batch without records is the last one: damage to anything in the log will be noticed
+    /// at the next start. Until then damage to what the last sync wrote looks like a torn tail.
+    #[must_use]
+    pub fn is_vouched(&self) -> bool {
+        self.vouched == self.end()
     }
 
-    /// Ends the log in good order: damage to anything in it will be noticed at the next start.
-    /// Without it (a killed process) damage to what the very last sync wrote looks like a torn tail.
+    /// Appends a batch without records, whose header says what is on disk, and syncs it, unless the log
+    /// ends with one. For a moment when nothing else is to be written: every later batch vouches for
+    /// those before it, too.
     ///
     /// # Errors
-    /// As [`Self::sync`].
+    /// As [`Self::append`] and [`Self::sync`].
+    pub fn vouch(&mut self) -> Result<(), Error> {
+        if self.is_vouched() {
+            return Ok(());
+        }
+        self.sync()?;
+        self.append(&[])?;
+        self.sync()?;
+        self.vouched = self.end();
+        Ok(())
+    }
+
+    /// The number of the batch that comes next: it grows with everything that is appended.
+    #[must_use]
+    pub fn next_batch(&self) -> u64 {
+        self.next_number
+    }
+
+    fn end(&self) -> Position {
+        Position::new(self.segment.number, self.offset)
+    }
+
+    /// Ends the log in good order: what is in it is [vouched for](Self::vouch).
+    ///
+    /// # Errors
+    /// As [`Self::vouch`].
     pub fn close(mut self) -> Result<(), Error> {
-        self.write_evidence()
+        self.vouch()
     }
 }
 
-/// What the records of a batch take in the log.
+/// Bytes that the records of a batch take in the log.
 fn bytes_of(batch: &[Record]) -> usize {
     let body = |record: &Record| match record {
         Record::Entry { body, .. } => body.len(),

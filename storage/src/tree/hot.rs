@@ -1,7 +1,8 @@
 //! The values that were read or written last, in memory: a change looks at the value before it, and the same keys are
 //! read again. A look here costs a tenth of one into a tree's memory table, which holds every version since its flush.
 //!
-//! What is here is also in the tree: nothing is lost with it, and it is never asked for what it has not.
+//! Everything here is also in the tree: nothing is lost with this cache, and a value that it lacks is read from the
+//! tree.
 
 use std::{
     cell::RefCell,
@@ -20,15 +21,15 @@ const EXTRA_BYTES: usize = 96;
 /// Bytes that a value takes on average, for the size of the table at first.
 const USUAL_BYTES: usize = 256;
 
-/// A key in a tree. A tree that takes the place of another has another generation, so what the former one held is not
-/// found any more, and goes by itself.
+/// A key in a tree. A tree that takes the place of another has another generation, so values of the former one are not
+/// found any more, and are evicted like others.
 struct Known {
     partition: u16,
     generation: u32,
     key: Box<[u8]>,
 }
 
-/// The same, borrowed.
+/// A [`Known`] key, borrowed.
 #[derive(Clone, Copy)]
 pub(super) struct Place<'a> {
     pub(super) partition: u16,
@@ -83,7 +84,7 @@ impl Weighter<Known, Slice> for Bytes {
 pub(super) struct Hot(RefCell<Cache<Known, Slice, Bytes>>);
 
 impl Hot {
-    /// Holds about `bytes` at most.
+    /// A cache of about `bytes` at most.
     pub(super) fn new(bytes: u64) -> Self {
         let usual = usize::try_from(bytes).unwrap_or(usize::MAX) / USUAL_BYTES;
         Self(RefCell::new(Cache::with_weighter(usual, bytes, Bytes)))

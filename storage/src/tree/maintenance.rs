@@ -1,13 +1,13 @@
-//! What runs beside the server's threads: one thread flushes, trims the log, makes spare
-//! segments and trees ahead of their first change, another compacts (a large compaction must not hold flushes up).
+//! The maintenance threads: one flushes, trims the log, makes spare segments and trees ahead of their first change,
+//! another compacts (a large compaction must not delay flushes).
 //!
-//! A job that fails is told in [`Maintenance::failure`] until it succeeds; a flush is tried again at
+//! A job that fails is reported by [`Maintenance::failure`] until it succeeds; a flush is tried again at
 //! each tick: the memtable stays in memory and its entries in the log, so nothing is lost meanwhile.
 
 use super::{
-    ahead::Ahead,
     hold,
-    partition::{Common, PartitionTree},
+    partition::{PartitionTree, TreeContext},
+    pre_create::PreCreated,
 };
 use crate::{
     Error,
@@ -29,7 +29,7 @@ use std::{
 pub(crate) enum Job {
     Flush(Arc<PartitionTree>),
     /// Make a tree before it is needed.
-    Make(Arc<Ahead>),
+    Make(Arc<PreCreated>),
     Spare,
     /// Nothing to do but to look at `stopping`.
     Wake,
@@ -47,7 +47,7 @@ enum Task {
 /// Shared by the two threads and the trees' owner.
 pub(crate) struct Maintenance {
     pub(crate) log: Arc<LogShared>,
-    pub(crate) common: Arc<Common>,
+    pub(crate) common: Arc<TreeContext>,
     /// Seconds since the start, the trees' only sense of time.
     pub(crate) ticks: AtomicU64,
     /// Flushes done; with the log's events a cheap sign that `due` must look again.
@@ -68,7 +68,7 @@ pub(crate) struct Queues {
 }
 
 impl Maintenance {
-    pub(crate) fn new(log: Arc<LogShared>, common: Arc<Common>) -> (Arc<Self>, Queues) {
+    pub(crate) fn new(log: Arc<LogShared>, common: Arc<TreeContext>) -> (Arc<Self>, Queues) {
         let (jobs, jobs_end) = channel();
         let (compactions, compactions_end) = channel();
         let this = Self {

@@ -1,34 +1,37 @@
 //! The trees: one per partition, with the keys and values that committed entries produced.
 //!
-//! A tree is in memory first ([`Trees::apply`]), without fsync: the log has it. [`Trees::seal`]
-//! ends a memory table together with the log position and the caller's state that belong to it, the
-//! maintenance thread writes it out in one atomic step, and the log may forget it. So after a start
-//! a tree holds exactly the entries up to its `applied`, and the caller replays the rest.
+//! A tree is in memory first ([`Trees::apply`]), without fsync: the log has it. [`Trees::seal`] ends a memory table
+//! together with the log position and the caller's state that belong to it, the maintenance thread writes it out in one
+//! atomic step, and the log may drop its entries. So after a start a tree has exactly the entries up to its `applied`,
+//! and the caller replays the rest.
 //!
 //! A partition's tree can be replaced by a staged one: [`Trees::stage`], [`Staging::put`],
 //! [`Staging::finish`], then `Record::Install` in the log, synced, then [`Trees::install`].
 //! The log decides which folder is the tree: even generations grew from the log, odd ones were
 //! staged, and at a start every folder that the log does not name is removed.
 
-mod ahead;
-mod envelope;
+mod due;
 mod hot;
 mod maintenance;
 mod partition;
+mod pre_create;
 mod reader;
 mod snapshot;
 mod stage;
+mod value_codec;
+mod version_file;
 
 use crate::log::hold;
 use crate::{
     Change, Error, LogId, Options,
     log::{LogShared, Position, next_grown},
 };
-use ahead::Ahead;
 use bytes::Bytes;
+use due::Due;
 use hot::{Hot, Place};
 use maintenance::{Job, Maintenance, Queues};
-pub(crate) use partition::{Common, PartitionTree, folder_name, parse_folder, sync_dir};
+pub(crate) use partition::{PartitionTree, TreeContext, folder_name, parse_folder, sync_dir};
+use pre_create::PreCreated;
 pub use reader::{Page, TreeReader};
 pub use snapshot::{Chunk, Snapshot};
 pub use stage::Staging;
@@ -54,20 +57,22 @@ struct Slot {
     generation: u32,
     tree: Option<Arc<PartitionTree>>,
     /// The tree, if it is being made or is made, and there was no change yet.
-    ahead: Option<Arc<Ahead>>,
+    ahead: Option<Arc<PreCreated>>,
     applied: LogId,
-    /// What was sealed last.
+    /// The last entry that was sealed.
     sealed: LogId,
     /// Tick of the first change since the last seal.
     changed: Option<u64>,
     /// Keys were removed without an entry since the last seal.
     forgot: bool,
+    due: Due,
 }
 
 impl Slot {
     fn empty(generation: u32) -> Self {
         let (applied, sealed) = (LogId::default(), LogId::default());
-        Self { generation, tree: None, ahead: None, applied, sealed, changed: None, forgot: false }
+        let due = Due::default();
+        Self { generation, tree: None, ahead: None, applied, sealed, changed: None, forgot: false, due }
     }
 }
 
@@ -75,7 +80,7 @@ impl Slot {
 pub struct Trees {
     options: Options,
     log: Arc<LogShared>,
-    common: Arc<Common>,
+    common: Arc<TreeContext>,
     maintenance: Arc<Maintenance>,
     threads: Vec<JoinHandle<()>>,
     queues: Option<Queues>,
@@ -86,7 +91,7 @@ pub struct Trees {
     last_staged: BTreeMap<u16, u32>,
     /// Partitions whose memtable is over its size.
     full: BTreeSet<u16>,
-    /// What `due` has seen of the maintenance's signs of change.
+    /// The maintenance's count of changes when `due` last looked.
     seen: u64,
 }
 
@@ -94,7 +99,7 @@ impl Trees {
     pub(crate) fn new(
         options: &Options,
         log: Arc<LogShared>,
-        common: Arc<Common>,
+        common: Arc<TreeContext>,
         found: BTreeMap<u16, (u32, LogId, Option<PartitionTree>)>,
     ) -> Result<Self, Error> {
         let (maintenance, queues) = Maintenance::new(Arc::clone(&log), Arc::clone(&common));
@@ -152,7 +157,7 @@ impl Trees {
     pub fn get(&self, partition: u16, key: &[u8]) -> Result<Option<Bytes>, Error> {
         let Some(slot) = self.slots.get(&partition) else { return Ok(None) };
         let Some(tree) = &slot.tree else { return Ok(None) };
-        let key = &envelope::user_key(key);
+        let key = &value_codec::user_key(key);
         let place = Place { partition, generation: slot.generation, key };
         if let Some(stored) = self.hot.get(place) {
             return tree.open_value(key, stored).map(Some);
@@ -186,7 +191,7 @@ impl Trees {
     pub fn create_ahead(&mut self, partition: u16) {
         let slot = self.slots.entry(partition).or_insert_with(|| Slot::empty(0));
         if slot.tree.is_none() && slot.ahead.is_none() {
-            let ahead = slot.ahead.insert(Ahead::new(partition, slot.generation));
+            let ahead = slot.ahead.insert(PreCreated::new(partition, slot.generation));
             self.maintenance.send(Job::Make(Arc::clone(ahead)));
         }
     }
@@ -216,13 +221,13 @@ impl Trees {
         slot.changed.get_or_insert(tick);
         let mut bytes = 0;
         for change in changes {
-            let (Change::Put { key, .. } | Change::Remove { key }) = change;
-            assert!((1..=crate::KEY_BYTES_MAX).contains(&key.len()), "a key of {} bytes", key.len());
-            let key = &envelope::user_key(key);
+            let plain = change.key();
+            assert!((1..=crate::KEY_BYTES_MAX).contains(&plain.len()), "a key of {} bytes", plain.len());
+            let key = &value_codec::user_key(plain);
             let place = Place { partition, generation, key };
             bytes = match change {
                 Change::Put { value, .. } => {
-                    let stored = envelope::seal_value(key, value);
+                    let stored = value_codec::seal_value(key, value);
                     self.hot.put(place, stored.clone());
                     tree.put_stored(key, stored)
                 }
@@ -230,6 +235,14 @@ impl Trees {
                     self.hot.remove(place);
                     tree.remove(key)
                 }
+                Change::Due { at, .. } => {
+                    if let Some(slot) = self.slots.get_mut(&partition) {
+                        slot.due.on_listed(*at);
+                    }
+                    tree.put(&value_codec::due_key(*at, plain), &[])
+                }
+                // The remembered first number stays a lower bound: a removal can only raise it.
+                Change::NotDue { at, .. } => tree.remove(&value_codec::due_key(*at, plain)),
             };
         }
         if bytes > limit {
@@ -238,19 +251,21 @@ impl Trees {
         Ok(())
     }
 
-    /// Removes a key that does not count any more by what has been applied, whatever is applied later (its record has
-    /// expired): no entry says so, and each copy does it when it likes.
+    /// Removes a key whose record has expired by log time, so that no later entry can bring it back. No log entry
+    /// orders this, and each copy does it at its own time. A tree from which much was removed in this way is written
+    /// anew without it.
     ///
     /// # Errors
     /// As [`Self::apply`].
-    pub fn forget(&mut self, partition: u16, key: &[u8]) -> Result<(), Error> {
+    pub fn forget(&mut self, partition: u16, key: &[u8], bytes_of_record: u64) -> Result<(), Error> {
         let tick = self.maintenance.ticks.load(Ordering::Acquire);
         let limit = self.options.memtable_bytes;
         let (slot, tree) = self.slot(partition)?;
         slot.forgot = true;
         slot.changed.get_or_insert(tick);
-        let (generation, key) = (slot.generation, &envelope::user_key(key));
+        let (generation, key) = (slot.generation, &value_codec::user_key(key));
         self.hot.remove(Place { partition, generation, key });
+        tree.forgotten.fetch_add(bytes_of_record, Ordering::Relaxed);
         let bytes = tree.remove(key);
         if bytes > limit {
             self.full.insert(partition);
@@ -280,8 +295,8 @@ impl Trees {
         Ok(())
     }
 
-    /// Partitions that should be sealed now, most urgent first: those that hold an oversized log
-    /// back, those with a large memory table, those unsealed for long. Cheap when nothing has changed.
+    /// Partitions that should be sealed now, most urgent first: those that keep an oversized log from being trimmed,
+    /// those with a large memory table, those unsealed for long. Cheap when nothing has changed.
     pub fn due(&mut self) -> Vec<u16> {
         let maintenance = &self.maintenance;
         let seen = maintenance.ticks.load(Ordering::Acquire)
@@ -304,6 +319,8 @@ impl Trees {
         let now = maintenance.ticks.load(Ordering::Acquire);
         let old = |slot: &Slot| slot.changed.is_some_and(|c| now - c >= self.options.seal_seconds);
         due.extend(self.slots.iter().filter(|(_, slot)| old(slot)).map(|(p, _)| *p));
+        let wasteful = |slot: &Slot| slot.forgot && slot.tree.as_ref().is_some_and(|tree| tree.is_wasteful());
+        due.extend(self.slots.iter().filter(|(_, slot)| wasteful(slot)).map(|(p, _)| *p));
         let mut seen = BTreeSet::new();
         due.retain(|p| idle(p) && seen.insert(*p));
         due.truncate(room);
@@ -337,7 +354,7 @@ impl Trees {
         // The log counts generations also of partitions that never had a tree.
         let slot = self.slots.entry(partition).or_insert_with(|| Slot::empty(0));
         if let Some(tree) = slot.tree.take() {
-            tree.doom();
+            tree.mark_for_removal();
         }
         if let Some(ahead) = slot.ahead.take() {
             ahead.give_up();
@@ -404,7 +421,7 @@ impl Trees {
             let tree = Arc::clone(tree);
             return Ok((slot, tree));
         }
-        let ahead = slot.ahead.get_or_insert_with(|| Ahead::new(partition, slot.generation));
+        let ahead = slot.ahead.get_or_insert_with(|| PreCreated::new(partition, slot.generation));
         let tree = ahead.tree(&self.common)?;
         slot.ahead = None;
         slot.tree = Some(Arc::clone(&tree));

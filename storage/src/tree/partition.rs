@@ -4,7 +4,7 @@
 //! [`fence`], which turns a panic into an error. A panic may leave the tree's locks poisoned: then
 //! each later call fails the same way, for this tree only.
 
-use super::{envelope, hold};
+use super::{hold, value_codec, version_file};
 use crate::{Error, KEY_BYTES_MAX, LogId, SEPARATED_BYTES_MIN, lock::Lock, log::Position, options::Options};
 use bytes::Bytes;
 use lsm_tree::{
@@ -18,23 +18,23 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
 /// What all trees of a store have in common.
-pub(crate) struct Common {
+pub(crate) struct TreeContext {
     pub(crate) dir: PathBuf,
     pub(crate) cache: Arc<Cache>,
     pub(crate) descriptors: Arc<DescriptorTable>,
     pub(crate) seqno: SequenceNumberCounter,
-    /// Folders of trees that nobody uses any more, for the maintenance thread to remove.
+    /// Folders of trees that are not used any more, for the maintenance thread to remove.
     pub(crate) trash: Mutex<Vec<PathBuf>>,
     /// Also a snapshot keeps the store in use: files that it is the last to read go with it.
     _lock: Arc<Lock>,
 }
 
-impl Common {
+impl TreeContext {
     pub(crate) fn new(dir: PathBuf, options: &Options, lock: Arc<Lock>) -> Self {
         Self {
             dir,
@@ -57,6 +57,9 @@ pub(crate) struct Sealed {
     pub(crate) log: Position,
 }
 
+/// The format of `lsm-tree`'s files.
+const TREE_FORMAT: u32 = 3;
+
 /// A flush of this many bytes needs about as many; the rest is for the tree's own small files.
 const FLUSH_EXTRA_BYTES: u64 = 1 << 20;
 
@@ -64,18 +67,20 @@ pub(crate) struct PartitionTree {
     pub(crate) partition: u16,
     pub(crate) generation: u32,
     pub(crate) dir: PathBuf,
-    common: Arc<Common>,
+    common: Arc<TreeContext>,
     tree: AnyTree,
     /// The memtable that takes writes. Through the tree each write would wait for a flush that is
     /// about to end, which syncs files under the tree's lock. Only [`Self::rotate`] replaces it.
     active: Mutex<Arc<Memtable>>,
     sealed: Mutex<Vec<Sealed>>,
-    /// Held from the look at the waiting memtables until they are flushed.
+    /// Locked from the look at the waiting memtables until they are flushed.
     pub(crate) flushing: Mutex<()>,
     /// Jobs under way or waiting: flush and compaction.
     pub(crate) jobs: AtomicUsize,
     /// Set when the tree has been replaced or dropped: its folder goes with the last handle.
-    doomed: AtomicBool,
+    to_be_removed: AtomicBool,
+    /// Bytes of records that were removed without an entry since the tree was last written anew.
+    pub(crate) forgotten: AtomicU64,
     /// Read while a snapshot looks up its version, written while a watermark is taken: versions
     /// below a watermark may go, so no snapshot may be between its number and its version then.
     watermark: RwLock<()>,
@@ -117,6 +122,10 @@ pub(crate) fn fence<T>(
             }
             _ => Err(Error::io(what, dir, e)),
         },
+        Ok(Err(lsm_tree::Error::InvalidVersion(found))) => {
+            let (file, found, own) = (dir.to_path_buf(), u32::from(found), TREE_FORMAT);
+            Err(Error::OtherVersion { file, found, own })
+        }
         Ok(Err(e)) => Err(damaged(format!("cannot {what}: {e}"))),
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -128,10 +137,14 @@ pub(crate) fn fence<T>(
 
 impl PartitionTree {
     /// Opens the tree's folder; makes it when there is none.
-    pub(crate) fn open(common: &Arc<Common>, partition: u16, generation: u32) -> Result<Self, Error> {
+    pub(crate) fn open(common: &Arc<TreeContext>, partition: u16, generation: u32) -> Result<Self, Error> {
         let dir = common.dir.join(folder_name(partition, generation));
+        version_file::check(&dir, partition)?;
         let separation = KvSeparationOptions::default()
-            .separation_threshold(SEPARATED_BYTES_MIN + envelope::CRC_BYTES as u32);
+            .separation_threshold(SEPARATED_BYTES_MIN + value_codec::CRC_BYTES as u32)
+            // All value files with much stale data are written anew, not only a share of the oldest: a share of a few
+            // files is none.
+            .age_cutoff(1.0);
         let tree = fence(&dir, partition, "open the tree in", || {
             Config::new(&dir, common.seqno.clone(), SequenceNumberCounter::default())
                 .use_cache(Arc::clone(&common.cache))
@@ -149,17 +162,18 @@ impl PartitionTree {
             sealed: Mutex::default(),
             flushing: Mutex::default(),
             jobs: AtomicUsize::new(0),
-            doomed: AtomicBool::new(false),
+            to_be_removed: AtomicBool::new(false),
+            forgotten: AtomicU64::new(0),
             watermark: RwLock::new(()),
         })
     }
 
     /// Returns the memtable's size, in bytes.
     pub(crate) fn put(&self, key: &[u8], value: &[u8]) -> u64 {
-        self.put_stored(key, envelope::seal_value(key, value))
+        self.put_stored(key, value_codec::seal_value(key, value))
     }
 
-    /// The same for a value that is sealed already.
+    /// Puts a value that is sealed already. Returns the memtable's size, in bytes.
     pub(crate) fn put_stored(&self, key: &[u8], stored: lsm_tree::Slice) -> u64 {
         self.insert(key, stored, ValueType::Value)
     }
@@ -179,7 +193,7 @@ impl PartitionTree {
         self.get_stored(key)?.map(|stored| self.open_value(key, stored)).transpose()
     }
 
-    /// The same as it is stored, to be opened.
+    /// The stored form of the value of `key`, for [`Self::open_value`].
     pub(crate) fn get_stored(&self, key: &[u8]) -> Result<Option<lsm_tree::Slice>, Error> {
         if key.len() > KEY_BYTES_MAX + 1 {
             return Ok(None);
@@ -189,7 +203,7 @@ impl PartitionTree {
 
     /// The value, if it is the one that was written under `key`.
     pub(crate) fn open_value(&self, key: &[u8], stored: lsm_tree::Slice) -> Result<Bytes, Error> {
-        envelope::open_value(key, stored).ok_or_else(|| {
+        value_codec::open_value(key, stored).ok_or_else(|| {
             let detail = format!("the value of key \"{}\" does not check", key[1..].escape_ascii());
             let (file, partition) = (self.dir.clone(), Some(self.partition));
             Error::Damaged { file, offset: None, partition, detail }
@@ -229,9 +243,9 @@ impl PartitionTree {
     }
 
     pub(crate) fn sealed_state(&self) -> Result<(LogId, Bytes), Error> {
-        let Some(applied) = self.get(envelope::APPLIED_KEY)? else { return Ok(Default::default()) };
-        let state = self.get(envelope::STATE_KEY)?;
-        match (envelope::decode_applied(&applied), state) {
+        let Some(applied) = self.get(value_codec::APPLIED_KEY)? else { return Ok(Default::default()) };
+        let state = self.get(value_codec::STATE_KEY)?;
+        match (value_codec::decode_applied(&applied), state) {
             (Some(applied), Some(state)) => Ok((applied, state)),
             _ => {
                 let (file, partition) = (self.dir.clone(), Some(self.partition));
@@ -243,8 +257,8 @@ impl PartitionTree {
 
     /// Ends the current memtable with the position and the state that belong to it.
     pub(crate) fn seal(&self, applied: LogId, state: &[u8], log: Position) -> Result<(), Error> {
-        self.put(envelope::APPLIED_KEY, &envelope::encode_applied(applied));
-        self.put(envelope::STATE_KEY, state);
+        self.put(value_codec::APPLIED_KEY, &value_codec::encode_applied(applied));
+        self.put(value_codec::STATE_KEY, state);
         self.rotate(Sealed { applied: Some(applied), log })
     }
 
@@ -292,6 +306,9 @@ impl PartitionTree {
         }
         let runs = || Ok((self.tree.l0_run_count(), self.tree.disk_space()));
         let (runs, bytes) = fence(&self.dir, self.partition, "look at", runs)?;
+        if self.is_wasteful() {
+            return self.write_anew(bytes);
+        }
         if runs < crate::FIRST_LEVEL_RUNS_MAX {
             return Ok(());
         }
@@ -304,6 +321,30 @@ impl PartitionTree {
         sync_dir(&self.dir.join(BLOBS))
     }
 
+    /// Whether so many expired records were removed that it is worth writing the tree anew.
+    pub(crate) fn is_wasteful(&self) -> bool {
+        let forgotten = self.forgotten.load(Ordering::Relaxed);
+        forgotten >= crate::FORGOTTEN_BYTES_MIN
+            && self.disk_bytes().is_ok_and(|bytes| forgotten >= bytes / crate::FORGOTTEN_PART)
+    }
+
+    /// Merges all there is: what was removed leaves the disk. On a full disk it is left to be done later.
+    fn write_anew(&self, bytes: u64) -> Result<(), Error> {
+        if free_bytes(&self.dir)? < bytes {
+            return Ok(());
+        }
+        self.forgotten.store(0, Ordering::Relaxed);
+        fence(&self.dir, self.partition, "write anew the tree in", || {
+            self.tree.major_compact(crate::TABLE_BYTES, self.watermark())?;
+            // Only now it is known which separated values are stale.
+            if self.tree.stale_blob_bytes() >= self.tree.disk_space() / crate::FORGOTTEN_PART {
+                self.tree.major_compact(crate::TABLE_BYTES, self.watermark())?;
+            }
+            Ok(())
+        })?;
+        sync_dir(&self.dir.join(BLOBS))
+    }
+
     /// An attempt on a full disk would leave unfinished files behind and make it fuller.
     fn check_room(&self, bytes: u64) -> Result<(), Error> {
         if free_bytes(&self.dir)? < bytes { Err(Error::DiskFull { file: self.dir.clone() }) } else { Ok(()) }
@@ -311,7 +352,7 @@ impl PartitionTree {
 
     /// Counts the caller's keys; reads the whole tree but for separated values.
     pub(crate) fn count_keys(&self) -> Result<u64, Error> {
-        let range = (Bound::Included(vec![envelope::USER]), Bound::Excluded(vec![envelope::USER + 1]));
+        let range = (Bound::Included(vec![value_codec::USER]), Bound::Excluded(vec![value_codec::USER + 1]));
         let iterator = self.range(range)?;
         fence(&self.dir, self.partition, "count", || {
             let mut keys = 0;
@@ -323,7 +364,7 @@ impl PartitionTree {
         })
     }
 
-    /// Above every number that the tree's files hold, and 0 for an empty tree.
+    /// A sequence number above all in the tree's files; 0 for an empty tree.
     pub(crate) fn next_seqno(&self) -> Result<u64, Error> {
         let highest = || Ok(self.tree.get_highest_persisted_seqno());
         Ok(fence(&self.dir, self.partition, "look at", highest)?.map_or(0, |seqno| seqno + 1))
@@ -341,13 +382,13 @@ impl PartitionTree {
         fence(&self.dir, self.partition, "look at", || Ok(self.tree.version_memtable_size_sum()))
     }
 
-    /// The folder is to go when the last handle goes.
-    pub(crate) fn doom(&self) {
-        self.doomed.store(true, Ordering::Release);
+    /// Marks the folder for removal when the last handle goes.
+    pub(crate) fn mark_for_removal(&self) {
+        self.to_be_removed.store(true, Ordering::Release);
     }
 
     pub(crate) fn is_doomed(&self) -> bool {
-        self.doomed.load(Ordering::Acquire)
+        self.to_be_removed.load(Ordering::Acquire)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Reads from any thread.
 
-use super::{envelope, partition::PartitionTree};
+use super::{partition::PartitionTree, value_codec};
 use crate::{Error, KEY_BYTES_MAX};
 use bytes::Bytes;
 use std::{
@@ -43,7 +43,7 @@ impl TreeReader {
     /// [`Error::Damaged`] names the tree's folder, the partition and the key.
     pub fn get(&self, partition: u16, key: &[u8]) -> Result<Option<Bytes>, Error> {
         match self.tree(partition) {
-            Some(tree) => tree.get(&envelope::user_key(key)),
+            Some(tree) => tree.get(&value_codec::user_key(key)),
             None => Ok(None),
         }
     }
@@ -76,13 +76,13 @@ pub(super) fn scan(
     limit_bytes: usize,
 ) -> Result<Page, Error> {
     let mut page = Page::default();
-    // Whoever asks may ask for what no key can be; the tree below takes no such bounds.
+    // A caller may ask for a prefix that no key can have; `lsm-tree` does not take such bounds.
     if prefix.len() > KEY_BYTES_MAX {
         return Ok(page);
     }
     let after = after.map(|after| &after[..after.len().min(KEY_BYTES_MAX)]);
-    let prefix = envelope::user_key(prefix);
-    let bounds = match after.map(envelope::user_key) {
+    let prefix = value_codec::user_key(prefix);
+    let bounds = match after.map(value_codec::user_key) {
         Some(after) if after >= prefix => (Bound::Excluded(after), end_of(&prefix)),
         _ => (Bound::Included(prefix.clone()), end_of(&prefix)),
     };

@@ -1,9 +1,10 @@
 //! A partition's content as of one moment, read in pieces while writes go on.
 
 use super::{
-    Trees, envelope,
+    Trees,
     partition::{PartitionTree, RawIterator},
     reader::end_of,
+    value_codec,
 };
 use crate::{Error, LogId};
 use bytes::Bytes;
@@ -18,7 +19,7 @@ pub struct Chunk {
     pub done: bool,
 }
 
-/// See [`Trees::snapshot`]. Holds the files that it reads; do not keep it for longer than needed.
+/// See [`Trees::snapshot`]. It keeps the files that it reads from being removed: do not keep it for longer than needed.
 pub struct Snapshot {
     tree: Option<(Arc<PartitionTree>, RawIterator)>,
     id: LogId,
@@ -44,16 +45,16 @@ impl Trees {
         let id = self.applied(partition);
         let Some(tree) = self.tree(partition) else { return Ok(Snapshot { tree: None, id, next: None }) };
         let start = match after {
-            Some(after) => Bound::Excluded(envelope::user_key(after)),
-            None => Bound::Included(vec![envelope::USER]),
+            Some(after) => Bound::Excluded(value_codec::user_key(after)),
+            None => Bound::Included(vec![value_codec::USER]),
         };
-        let iterator = tree.range_now((start, end_of(&[envelope::USER])))?;
+        let iterator = tree.range_now((start, end_of(&[value_codec::USER])))?;
         Ok(Snapshot { tree: Some((Arc::clone(tree), iterator)), id, next: None })
     }
 }
 
 impl Snapshot {
-    /// The last entry that the snapshot holds.
+    /// The last entry that the snapshot contains.
     #[must_use]
     pub fn id(&self) -> LogId {
         self.id

@@ -1,10 +1,10 @@
 //! Building a partition's tree beside the one in use, from another server's snapshot.
 
 use super::{
-    Job, Slot, Trees, envelope,
+    Job, Slot, Trees,
     maintenance::Maintenance,
     partition::{PartitionTree, Sealed},
-    sync_dir,
+    sync_dir, value_codec,
 };
 use crate::{
     Error, LogId, STAGED_MEMTABLES_MAX,
@@ -13,8 +13,8 @@ use crate::{
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// A tree that is being built, by any thread: it waits for the disk, which the trees' owner should not. Its folder
-/// goes when it is dropped before [`Trees::install`].
+/// A tree that is being built, by any thread. Building waits for the disk, which the trees' owner should not. Its
+/// folder goes when it is dropped before [`Trees::install`].
 pub struct Staging {
     partition: u16,
     generation: u32,
@@ -30,7 +30,7 @@ pub struct Staging {
 impl Drop for Staging {
     fn drop(&mut self) {
         if let Some(tree) = self.tree.take().filter(|_| !self.installed) {
-            tree.doom();
+            tree.mark_for_removal();
             drop(tree);
             self.maintenance.send(Job::Wake);
         }
@@ -52,7 +52,7 @@ impl Staging {
         let tree = self.tree()?;
         let mut bytes = 0;
         for (key, value) in pairs {
-            bytes = tree.put(&envelope::user_key(key), value);
+            bytes = tree.put(&value_codec::user_key(key), value);
         }
         if bytes > self.memtable_bytes {
             tree.rotate(Sealed { applied: None, log: Position::default() })?;
@@ -65,8 +65,18 @@ impl Staging {
         Ok(())
     }
 
-    /// Ends it: when this returns, everything is on disk. `base` is the last entry that the pairs hold, `state` what
-    /// belongs to it.
+    /// Lists a key as [`crate::Change::Due`] does.
+    ///
+    /// # Errors
+    /// As [`Self::put`].
+    pub fn put_due(&mut self, at: u64, key: &[u8]) -> Result<(), Error> {
+        let tree = self.tree()?;
+        tree.put(&value_codec::due_key(at, key), &[]);
+        Ok(())
+    }
+
+    /// Ends the staging: when this returns, everything is on disk. `base` is the last entry that the pairs contain,
+    /// `state` the state that belongs to it.
     ///
     /// # Errors
     /// As [`Self::put`].
@@ -91,10 +101,10 @@ impl Staging {
 }
 
 impl Trees {
-    /// Begins a new tree for a partition, empty. Nothing is done on disk yet. One that was begun before should be
-    /// dropped.
+    /// Begins a new tree for a partition, empty. Nothing is done on disk yet. A staging of the same partition that was
+    /// begun before should be dropped.
     pub fn stage(&mut self, partition: u16) -> Staging {
-        // Never a number again that a staging given up had: its folder may still be there.
+        // A staging that was given up keeps its number, as its folder may still be there.
         let before = self.last_staged.entry(partition).or_default();
         let current = self.slots.get(&partition).map_or(0, |s| s.generation);
         let generation = next_staged(current.max(*before));
@@ -124,7 +134,7 @@ impl Trees {
         let slot =
             Slot { tree: Some(Arc::clone(&tree)), applied: base, sealed: base, ..Slot::empty(generation) };
         if let Some(old) = self.slots.insert(partition, slot) {
-            old.tree.iter().for_each(|tree| tree.doom());
+            old.tree.iter().for_each(|tree| tree.mark_for_removal());
             old.ahead.iter().for_each(|ahead| ahead.give_up());
         }
         self.full.remove(&partition);

@@ -1,4 +1,4 @@
-//! What is other in a view than in the one before, for people.
+//! What differs between a view and the one before, for people.
 
 use common::ids::PartitionId;
 use common::view::{Assignment, View};
@@ -16,7 +16,7 @@ pub struct Difference {
 }
 
 impl Difference {
-    /// From a view to a later one. Partitions that the earlier one has not are other in everything.
+    /// From a view to a later one. Partitions that are not in the earlier one count as changed in everything.
     pub(super) fn between(before: &View, after: &View) -> Self {
         let mut difference = Self::default();
         for (partition, now) in after.iter() {

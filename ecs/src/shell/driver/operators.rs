@@ -5,19 +5,32 @@ use common::ids::{Epoch, LogId, PartitionId, ServerId};
 use tracing::{info, warn};
 
 use super::Driver;
-use crate::core::{Input, Order, Part, Plan, Settings, Unfit};
+use ecs_core::{Input, KeptStore, Order, Part, Plan, Settings, Unfit};
 
-/// What becomes of the wish to force a partition to go on.
+/// The result of a request to force an offline partition to resume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::shell) enum Recovery {
-    /// It begins anew from this server's copy; the last entry there, as told at the server's start.
+    /// It begins anew from this server's copy; the last entry there, as the server reported it at its start.
     Begun(ServerId, Option<LogId>),
     /// A server that is up has a copy that counts.
     Served,
+    /// Stores that are not in use may hold more of it.
+    Kept(Vec<KeptStore>),
     /// The server that was named is not up, or none is.
     NotUp,
     /// There is no such partition.
     Unknown,
+}
+
+/// The settings, as operators see them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub(in crate::shell) struct Shown {
+    /// Copies that a write needs to be acknowledged, whether they were set or not.
+    pub(in crate::shell) min_copies: usize,
+    /// Whether that number follows from the number of servers.
+    pub(in crate::shell) min_copies_automatic: bool,
+    pub(in crate::shell) paused: bool,
+    pub(in crate::shell) stand_by: bool,
 }
 
 /// Why an order was not given.
@@ -43,7 +56,8 @@ impl Driver {
         Ok(plan)
     }
 
-    /// Takes back what is under way with servers, with all that are named or with none; with whichever it is if none is named.
+    /// Takes back the orders that are under way with the named servers: all of them or none. If no server is named,
+    /// those of all servers.
     pub(super) fn cancel(&mut self, servers: &[ServerId]) -> Result<Vec<(ServerId, Part)>, Unfit> {
         let parts = self.ecs.parts_before(servers)?;
         for (server, part) in &parts {
@@ -53,15 +67,22 @@ impl Driver {
         Ok(parts)
     }
 
-    pub(super) fn set(&mut self, settings: Settings) -> Result<Settings, usize> {
+    pub(super) fn set(&mut self, settings: Settings) -> Result<Shown, usize> {
         let copies = self.ecs.config().copies;
-        if !(1..=copies).contains(&settings.min_copies) {
+        if settings.min_copies.is_some_and(|number| !(1..=copies).contains(&number)) {
             return Err(copies);
         }
         let Settings { min_copies, paused, stand_by } = settings;
-        info!(min_copies, paused, stand_by, "an operator sets");
+        let shown = min_copies.map_or("auto".to_owned(), |number| number.to_string());
+        info!(min_copies = shown, paused, stand_by, "an operator sets");
         self.ecs.step(clock::time(), Input::Set(settings));
-        Ok(self.ecs.settings())
+        Ok(self.settings())
+    }
+
+    pub(super) fn settings(&self) -> Shown {
+        let Settings { min_copies, paused, stand_by } = self.ecs.settings();
+        let min_copies_automatic = min_copies.is_none();
+        Shown { min_copies: self.ecs.min_copies(), min_copies_automatic, paused, stand_by }
     }
 
     pub(super) fn recover(&mut self, partition: PartitionId, server: Option<ServerId>) -> Recovery {
@@ -73,6 +94,12 @@ impl Driver {
         }
         let candidates = self.ecs.candidates(partition);
         let chosen = candidates.into_iter().find(|&(up, _)| server.is_none_or(|server| server == up));
+        let named_with_data = server.is_some() && chosen.is_some_and(|(_, last)| last.is_some());
+        let mut kept = self.ecs.kept_stores();
+        kept.retain(|store| store.may_hold(partition));
+        if !kept.is_empty() && !named_with_data {
+            return Recovery::Kept(kept);
+        }
         let Some((server, last)) = chosen else { return Recovery::NotUp };
         warn!(
             %partition, server = server.short(),

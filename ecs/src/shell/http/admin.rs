@@ -2,24 +2,17 @@
 
 use axum::body::Bytes;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
 use common::ids::PartitionId;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::find;
 use super::refusal::Refusal;
-use crate::core::Settings;
+use super::{find, makes_views};
 use crate::shell::driver::{Command, Handle, Recovery};
-
-/// A page of another origin in somebody's browser may change nothing; programs send no such header.
-pub(super) fn check_origin(headers: &HeaderMap) -> Result<(), Refusal> {
-    let site = headers.get("sec-fetch-site").and_then(|site| site.to_str().ok());
-    let foreign = site.is_some_and(|site| site != "same-origin" && site != "none");
-    if foreign { Err(Refusal::other_origin()) } else { Ok(()) }
-}
+use ecs_core::Settings;
 
 /// The body of a request, as JSON; an empty one is `{}`.
 pub(super) fn body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
@@ -37,21 +30,23 @@ pub(super) async fn settings(State(handle): State<Handle>) -> Result<Response, R
 #[serde(deny_unknown_fields)]
 struct Wish {
     min_copies: Option<usize>,
+    min_copies_automatic: Option<bool>,
     paused: Option<bool>,
     stand_by: Option<bool>,
 }
 
 /// Sets what the body names and leaves the rest.
-pub(super) async fn set(
-    State(handle): State<Handle>,
-    headers: HeaderMap,
-    bytes: Bytes,
-) -> Result<Response, Refusal> {
-    check_origin(&headers)?;
+pub(super) async fn set(State(handle): State<Handle>, bytes: Bytes) -> Result<Response, Refusal> {
     let wish: Wish = body(&bytes)?;
+    makes_views(&handle).await?;
     let now = handle.ask(Command::Settings).await?;
     let wished = Settings {
-        min_copies: wish.min_copies.unwrap_or(now.min_copies),
+        min_copies: match (wish.min_copies_automatic, wish.min_copies) {
+            (Some(true), _) => None,
+            (Some(false), None) => Some(now.min_copies),
+            (_, Some(number)) => Some(number),
+            (None, None) => (!now.min_copies_automatic).then_some(now.min_copies),
+        },
         paused: wish.paused.unwrap_or(now.paused),
         stand_by: wish.stand_by.unwrap_or(now.stand_by),
     };
@@ -73,16 +68,15 @@ struct Force {
 pub(super) async fn recover(
     State(handle): State<Handle>,
     Path(partition): Path<String>,
-    headers: HeaderMap,
     bytes: Bytes,
 ) -> Result<Response, Refusal> {
-    check_origin(&headers)?;
     let force: Force = body(&bytes)?;
     let number = partition.parse().map_err(|_| Refusal::no_such_partition(&partition))?;
     let server = force.server.map(|id| find(&handle.view(), &id)).transpose()?;
     if !force.accept_loss {
         return Err(Refusal::loss_not_accepted());
     }
+    makes_views(&handle).await?;
     let ask = |answer| Command::Recover(PartitionId(number), server, answer);
     match handle.ask(ask).await? {
         Recovery::Begun(server, last) => {
@@ -95,6 +89,7 @@ pub(super) async fn recover(
             Ok((StatusCode::ACCEPTED, Json(answer)).into_response())
         }
         Recovery::Served => Err(Refusal::not_offline(number)),
+        Recovery::Kept(stores) => Err(Refusal::kept(number, &stores)),
         Recovery::NotUp => Err(Refusal::not_up()),
         Recovery::Unknown => Err(Refusal::no_such_partition(&partition)),
     }

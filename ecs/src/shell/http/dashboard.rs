@@ -8,7 +8,7 @@ use axum::routing::get;
 use super::FRONT_PAGE;
 use crate::shell::driver::Handle;
 
-/// The page runs what comes from here and nothing else, asks nobody else, and is in no other page's frame.
+/// The page runs only scripts of this server, sends requests only to it, and cannot be framed by another page.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'";
 
@@ -37,7 +37,7 @@ fn file(kind: &'static str, content: &'static str) -> Response {
     (StatusCode::OK, headers, content).into_response()
 }
 
-/// `/`: the dashboard for a browser, a list of paths for everybody else.
+/// `/`: the dashboard for a browser, a list of paths for other programs.
 async fn front(headers: HeaderMap) -> Response {
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     if accept.is_some_and(|accept| accept.contains("text/html")) {
@@ -64,7 +64,7 @@ mod tests {
         let all: Vec<&str> = FILES.iter().map(|(_, _, content)| *content).chain([PAGE]).collect();
         let bytes: usize = all.iter().map(|content| content.len()).sum();
         assert!(bytes < 100_000, "{bytes} bytes");
-        // The namespace of SVG is a name, and no address that is asked.
+        // The namespace of SVG is only a name: nothing is requested from that address.
         let outside = |content: &&str| content.replace("http://www.w3.org/2000/svg", "").contains("://");
         assert!(!all.iter().any(outside));
         // The policy forbids them; a browser would only log it.

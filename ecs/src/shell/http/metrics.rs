@@ -1,16 +1,17 @@
-//! The ECS's page of metrics. docs/monitoring.md lists them; a test holds the two together.
+//! The ECS's page of metrics. docs/monitoring.md lists them; tests/e2e/metrics.rs fails if the two differ.
 
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use common::metrics::{CONTENT_TYPE, Labels, Page};
-use common::status::{ClusterStatus, MemberStatus};
+use common::status::{ClusterStatus, DiskState, MemberStatus};
 use common::view::ServerState;
 
 use super::refusal::Refusal;
 use crate::shell::driver::{Command, Counts, Handle};
+use ecs_core::verdict::Kind;
 
-/// What one microsecond is of a second.
+/// Seconds in one microsecond.
 const MICRO: f64 = 1e-6;
 
 /// The page.
@@ -37,10 +38,21 @@ fn cluster(page: &mut Page, status: &ClusterStatus) {
             (vec![("part", "version".to_owned())], status.view.version as f64),
         ],
     );
+    page.gauge(
+        "trefoil_ecs_healthy",
+        "1 if the verdict of /api/v1/status is `healthy`: there is no condition",
+        number(status.healthy),
+    );
+    let holds = |kind: &Kind| status.conditions.iter().any(|condition| condition.name == kind.name());
+    page.gauges(
+        "trefoil_ecs_condition",
+        "1 if the condition of /api/v1/status is met",
+        Kind::ALL.iter().map(|kind| (vec![("condition", kind.name().to_owned())], number(holds(kind)))),
+    );
     page.gauge("trefoil_ecs_partitions", "Partitions of the ring", f64::from(status.partitions));
     page.gauge(
         "trefoil_ecs_partitions_under_replicated",
-        "Partitions with fewer in-sync copies than they should have",
+        "Partitions with fewer in-sync copies than --copies",
         f64::from(status.under_replicated),
     );
     page.gauge(
@@ -59,6 +71,11 @@ fn cluster(page: &mut Page, status: &ClusterStatus) {
         f64::from(status.survives),
     );
     page.gauge(
+        "trefoil_ecs_data_survives",
+        "So many servers more may be lost with their disks, and no acknowledged write is lost",
+        f64::from(status.data_survives),
+    );
+    page.gauge(
         "trefoil_ecs_copies_joining",
         "Copies that are being brought up to date",
         f64::from(status.joining),
@@ -71,7 +88,7 @@ fn cluster(page: &mut Page, status: &ClusterStatus) {
     page.gauge("trefoil_ecs_transfers", "Copies on their way between servers", status.transfers.len() as f64);
     let left = status.transfers.iter().map(|one| one.bytes_all.saturating_sub(one.bytes_done)).sum::<u64>();
     page.gauge("trefoil_ecs_transfer_bytes_left", "Bytes that they still need, roughly", left as f64);
-    page.gauge("trefoil_ecs_paused", "1 if an operator holds all copies", number(status.paused));
+    page.gauge("trefoil_ecs_paused", "1 if an operator has paused all copying", number(status.paused));
     page.gauge(
         "trefoil_ecs_gathering",
         "1 if the ECS has lost its disk and gathers what the servers hold",
@@ -100,6 +117,11 @@ fn servers(page: &mut Page, status: &ClusterStatus) {
     of_each("trefoil_ecs_server_heartbeat_age_seconds", "Since the server's last heartbeat", |one| {
         one.heartbeat_age_ms.map(|age| age as f64 / 1000.0)
     });
+    of_each(
+        "trefoil_ecs_server_heartbeat_limit_seconds",
+        "Silence after which the server is removed, as of now",
+        |one| Some(one.silence_limit_ms as f64 / 1000.0),
+    );
     of_each("trefoil_ecs_server_view_version", "The version of the view that the server uses", |one| {
         Some(one.view.version as f64)
     });
@@ -113,17 +135,28 @@ fn servers(page: &mut Page, status: &ClusterStatus) {
         Some(one.requests_per_second)
     });
     of_each("trefoil_ecs_server_keys", "Keys over all its copies, approximate", |one| Some(one.keys as f64));
+    of_each(
+        "trefoil_ecs_server_sync_seconds",
+        "How long a sync of its log takes of late, the median",
+        |one| one.sync_median_us.map(|time| time as f64 * MICRO),
+    );
+    of_each("trefoil_ecs_server_disk_slow", "1 if its disk is slow against the others'", |one| {
+        Some(number(one.disk == DiskState::Slow))
+    });
+    of_each("trefoil_ecs_server_disk_full", "1 if no more than its reserve is free on its disk", |one| {
+        Some(number(one.disk == DiskState::Full))
+    });
+    of_each(
+        "trefoil_ecs_server_gave_up",
+        "1 if others are to hold its copies until its disk is well",
+        |one| Some(number(one.gave_up)),
+    );
     of_each("trefoil_ecs_server_disk_free_bytes", "Bytes free on its disk", |one| {
         Some(one.free_bytes as f64)
     });
 }
 
 fn service(page: &mut Page, counts: &Counts) {
-    page.gauge(
-        "trefoil_ecs_heartbeat_limit_seconds",
-        "Silence after which a server is removed (--timers)",
-        counts.dead.as_secs_f64(),
-    );
     page.count("trefoil_ecs_views", "Views made since the ECS started", counts.views);
     let changes = counts.changes.iter();
     page.counter(

@@ -2,18 +2,18 @@
 
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
 use common::ids::{Epoch, ServerId};
 use common::view::View;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::admin::{body, check_origin};
-use super::find;
+use super::admin::body;
 use super::refusal::Refusal;
-use crate::core::{Order, Part};
+use super::{find, makes_views};
 use crate::shell::driver::{Command, Handle, NotApplied};
+use ecs_core::{Order, Part};
 
 /// One of `add`, `drain`, and `replace` and `with` together.
 #[derive(Deserialize)]
@@ -23,7 +23,7 @@ pub(super) struct Wanted {
     drain: Option<String>,
     replace: Option<String>,
     with: Option<String>,
-    /// What it was planned for: `41`, or `1/15`.
+    /// The view that the order was planned for: `41`, or `1/15`.
     epoch: Option<String>,
 }
 
@@ -54,13 +54,9 @@ pub(super) async fn plan(
 }
 
 /// Gives an order that was planned for the present view.
-pub(super) async fn apply(
-    State(handle): State<Handle>,
-    headers: HeaderMap,
-    bytes: Bytes,
-) -> Result<Response, Refusal> {
-    check_origin(&headers)?;
+pub(super) async fn apply(State(handle): State<Handle>, bytes: Bytes) -> Result<Response, Refusal> {
     let wanted: Wanted = body(&bytes)?;
+    makes_views(&handle).await?;
     let order = wanted.order(&handle.view())?;
     let text = wanted.epoch.as_deref().ok_or_else(Refusal::no_epoch)?;
     let epoch: Epoch = text.parse().map_err(|_| Refusal::no_epoch())?;
@@ -77,12 +73,8 @@ fn not_applied(not: NotApplied, epoch: Epoch) -> Refusal {
 }
 
 /// Lets a server leave, whatever the view.
-pub(super) async fn drain(
-    State(handle): State<Handle>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<Response, Refusal> {
-    check_origin(&headers)?;
+pub(super) async fn drain(State(handle): State<Handle>, Path(id): Path<String>) -> Result<Response, Refusal> {
+    makes_views(&handle).await?;
     let server = find(&handle.view(), &id)?;
     match handle.ask(|answer| Command::Apply(Order::Drain(server), None, answer)).await? {
         Ok(plan) => {
@@ -91,6 +83,7 @@ pub(super) async fn drain(
                 "draining": true,
                 "copies": plan.copies,
                 "coordinators": plan.coordinators,
+                "fewer": plan.fewer,
                 "hint": "GET /api/v1/servers shows it until its copies are elsewhere; POST /api/v1/servers/ID/cancel \
                          takes it back",
             });
@@ -105,29 +98,24 @@ pub(super) async fn drain(
 pub(super) async fn cancel(
     State(handle): State<Handle>,
     Path(ids): Path<String>,
-    headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    check_origin(&headers)?;
     let view = handle.view();
     let servers = ids.split(',').map(|id| find(&view, id)).collect::<Result<Vec<_>, _>>()?;
     take_back(&handle, servers).await
 }
 
 /// Takes back all that is under way.
-pub(super) async fn cancel_all(
-    State(handle): State<Handle>,
-    headers: HeaderMap,
-) -> Result<Response, Refusal> {
-    check_origin(&headers)?;
+pub(super) async fn cancel_all(State(handle): State<Handle>) -> Result<Response, Refusal> {
     take_back(&handle, Vec::new()).await
 }
 
 async fn take_back(handle: &Handle, servers: Vec<ServerId>) -> Result<Response, Refusal> {
+    makes_views(handle).await?;
     let parts = handle.ask(|answer| Command::Cancel(servers, answer)).await?.map_err(Refusal::unfit)?;
     let word = |part| match part {
         Part::Serve => "serve",
         Part::StandBy => "stand_by",
-        Part::Leave => "leave",
+        Part::Leave | Part::Replaced { .. } => "leave",
     };
     let servers = parts.into_iter().map(|(server, part)| json!({ "server": server, "part": word(part) }));
     Ok((StatusCode::ACCEPTED, Json(json!({ "servers": servers.collect::<Vec<_>>() }))).into_response())

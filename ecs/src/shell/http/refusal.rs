@@ -1,24 +1,31 @@
 //! Answers to requests that cannot be served: what is wrong, and what to do.
 
+use std::borrow::Cow;
+
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
 use common::ids::Epoch;
+use common::status::Condition;
 use serde_json::json;
 
-use crate::core::Unfit;
 use crate::shell::driver::NoAnswer;
+use ecs_core::{KeptStore, Unfit};
 
 /// An error as the caller sees it: `{"error": ..., "hint": ...}`.
 #[derive(Debug)]
 pub(super) struct Refusal {
     status: StatusCode,
     error: String,
-    hint: &'static str,
+    hint: Cow<'static, str>,
 }
 
 impl Refusal {
-    pub(super) fn new(status: StatusCode, error: impl Into<String>, hint: &'static str) -> Self {
-        Self { status, error: error.into(), hint }
+    pub(super) fn new(
+        status: StatusCode,
+        error: impl Into<String>,
+        hint: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self { status, error: error.into(), hint: hint.into() }
     }
 
     pub(super) fn no_such_path() -> Self {
@@ -39,13 +46,13 @@ impl Refusal {
         )
     }
 
-    pub(super) fn gathering() -> Self {
-        let error = "the ECS has lost its disk and gathers what the servers hold: it makes no views yet";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, error, "start all servers; it goes on by itself")
+    /// A condition for which the ECS makes no views.
+    pub(super) fn no_views(condition: &Condition) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, condition.what.clone(), condition.next.clone())
     }
 
     pub(super) fn no_such_server(id: &str) -> Self {
-        // What came in the path goes back no longer than an id is.
+        // The id of the path is cut to an id's length before it is repeated in the answer.
         let id: String = id.chars().take(32).collect();
         let error = format!("no server of this cluster has the address `{id}`, or an id that begins so");
         Self::new(StatusCode::NOT_FOUND, error, "kvclient status and GET /api/v1/servers list them")
@@ -86,7 +93,7 @@ impl Refusal {
     pub(super) fn no_epoch() -> Self {
         let error =
             "`epoch` is expected: the number of the view that was planned for, such as \"41\" or \"1/15\"";
-        Self::new(StatusCode::BAD_REQUEST, error, "GET /api/v1/plan tells it")
+        Self::new(StatusCode::BAD_REQUEST, error, "GET /api/v1/plan returns it")
     }
 
     pub(super) fn moved(planned: Epoch, now: Epoch) -> Self {
@@ -116,8 +123,8 @@ impl Refusal {
 
     pub(super) fn loss_not_accepted() -> Self {
         let error = "acknowledged writes may be lost by this; it was not said that this is accepted";
-        let hint = "start the servers that hold the partition if they can be started; if they are lost for good, say that \
-                    the loss is accepted: --accept-loss of kvclient admin, {\"accept_loss\": true} here";
+        let hint = "start the servers that hold the partition if they can be started; if they are lost for good, say \
+                    that the loss is accepted: --accept-loss of kvclient admin, {\"accept_loss\": true} here";
         Self::new(StatusCode::BAD_REQUEST, error, hint)
     }
 
@@ -125,6 +132,27 @@ impl Refusal {
         let error =
             format!("partition {partition} has a copy at a server that is up: nothing is to be forced");
         Self::new(StatusCode::CONFLICT, error, "GET /api/v1/status says how the cluster does")
+    }
+
+    pub(super) fn kept(partition: u16, stores: &[KeptStore]) -> Self {
+        let named = |store: &KeptStore| {
+            let (dir, from) = match &store.folder {
+                Some(folder) => (format!("{}/{folder}", store.dir), format!(" --from {folder}")),
+                None => (store.dir.clone(), String::new()),
+            };
+            format!(
+                "{dir} at {} ({}; `kvserver reinstate -d {}{from}`)",
+                store.address, store.reason, store.dir
+            )
+        };
+        let stores: Vec<String> = stores.iter().map(named).collect();
+        let error = format!(
+            "partition {partition} is not begun anew while a store is there that may hold all of it: {}",
+            stores.join(", ")
+        );
+        let hint = "stop that server, run the command on its machine, and start it again. Where that does not help, \
+                    move the directory or the folder away, and start the server: then nobody has it any more";
+        Self::new(StatusCode::CONFLICT, error, hint)
     }
 
     pub(super) fn not_up() -> Self {
@@ -135,6 +163,18 @@ impl Refusal {
     pub(super) fn other_origin() -> Self {
         let error = "a page of another origin may not do this";
         Self::new(StatusCode::FORBIDDEN, error, "use curl, or a page of this ECS")
+    }
+
+    pub(super) fn unknown_host() -> Self {
+        let error = "the request is for a host name that this ECS does not know as its own";
+        let hint = "ask by IP address, localhost or the machine's name, or start the ECS with --host-names NAME,NAME";
+        Self::new(StatusCode::FORBIDDEN, error, hint)
+    }
+
+    pub(super) fn not_json() -> Self {
+        let error = "a request that changes something must say that it is JSON, also without a body";
+        let hint = "curl -X POST -H 'content-type: application/json' ...";
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error, hint)
     }
 }
 

@@ -1,8 +1,10 @@
-//! The stream that the dashboard lives on: server-sent events (WHATWG HTML, "Server-sent events"), which a browser resumes by itself.
+//! The stream that feeds the dashboard: server-sent events (WHATWG HTML, "Server-sent events"), which a browser
+//! resumes by itself.
 //!
-//! Each batch is what its reader does not have yet: `events` (changes of the view), `samples` (rates and times), `placement`
-//! when the view is another one, and last `state`, which carries the id to resume from: the newest view that was told, a dash,
-//! and the time of the newest sample. So nothing is lost or told twice, whichever ECS process goes on.
+//! Each batch has what its reader does not have yet: `events` (changes of the view), `samples` (rates and times),
+//! `placement` when the view is another one, and last `state`, which carries the id to resume from: the newest view
+//! that was sent, a dash, and the time of the newest sample. So nothing is lost or sent twice, even after a restart of
+//! the ECS.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -39,7 +41,7 @@ struct Reader {
     _place: OwnedSemaphorePermit,
 }
 
-/// Up to where a reader was told.
+/// Up to which view and sample a reader has everything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Told {
     view: Epoch,
@@ -66,7 +68,7 @@ pub(super) async fn stream(State(handle): State<Handle>, headers: HeaderMap) -> 
     let reader = Reader {
         ticks: handle.board().watch(),
         views: handle.views(),
-        // What is no id of ours: from the beginning.
+        // An id that is not one of this stream: from the beginning.
         told: id.and_then(Told::read).unwrap_or_default(),
         placed: None,
         batch: VecDeque::new(),
@@ -127,7 +129,6 @@ impl Reader {
         let state = json!({
             "at": clock::wall(),
             "version": env!("CARGO_PKG_VERSION"),
-            "heartbeat_limit_ms": u64::try_from(self.handle.dead().as_millis()).unwrap_or(u64::MAX),
             "status": status,
             "load": board.load(),
             "hot": board.hot(),

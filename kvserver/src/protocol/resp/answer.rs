@@ -1,6 +1,7 @@
 //! Calls on keys: what they ask of the data, and how the replies become one.
 
 use bytes::Bytes;
+use common::codec::Sink;
 use common::messages::Reply;
 use common::operation::{Expiry, Found, Operation, Outcome, PartOutcome};
 use common::time::WallTime;
@@ -8,13 +9,13 @@ use common::time::WallTime;
 use super::encode::{Version, Writer};
 use super::session::failure;
 
-/// Longest value that Redis keeps in one piece with its head; only `OBJECT ENCODING` tells.
+/// Bytes of the longest value that Redis keeps in one piece with its header; only `OBJECT ENCODING` shows it.
 const EMBEDDED_BYTES_MAX: usize = 44;
 
 /// Bytes of a stored value besides the key and the value, for `MEMORY USAGE`: version, expiry, checksum.
 const STORED_BYTES: usize = 48;
 
-/// What a call asks of one key.
+/// The part of a call for one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
     /// The value of a key.
@@ -24,7 +25,7 @@ pub enum Part {
 }
 
 impl Part {
-    /// Its keys (a transaction has several), and whether it may change them.
+    /// Calls `each` with its keys (a transaction has several), and whether it may change them.
     pub fn keys(&self, mut each: impl FnMut(&Bytes, bool)) {
         match self {
             Self::Read(key) => each(key, false),
@@ -36,7 +37,7 @@ impl Part {
         }
     }
 
-    /// As a part of a transaction.
+    /// The operation for this part within a transaction.
     pub(super) fn into_operation(self) -> Operation {
         match self {
             Self::Read(key) => Operation::Fetch { key },
@@ -45,14 +46,14 @@ impl Part {
     }
 }
 
-/// What a command asks of keys.
+/// What a command asks, in parts, and the form of its reply.
 #[derive(Debug)]
 pub struct Call {
-    /// Most calls have only this.
+    /// The first part; most calls have only this.
     pub first: Part,
-    /// The others of those that have several.
+    /// The other parts.
     pub rest: Vec<Part>,
-    /// How their replies become one.
+    /// How the parts' replies become one.
     pub form: Form,
 }
 
@@ -100,14 +101,14 @@ pub enum Left {
 /// One of the commands of a transaction.
 #[derive(Debug)]
 pub enum Queued {
-    /// It asks for so many parts.
+    /// A command that asks for `parts` parts.
     Call {
-        /// How many.
+        /// How many parts.
         parts: usize,
-        /// Of its reply.
+        /// The form of its reply.
         form: Form,
     },
-    /// Its reply is known.
+    /// A command whose reply is known.
     Ready(Vec<u8>),
 }
 
@@ -131,7 +132,7 @@ pub enum Form {
     Left(Left),
     /// `string` or `none`.
     Type,
-    /// How Redis would hold the value.
+    /// The encoding that Redis would use for the value.
     Encoding,
     /// The same number for every value that is there.
     Constant(i64),
@@ -139,7 +140,7 @@ pub enum Form {
     Complaint(&'static str),
     /// Bytes that the value takes, with those of its key.
     Usage {
-        /// Of the key.
+        /// Bytes of the key.
         key_bytes: usize,
     },
     /// OK, or null if the condition did not hold.
@@ -150,7 +151,7 @@ pub enum Form {
     Flag,
     /// The number after it was added to.
     Integer,
-    /// The same as text.
+    /// The number after it was added to, as text.
     Decimal,
     /// The length after it was changed.
     Length {
@@ -169,7 +170,7 @@ pub enum Form {
 
 impl Form {
     /// Appends the reply. `replies` are those of the parts, in order; the first failure is the whole reply.
-    pub fn answer(&self, replies: &[Reply], now: WallTime, out: &mut Vec<u8>, version: Version) {
+    pub fn answer(&self, replies: &[Reply], now: WallTime, out: &mut dyn Sink, version: Version) {
         let writer = &mut Writer::new(out, version);
         if !matches!(self, Self::Transaction(_))
             && let Some(error) = replies.iter().find_map(|reply| self.failure(reply))
@@ -181,9 +182,8 @@ impl Form {
             Self::Transaction(queued) => transaction(queued, one, now, out, version),
             Self::Values => {
                 writer.array(replies.len());
-                replies
-                    .iter()
-                    .for_each(|reply| writer.bulk_or_null(found(reply).map(|found| &found.value[..])));
+                let values = replies.iter().map(|reply| found(reply).map(|found| &found.value));
+                values.for_each(|value| writer.value_or_null(value));
             }
             Self::Count => writer.count(replies.iter().filter(|reply| has_something(reply)).count()),
             Self::Ok => writer.ok(),
@@ -210,7 +210,7 @@ impl Form {
         }
     }
 
-    /// Whether the reply needs the values of its keys: else it is enough to know that there are some, and their sizes.
+    /// Whether the reply needs the values of its keys: otherwise their existence and sizes are enough.
     #[must_use]
     pub fn needs_values(&self) -> bool {
         !matches!(self, Self::Count | Self::ValueLength | Self::Type)
@@ -227,9 +227,12 @@ impl Form {
     fn of_value(&self, found: Option<&Found>, now: WallTime, writer: &mut Writer<'_>) {
         let value = found.map(|found| &found.value[..]);
         match self {
-            Self::Value | Self::Former => writer.bulk_or_null(value),
+            Self::Value | Self::Former => writer.value_or_null(found.map(|found| &found.value)),
             Self::ValueLength => writer.count(value.map_or(0, <[u8]>::len)),
-            Self::Slice { start, end } => writer.bulk(slice(value.unwrap_or_default(), *start, *end)),
+            Self::Slice { start, end } => match found {
+                Some(Found { value, .. }) => writer.value(&value.slice_ref(slice(value, *start, *end))),
+                None => writer.bulk(b""),
+            },
             Self::Left(left) => writer.int(left.of(found, now)),
             Self::Type => writer.simple(if found.is_some() { "string" } else { "none" }),
             Self::Encoding => match value {
@@ -266,7 +269,7 @@ impl Form {
             (Self::OkOrNull, _) if done => writer.ok(),
             (Self::OkOrNull, _) => writer.null(),
             (Self::Former | Self::Value, Outcome::Changed { old, .. } | Outcome::Kept { old }) => {
-                writer.bulk_or_null(old.as_deref());
+                writer.value_or_null(old.as_ref());
             }
             (Self::Former | Self::Value, Outcome::NotFound {}) => writer.null(),
             (Self::Flag, _) => writer.int(i64::from(done)),
@@ -300,7 +303,7 @@ impl Left {
 }
 
 /// The replies to the commands of a transaction, from the outcomes of its parts.
-fn transaction(queued: &[Queued], one: Option<&Reply>, now: WallTime, out: &mut Vec<u8>, version: Version) {
+fn transaction(queued: &[Queued], one: Option<&Reply>, now: WallTime, out: &mut dyn Sink, version: Version) {
     let results = match (one, outcome(one)) {
         (_, Some(Outcome::All { results })) => results,
         (_, Some(Outcome::Aborted {})) => return Writer::new(out, version).null_array(),
@@ -317,7 +320,7 @@ fn transaction(queued: &[Queued], one: Option<&Reply>, now: WallTime, out: &mut 
     let mut results = results.iter();
     for queued in queued {
         match queued {
-            Queued::Ready(bytes) => out.extend_from_slice(bytes),
+            Queued::Ready(bytes) => out.put(bytes),
             Queued::Call { parts, form } => {
                 let replies: Vec<Reply> = results.by_ref().take(*parts).map(reply_of).collect();
                 form.answer(&replies, now, out, version);

@@ -1,4 +1,5 @@
-//! The table of commands: what there is, how many words it takes, where its keys are, and who carries it out.
+//! The table of commands: their names, how many words they take, where their keys are, and the functions that carry
+//! them out.
 
 use bytes::Bytes;
 
@@ -9,21 +10,21 @@ use super::parse::{self, Parsed, Refusal};
 use super::scripts;
 use super::session::{self, Session, Wide};
 
-/// Who carries a command out.
+/// The function that carries a command out, by what it needs.
 #[derive(Clone, Copy)]
 pub(super) enum Run {
-    /// It asks for keys.
+    /// It needs one call on keys.
     Keys(fn(&[Bytes]) -> Parsed),
-    /// The connection knows the answer.
+    /// The connection answers it by itself.
     Local(fn(&mut Local<'_>, &[Bytes]) -> Result<(), Refusal>),
-    /// It asks for more than one call can.
+    /// It needs more than one call.
     Wide(fn(&Session, &[Bytes]) -> Result<Wide, Refusal>),
 }
 
 /// One command.
 pub(super) struct Spec {
     pub(super) name: &'static str,
-    /// Words with the name; at least so many if negative.
+    /// The number of its words with the name; at least so many if negative.
     arity: i8,
     /// A letter for each, see `FLAGS`.
     flags: &'static str,
@@ -53,82 +54,156 @@ const NAME_BYTES_MAX: usize = 16;
 /// Bytes of the words that the error for an unknown command repeats, as in Redis.
 const WORDS_SHOWN_BYTES: usize = 128;
 
-/// By name.
+/// All commands, in the order of their names.
 #[rustfmt::skip]
 const COMMANDS: &[Spec] = &[
-    Spec { name: "APPEND", arity: 3, flags: "wmF", keys: (1, 1, 1), group: "string", since: "2.0.0", summary: "Appends a string to the value of a key.", run: Run::Keys(parse::append) },
-    Spec { name: "ASKING", arity: 1, flags: "F", keys: (0, 0, 0), group: "cluster", since: "3.0.0", summary: "Does nothing: every server answers every key.", run: Run::Local(local::ok) },
-    Spec { name: "AUTH", arity: -2, flags: "nsF", keys: (0, 0, 0), group: "connection", since: "1.0.0", summary: "Refused: there are no passwords.", run: Run::Local(local::auth) },
-    Spec { name: "CLIENT", arity: -2, flags: "n", keys: (0, 0, 0), group: "connection", since: "2.4.0", summary: "About this connection and others of this server.", run: Run::Local(local::client) },
-    Spec { name: "CLUSTER", arity: -2, flags: "", keys: (0, 0, 0), group: "cluster", since: "3.0.0", summary: "Refused: clients need no cluster mode.", run: Run::Local(local::cluster) },
-    Spec { name: "COMMAND", arity: -1, flags: "l", keys: (0, 0, 0), group: "server", since: "2.8.13", summary: "Describes the commands.", run: Run::Local(local::command) },
-    Spec { name: "CONFIG", arity: -2, flags: "an", keys: (0, 0, 0), group: "server", since: "2.0.0", summary: "Tells settings that clients ask for.", run: Run::Local(config::config) },
-    Spec { name: "DBSIZE", arity: 1, flags: "rF", keys: (0, 0, 0), group: "server", since: "1.0.0", summary: "Counts the keys of the whole cluster.", run: Run::Wide(local::dbsize) },
-    Spec { name: "DECR", arity: 2, flags: "wmF", keys: (1, 1, 1), group: "string", since: "1.0.0", summary: "Subtracts one from the number of a key.", run: Run::Keys(parse::decr) },
-    Spec { name: "DECRBY", arity: 3, flags: "wmF", keys: (1, 1, 1), group: "string", since: "1.0.0", summary: "Subtracts from the number of a key.", run: Run::Keys(parse::decrby) },
-    Spec { name: "DEL", arity: -2, flags: "w", keys: (1, -1, 1), group: "generic", since: "1.0.0", summary: "Removes keys.", run: Run::Keys(parse::del) },
-    Spec { name: "DELEX", arity: -2, flags: "wF", keys: (1, 1, 1), group: "string", since: "8.4.0", summary: "Removes a key if its value is, or is not, the given one.", run: Run::Keys(parse::delex) },
-    Spec { name: "DELIFEQ", arity: 3, flags: "wF", keys: (1, 1, 1), group: "string", since: "9.0.0", summary: "Removes a key if its value is the given one.", run: Run::Keys(parse::delifeq) },
-    Spec { name: "DISCARD", arity: 1, flags: "nF", keys: (0, 0, 0), group: "transactions", since: "2.0.0", summary: "Forgets a transaction.", run: Run::Local(session::discard) },
-    Spec { name: "ECHO", arity: 2, flags: "F", keys: (0, 0, 0), group: "connection", since: "1.0.0", summary: "Returns its argument.", run: Run::Local(local::echo) },
-    Spec { name: "EVAL", arity: -3, flags: "n", keys: (0, 0, 0), group: "scripting", since: "2.6.0", summary: "Carries out one of the known scripts that keep locks.", run: Run::Keys(scripts::eval) },
-    Spec { name: "EVALSHA", arity: -3, flags: "n", keys: (0, 0, 0), group: "scripting", since: "2.6.0", summary: "Carries out one of the known scripts that keep locks.", run: Run::Keys(scripts::evalsha) },
-    Spec { name: "EXEC", arity: 1, flags: "n", keys: (0, 0, 0), group: "transactions", since: "1.2.0", summary: "Carries out a transaction.", run: Run::Local(session::exec) },
-    Spec { name: "EXISTS", arity: -2, flags: "rF", keys: (1, -1, 1), group: "generic", since: "1.0.0", summary: "Counts which of the keys are there.", run: Run::Keys(parse::exists) },
-    Spec { name: "EXPIRE", arity: -3, flags: "wF", keys: (1, 1, 1), group: "generic", since: "1.0.0", summary: "Sets the expiry of a key in seconds from now.", run: Run::Keys(parse::expire) },
-    Spec { name: "EXPIREAT", arity: -3, flags: "wF", keys: (1, 1, 1), group: "generic", since: "1.2.0", summary: "Sets the expiry of a key to a Unix time.", run: Run::Keys(parse::expireat) },
-    Spec { name: "EXPIRETIME", arity: 2, flags: "rF", keys: (1, 1, 1), group: "generic", since: "7.0.0", summary: "Tells the Unix time at which a key expires.", run: Run::Keys(parse::expiretime) },
-    Spec { name: "FLUSHALL", arity: -1, flags: "w", keys: (0, 0, 0), group: "server", since: "1.0.0", summary: "Removes all keys of the cluster.", run: Run::Wide(local::flush) },
-    Spec { name: "FLUSHDB", arity: -1, flags: "w", keys: (0, 0, 0), group: "server", since: "1.0.0", summary: "Removes all keys of the cluster.", run: Run::Wide(local::flush) },
-    Spec { name: "GET", arity: 2, flags: "rF", keys: (1, 1, 1), group: "string", since: "1.0.0", summary: "Returns the value of a key.", run: Run::Keys(parse::get) },
-    Spec { name: "GETDEL", arity: 2, flags: "wF", keys: (1, 1, 1), group: "string", since: "6.2.0", summary: "Returns the value of a key and removes it.", run: Run::Keys(parse::getdel) },
-    Spec { name: "GETEX", arity: -2, flags: "wF", keys: (1, 1, 1), group: "string", since: "6.2.0", summary: "Returns the value of a key and sets its expiry.", run: Run::Keys(parse::getex) },
-    Spec { name: "GETRANGE", arity: 4, flags: "r", keys: (1, 1, 1), group: "string", since: "2.4.0", summary: "Returns a part of the value of a key.", run: Run::Keys(parse::getrange) },
-    Spec { name: "GETSET", arity: 3, flags: "wmF", keys: (1, 1, 1), group: "string", since: "1.0.0", summary: "Sets the value of a key and returns the former one.", run: Run::Keys(parse::getset) },
-    Spec { name: "HELLO", arity: -1, flags: "nsF", keys: (0, 0, 0), group: "connection", since: "6.0.0", summary: "Begins a connection and chooses the protocol.", run: Run::Local(local::hello) },
-    Spec { name: "INCR", arity: 2, flags: "wmF", keys: (1, 1, 1), group: "string", since: "1.0.0", summary: "Adds one to the number of a key.", run: Run::Keys(parse::incr) },
-    Spec { name: "INCRBY", arity: 3, flags: "wmF", keys: (1, 1, 1), group: "string", since: "1.0.0", summary: "Adds to the number of a key.", run: Run::Keys(parse::incrby) },
-    Spec { name: "INCRBYFLOAT", arity: 3, flags: "wmF", keys: (1, 1, 1), group: "string", since: "2.6.0", summary: "Adds to the decimal number of a key.", run: Run::Keys(parse::incrbyfloat) },
-    Spec { name: "INFO", arity: -1, flags: "l", keys: (0, 0, 0), group: "server", since: "1.0.0", summary: "Tells how this server does.", run: Run::Wide(local::info) },
-    Spec { name: "KEYS", arity: 2, flags: "r", keys: (0, 0, 0), group: "generic", since: "1.0.0", summary: "Returns all keys of the cluster that fit a pattern.", run: Run::Wide(local::keys) },
-    Spec { name: "LATENCY", arity: -2, flags: "an", keys: (0, 0, 0), group: "server", since: "2.8.13", summary: "Refers to the metrics.", run: Run::Local(local::latency) },
-    Spec { name: "MEMORY", arity: -2, flags: "r", keys: (0, 0, 0), group: "server", since: "4.0.0", summary: "Tells the bytes that a key takes.", run: Run::Keys(parse::memory) },
-    Spec { name: "MGET", arity: -2, flags: "rF", keys: (1, -1, 1), group: "string", since: "1.0.0", summary: "Returns the values of keys.", run: Run::Keys(parse::mget) },
-    Spec { name: "MSET", arity: -3, flags: "wm", keys: (1, -1, 2), group: "string", since: "1.0.1", summary: "Sets the values of keys, each by itself.", run: Run::Keys(parse::mset) },
-    Spec { name: "MSETNX", arity: -3, flags: "wm", keys: (1, -1, 2), group: "string", since: "1.0.1", summary: "Sets the values of keys if none of them is there.", run: Run::Keys(parse::msetnx) },
-    Spec { name: "MULTI", arity: 1, flags: "nF", keys: (0, 0, 0), group: "transactions", since: "1.2.0", summary: "Begins a transaction.", run: Run::Local(session::multi) },
-    Spec { name: "OBJECT", arity: -2, flags: "r", keys: (2, 2, 1), group: "generic", since: "2.2.3", summary: "Tells how Redis would hold a value.", run: Run::Keys(parse::object) },
-    Spec { name: "PERSIST", arity: 2, flags: "wF", keys: (1, 1, 1), group: "generic", since: "2.2.0", summary: "Removes the expiry of a key.", run: Run::Keys(parse::persist) },
-    Spec { name: "PEXPIRE", arity: -3, flags: "wF", keys: (1, 1, 1), group: "generic", since: "2.6.0", summary: "Sets the expiry of a key in milliseconds from now.", run: Run::Keys(parse::pexpire) },
-    Spec { name: "PEXPIREAT", arity: -3, flags: "wF", keys: (1, 1, 1), group: "generic", since: "2.6.0", summary: "Sets the expiry of a key to a Unix time in milliseconds.", run: Run::Keys(parse::pexpireat) },
-    Spec { name: "PEXPIRETIME", arity: 2, flags: "rF", keys: (1, 1, 1), group: "generic", since: "7.0.0", summary: "Tells the Unix time in milliseconds at which a key expires.", run: Run::Keys(parse::pexpiretime) },
-    Spec { name: "PING", arity: -1, flags: "F", keys: (0, 0, 0), group: "connection", since: "1.0.0", summary: "Answers.", run: Run::Local(local::ping) },
-    Spec { name: "PSETEX", arity: 4, flags: "wm", keys: (1, 1, 1), group: "string", since: "2.6.0", summary: "Sets the value of a key with an expiry in milliseconds.", run: Run::Keys(parse::psetex) },
-    Spec { name: "PTTL", arity: 2, flags: "rF", keys: (1, 1, 1), group: "generic", since: "2.6.0", summary: "Tells the milliseconds until a key expires.", run: Run::Keys(parse::pttl) },
-    Spec { name: "QUIT", arity: -1, flags: "nsF", keys: (0, 0, 0), group: "connection", since: "1.0.0", summary: "Ends the connection.", run: Run::Local(local::quit) },
-    Spec { name: "RANDOMKEY", arity: 1, flags: "r", keys: (0, 0, 0), group: "generic", since: "1.0.0", summary: "Returns a random key.", run: Run::Wide(local::randomkey) },
-    Spec { name: "READONLY", arity: 1, flags: "F", keys: (0, 0, 0), group: "cluster", since: "3.0.0", summary: "Does nothing: every read is current at every server.", run: Run::Local(local::ok) },
-    Spec { name: "READWRITE", arity: 1, flags: "F", keys: (0, 0, 0), group: "cluster", since: "3.0.0", summary: "Does nothing.", run: Run::Local(local::ok) },
-    Spec { name: "RESET", arity: 1, flags: "nsF", keys: (0, 0, 0), group: "connection", since: "6.2.0", summary: "Makes the connection as it was at its beginning.", run: Run::Local(local::reset) },
-    Spec { name: "ROLE", arity: 1, flags: "nF", keys: (0, 0, 0), group: "server", since: "2.8.12", summary: "Tells that every server takes writes.", run: Run::Local(local::role) },
-    Spec { name: "SCAN", arity: -2, flags: "r", keys: (0, 0, 0), group: "generic", since: "2.8.0", summary: "Goes over the keys of the cluster.", run: Run::Wide(local::scan) },
-    Spec { name: "SCRIPT", arity: -2, flags: "n", keys: (0, 0, 0), group: "scripting", since: "2.6.0", summary: "Knows the scripts that keep locks.", run: Run::Local(scripts::script) },
-    Spec { name: "SELECT", arity: 2, flags: "F", keys: (0, 0, 0), group: "connection", since: "1.0.0", summary: "Takes the one database that there is.", run: Run::Local(local::select) },
-    Spec { name: "SET", arity: -3, flags: "wm", keys: (1, 1, 1), group: "string", since: "1.0.0", summary: "Sets the value of a key.", run: Run::Keys(parse::set_command) },
-    Spec { name: "SETEX", arity: 4, flags: "wm", keys: (1, 1, 1), group: "string", since: "2.0.0", summary: "Sets the value of a key with an expiry in seconds.", run: Run::Keys(parse::setex) },
-    Spec { name: "SETNX", arity: 3, flags: "wmF", keys: (1, 1, 1), group: "string", since: "1.0.0", summary: "Sets the value of a key if it is not there.", run: Run::Keys(parse::setnx) },
-    Spec { name: "SETRANGE", arity: 4, flags: "wm", keys: (1, 1, 1), group: "string", since: "2.2.0", summary: "Overwrites a part of the value of a key.", run: Run::Keys(parse::setrange) },
-    Spec { name: "SLOWLOG", arity: -2, flags: "an", keys: (0, 0, 0), group: "server", since: "2.2.12", summary: "An empty list: nothing is collected.", run: Run::Local(local::slowlog) },
-    Spec { name: "STRLEN", arity: 2, flags: "rF", keys: (1, 1, 1), group: "string", since: "2.2.0", summary: "Tells the length of the value of a key.", run: Run::Keys(parse::strlen) },
-    Spec { name: "SUBSTR", arity: 4, flags: "r", keys: (1, 1, 1), group: "string", since: "1.0.0", summary: "The same as GETRANGE.", run: Run::Keys(parse::getrange) },
-    Spec { name: "TIME", arity: 1, flags: "lF", keys: (0, 0, 0), group: "server", since: "2.6.0", summary: "Tells the time of this server.", run: Run::Local(local::time) },
-    Spec { name: "TOUCH", arity: -2, flags: "rF", keys: (1, -1, 1), group: "generic", since: "3.2.1", summary: "Counts which of the keys are there.", run: Run::Keys(parse::exists) },
-    Spec { name: "TTL", arity: 2, flags: "rF", keys: (1, 1, 1), group: "generic", since: "1.0.0", summary: "Tells the seconds until a key expires.", run: Run::Keys(parse::ttl) },
-    Spec { name: "TYPE", arity: 2, flags: "rF", keys: (1, 1, 1), group: "generic", since: "1.0.0", summary: "Tells the type of a value.", run: Run::Keys(parse::type_command) },
-    Spec { name: "UNLINK", arity: -2, flags: "wF", keys: (1, -1, 1), group: "generic", since: "4.0.0", summary: "Removes keys.", run: Run::Keys(parse::del) },
-    Spec { name: "UNWATCH", arity: 1, flags: "nF", keys: (0, 0, 0), group: "transactions", since: "2.2.0", summary: "Watches no key any more.", run: Run::Local(session::unwatch) },
-    Spec { name: "WAIT", arity: 3, flags: "b", keys: (0, 0, 0), group: "generic", since: "3.0.0", summary: "Tells the copies that every acknowledged write has besides the first.", run: Run::Local(local::wait) },
-    Spec { name: "WATCH", arity: -2, flags: "nF", keys: (1, -1, 1), group: "transactions", since: "2.2.0", summary: "A transaction is carried out only if these keys stay as they are.", run: Run::Wide(session::watch) },
+    Spec { name: "APPEND", arity: 3, flags: "wmF", keys: (1, 1, 1), group: "string", since: "2.0.0",
+        summary: "Appends a string to the value of a key.", run: Run::Keys(parse::append) },
+    Spec { name: "ASKING", arity: 1, flags: "F", keys: (0, 0, 0), group: "cluster", since: "3.0.0",
+        summary: "Does nothing: every server answers every key.", run: Run::Local(local::ok) },
+    Spec { name: "AUTH", arity: -2, flags: "nsF", keys: (0, 0, 0), group: "connection", since: "1.0.0",
+        summary: "Refused: there are no passwords.", run: Run::Local(local::auth) },
+    Spec { name: "CLIENT", arity: -2, flags: "n", keys: (0, 0, 0), group: "connection", since: "2.4.0",
+        summary: "About this connection and others of this server.", run: Run::Local(local::client) },
+    Spec { name: "CLUSTER", arity: -2, flags: "", keys: (0, 0, 0), group: "cluster", since: "3.0.0",
+        summary: "Refused: clients need no cluster mode.", run: Run::Local(local::cluster) },
+    Spec { name: "COMMAND", arity: -1, flags: "l", keys: (0, 0, 0), group: "server", since: "2.8.13",
+        summary: "Describes the commands.", run: Run::Local(local::command) },
+    Spec { name: "CONFIG", arity: -2, flags: "an", keys: (0, 0, 0), group: "server", since: "2.0.0",
+        summary: "Returns settings that clients ask for.", run: Run::Local(config::config) },
+    Spec { name: "DBSIZE", arity: 1, flags: "rF", keys: (0, 0, 0), group: "server", since: "1.0.0",
+        summary: "Counts the keys of the whole cluster.", run: Run::Wide(local::dbsize) },
+    Spec { name: "DECR", arity: 2, flags: "wmF", keys: (1, 1, 1), group: "string", since: "1.0.0",
+        summary: "Subtracts one from the number of a key.", run: Run::Keys(parse::decr) },
+    Spec { name: "DECRBY", arity: 3, flags: "wmF", keys: (1, 1, 1), group: "string", since: "1.0.0",
+        summary: "Subtracts from the number of a key.", run: Run::Keys(parse::decrby) },
+    Spec { name: "DEL", arity: -2, flags: "w", keys: (1, -1, 1), group: "generic", since: "1.0.0",
+        summary: "Removes keys.", run: Run::Keys(parse::del) },
+    Spec { name: "DELEX", arity: -2, flags: "wF", keys: (1, 1, 1), group: "string", since: "8.4.0",
+        summary: "Removes a key if its value is, or is not, the given one.", run: Run::Keys(parse::delex) },
+    Spec { name: "DELIFEQ", arity: 3, flags: "wF", keys: (1, 1, 1), group: "string", since: "9.0.0",
+        summary: "Removes a key if its value is the given one.", run: Run::Keys(parse::delifeq) },
+    Spec { name: "DISCARD", arity: 1, flags: "nF", keys: (0, 0, 0), group: "transactions", since: "2.0.0",
+        summary: "Forgets a transaction.", run: Run::Local(session::discard) },
+    Spec { name: "ECHO", arity: 2, flags: "F", keys: (0, 0, 0), group: "connection", since: "1.0.0",
+        summary: "Returns its argument.", run: Run::Local(local::echo) },
+    Spec { name: "EVAL", arity: -3, flags: "n", keys: (0, 0, 0), group: "scripting", since: "2.6.0",
+        summary: "Carries out one of the known scripts that keep locks.", run: Run::Keys(scripts::eval) },
+    Spec { name: "EVALSHA", arity: -3, flags: "n", keys: (0, 0, 0), group: "scripting", since: "2.6.0",
+        summary: "Carries out one of the known scripts that keep locks.", run: Run::Keys(scripts::evalsha) },
+    Spec { name: "EXEC", arity: 1, flags: "n", keys: (0, 0, 0), group: "transactions", since: "1.2.0",
+        summary: "Carries out a transaction.", run: Run::Local(session::exec) },
+    Spec { name: "EXISTS", arity: -2, flags: "rF", keys: (1, -1, 1), group: "generic", since: "1.0.0",
+        summary: "Counts which of the keys are there.", run: Run::Keys(parse::exists) },
+    Spec { name: "EXPIRE", arity: -3, flags: "wF", keys: (1, 1, 1), group: "generic", since: "1.0.0",
+        summary: "Sets the expiry of a key in seconds from now.", run: Run::Keys(parse::expire) },
+    Spec { name: "EXPIREAT", arity: -3, flags: "wF", keys: (1, 1, 1), group: "generic", since: "1.2.0",
+        summary: "Sets the expiry of a key to a Unix time.", run: Run::Keys(parse::expireat) },
+    Spec { name: "EXPIRETIME", arity: 2, flags: "rF", keys: (1, 1, 1), group: "generic", since: "7.0.0",
+        summary: "Tells the Unix time at which a key expires.", run: Run::Keys(parse::expiretime) },
+    Spec { name: "FLUSHALL", arity: -1, flags: "w", keys: (0, 0, 0), group: "server", since: "1.0.0",
+        summary: "Removes all keys of the cluster.", run: Run::Wide(local::flush) },
+    Spec { name: "FLUSHDB", arity: -1, flags: "w", keys: (0, 0, 0), group: "server", since: "1.0.0",
+        summary: "Removes all keys of the cluster.", run: Run::Wide(local::flush) },
+    Spec { name: "GET", arity: 2, flags: "rF", keys: (1, 1, 1), group: "string", since: "1.0.0",
+        summary: "Returns the value of a key.", run: Run::Keys(parse::get) },
+    Spec { name: "GETDEL", arity: 2, flags: "wF", keys: (1, 1, 1), group: "string", since: "6.2.0",
+        summary: "Returns the value of a key and removes it.", run: Run::Keys(parse::getdel) },
+    Spec { name: "GETEX", arity: -2, flags: "wF", keys: (1, 1, 1), group: "string", since: "6.2.0",
+        summary: "Returns the value of a key and sets its expiry.", run: Run::Keys(parse::getex) },
+    Spec { name: "GETRANGE", arity: 4, flags: "r", keys: (1, 1, 1), group: "string", since: "2.4.0",
+        summary: "Returns a part of the value of a key.", run: Run::Keys(parse::getrange) },
+    Spec { name: "GETSET", arity: 3, flags: "wmF", keys: (1, 1, 1), group: "string", since: "1.0.0",
+        summary: "Sets the value of a key and returns the former one.", run: Run::Keys(parse::getset) },
+    Spec { name: "HELLO", arity: -1, flags: "nsF", keys: (0, 0, 0), group: "connection", since: "6.0.0",
+        summary: "Begins a connection and chooses the protocol.", run: Run::Local(local::hello) },
+    Spec { name: "INCR", arity: 2, flags: "wmF", keys: (1, 1, 1), group: "string", since: "1.0.0",
+        summary: "Adds one to the number of a key.", run: Run::Keys(parse::incr) },
+    Spec { name: "INCRBY", arity: 3, flags: "wmF", keys: (1, 1, 1), group: "string", since: "1.0.0",
+        summary: "Adds to the number of a key.", run: Run::Keys(parse::incrby) },
+    Spec { name: "INCRBYFLOAT", arity: 3, flags: "wmF", keys: (1, 1, 1), group: "string", since: "2.6.0",
+        summary: "Adds to the decimal number of a key.", run: Run::Keys(parse::incrbyfloat) },
+    Spec { name: "INFO", arity: -1, flags: "l", keys: (0, 0, 0), group: "server", since: "1.0.0",
+        summary: "Tells how this server does.", run: Run::Wide(local::info) },
+    Spec { name: "KEYS", arity: 2, flags: "r", keys: (0, 0, 0), group: "generic", since: "1.0.0",
+        summary: "Returns all keys of the cluster that fit a pattern.", run: Run::Wide(local::keys) },
+    Spec { name: "LATENCY", arity: -2, flags: "an", keys: (0, 0, 0), group: "server", since: "2.8.13",
+        summary: "Refers to the metrics.", run: Run::Local(local::latency) },
+    Spec { name: "MEMORY", arity: -2, flags: "r", keys: (0, 0, 0), group: "server", since: "4.0.0",
+        summary: "Tells the bytes that a key takes.", run: Run::Keys(parse::memory) },
+    Spec { name: "MGET", arity: -2, flags: "rF", keys: (1, -1, 1), group: "string", since: "1.0.0",
+        summary: "Returns the values of keys.", run: Run::Keys(parse::mget) },
+    Spec { name: "MSET", arity: -3, flags: "wm", keys: (1, -1, 2), group: "string", since: "1.0.1",
+        summary: "Sets the values of keys, each by itself.", run: Run::Keys(parse::mset) },
+    Spec { name: "MSETNX", arity: -3, flags: "wm", keys: (1, -1, 2), group: "string", since: "1.0.1",
+        summary: "Sets the values of keys if none of them is there.", run: Run::Keys(parse::msetnx) },
+    Spec { name: "MULTI", arity: 1, flags: "nF", keys: (0, 0, 0), group: "transactions", since: "1.2.0",
+        summary: "Begins a transaction.", run: Run::Local(session::multi) },
+    Spec { name: "OBJECT", arity: -2, flags: "r", keys: (2, 2, 1), group: "generic", since: "2.2.3",
+        summary: "Tells how Redis would hold a value.", run: Run::Keys(parse::object) },
+    Spec { name: "PERSIST", arity: 2, flags: "wF", keys: (1, 1, 1), group: "generic", since: "2.2.0",
+        summary: "Removes the expiry of a key.", run: Run::Keys(parse::persist) },
+    Spec { name: "PEXPIRE", arity: -3, flags: "wF", keys: (1, 1, 1), group: "generic", since: "2.6.0",
+        summary: "Sets the expiry of a key in milliseconds from now.", run: Run::Keys(parse::pexpire) },
+    Spec { name: "PEXPIREAT", arity: -3, flags: "wF", keys: (1, 1, 1), group: "generic", since: "2.6.0",
+        summary: "Sets the expiry of a key to a Unix time in milliseconds.", run: Run::Keys(parse::pexpireat) },
+    Spec { name: "PEXPIRETIME", arity: 2, flags: "rF", keys: (1, 1, 1), group: "generic", since: "7.0.0",
+        summary: "Tells the Unix time in milliseconds at which a key expires.", run: Run::Keys(parse::pexpiretime) },
+    Spec { name: "PING", arity: -1, flags: "F", keys: (0, 0, 0), group: "connection", since: "1.0.0",
+        summary: "Answers.", run: Run::Local(local::ping) },
+    Spec { name: "PSETEX", arity: 4, flags: "wm", keys: (1, 1, 1), group: "string", since: "2.6.0",
+        summary: "Sets the value of a key with an expiry in milliseconds.", run: Run::Keys(parse::psetex) },
+    Spec { name: "PTTL", arity: 2, flags: "rF", keys: (1, 1, 1), group: "generic", since: "2.6.0",
+        summary: "Tells the milliseconds until a key expires.", run: Run::Keys(parse::pttl) },
+    Spec { name: "QUIT", arity: -1, flags: "nsF", keys: (0, 0, 0), group: "connection", since: "1.0.0",
+        summary: "Ends the connection.", run: Run::Local(local::quit) },
+    Spec { name: "RANDOMKEY", arity: 1, flags: "r", keys: (0, 0, 0), group: "generic", since: "1.0.0",
+        summary: "Returns a random key.", run: Run::Wide(local::randomkey) },
+    Spec { name: "READONLY", arity: 1, flags: "F", keys: (0, 0, 0), group: "cluster", since: "3.0.0",
+        summary: "Does nothing: every read is current at every server.", run: Run::Local(local::ok) },
+    Spec { name: "READWRITE", arity: 1, flags: "F", keys: (0, 0, 0), group: "cluster", since: "3.0.0",
+        summary: "Does nothing.", run: Run::Local(local::ok) },
+    Spec { name: "RESET", arity: 1, flags: "nsF", keys: (0, 0, 0), group: "connection", since: "6.2.0",
+        summary: "Makes the connection as it was at its beginning.", run: Run::Local(local::reset) },
+    Spec { name: "ROLE", arity: 1, flags: "nF", keys: (0, 0, 0), group: "server", since: "2.8.12",
+        summary: "Tells that every server takes writes.", run: Run::Local(local::role) },
+    Spec { name: "SCAN", arity: -2, flags: "r", keys: (0, 0, 0), group: "generic", since: "2.8.0",
+        summary: "Goes over the keys of the cluster.", run: Run::Wide(local::scan) },
+    Spec { name: "SCRIPT", arity: -2, flags: "n", keys: (0, 0, 0), group: "scripting", since: "2.6.0",
+        summary: "Knows the scripts that keep locks.", run: Run::Local(scripts::script) },
+    Spec { name: "SELECT", arity: 2, flags: "F", keys: (0, 0, 0), group: "connection", since: "1.0.0",
+        summary: "Takes the one database that there is.", run: Run::Local(local::select) },
+    Spec { name: "SET", arity: -3, flags: "wm", keys: (1, 1, 1), group: "string", since: "1.0.0",
+        summary: "Sets the value of a key.", run: Run::Keys(parse::set_command) },
+    Spec { name: "SETEX", arity: 4, flags: "wm", keys: (1, 1, 1), group: "string", since: "2.0.0",
+        summary: "Sets the value of a key with an expiry in seconds.", run: Run::Keys(parse::setex) },
+    Spec { name: "SETNX", arity: 3, flags: "wmF", keys: (1, 1, 1), group: "string", since: "1.0.0",
+        summary: "Sets the value of a key if it is not there.", run: Run::Keys(parse::setnx) },
+    Spec { name: "SETRANGE", arity: 4, flags: "wm", keys: (1, 1, 1), group: "string", since: "2.2.0",
+        summary: "Overwrites a part of the value of a key.", run: Run::Keys(parse::setrange) },
+    Spec { name: "SLOWLOG", arity: -2, flags: "an", keys: (0, 0, 0), group: "server", since: "2.2.12",
+        summary: "An empty list: nothing is collected.", run: Run::Local(local::slowlog) },
+    Spec { name: "STRLEN", arity: 2, flags: "rF", keys: (1, 1, 1), group: "string", since: "2.2.0",
+        summary: "Tells the length of the value of a key.", run: Run::Keys(parse::strlen) },
+    Spec { name: "SUBSTR", arity: 4, flags: "r", keys: (1, 1, 1), group: "string", since: "1.0.0",
+        summary: "The same as GETRANGE.", run: Run::Keys(parse::getrange) },
+    Spec { name: "TIME", arity: 1, flags: "lF", keys: (0, 0, 0), group: "server", since: "2.6.0",
+        summary: "Tells the time of this server.", run: Run::Local(local::time) },
+    Spec { name: "TOUCH", arity: -2, flags: "rF", keys: (1, -1, 1), group: "generic", since: "3.2.1",
+        summary: "Counts which of the keys are there.", run: Run::Keys(parse::exists) },
+    Spec { name: "TTL", arity: 2, flags: "rF", keys: (1, 1, 1), group: "generic", since: "1.0.0",
+        summary: "Tells the seconds until a key expires.", run: Run::Keys(parse::ttl) },
+    Spec { name: "TYPE", arity: 2, flags: "rF", keys: (1, 1, 1), group: "generic", since: "1.0.0",
+        summary: "Tells the type of a value.", run: Run::Keys(parse::type_command) },
+    Spec { name: "UNLINK", arity: -2, flags: "wF", keys: (1, -1, 1), group: "generic", since: "4.0.0",
+        summary: "Removes keys.", run: Run::Keys(parse::del) },
+    Spec { name: "UNWATCH", arity: 1, flags: "nF", keys: (0, 0, 0), group: "transactions", since: "2.2.0",
+        summary: "Watches no key any more.", run: Run::Local(session::unwatch) },
+    Spec { name: "WAIT", arity: 3, flags: "b", keys: (0, 0, 0), group: "generic", since: "3.0.0",
+        summary: "Tells the copies that every acknowledged write has besides the \
+            first.", run: Run::Local(local::wait) },
+    Spec { name: "WATCH", arity: -2, flags: "nF", keys: (1, -1, 1), group: "transactions", since: "2.2.0",
+        summary: "A transaction is carried out only if these keys stay as they are.", run: Run::Wide(session::watch) },
 ];
 
 /// The command of this name, in any case.
@@ -147,7 +222,7 @@ pub fn is_command(name: &[u8]) -> bool {
     find(name).is_some()
 }
 
-/// The error for a command that there is not.
+/// The error for an unknown command.
 pub(super) fn unknown(words: &[Bytes]) -> Refusal {
     let shown = |word: &[u8], max: usize| String::from_utf8_lossy(&word[..word.len().min(max)]).into_owned();
     let mut text =
@@ -164,7 +239,7 @@ pub(super) fn unknown(words: &[Bytes]) -> Refusal {
 }
 
 impl Spec {
-    /// Whether it takes so many words.
+    /// Whether the command takes so many words.
     pub(super) fn takes(&self, words: usize) -> bool {
         let arity = usize::from(self.arity.unsigned_abs());
         if self.arity < 0 { words >= arity } else { words == arity }

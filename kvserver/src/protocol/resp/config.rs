@@ -1,4 +1,5 @@
-//! `CONFIG`: settings that clients ask for, as Redis would tell them. They describe; nothing here changes the server.
+//! `CONFIG`: settings that clients ask for, as Redis would report them. They only describe; nothing here changes the
+//! server.
 
 use bytes::Bytes;
 
@@ -67,7 +68,7 @@ pub(super) fn config(local: &mut Local<'_>, words: &[Bytes]) -> Result<(), Refus
     Ok(())
 }
 
-/// What has no effect may be set; what is as it should be already, as well.
+/// Accepts settings without effect, and values that are in effect already.
 fn set(name: &[u8], value: &[u8]) -> Result<(), Refusal> {
     let text = String::from_utf8_lossy(name).to_ascii_lowercase();
     let Some((_, present)) = SETTINGS.iter().find(|(known, _)| *known == text) else {

@@ -6,6 +6,8 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::super::is_http_request;
+
 /// Elements of one command, at most.
 pub const ELEMENTS_MAX: usize = 1 << 20;
 
@@ -18,25 +20,25 @@ const WORD_BYTES: usize = 32;
 /// Bytes of an inline command or of a line with a length, at most, as in Redis.
 const LINE_BYTES_MAX: usize = 64 << 10;
 
-/// Bytes of a bulk string that are always taken: commands have other arguments than values.
+/// Bytes of a bulk string that are always accepted, whatever the limit of values: commands have other arguments too.
 const BULK_BYTES_MIN: usize = 64 << 10;
 
 /// Words that stay allocated between commands.
 const WORDS_KEPT: usize = 64;
 
-/// Bytes after which nothing can be understood: the answer is sent, and the connection closed.
+/// Malformed input after which nothing can be understood: an error is sent, and the connection closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
-    /// The number of elements is none, or over [`ELEMENTS_MAX`].
+    /// The number of elements is not a number, or over [`ELEMENTS_MAX`].
     #[error("Protocol error: invalid multibulk length")]
     ArrayLength,
-    /// A string's length is none, or over the limit.
+    /// A string's length is not a number, or over the limit.
     #[error("Protocol error: invalid bulk length")]
     BulkLength,
     /// Something else stands where a string must.
     #[error("Protocol error: expected '$', got '{}'", .0.escape_ascii())]
     NoBulk(u8),
-    /// A string is longer than was said.
+    /// A string is longer than its length says.
     #[error("Protocol error: a bulk string does not end where its length says")]
     BulkEnd,
     /// A line with a number is too long.
@@ -51,6 +53,9 @@ pub enum Problem {
     /// An inline command has a quote without its partner.
     #[error("Protocol error: unbalanced quotes in request")]
     Quotes,
+    /// An inline command is the first line of an HTTP request.
+    #[error("Protocol error: this port speaks no HTTP")]
+    Http,
     /// All words together are over [`COMMAND_BYTES_MAX`].
     #[error("Protocol error: the command has more than {COMMAND_BYTES_MAX} bytes")]
     CommandTooLong,
@@ -61,12 +66,12 @@ pub enum Problem {
 pub struct RespDecoder {
     bulk_bytes_max: usize,
     words: Vec<Bytes>,
-    /// Of the present command: words to come, and the length of the next one once it is known.
+    /// Words of the present command that are to come, and the length of the next one once it is known.
     left: usize,
     bulk: Option<usize>,
     /// Bytes of the present command so far.
     bytes: usize,
-    /// Bytes of a line that are known to hold no end.
+    /// Bytes of the input that are known to have no line end.
     scanned: usize,
 }
 
@@ -125,7 +130,13 @@ impl RespDecoder {
         &self.words
     }
 
-    /// Forgets the words of a command that is done: they hold the input's memory.
+    /// Bytes that are kept of a command that is not whole yet, as [`COMMAND_BYTES_MAX`] counts them.
+    #[must_use]
+    pub fn kept_bytes(&self) -> usize {
+        if self.left > 0 { self.bytes } else { 0 }
+    }
+
+    /// Drops the words of a command that is done: they keep the input's memory alive.
     pub fn release(&mut self) {
         if self.left == 0 {
             self.words.clear();
@@ -172,8 +183,6 @@ impl RespDecoder {
             }
         };
         if input.len() < len + 2 {
-            // Room for the rest, but never for much more than what has come.
-            input.reserve((len + 2 - input.len()).min(input.len().max(LINE_BYTES_MAX)));
             return Ok(false);
         }
         if &input[len..len + 2] != b"\r\n" {
@@ -214,6 +223,11 @@ impl RespDecoder {
         self.scanned = 0;
         let line = input.split_to(end).freeze();
         input.advance(1);
+        // `POST` closes the connection without a word, which the session does.
+        let is_post = line.get(..5).is_some_and(|begin| begin.eq_ignore_ascii_case(b"post "));
+        if is_http_request(&line) && !is_post {
+            return Err(Problem::Http);
+        }
         for word in words_of(line.strip_suffix(b"\r").unwrap_or(&line)).ok_or(Problem::Quotes)? {
             self.push(word.into())?;
         }
@@ -234,7 +248,7 @@ fn integer(text: &[u8]) -> Option<i64> {
     Some(if negative { -value } else { value })
 }
 
-/// The words of an inline command: blanks part them; `"..."` with escapes and `'...'` hold blanks.
+/// The words of an inline command: blanks separate them; `"..."` with escapes and `'...'` may contain blanks.
 fn words_of(line: &[u8]) -> Option<Vec<Vec<u8>>> {
     let mut words = Vec::new();
     let mut rest = line;
@@ -395,8 +409,19 @@ mod tests {
         let mut decoder = RespDecoder::new(8 << 20);
         let mut input = BytesMut::from(&b"*1048576\r\n$8388608\r\n"[..]);
         assert_eq!(decoder.decode(&mut input), Ok(false));
-        assert!(input.capacity() <= 2 * LINE_BYTES_MAX + 64, "{}", input.capacity());
+        assert!(input.capacity() <= 64, "{}", input.capacity());
         assert!(decoder.words.capacity() <= WORDS_KEPT);
+    }
+
+    #[test]
+    fn what_is_kept_of_an_unfinished_command_is_known() {
+        let mut decoder = RespDecoder::new(1 << 20);
+        let mut input = BytesMut::from(&b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$5\r\nval"[..]);
+        assert_eq!(decoder.decode(&mut input), Ok(false));
+        assert_eq!((decoder.kept_bytes(), &input[..]), (2 * WORD_BYTES + 4, &b"val"[..]));
+        input.extend_from_slice(b"ue\r\n");
+        assert_eq!(decoder.decode(&mut input), Ok(true));
+        assert_eq!(decoder.kept_bytes(), 0);
     }
 
     #[test]

@@ -1,36 +1,38 @@
 //! Replies as bytes, in both versions.
 
+use bytes::Bytes;
+use common::codec::Sink;
+
 /// Bytes of an error line, at most: it may repeat a client's words.
 const ERROR_BYTES_MAX: usize = 1024;
 
 /// The version of the protocol that a connection has agreed on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Version {
-    /// Every connection begins with it.
+    /// RESP2, with which every connection begins.
     #[default]
     Resp2,
-    /// After `HELLO 3`.
+    /// RESP3, after `HELLO 3`.
     Resp3,
 }
 
 /// Appends replies to bytes.
-#[derive(Debug)]
 pub struct Writer<'a> {
-    out: &'a mut Vec<u8>,
+    out: &'a mut dyn Sink,
     version: Version,
 }
 
-/// Appends an error: one line, whatever the text holds.
-pub fn error_line(out: &mut Vec<u8>, text: &str) {
-    out.push(b'-');
+/// Appends an error: one line, whatever the text contains.
+pub fn error_line(out: &mut dyn Sink, text: &str) {
     let bytes = text.bytes().take(ERROR_BYTES_MAX);
-    out.extend(bytes.map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte }));
-    out.extend_from_slice(b"\r\n");
+    let bytes = bytes.map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte });
+    let line: Vec<u8> = std::iter::once(b'-').chain(bytes).chain(*b"\r\n").collect();
+    out.put(&line);
 }
 
 impl<'a> Writer<'a> {
     /// Appends to `out`.
-    pub fn new(out: &'a mut Vec<u8>, version: Version) -> Self {
+    pub fn new(out: &'a mut dyn Sink, version: Version) -> Self {
         Self { out, version }
     }
 
@@ -45,32 +47,32 @@ impl<'a> Writer<'a> {
     }
 
     fn header(&mut self, kind: u8, number: u64) {
-        let mut digits = [0; 20];
-        let mut at = digits.len();
+        let mut line = [0; 23];
+        let mut at = line.len() - 2;
+        line[at..].copy_from_slice(b"\r\n");
         let mut rest = number;
         loop {
             at -= 1;
-            digits[at] = b'0' + (rest % 10) as u8;
+            line[at] = b'0' + (rest % 10) as u8;
             rest /= 10;
             if rest == 0 {
                 break;
             }
         }
-        self.out.push(kind);
-        self.out.extend_from_slice(&digits[at..]);
-        self.out.extend_from_slice(b"\r\n");
+        line[at - 1] = kind;
+        self.out.put(&line[at - 1..]);
     }
 
     /// `+OK`.
     pub fn ok(&mut self) {
-        self.out.extend_from_slice(b"+OK\r\n");
+        self.out.put(b"+OK\r\n");
     }
 
     /// A short text of our own.
     pub fn simple(&mut self, text: &str) {
-        self.out.push(b'+');
-        self.out.extend_from_slice(text.as_bytes());
-        self.out.extend_from_slice(b"\r\n");
+        self.out.put(b"+");
+        self.out.put(text.as_bytes());
+        self.out.put(b"\r\n");
     }
 
     /// An error line: `CODE what is wrong`.
@@ -81,13 +83,13 @@ impl<'a> Writer<'a> {
     /// An integer.
     pub fn int(&mut self, value: i64) {
         if value < 0 {
-            self.out.extend_from_slice(format!(":{value}\r\n").as_bytes());
+            self.out.put(format!(":{value}\r\n").as_bytes());
         } else {
             self.header(b':', value.unsigned_abs());
         }
     }
 
-    /// A number of things.
+    /// Appends a count as an integer.
     pub fn count(&mut self, count: usize) {
         self.header(b':', count as u64);
     }
@@ -95,8 +97,23 @@ impl<'a> Writer<'a> {
     /// Bytes.
     pub fn bulk(&mut self, bytes: &[u8]) {
         self.header(b'$', bytes.len() as u64);
-        self.out.extend_from_slice(bytes);
-        self.out.extend_from_slice(b"\r\n");
+        self.out.put(bytes);
+        self.out.put(b"\r\n");
+    }
+
+    /// A value, which may be large.
+    pub fn value(&mut self, value: &Bytes) {
+        self.header(b'$', value.len() as u64);
+        self.out.share(value);
+        self.out.put(b"\r\n");
+    }
+
+    /// A value or nothing.
+    pub fn value_or_null(&mut self, value: Option<&Bytes>) {
+        match value {
+            Some(value) => self.value(value),
+            None => self.null(),
+        }
     }
 
     /// Bytes or nothing.
@@ -109,12 +126,12 @@ impl<'a> Writer<'a> {
 
     /// Nothing.
     pub fn null(&mut self) {
-        self.out.extend_from_slice(if self.resp3() { b"_\r\n" } else { b"$-1\r\n" });
+        self.out.put(if self.resp3() { b"_\r\n" } else { b"$-1\r\n" });
     }
 
     /// No array.
     pub fn null_array(&mut self) {
-        self.out.extend_from_slice(if self.resp3() { b"_\r\n" } else { b"*-1\r\n" });
+        self.out.put(if self.resp3() { b"_\r\n" } else { b"*-1\r\n" });
     }
 
     /// The head of an array; its elements follow.
@@ -140,9 +157,9 @@ impl<'a> Writer<'a> {
     pub fn verbatim(&mut self, text: &str) {
         if self.resp3() {
             self.header(b'=', text.len() as u64 + 4);
-            self.out.extend_from_slice(b"txt:");
-            self.out.extend_from_slice(text.as_bytes());
-            self.out.extend_from_slice(b"\r\n");
+            self.out.put(b"txt:");
+            self.out.put(text.as_bytes());
+            self.out.put(b"\r\n");
         } else {
             self.bulk(text.as_bytes());
         }

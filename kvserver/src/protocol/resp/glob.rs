@@ -1,10 +1,12 @@
-//! Patterns of keys as Redis has them: `*`, `?`, `[a-z]`, `[^a]`, and a backslash before what is meant as it is.
+//! Patterns of keys as Redis has them: `*`, `?`, `[a-z]`, `[^a]`, and a backslash before a letter that is meant
+//! literally.
 
 /// Whether a pattern fits the whole text. Takes time proportional to the product of their lengths at most.
 #[must_use]
 pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut pattern_at, mut text_at) = (0, 0);
-    // Behind the last star, and how much of the text it has taken: only the last one is ever tried again.
+    // The place behind the last star, and how much of the text the star has matched: only the last star is ever tried
+    // again.
     let mut star: Option<(usize, usize)> = None;
     while text_at < text.len() {
         if pattern.get(pattern_at) == Some(&b'*') {
@@ -43,7 +45,7 @@ fn one(pattern: &[u8], byte: u8) -> Option<usize> {
     }
 }
 
-/// Whether a class, without its first bracket, holds a byte, and how long it is. One without an end ends with the
+/// Whether a class, without its first bracket, contains a byte, and how long it is. One without an end ends with the
 /// pattern.
 fn class_fits(class: &[u8], byte: u8) -> (bool, usize) {
     let negated = class.first() == Some(&b'^');

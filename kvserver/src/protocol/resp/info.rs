@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::local::REDIS_VERSION;
 
-/// What a server tells of itself.
+/// The facts of a server that `INFO` reports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
     /// The port that it listens on.
@@ -13,18 +13,20 @@ pub struct Facts {
     pub process_id: u32,
     /// Names this process: 32 hex digits and an incarnation.
     pub run_id: String,
-    /// Since it started.
+    /// Seconds since it started.
     pub uptime_seconds: u64,
-    /// Redis clients.
+    /// Connected Redis clients.
     pub clients: usize,
-    /// Bytes of memory.
+    /// Resident bytes of memory.
     pub memory_bytes: u64,
     /// Commands that Redis clients have sent.
     pub commands: u64,
     /// Connections of Redis clients so far.
     pub connections: u64,
-    /// Keys of this server's copies, approximate.
+    /// Keys of this server's copies.
     pub keys: u64,
+    /// Keys among these that have an expiry.
+    pub expiring: u64,
     /// Bytes on disk.
     pub disk_bytes: u64,
     /// Bytes free on the disk.
@@ -33,11 +35,11 @@ pub struct Facts {
     pub server: String,
     /// The epoch of its view.
     pub epoch: String,
-    /// Partitions that there are.
+    /// Partitions of the cluster.
     pub partitions: usize,
     /// Partitions that it coordinates.
     pub coordinated: usize,
-    /// Partitions that it holds a copy of.
+    /// Partitions that it has a copy of.
     pub copies: usize,
     /// Entries that its copies have on disk and not applied.
     pub lag: u64,
@@ -124,7 +126,7 @@ fn lines(facts: &Facts, section: &str) -> Vec<(&'static str, String)> {
         "cpu" => Vec::new(),
         "cluster" => vec![("cluster_enabled", text("0"))],
         "keyspace" if facts.keys == 0 => Vec::new(),
-        "keyspace" => vec![("db0", format!("keys={},expires=0,avg_ttl=0", facts.keys))],
+        "keyspace" => vec![("db0", format!("keys={},expires={},avg_ttl=0", facts.keys, facts.expiring))],
         _ => vec![
             ("trefoil_version", facts.program.clone()),
             ("server_id", facts.server.clone()),
@@ -145,7 +147,7 @@ mod tests {
 
     #[test]
     fn clients_find_what_they_look_for() {
-        let facts = Facts { port: 5001, keys: 7, ..Facts::default() };
+        let facts = Facts { port: 5001, keys: 7, expiring: 5, ..Facts::default() };
         let text = write_info(&facts, &[]);
         for line in [
             "redis_version:7.2.4",
@@ -155,13 +157,13 @@ mod tests {
             "role:master",
             "connected_slaves:0",
             "cluster_enabled:0",
-            "db0:keys=7,expires=0,avg_ttl=0",
+            "db0:keys=7,expires=5,avg_ttl=0",
             "maxmemory:0",
         ] {
             assert!(text.contains(&format!("\r\n{line}\r\n")), "{line}");
         }
         let one = write_info(&facts, &["keyspace".into()]);
-        assert_eq!(one, "# Keyspace\r\ndb0:keys=7,expires=0,avg_ttl=0\r\n");
+        assert_eq!(one, "# Keyspace\r\ndb0:keys=7,expires=5,avg_ttl=0\r\n");
         assert_eq!(write_info(&facts, &["what".into()]), "");
     }
 }

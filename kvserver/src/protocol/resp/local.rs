@@ -10,20 +10,20 @@ use super::encode::{Version, Writer};
 use super::parse::{Refusal, SYNTAX, integer, unknown_subcommand, wrong_subcommand};
 use super::session::{Replies, Session, Step, Wide, wrong_number};
 
-/// The version of Redis that clients are told: the features that they look for.
+/// The version of Redis that is reported to clients, for the features that they look for.
 pub(super) const REDIS_VERSION: &str = "7.2.4";
 
-/// Keys that a scan tells at a time if it is not asked for more.
+/// Keys that a `SCAN` returns at a time unless it is asked for more.
 const SCAN_COUNT: u32 = 10;
 
-/// What one client is, for `CLIENT LIST`.
+/// The facts of one client, for `CLIENT LIST`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientFacts {
-    /// Ascending over the server's life.
+    /// The client's id, ascending over the server's life.
     pub id: u64,
     /// Its address.
     pub address: String,
-    /// Ours.
+    /// The server's address of the connection.
     pub local: String,
     /// Given with `CLIENT SETNAME`.
     pub name: String,
@@ -33,24 +33,24 @@ pub struct ClientFacts {
     pub library_version: String,
     /// 2 or 3.
     pub version: u8,
-    /// When it came.
+    /// When the client connected.
     pub since: WallTime,
 }
 
-/// Whom `CLIENT KILL` means: all that is given must fit.
+/// The clients that `CLIENT KILL` is to end: all that is given must match.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kill {
     /// The client's id.
     pub id: Option<u64>,
     /// Its address.
     pub address: Option<String>,
-    /// Our address.
+    /// The server's address of the connection.
     pub local: Option<String>,
-    /// Not the one that asks.
+    /// Spare the client that asks.
     pub skip_me: bool,
 }
 
-/// What a connection asks of its server.
+/// The server, as a connection sees it.
 pub trait Host {
     /// The time.
     fn now(&self) -> WallTime;
@@ -60,9 +60,9 @@ pub trait Host {
     fn set_me(&self, facts: ClientFacts);
     /// All clients.
     fn clients(&self) -> Vec<ClientFacts>;
-    /// Ends connections; how many.
+    /// Ends connections; returns how many.
     fn kill(&self, kill: &Kill) -> usize;
-    /// Copies that every acknowledged write has besides the first, at least.
+    /// Copies besides the first that every acknowledged write has, at least.
     fn copies(&self) -> usize;
 }
 

@@ -14,7 +14,7 @@ use super::answer::{Call, Form, Left, Part, set};
 /// An error line.
 pub(super) type Refusal = Cow<'static, str>;
 
-/// What a command asks of keys, or why not.
+/// The call that a command asks for, or the error line.
 pub(super) type Parsed = Result<Call, Refusal>;
 
 pub(super) const SYNTAX: &str = "ERR syntax error";
@@ -416,7 +416,7 @@ pub(super) fn memory(words: &[Bytes]) -> Parsed {
     Ok(Call::read(&name, form))
 }
 
-/// The error for a subcommand that there is not.
+/// The error for an unknown subcommand.
 pub(super) fn unknown_subcommand(word: &[u8], command: &str) -> Refusal {
     let word: String = String::from_utf8_lossy(word).chars().take(128).collect();
     format!("ERR unknown subcommand '{word}'. Try {command} HELP.").into()

@@ -1,4 +1,4 @@
-//! What a connection knows between its commands: version, name, transaction. Takes one command after the other.
+//! The state of a connection between its commands: version, name, transaction. Takes one command after the other.
 
 use bytes::Bytes;
 use common::messages::Reply;
@@ -19,31 +19,31 @@ const WATCHED_MAX: usize = 1024;
 /// What is to be done for a command.
 #[derive(Debug)]
 pub enum Step {
-    /// Its reply is in the bytes.
+    /// The reply is written.
     Done,
-    /// The same, and the connection ends behind it.
+    /// The reply is written, and the connection ends after it.
     Close,
     /// Keys are asked for.
     Call(Call),
-    /// More than one call can do.
+    /// The command needs more than one call.
     Wide(Wide),
 }
 
-/// What needs several steps, and nothing of the same connection beside it.
+/// A command that needs several steps, with nothing else of its connection under way.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Wide {
     /// A part of all keys.
     Scan {
-        /// As an earlier reply gave it, or 0.
+        /// The cursor of an earlier reply, or 0.
         cursor: u64,
-        /// Only keys that fit.
+        /// Only keys that match this pattern.
         pattern: Option<Bytes>,
-        /// Keys at least, if there are so many.
+        /// The number of keys to return at least, if there are so many.
         count: u32,
         /// A type was asked for that no value has.
         nothing: bool,
     },
-    /// All keys that fit.
+    /// All keys that match a pattern.
     Keys {
         /// The pattern.
         pattern: Bytes,
@@ -54,9 +54,9 @@ pub enum Wide {
     Random,
     /// Removes all keys.
     Flush,
-    /// How the server does.
+    /// The server's facts.
     Info {
-        /// In lower case; empty: the usual ones.
+        /// Names of sections, in lower case; empty: the usual ones.
         sections: Vec<String>,
     },
     /// Remembers keys as they are, see [`Session::on_watched`].
@@ -66,15 +66,15 @@ pub enum Wide {
     },
 }
 
-/// When replies are sent.
+/// Which replies are sent (`CLIENT REPLY`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Replies {
     #[default]
     On,
     Off,
-    /// The next command's is not.
+    /// The next command's reply is not sent.
     SkipNext,
-    /// This command's is not.
+    /// This command's reply is not sent.
     Skip,
 }
 
@@ -95,6 +95,10 @@ pub struct Session {
     watched: Vec<Check>,
 }
 
+/// First words of lines of an HTTP request. As Redis does, the connection is closed without a word, so that what a web
+/// page has put behind them is not carried out.
+const HTTP_WORDS: [&[u8]; 2] = [b"post", b"host:"];
+
 impl Session {
     /// The version for the reply to the command that was taken last.
     #[must_use]
@@ -110,6 +114,9 @@ impl Session {
 
     /// Takes a command: its words, with one at least. What is answered at once is appended to `out`.
     pub fn take(&mut self, words: &[Bytes], host: &dyn Host, out: &mut Vec<u8>) -> Step {
+        if HTTP_WORDS.iter().any(|word| word.eq_ignore_ascii_case(&words[0])) {
+            return Step::Close;
+        }
         self.replies = match self.replies {
             Replies::SkipNext => Replies::Skip,
             Replies::Skip => Replies::On,
@@ -185,10 +192,10 @@ impl Session {
         Ok(())
     }
 
-    /// Remembers watched keys as the replies to reads of them tell; else the reply to `WATCH` is this error.
+    /// Remembers watched keys with their versions, by the replies to reads of them.
     ///
     /// # Errors
-    /// When one of them could not be read.
+    /// The reply to `WATCH`, when one of the keys could not be read.
     pub fn on_watched(&mut self, keys: Vec<Bytes>, replies: &[Reply]) -> Result<(), String> {
         for (key, reply) in keys.into_iter().zip(replies) {
             let condition = match reply {
@@ -206,7 +213,7 @@ impl Session {
         Ok(())
     }
 
-    /// Forgets the transaction and all else, as at the connection's beginning.
+    /// Returns to the state at the connection's beginning.
     pub(super) fn reset(&mut self) {
         *self = Self::default();
     }
@@ -280,10 +287,10 @@ pub(super) fn exec(local: &mut Local<'_>, _: &[Bytes]) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The error line for a reply that is none, or nothing if it is one.
+/// The error line for a reply that is a failure; `None` for other replies.
 ///
-/// What will pass begins with `LOADING`: clients that retry do it at this word. What may have been done does not, as a
-/// retry could do it twice.
+/// The line for a condition that passes begins with `LOADING`, at which clients retry. The line for a write that may
+/// have been done does not, as a retry could do it twice.
 #[must_use]
 pub fn failure(reply: &Reply) -> Option<String> {
     Some(match reply {
@@ -297,7 +304,7 @@ pub fn failure(reply: &Reply) -> Option<String> {
             Outcome::TooLarge { bytes } => super::parse::too_large(*bytes).into_owned(),
             Outcome::Superseded {} => "UNKNOWN the write was done or given up long ago".to_owned(),
             Outcome::Forgotten {} => {
-                "UNKNOWN the write was done, but the value that it told was too long to be kept for a retry"
+                "UNKNOWN the write was done, but the value that it returned was too long to be kept for a retry"
                     .to_owned()
             }
             _ => return None,

@@ -1,6 +1,6 @@
 //! From bytes as they arrive to lines.
 //!
-//! States: *reading* a line of which the first bytes are known to hold no end; *skipping* the rest of a line
+//! States: *reading* a line whose first bytes are known to have no line end; *skipping* the rest of a line
 //! that is too long; *ended*, when nothing more is to be read.
 
 use std::ops::ControlFlow::{self, Break, Continue};
@@ -15,8 +15,8 @@ use super::{Dialect, TextCommand, TextProblem, TextRequest, Wrong};
 /// Bytes of a line besides its key and value, at most: the verb and some blanks.
 const LINE_OVERHEAD_BYTES: usize = 64;
 
-/// Bytes of a line that are skipped beyond its limit, at most. Who sends a file by mistake keeps the
-/// connection; who never ends a line loses it.
+/// Bytes of a line that are skipped beyond its limit, at most. A client that sends a file by mistake keeps its
+/// connection; one that never ends a line loses it.
 pub const SKIPPED_BYTES_MAX: usize = 64 << 20;
 
 /// Bytes of the longest line, without its end, for values of up to `value_bytes_max` bytes.
@@ -35,11 +35,11 @@ pub struct TextDecoder {
 
 #[derive(Debug)]
 enum State {
-    /// The first `scanned` bytes of the input hold no line end.
+    /// The first `scanned` bytes of the input have no line end.
     Reading { scanned: usize },
     /// Of a line that is too long, `skipped` bytes beyond the limit were dropped.
     Skipping { dialect: Dialect, skipped: usize },
-    /// The client took its leave, or a problem was told that closes the connection.
+    /// The client has quit, or there was a problem that closes the connection.
     Ended,
 }
 
@@ -47,7 +47,7 @@ enum State {
 type Step = ControlFlow<Option<Result<TextCommand, TextProblem>>>;
 
 impl TextDecoder {
-    /// A decoder for a new connection. [`line_bytes_max`] tells the line's limit that suits a value's.
+    /// A decoder for a new connection. [`line_bytes_max`] computes the limit of a line from that of a value.
     #[must_use]
     pub fn new(line_bytes_max: usize, value_bytes_max: usize) -> Self {
         Self { line_bytes_max, value_bytes_max, state: State::Reading { scanned: 0 } }
@@ -56,12 +56,12 @@ impl TextDecoder {
     /// Takes the next request off `input`. Call it until it returns `None`, append what the next read brings,
     /// and begin again; between the calls `input` must only grow at its end.
     ///
-    /// After `None` there are at most `line_bytes_max` bytes left in `input`. Keys and values share the memory
-    /// of `input`: who keeps one for long should copy it.
+    /// After `None` there are at most `line_bytes_max` bytes left in `input`. Keys and values share the memory of
+    /// `input`: a caller that keeps one for long should copy it.
     ///
     /// # Errors
-    /// A line that is no request. The next call goes on behind it, unless [`TextProblem::closes`]: behind
-    /// that, and behind `QUIT`, nothing more is read.
+    /// A line that is no request. The next call goes on after it, unless [`TextProblem::closes`]: then, and after
+    /// `QUIT`, nothing more is read.
     pub fn decode(&mut self, input: &mut BytesMut) -> Option<Result<TextCommand, TextProblem>> {
         loop {
             let step = match self.state {
@@ -89,7 +89,7 @@ impl TextDecoder {
     /// Takes one line, if its end is there.
     fn read(&mut self, input: &mut BytesMut, scanned: usize) -> Step {
         if scanned == 0 {
-            // Ends of empty lines, and the second byte of an end of two.
+            // Line ends of empty lines, and the second byte of a line end of two bytes.
             let ends = input.iter().take_while(|&&byte| is_end(byte)).count();
             input.advance(ends);
         }

@@ -7,14 +7,14 @@ use bytes::Bytes;
 use super::scan::find_end;
 use super::{Dialect, TextCommand, TextRequest};
 
-/// What every reply ends in; some clients hang on a lone LF.
+/// The end of every reply; some clients hang on a lone LF.
 pub const LINE_END: &[u8] = b"\r\n";
 
 /// Bytes of a value or list from which on [`encode_parts`] hands it over instead of copying it: a write of
 /// its own costs less than the copy then.
 pub const SHARED_BYTES_MIN: usize = 16 << 10;
 
-/// What became of a request.
+/// The answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TextAnswer {
     /// To a put: the value is set, on disk at every in-sync copy.
@@ -32,7 +32,7 @@ pub enum TextAnswer {
     Ranges(Bytes),
     /// The server is in no view yet, or has been drained. Clients wait and retry.
     Stopped,
-    /// Another server is the one to ask. Clients fetch the ranges and go there.
+    /// Another server is to be asked. Clients fetch the ranges and go there.
     NotResponsible,
     /// The key's range is being handed over, and the request could not be parked.
     WriteLock,
@@ -41,7 +41,7 @@ pub enum TextAnswer {
         /// What happened, why, and what to do next.
         reason: String,
     },
-    /// A write that may or may not happen. Never said as `put_error`, which clients take for "not written".
+    /// A write that may or may not happen. Never written as `put_error`, which clients take for "not written".
     Unknown {
         /// Why it is not known, and what to do next.
         reason: String,
@@ -52,7 +52,7 @@ pub enum TextAnswer {
     Bye,
 }
 
-/// Appends the line that tells an answer, with its end.
+/// Appends the line of an answer, with its end.
 ///
 /// # Panics
 /// When the answer is to another request, as a value to a put: a mistake of the caller.

@@ -8,10 +8,14 @@ use bytes::Bytes;
 use common::limits::VALUE_BYTES_MAX;
 use common::operation::{InvalidOperation, check_key};
 
+use super::super::is_http_request;
 use super::{Dialect, TextCommand, TextProblem, TextRequest, Wrong};
 
 /// The value that stands for a deletion in the upper dialect.
 const NULL: &[u8] = b"null";
+
+/// The first two bytes of a handshake of TLS (RFC 8446, 5.1).
+const TLS_HANDSHAKE: &[u8] = b"\x16\x03";
 
 /// Reads a line without its end; `None` when there is nothing but blanks.
 pub(super) fn parse(line: &Bytes, value_bytes_max: usize) -> Option<Result<TextCommand, TextProblem>> {
@@ -21,6 +25,9 @@ pub(super) fn parse(line: &Bytes, value_bytes_max: usize) -> Option<Result<TextC
     }
     let (verb, rest) = first_word(text);
     let dialect = Dialect::of(verb);
+    if is_http_request(text) {
+        return Some(Err(TextProblem { dialect, wrong: Wrong::Http }));
+    }
     let rest = rest.map(trim_start);
     let request = Parser { line, dialect, verb, value_bytes_max }.request(rest);
     Some(match request {
@@ -60,8 +67,10 @@ impl Parser<'_> {
             Ok(TextRequest::Ping { message: rest.map(|message| self.line.slice_ref(message)) })
         } else if is("quit") {
             self.alone(rest, TextRequest::Quit)
-        } else if self.verb == b"POST" || is("host:") {
+        } else if is("post") || is("host:") {
             Err(Wrong::Http)
+        } else if self.verb.starts_with(TLS_HANDSHAKE) {
+            Err(Wrong::Tls)
         } else {
             let hint = self.dialect.word(
                 "send put, get, delete, keyrange or keyrange_read",

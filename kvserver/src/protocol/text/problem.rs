@@ -1,4 +1,4 @@
-//! Lines that are no request, and what their senders are told.
+//! Lines that are no request, and the answers to them.
 
 use bytes::Bytes;
 use common::limits::KEY_BYTES_MAX;
@@ -7,13 +7,13 @@ use common::operation::InvalidOperation;
 use super::Dialect;
 use super::encode::LINE_END;
 
-/// Bytes of an unknown verb that are repeated to its sender, at most: enough to recognise it.
+/// Bytes of an unknown verb that the answer repeats, at most: enough to recognise it.
 const VERB_SHOWN_BYTES_MAX: usize = 32;
 
 /// A line that is no request. Answer it with [`encode`](Self::encode), in its turn among the answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TextProblem {
-    /// In which to answer.
+    /// The dialect of the answer.
     pub dialect: Dialect,
     /// What is wrong with the line.
     pub wrong: Wrong,
@@ -27,7 +27,7 @@ pub enum Wrong {
     UnknownVerb {
         /// The first word.
         verb: Bytes,
-        /// The verbs that there are.
+        /// The verbs that exist.
         hint: &'static str,
     },
     /// Too few words after the verb, or too many.
@@ -54,13 +54,16 @@ pub enum Wrong {
     /// merely visits, so nothing after it is read.
     #[error("this port speaks no HTTP; the dashboard is at the ECS, and this connection is closed")]
     Http,
+    /// A handshake of TLS, which contains names that others have chosen.
+    #[error("this port speaks no TLS, and this connection is closed")]
+    Tls,
 }
 
 impl TextProblem {
     /// Whether nothing more is to be read: send the answer and close the connection.
     #[must_use]
     pub fn closes(&self) -> bool {
-        matches!(self.wrong, Wrong::Endless | Wrong::Http)
+        matches!(self.wrong, Wrong::Endless | Wrong::Http | Wrong::Tls)
     }
 
     /// Appends the line that answers it, with its end: `error <description>` or `FAILED <description>`.

@@ -3,7 +3,7 @@
 //! Positions are 32 hex digits, both ends of a range belong to it, and a range may wrap around the circle. A
 //! list depends on nothing but the view, so each is made once per view, when it is first asked for.
 //!
-//! A server's places on our ring are many, not one arc as in the family's. So a server may have several triples
+//! A server has many places on this ring, not one arc as in the family's. So a server may have several triples
 //! even in the merged list; it has exactly one wherever its ranges join to one arc, as with up to three servers.
 
 use std::collections::BTreeSet;
@@ -95,20 +95,20 @@ pub fn range_list(view: &View, kind: RangeKind) -> Bytes {
 }
 
 fn push(list: &mut String, view: &View, range: KeyRange) {
-    // A checked view names known servers only; a server without an address is none that a client could ask.
+    // A checked view names known servers only; a server without an address cannot be asked by a client.
     if let Some(info) = view.servers.get(&range.server) {
         let _infallible = write!(list, "{},{},{};", range.first, range.last, info.address);
     }
 }
 
-/// A range of positions with the same holders.
+/// A range of positions with the same coordinator and replicas.
 struct Run {
     first: Position,
     last: Position,
     holders: Holders,
 }
 
-/// Who answers gets. The order of the replicas makes no difference to a reader.
+/// The servers that answer gets. The order of the replicas makes no difference to a reader.
 #[derive(PartialEq, Eq)]
 struct Holders {
     coordinator: ServerId,

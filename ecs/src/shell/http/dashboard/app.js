@@ -23,7 +23,7 @@ function drawWide() {
 function drawState() {
   const { status } = state;
   for (const server of status.servers) addresses.set(short(server.server), server.address);
-  const [level, word, why] = verdict(status, status.servers.length);
+  const [level, word, why] = verdict(status);
   byId("verdict").dataset.level = level;
   // Only what is new is read out.
   if (byId("word").textContent !== word) byId("word").textContent = word;

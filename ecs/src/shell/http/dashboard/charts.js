@@ -77,7 +77,7 @@ export function drawLoad(samples, now) {
   keys(byId("times-text"), TIMES.map(([label, value, stroke, dashes]) => [label, last ? micros(value(last)) : "–", stroke, dashes]));
 }
 
-const BAD = new Set(["silent", "link_ended", "store_failed", "removed", "reported_silent", "copy_failed", "forced"]);
+const BAD = new Set(["silent", "link_ended", "store_failed", "removed", "reported_silent", "copy_failed", "disk_slow", "disk_full", "gave_up", "forced"]);
 export const isBad = (event) => event.causes.some((cause) => BAD.has(cause.change));
 const ROUTINE = new Set(["listed", "in_sync", "handed_over", "dropped"]);
 export const isRoutine = (event) => event.causes.every((cause) => ROUTINE.has(cause.change));

@@ -20,14 +20,13 @@ function table(id, caption, columns, rows, empty) {
   if (focus) made.querySelector(`button[data-server="${focus}"]`)?.focus();
 }
 
-function heartbeat(server, limit) {
-  const age = server.heartbeat_age_ms;
+function heartbeat({ heartbeat_age_ms: age, silence_limit_ms: limit }) {
   if (age == null) return ["none yet"];
   const meter = html("meter", { min: 0, max: limit, high: limit / 2, optimum: 0, value: Math.min(age, limit), "aria-label": "age of the heartbeat against its limit" });
   return [meter, ` ${age < 10_000 ? `${count(age)} ms` : seconds(age / 1000)} of ${count(limit)}`];
 }
 
-export function drawServers({ status, load, heartbeat_limit_ms: limit }) {
+export function drawServers({ status, load }) {
   const loads = new Map(load.map((one) => [one.server, one]));
   const columns = [["Server"], ["State"], ["Heartbeat"], ["Epoch", "n"], ["Coordinates", "n"], ["Replicas", "n"], ["Joining", "n"], ["Reads/s", "n"], ["Writes/s", "n"],
     ["Read p99", "n"], ["Write p99", "n"], ["fdatasync p99", "n"], ["Open", "n"], ["Lag", "n"], ["Keys", "n"], ["Stored", "n"], ["Free", "n"], ["Id"]];
@@ -38,12 +37,12 @@ export function drawServers({ status, load, heartbeat_limit_ms: limit }) {
     const stale = epoch(server.view) !== epoch(status.view);
     const button = html("button", { type: "button", "data-server": server.server, title: "Show its copies on the ring" }, place < 0 ? null : dot(place), server.address);
     return { attributes: { "data-server": server.server }, cells: [[button],
-      [html("span", { class: level }, server.state === "down" ? "DOWN" : server.stands_by ? "stands by" : server.state)], heartbeat(server, limit),
+      [html("span", { class: level }, server.state === "down" ? "DOWN" : server.stands_by ? "stands by" : server.state)], heartbeat(server),
       [html("span", { class: stale ? "warn" : null }, epoch(server.view))], count(server.coordinator), count(server.replica), count(server.joining),
       one ? count(one.reads) : "–", one ? count(one.writes) : "–", micros(one?.read_us.p99), micros(one?.write_us.p99), micros(one?.sync_us.p99),
       one ? count(one.open) : "–", one ? count(one.lag) : "–", count(server.keys), bytes(server.bytes), bytes(server.free_bytes), short(server.server)] };
   });
-  table("servers-table", `${plural(status.servers.length, "server")}; a silent one is removed after ${count(limit)} ms`, columns, rows, "No server has joined yet.");
+  table("servers-table", plural(status.servers.length, "server"), columns, rows, "No server has joined yet.");
 }
 
 export function drawTransfers(transfers, address) {

@@ -63,25 +63,11 @@ export function dot(place) {
   return made;
 }
 
-// The first line of `kvclient status`, as a level, a word and the reasons.
-export function verdict(status, servers) {
-  const up = status.servers.filter((server) => server.state === "up").length;
-  const down = status.servers.filter((server) => server.state === "down");
-  const why = [`epoch ${epoch(status.view)}`];
-  why.push(down.length ? `${up} of ${plural(status.servers.length, "server")} up` : plural(status.servers.length, "server"));
-  why.push(plural(status.partitions, "partition"));
-  if (status.offline) why.push(`${status.offline} offline: neither read nor written`);
-  why.push(`${status.under_replicated} with fewer copies`, `survives ${plural(status.survives, "more failure")}`);
-  if (status.joining) why.push(`${plural(status.joining, "copy", "copies")} being made`);
-  if (status.misplaced) why.push(`${plural(status.misplaced, "partition")} not in ${status.misplaced === 1 ? "its" : "their"} place yet`);
-  if (status.waiting) why.push(`${status.waiting} wait for the rebuilt ECS to hear ${status.awaited.map(short).join(", ")}`);
-  if (status.paused) why.push("copies are held until kvclient admin resume");
-  if (down.length) why.push(`silent: ${down.map((server) => server.address).join(", ")}`);
-  if (status.gathering) return ["warn", "GATHERING", "the ECS is being rebuilt and gathers what the servers hold"];
-  if (servers === 0) return ["warn", "EMPTY", "no server has joined: kvserver -b ADDRESS_OF_THIS_ECS"];
-  if (status.offline) return ["bad", "OFFLINE", why.join(", ")];
-  const degraded = status.under_replicated || status.waiting || down.some((server) => server.coordinator + server.replica) || down.length;
-  if (degraded) return ["warn", "DEGRADED", why.join(", ")];
-  if (status.paused) return ["warn", "PAUSED", why.join(", ")];
-  return ["good", "healthy", why.join(", ")];
+// The verdict of the ECS, as a level, a word and the reasons.
+export function verdict({ healthy, verdict: line, conditions, facts }) {
+  const [, word, rest] = /^([^,:]*)[,:]?\s*(.*)$/s.exec(line);
+  const bad = ["offline", "behind"].includes(conditions[0]?.level);
+  const why = [rest, ...conditions.slice(1).map(({ what, next }) => `${what}; ${next}`)];
+  if (!healthy) why.push(facts);
+  return [healthy ? "good" : bad ? "bad" : "warn", word, why.join(". ")];
 }

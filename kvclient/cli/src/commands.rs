@@ -1,0 +1,19 @@
+//! The commands.
+
+pub(crate) mod admin;
+pub mod bench;
+pub(crate) mod big;
+pub(crate) mod cluster;
+pub(crate) mod connection;
+pub(crate) mod data;
+pub(crate) mod differences;
+pub(crate) mod ecs;
+pub(crate) mod latency;
+pub(crate) mod load;
+pub(crate) mod names;
+pub(crate) mod pages;
+pub(crate) mod ranges;
+pub(crate) mod status;
+pub(crate) mod transfer;
+pub(crate) mod verify;
+pub(crate) mod watch;

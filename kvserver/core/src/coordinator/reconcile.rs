@@ -1,0 +1,259 @@
+//! P1: a new coordinator finds the log of its epoch before it does anything else.
+//!
+//! A view that names this server does not make its log the right one, as its disk may have gone back. Every in-sync
+//! member says what its log has, and the log with the largest last `(tag, seq)` is the log of the epoch. One of them
+//! lost nothing, and none has an entry beyond what that one acknowledged but of the same or a later coordinator, so
+//! that log has all that was ever acknowledged. If it is another member's, what follows the common point is fetched,
+//! with its tags. Then the coordinator appends a *no-op* with its own tag: from there on no log of an older epoch is
+//! larger, and nothing is committed in the epoch before it (figure 8 of the Raft paper).
+//!
+//! Where the other log begins behind this one's end, entries alone do not help: the ECS is asked to name that member.
+//! Where this copy has applied what the log of the epoch lacks, no log can be right: the partition stops, loudly.
+
+use common::codec::Wire;
+use common::ids::{LogId, Seq, ServerId};
+use common::messages::{Entry, Run, Sender, ServerReport, ToReplica};
+use common::operation::{Command, Operation};
+use common::time::{Time, WallTime};
+use common::view::Member;
+
+use super::super::copy::{PartitionCopy, Role};
+use super::super::env::Env;
+use super::super::limits::{REPORT_AGAIN, RESEND};
+use super::super::planted::PlantedBug;
+use super::super::validate::check_entries;
+use super::{Coordinator, Stage};
+
+/// The log that a member says it has.
+#[derive(Clone, Debug)]
+pub(crate) struct Claim {
+    pub(super) base: LogId,
+    pub(super) last: LogId,
+    pub(super) runs: Vec<Run>,
+}
+
+/// Entries that are being fetched from the member with the largest log.
+#[derive(Debug)]
+pub(super) struct Fetch {
+    pub(super) from: ServerId,
+    /// The last entry that both logs have.
+    prev: LogId,
+    /// The last entry that was claimed.
+    target: LogId,
+    asked: Option<Time>,
+}
+
+/// The members' logs contradict each other: the partition stops until an operator decides (P2).
+#[derive(Debug)]
+pub(super) struct Disagreement {
+    member: Member,
+    commit: Seq,
+    reported: Time,
+}
+
+impl Coordinator {
+    /// The members' claims, if all of them have answered.
+    fn claims(&self, env: &Env) -> Option<Vec<(ServerId, Claim)>> {
+        let said = |server: &ServerId| {
+            let claim = self.peers.get(server).and_then(|peer| peer.claim.clone());
+            claim.map(|claim| (*server, claim))
+        };
+        let claims: Vec<_> = self.in_sync.iter().filter_map(said).collect();
+        let enough = if env.cx.planted(PlantedBug::SyncOfMajority) {
+            2 * (claims.len() + 1) > self.in_sync.len() + 1
+        } else if env.cx.planted(PlantedBug::LearnerAnswersSync) {
+            self.peers.values().filter(|peer| peer.claim.is_some()).count() >= self.in_sync.len()
+        } else {
+            claims.len() == self.in_sync.len()
+        };
+        enough.then_some(claims)
+    }
+}
+
+impl PartitionCopy {
+    /// P1: takes the next step, if it is possible.
+    pub(super) fn choose_log(&mut self, env: &mut Env) {
+        self.report_disagreement(env);
+        let own = self.log.last_id();
+        let Role::Coordinator(coordinator) = &self.role else { return };
+        if coordinator.begin.is_some()
+            || coordinator.disagreement.is_some()
+            || self.disk.installing
+            || self.disk.dropping
+        {
+            return;
+        }
+        if coordinator.fetch.is_some() {
+            return self.ask_for_entries(env);
+        }
+        let Some(claims) = coordinator.claims(env) else { return };
+        let largest = if env.cx.planted(PlantedBug::LargestBySeqAlone) {
+            claims
+                .into_iter()
+                .max_by_key(|(_, claim)| claim.last.seq)
+                .filter(|(_, best)| best.last.seq > own.seq)
+        } else {
+            claims.into_iter().max_by_key(|(_, claim)| claim.last).filter(|(_, best)| best.last > own)
+        };
+        match largest {
+            Some((from, claim)) if !env.cx.planted(PlantedBug::OwnLogAuthoritative) => {
+                self.fetch(env, from, &claim)
+            }
+            _ => self.begin_epoch(env),
+        }
+    }
+
+    /// P1: another member's log is the log of the epoch, so its entries are fetched.
+    fn fetch(&mut self, env: &mut Env, from: ServerId, claim: &Claim) {
+        let common = self.log.common_point(claim.base, claim.last, &claim.runs);
+        let (partition, epoch, now, reaching) = (self.id, self.epoch, env.cx.now.time, self.reaching());
+        let me = env.cx.my_member();
+        let Role::Coordinator(coordinator) = &mut self.role else { return };
+        match common {
+            Some(common) if common.seq >= reaching => {
+                coordinator.fetch = Some(Fetch { from, prev: common, target: claim.last, asked: None });
+                self.ask_for_entries(env);
+            }
+            None if reaching <= claim.base.seq => {
+                if coordinator.yielded.is_none_or(|at| now.since(at) >= REPORT_AGAIN) {
+                    coordinator.yielded = Some(now);
+                    env.out.report(ServerReport::Yield { partition, epoch, to: from });
+                }
+            }
+            _ => self.stop_for_disagreement(env, me, reaching),
+        }
+    }
+
+    fn ask_for_entries(&mut self, env: &mut Env) {
+        let (partition, epoch, now) = (self.id, self.epoch, env.cx.now.time);
+        let Role::Coordinator(coordinator) = &mut self.role else { return };
+        let Some(fetch) = &mut coordinator.fetch else { return };
+        if fetch.asked.is_none_or(|at| now.since(at) >= RESEND) {
+            fetch.asked = Some(now);
+            env.out.send(fetch.from, ToReplica::FetchRequest { prev: fetch.prev }.about(partition, epoch));
+        }
+    }
+
+    /// Entries of the log of the epoch. They reach the disk in this order, perhaps in parts, and nothing depends on
+    /// them before the no-op after them is durable.
+    pub(crate) fn on_fetched(&mut self, env: &mut Env, from: Sender, prev: LogId, mut entries: Vec<Entry>) {
+        let (partition, epoch) = (self.id, self.epoch);
+        let Role::Coordinator(coordinator) = &mut self.role else { return };
+        let Some(fetch) =
+            coordinator.fetch.as_mut().filter(|fetch| fetch.from == from.server && fetch.prev == prev)
+        else {
+            return;
+        };
+        let is_claimed = coordinator.peers.get(&from.server).is_some_and(|peer| peer.process == Some(from));
+        entries.retain(|entry| entry.id.seq <= fetch.target.seq);
+        if let Err(reason) = check_entries(prev, &entries, epoch) {
+            return env.out.warn(format!("partition {partition}: fetched entries are dropped: {reason}"));
+        }
+        let Some(last) = entries.last().map(|entry| entry.id).filter(|_| is_claimed) else { return };
+        (fetch.prev, fetch.asked) = (last, None);
+        let is_whole = last.seq == fetch.target.seq;
+        if is_whole {
+            coordinator.fetch = None;
+        }
+        // Only the first part finds entries of its own behind the common point.
+        self.cut(env, prev.seq);
+        for entry in entries {
+            self.append(env, entry);
+        }
+        env.touched.insert(partition);
+        if is_whole {
+            self.begin_epoch(env);
+        }
+    }
+
+    /// The log is that of the epoch: its no-op is appended, and members that have answered are brought in step.
+    fn begin_epoch(&mut self, env: &mut Env) {
+        let begin = if env.cx.planted(PlantedBug::NoOpLeftOut) {
+            self.log.last_id()
+        } else {
+            let id = LogId { tag: self.epoch, seq: self.log.last().next() };
+            // Without a stamp, so that nothing expires by it: the clocks of the members may not be known yet.
+            let command = Command { origin: None, stamp: WallTime::default(), operation: Operation::NoOp {} };
+            self.append(env, Entry { id, body: command.to_wire() });
+            id
+        };
+        let Role::Coordinator(coordinator) = &mut self.role else { return };
+        coordinator.begin = Some(begin);
+        let answered =
+            |(server, peer): (&ServerId, &super::Progress)| peer.claim.is_some().then_some(*server);
+        let answered: Vec<ServerId> = coordinator.peers.iter().filter_map(answered).collect();
+        for server in answered {
+            self.bring_in_step(env, server);
+        }
+    }
+
+    /// P2: a member has committed entries that the log of this epoch lacks. Its log is not the wrong one, so no log is
+    /// cut, and nothing is served.
+    pub(crate) fn on_member_ahead(&mut self, env: &mut Env, from: Sender, commit: Seq) {
+        let Role::Coordinator(coordinator) = &self.role else { return };
+        let Some(peer) = coordinator.peers.get(&from.server) else { return };
+        if peer.process != Some(from) || coordinator.disagreement.is_some() {
+            return;
+        }
+        let member = peer.member;
+        if coordinator.in_sync.contains(&from.server) {
+            self.stop_for_disagreement(env, member, commit);
+        } else {
+            self.keep_aside(env, member, commit);
+        }
+    }
+
+    /// V4a: a joining member has more than the log of the epoch. The partition goes on, and that copy is kept as it is,
+    /// not cut and not counted, until a person has decided.
+    fn keep_aside(&mut self, env: &mut Env, member: Member, commit: Seq) {
+        let (partition, now) = (self.id, env.cx.now.time);
+        let Some(peer) = self.coordinator().and_then(|c| c.peers.get_mut(&member.server)) else { return };
+        let Some(claim) = peer.claim.clone() else { return };
+        if let Stage::Snapshot(sending) = &mut peer.stage {
+            sending.close(env, partition);
+        }
+        peer.stage = Stage::Probe { asked: Some(now) };
+        peer.hold = None;
+        peer.on_moved(now);
+        let last = claim.last.seq.max(commit);
+        let what = match self.log.common_point(claim.base, claim.last, &claim.runs) {
+            Some(LogId { seq: common, .. }) => {
+                let more = last.0.saturating_sub(common.0);
+                format!("{more} entries behind entry {common} that no in-sync copy has")
+            }
+            None => format!("entries up to {last} that the log here begins too late to be compared with"),
+        };
+        env.out.alarm(format!(
+            "partition {partition}: server {} holds {what}, and joins no more with this directory: the partition went \
+             on without it. When `kvclient status` shows that no partition has its only copy there, stop that server, \
+             keep its directory if these entries may matter, and start it with an empty one",
+            member.server.short()
+        ));
+    }
+
+    fn stop_for_disagreement(&mut self, env: &mut Env, member: Member, commit: Seq) {
+        let (partition, epoch, last, now) = (self.id, self.epoch, self.log.last(), env.cx.now.time);
+        let Role::Coordinator(coordinator) = &mut self.role else { return };
+        coordinator.active = false;
+        coordinator.disagreement = Some(Disagreement { member, commit, reported: now });
+        env.out.alarm(format!(
+            "COPIES DISAGREE: partition {partition}: entries up to {commit} are committed at server {}, and the log of \
+             epoch {epoch} does not have them (it ends at {last}). More disks have lost what they had than can be made \
+             good. The partition is offline; `kvclient admin recover-partition {partition}` shows the copies that \
+             there are and brings back the one that is chosen",
+            member.server.short()
+        ));
+        env.out.report(ServerReport::CopiesDisagree { partition, epoch, member, commit });
+    }
+
+    fn report_disagreement(&mut self, env: &mut Env) {
+        let (partition, epoch, now) = (self.id, self.epoch, env.cx.now.time);
+        let Role::Coordinator(coordinator) = &mut self.role else { return };
+        let Some(Disagreement { member, commit, reported }) = &mut coordinator.disagreement else { return };
+        if now.since(*reported) >= REPORT_AGAIN {
+            *reported = now;
+            let (member, commit) = (*member, *commit);
+            env.out.report(ServerReport::CopiesDisagree { partition, epoch, member, commit });
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! Messages of other servers: old ones are dropped, the others go to their copy.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::ids::{Epoch, PartitionId, ServerId};
+use common::messages::{PartitionMessage, PeerMessage, Sender, ToCoordinator, ToReplica};
+use common::view::{Member, View};
+
+use super::super::context::named_process;
+use super::super::copy::Role;
+use super::super::limits::WANT_VIEW_AGAIN;
+use super::super::planted::PlantedBug;
+use super::super::process::Heard;
+use super::super::replica::Append;
+use super::super::transfer::Piece;
+use super::Node;
+
+impl Node {
+    pub(super) fn ping(&mut self) {
+        let now = self.env.cx.now.time;
+        self.next.ping = now + self.env.cx.config.timers.ping;
+        self.report_unheard();
+        let granters: BTreeSet<ServerId> = self
+            .copies
+            .iter()
+            .filter_map(|copy| {
+                let Role::Coordinator(coordinator) = &copy.role else { return None };
+                Some(coordinator.granters())
+            })
+            .flatten()
+            .collect();
+        let view = self.env.cx.view.number;
+        for server in granters {
+            let n = self.env.promises.leases.on_ping_sent(server, now);
+            self.env.tell_clock(server);
+            self.env.out.send(server, PeerMessage::Ping { n, view });
+        }
+        self.ask_read_leases();
+    }
+
+    /// 6.3: sends the pings that reads wait for.
+    pub(super) fn confirm(&mut self) {
+        let (now, view) = (self.env.cx.now.time, self.env.cx.view.number);
+        for server in std::mem::take(&mut self.env.promises.to_confirm) {
+            let n = self.env.promises.leases.on_ping_sent(server, now);
+            self.env.out.send(server, PeerMessage::Ping { n, view });
+        }
+    }
+
+    pub(super) fn on_peer_linked(&mut self, server: ServerId, restarted: bool) {
+        for copy in &mut self.copies {
+            copy.on_peer_linked(&mut self.env, server, restarted);
+        }
+    }
+
+    pub(super) fn want_view(&mut self, from: ServerId) {
+        self.want_view_within(from, WANT_VIEW_AGAIN);
+    }
+
+    /// Asks for a newer view, unless that was done less than `again` ago.
+    pub(super) fn want_view_within(&mut self, from: ServerId, again: Duration) {
+        let now = self.env.cx.now.time;
+        if self.wanted.get(&from).is_none_or(|&at| now.since(at) >= again) {
+            self.wanted.insert(from, now);
+            self.env.out.send(from, PeerMessage::WantView { have: self.env.cx.view.number });
+        }
+    }
+
+    pub(super) fn on_peer(&mut self, from: Sender, message: PeerMessage) {
+        let asks_for_view = matches!(message, PeerMessage::WantView { .. } | PeerMessage::View { .. });
+        match self.processes.hear(from, is_vow(&message), self.newest.number.max(known_view(&message))) {
+            // It is of a former process, or of a twin.
+            Heard::Refused => return,
+            Heard::Unnamed if !asks_for_view => return self.keep_until_named(from, message),
+            Heard::Present | Heard::Unnamed => {}
+            Heard::Newer => self.on_restarted(from.server),
+        }
+        self.unheard.on_heard(from.server, self.env.cx.watched());
+        self.forwards.bypassed.remove(&from.server);
+        match message {
+            PeerMessage::Clock { wall, stamps } => {
+                self.env.clock.on_told(from.server, wall, stamps, self.env.cx.now.time);
+            }
+            PeerMessage::Ping { n, view } => self.on_ping(from, n, view),
+            PeerMessage::Pong { n, view } => self.on_pong(from, n, view),
+            // Several servers may send the same view at the same time.
+            PeerMessage::View { number, .. } if number <= self.newest.number => {}
+            PeerMessage::View { json, .. } => {
+                if let Ok(view) = serde_json::from_slice::<View>(&json) {
+                    self.on_view(Arc::new(view));
+                }
+            }
+            PeerMessage::WantView { have } => {
+                if have < self.env.cx.view.number {
+                    self.env.send_view(from.server);
+                } else if self.newest.number <= have {
+                    // S4: a view that is known and not on disk yet is a newer one, too.
+                    let answer = PeerMessage::NoNewerView { number: self.newest.number, to: from.nonce };
+                    self.env.out.send(from.server, answer);
+                }
+            }
+            PeerMessage::NoNewerView { number, to } => {
+                if to == self.env.cx.me.nonce && number <= self.env.cx.view.number {
+                    self.env.promises.vows.on_shown(Member { server: from.server, store: from.store });
+                    self.copies.iter().for_each(|copy| self.env.touched.insert(copy.id));
+                }
+            }
+            PeerMessage::ReadLeaseRequest { n, view, partitions } => {
+                self.on_read_lease_request(from, n, view, &partitions);
+            }
+            PeerMessage::ReadLease { n, partitions } => self.on_read_lease(from.server, n, partitions),
+            PeerMessage::Forward { n, request } => self.on_forward(from.server, n, request),
+            PeerMessage::TraceForward { n, request } => self.env.trace_forward(from.server, n, request),
+            PeerMessage::Relay { n, request } => self.on_relay(from.server, n, request),
+            PeerMessage::ForwardReply { n, reply } => self.on_forward_reply(from.server, n, reply),
+            PeerMessage::Partition { partition, epoch, message } => {
+                self.on_partition_message(from, partition, epoch, message);
+            }
+        }
+    }
+
+    /// Another process of a server counts from now on.
+    pub(super) fn on_restarted(&mut self, server: ServerId) {
+        self.env.clock.on_restarted(server);
+        self.on_peer_linked(server, true);
+    }
+
+    /// Keeps a message of a newer process until a view that names the process is here.
+    fn keep_until_named(&mut self, from: Sender, message: PeerMessage) {
+        let known = self.env.cx.view.number;
+        let is_ahead = matches!(
+            message,
+            PeerMessage::Ping { view: number, .. } | PeerMessage::Partition { epoch: number, .. } if number > known
+        );
+        if is_ahead {
+            self.future_epochs.keep(from, message);
+            self.want_view(from.server);
+        }
+    }
+
+    /// L1: answers a ping. There is no promise while this server knows a newer view than the ping names.
+    fn on_ping(&mut self, sender: Sender, n: u64, view: Epoch) {
+        let from = sender.server;
+        self.env.promises.saw_view(sender.into(), view);
+        self.env.tell_clock(from);
+        let own = self.env.cx.view.number;
+        if view < self.newest.number && !self.env.cx.planted(PlantedBug::PromiseToOldView) {
+            if view < own {
+                self.env.send_view(from);
+            }
+            return;
+        }
+        if view > own {
+            // Answered again when that view is in use: a promise given before counts for no epoch of it.
+            self.future_epochs.keep(sender, PeerMessage::Ping { n, view });
+        }
+        if view > self.newest.number {
+            self.want_view(from);
+        }
+        if !self.env.may_promise(from) {
+            // S4: answered when the view that names this process is in use.
+            return self.future_epochs.keep(sender, PeerMessage::Ping { n, view });
+        }
+        self.env.promises.leases.on_promise(sender.into(), self.env.cx.now.time);
+        self.env.out.send(from, PeerMessage::Pong { n, view: own });
+    }
+
+    fn on_pong(&mut self, sender: Sender, n: u64, view: Epoch) {
+        let from = sender.server;
+        self.env.promises.saw_view(sender.into(), view);
+        if view > self.env.cx.view.number && !self.env.cx.planted(PlantedBug::PromiseToOldView) {
+            self.future_epochs.keep(sender, PeerMessage::Pong { n, view });
+            return self.want_view(from);
+        }
+        let member = Member { server: sender.server, store: sender.store };
+        self.env.promises.leases.on_pong(member, n, view, self.env.cx.now.time);
+        self.env.touched.extend(&self.busy);
+    }
+
+    /// Takes a message about one partition. If its epoch is older, its sender is sent the newer view; if it is newer,
+    /// the sender is asked for its view.
+    fn on_partition_message(
+        &mut self,
+        from: Sender,
+        partition: PartitionId,
+        epoch: Epoch,
+        message: PartitionMessage,
+    ) {
+        let known =
+            self.copies.get(usize::from(partition.0)).map_or(self.env.cx.view.number, |copy| copy.epoch);
+        if epoch > known {
+            self.future_epochs.keep(from, PeerMessage::Partition { partition, epoch, message });
+            return self.want_view(from.server);
+        }
+        let Some(copy) = self.copies.get(usize::from(partition.0)) else { return };
+        if epoch < copy.epoch && !self.counts_late(&message) {
+            if message.asks() {
+                self.env.send_view(from.server);
+            }
+            return;
+        }
+        self.env.touched.insert(partition);
+        match message {
+            PartitionMessage::ToCoordinator(message) => self.on_to_coordinator(from, partition, message),
+            PartitionMessage::ToReplica(message) if self.is_coordinator(from, partition) => {
+                self.on_to_replica(from, partition, message);
+            }
+            PartitionMessage::ToReplica(_) => {}
+        }
+    }
+
+    /// Planted bugs: messages of older epochs that are taken.
+    fn counts_late(&self, message: &PartitionMessage) -> bool {
+        let bug = match message {
+            PartitionMessage::ToCoordinator(ToCoordinator::Ack { .. }) => Some(PlantedBug::OldAckCounted),
+            PartitionMessage::ToCoordinator(ToCoordinator::SyncReply { .. }) => {
+                Some(PlantedBug::StaleSyncCounted)
+            }
+            PartitionMessage::ToCoordinator(_) | PartitionMessage::ToReplica(_) => None,
+        };
+        bug.is_some_and(|bug| self.env.cx.planted(bug)) || self.env.cx.planted(PlantedBug::OldEpochAccepted)
+    }
+
+    /// S3: the coordinator of an epoch is one process, the one that the view names.
+    fn is_coordinator(&self, from: Sender, partition: PartitionId) -> bool {
+        let assignment = self.env.cx.view.assignment(partition);
+        let is_named = named_process(&self.env.cx.view, from.server) == Some(from);
+        assignment.is_some_and(|a| a.coordinator == from.server) && is_named
+            || self.env.cx.planted(PlantedBug::OldEpochAccepted)
+    }
+
+    fn on_to_coordinator(&mut self, from: Sender, partition: PartitionId, message: ToCoordinator) {
+        let (copy, env) = (&mut self.copies[usize::from(partition.0)], &mut self.env);
+        match message {
+            ToCoordinator::SyncReply { base, last, runs, commit: _ } => {
+                copy.on_sync_reply(env, from, base, last, &runs);
+            }
+            ToCoordinator::Ack { seq, clean, bound } => copy.on_ack(env, from, seq, clean, &bound),
+            ToCoordinator::FetchReply { prev, entries } => copy.on_fetched(env, from, prev, entries),
+            ToCoordinator::Ahead { commit } => copy.on_member_ahead(env, from, commit),
+            ToCoordinator::Gap { last } => copy.on_gap(env, from, last),
+            ToCoordinator::ReadIndex { n } => copy.on_read_index(env, from.server, n),
+            ToCoordinator::SnapshotAck { transfer, next, installed } => {
+                copy.on_snapshot_ack(env, from.server, transfer, next, installed);
+            }
+            ToCoordinator::DigestReply { at, digest, equal_with } => {
+                copy.on_digest_reply(env, from, at, digest, equal_with);
+            }
+        }
+    }
+
+    fn on_to_replica(&mut self, from: Sender, partition: PartitionId, message: ToReplica) {
+        let (copy, env) = (&mut self.copies[usize::from(partition.0)], &mut self.env);
+        match message {
+            ToReplica::SyncRequest {} => copy.on_sync_request(env, from.server),
+            ToReplica::FetchRequest { prev } => copy.on_fetch_request(env, from.server, prev),
+            ToReplica::Append { sync, prev, commit, entries } => {
+                copy.on_append(env, from, Append { sync, prev, commit, entries });
+            }
+            ToReplica::SnapshotBegin { transfer, base } => {
+                copy.on_snapshot_begin(env, from.server, transfer, base);
+            }
+            ToReplica::SnapshotChunk { transfer, index, state, pairs, done } => {
+                copy.on_snapshot_chunk(env, from.server, Piece { transfer, index, state, pairs, done });
+            }
+            ToReplica::DigestRequest { at } => copy.on_digest_request(env, from.server, at),
+            ToReplica::Equal { at, servers } => copy.on_equal(env, at, servers),
+            ToReplica::Differs { at, digest } => copy.on_differs(env, from.server, at, digest),
+            ToReplica::TraceEntry { seq, request } => env.trace_coming(partition, seq, request),
+            ToReplica::ReadIndexReply { n, commit } => copy.on_read_index_reply(env, n, commit),
+        }
+    }
+}
+
+/// A view that the sender knows, as the message shows.
+fn known_view(message: &PeerMessage) -> Epoch {
+    if let PeerMessage::Partition { epoch, .. }
+    | PeerMessage::Ping { view: epoch, .. }
+    | PeerMessage::Pong { view: epoch, .. } = message
+    {
+        *epoch
+    } else {
+        Epoch::default()
+    }
+}
+
+/// Whether a process may send this message only when it may speak (S4): promises, acknowledgements, and what its logs
+/// have.
+fn is_vow(message: &PeerMessage) -> bool {
+    let PeerMessage::Partition { message: PartitionMessage::ToCoordinator(message), .. } = message else {
+        return matches!(message, PeerMessage::Pong { .. });
+    };
+    match message {
+        ToCoordinator::SyncReply { .. }
+        | ToCoordinator::FetchReply { .. }
+        | ToCoordinator::Ahead { .. }
+        | ToCoordinator::Ack { .. } => true,
+        ToCoordinator::Gap { .. }
+        | ToCoordinator::SnapshotAck { .. }
+        | ToCoordinator::ReadIndex { .. }
+        | ToCoordinator::DigestReply { .. } => false,
+    }
+}

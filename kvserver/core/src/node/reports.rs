@@ -1,0 +1,152 @@
+//! What a node reports to the ECS, and shows of itself.
+
+use std::sync::Arc;
+
+use common::ids::{LogId, PartitionId};
+use common::messages::{CopyState, Digest, LogTail, Promised, ServerReport};
+use common::status::{CaughtUp, ComparedStatus, CopyStatus, TransferStatus};
+use common::time::Time;
+
+use super::super::copy::{Mark, PartitionCopy, Role};
+use super::{CopyFacts, Node};
+
+impl Node {
+    /// The hello for a new link to the ECS. Heartbeats report the state of all copies again, as it may be another
+    /// process of the ECS.
+    #[must_use]
+    pub fn hello(&mut self, address: String, weight: u32) -> ServerReport {
+        let (view, rebuild) = (self.env.cx.view.number, self.env.cx.view.rebuild);
+        self.reported.copies.clear();
+        self.copies.iter().for_each(|copy| self.reported.changed.insert(copy.id));
+        ServerReport::Hello { address, weight, view, rebuild, tails: self.tails() }
+    }
+
+    /// The logs of all copies, also of those that no view names yet: the file of the view may be lost, and the logs are
+    /// there.
+    fn tails(&self) -> Vec<LogTail> {
+        let tail = |partition: PartitionId, last, mark: &Mark| LogTail {
+            partition,
+            last,
+            proposed: mark.proposed.clone(),
+            epoch: mark.proposed_in,
+        };
+        let listed =
+            self.copies.iter().filter(|copy| !copy.log.is_empty() || copy.disk.mark != Mark::default());
+        let listed = listed.map(|copy| tail(copy.id, copy.log.durable_id(), &copy.disk.mark));
+        let found = self.recovered.iter().filter(|(_, found)| found.holds_something());
+        listed.chain(found.map(|(&id, found)| tail(id, found.last_id(), &found.mark))).collect()
+    }
+
+    /// All copies that a view lists or that have data, for the status.
+    #[must_use]
+    pub fn status(&self) -> Vec<CopyStatus> {
+        let present = |copy: &&PartitionCopy| !matches!(copy.role, Role::Unlisted) || !copy.log.is_empty();
+        self.copies.iter().filter(present).map(|copy| copy.status(&self.env)).collect()
+    }
+
+    /// Copies of partitions that this server sends now.
+    #[must_use]
+    pub fn transfers(&self) -> Vec<TransferStatus> {
+        let (now, me) = (self.env.cx.now.time, self.env.cx.me.server);
+        let sending = |copy: &PartitionCopy| match &copy.role {
+            Role::Coordinator(coordinator) => coordinator.transfers(now, copy.id, me),
+            _ => Vec::new(),
+        };
+        self.busy.iter().filter_map(|id| self.copies.get(usize::from(id.0))).flat_map(sending).collect()
+    }
+
+    /// Counters of what was sent to members that were behind.
+    #[must_use]
+    pub fn caught_up(&self) -> CaughtUp {
+        self.env.transfers.caught_up
+    }
+
+    /// Microseconds from `CLOCK_BOOTTIME` to the time by which values expire.
+    #[must_use]
+    pub fn stamp_offset(&self) -> i64 {
+        self.env.clock.offset()
+    }
+
+    /// Microseconds that this server's wall clock is ahead of the time by which values expire.
+    #[must_use]
+    pub fn wall_ahead(&self) -> i64 {
+        self.env.clock.wall_ahead()
+    }
+
+    /// The results of comparing copies. Undecided differences are only listed for partitions that this server still
+    /// coordinates.
+    #[must_use]
+    pub fn compared(&self) -> ComparedStatus {
+        let mut compared = self.env.integrity.compared.clone();
+        let coordinates = |partition: u16| {
+            let copy = self.copies.get(usize::from(partition));
+            copy.is_some_and(|copy| matches!(copy.role, Role::Coordinator(_)))
+        };
+        compared.differences.retain(|one| !one.wrong.is_empty() || coordinates(one.partition));
+        compared
+    }
+
+    /// The digest of this server's copy as of an entry, if it is made.
+    #[must_use]
+    pub fn digest(&self, partition: PartitionId, at: LogId) -> Option<Digest> {
+        self.env.integrity.digests.get((partition, at))
+    }
+
+    /// The facts of a copy at `time`, for checkers.
+    #[must_use]
+    pub fn facts(&self, partition: PartitionId, time: Time) -> Option<CopyFacts> {
+        let copy = self.copies.get(usize::from(partition.0))?;
+        let (active, may_read) = match &copy.role {
+            Role::Coordinator(coordinator) => {
+                (coordinator.active, coordinator.may_read_at(&self.env, copy.epoch, copy.applied, time))
+            }
+            _ => (false, false),
+        };
+        Some(CopyFacts {
+            epoch: copy.epoch,
+            active,
+            may_read,
+            last: copy.log.last().0,
+            durable: copy.log.durable().0,
+            commit: copy.commit.0,
+            applied: copy.applied.0,
+            has_read_lease: copy.has_read_lease(time),
+        })
+    }
+
+    pub(super) fn report_holdings(&mut self, promised: Option<Promised>) {
+        let (view, tails) = (Arc::clone(&self.env.cx.view), self.tails());
+        self.env.out.report(ServerReport::Holdings { promised, view, tails });
+    }
+
+    /// Sends a heartbeat: what has changed since the last one. The shell adds load figures.
+    pub(super) fn heartbeat(&mut self) {
+        let mut copies = Vec::new();
+        while let Some(partition) = self.reported.changed.pop_first() {
+            let Some(facts) = self.facts(partition, self.env.cx.now.time) else { continue };
+            let CopyFacts { epoch, active, durable, applied, .. } = facts;
+            let proved = self.copies.get(usize::from(partition.0)).is_some_and(|copy| copy.proved);
+            let state = CopyState { partition, epoch, active, last: durable, applied, proved };
+            if self.reported.copies.get(&partition) != Some(&state) {
+                self.reported.copies.insert(partition, state.clone());
+                copies.push(state);
+            }
+        }
+        let view = self.env.cx.view.number;
+        let report = ServerReport::Heartbeat {
+            view,
+            copies,
+            requests: 0,
+            keys: 0,
+            bytes: 0,
+            free_bytes: 0,
+            health: Default::default(),
+        };
+        self.env.out.report(report);
+        let transfers = self.transfers();
+        if !transfers.is_empty() || self.reported.transfers {
+            self.reported.transfers = !transfers.is_empty();
+            self.env.out.report(ServerReport::Transfers { transfers });
+        }
+    }
+}

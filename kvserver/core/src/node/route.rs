@@ -1,0 +1,433 @@
+//! Requests of clients, and their way between servers to the coordinator of their key.
+//!
+//! A coordinator that a server does not hear is asked through another in-sync member of the partition, which answers
+//! reads itself. Such a request may come to the coordinator both ways: a write carries its origin, so it is done once.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use common::ids::{PartitionId, ServerId};
+use common::limits::KEY_BYTES_MAX;
+use common::messages::{PeerMessage, Reply, Request, Selection};
+use common::operation::{InvalidOperation, Operation};
+use common::time::Time;
+use common::view::{ServerState, View};
+
+use super::super::ask::{Ask, Query, WatchAsk};
+use super::super::io::Token;
+use super::super::keys::is_gathered;
+use super::super::limits::{BYPASSED_FOR, FORWARD_AGAIN, RELAY_AFTER};
+use super::super::requests::{ClientRequest, ReplyTo};
+use super::Node;
+
+/// A request that was passed on.
+#[derive(Debug)]
+pub(super) struct Forward {
+    unrouted: ClientRequest,
+    to: ServerId,
+    sent: Time,
+    /// When it was first passed on, as [`Context::watched`](crate::context::Context::watched) counts.
+    first: Time,
+    /// Members that were asked to pass it on.
+    relays: usize,
+    /// The write may have been in some log before it was passed on, so a refusal does not mean that it was not done
+    /// (W2).
+    in_doubt: bool,
+}
+
+/// Requests that were passed on and are not answered yet.
+#[derive(Debug)]
+pub(super) struct Forwards {
+    /// By the number of the message.
+    pub(super) open: BTreeMap<u64, Forward>,
+    /// Coordinators that requests are relayed to through other members, and since when.
+    pub(super) bypassed: BTreeMap<ServerId, Time>,
+    last: u64,
+}
+
+impl Forwards {
+    /// Messages are numbered from the one after `number` on.
+    pub(super) fn after(number: u64) -> Self {
+        Self { open: BTreeMap::new(), bypassed: BTreeMap::new(), last: number }
+    }
+}
+
+impl Node {
+    /// Sends requests to the next coordinator whose former one coordinates no longer.
+    pub(super) fn forward_anew(&mut self) {
+        let view = &self.env.cx.view;
+        let misled = |forward: &Forward| coordinator_of(view, &forward.unrouted.ask) != Some(forward.to);
+        let misled: Vec<u64> =
+            self.forwards.open.iter().filter(|(_, forward)| misled(forward)).map(|(n, _)| *n).collect();
+        for n in misled {
+            if let Some(forward) = self.forwards.open.remove(&n) {
+                self.env.requests.unrouted.push(forward.unrouted);
+            }
+        }
+    }
+
+    /// Whether this server coordinates the partition of a request, or no coordinator is known.
+    #[must_use]
+    pub fn coordinates(&self, ask: &Ask) -> bool {
+        coordinator_of(&self.env.cx.view, ask).is_none_or(|server| self.env.cx.is_me(server))
+    }
+
+    pub(super) fn on_client(&mut self, token: Token, ask: Ask, anywhere: bool) {
+        let to = ReplyTo::Client { token, session: None };
+        if let Err(reason) = check(&ask, self.env.cx.config.value_bytes_max, &self.env.cx.view) {
+            return self.env.reply(to, Reply::Refused { reason });
+        }
+        let Some(partition) = partition_of(&self.env.cx.view, &ask) else {
+            let reason = "the server is in no view yet, retry".to_owned();
+            return self.env.reply(to, Reply::Busy { reason });
+        };
+        self.env.trace_received(to, partition);
+        let now = self.env.cx.now.time;
+        let copy = &mut self.copies[usize::from(partition.0)];
+        if let Ask::Watch(asked) = ask {
+            // A server that does not coordinate the partition says so at once.
+            return copy.on_watch(&mut self.env, to, asked);
+        }
+        if self.env.cx.view.assignment(partition).is_some_and(|a| self.env.cx.is_me(a.coordinator)) {
+            return copy.on_ask(&mut self.env, ClientRequest { to, ask, since: now, maybe_done: false });
+        }
+        let coordinator = self.env.cx.view.assignment(partition).map(|assignment| assignment.coordinator);
+        let unheard = coordinator.is_some_and(|coordinator| self.is_unheard(coordinator));
+        if matches!(ask, Ask::Read(_)) && unheard && (anywhere || self.is_in_sync(partition)) {
+            return self.env.requests.unrouted.push(ClientRequest { to, ask, since: now, maybe_done: false });
+        }
+        let copy = &mut self.copies[usize::from(partition.0)];
+        if let Ask::Read(query) = &ask {
+            if copy.on_replica_read(&mut self.env, to, query, now) {
+                return;
+            }
+            let me = self.env.cx.me.server;
+            if self.env.cx.view.assignment(partition).is_some_and(|a| a.in_sync_member(me).is_some()) {
+                // This server has a copy, as the view says, but is not in step in this epoch yet.
+                return self.env.requests.unrouted.push(ClientRequest {
+                    to,
+                    ask,
+                    since: now,
+                    maybe_done: false,
+                });
+            }
+        }
+        if anywhere {
+            return self.env.requests.unrouted.push(ClientRequest { to, ask, since: now, maybe_done: false });
+        }
+        let view = self.env.cx.view.number;
+        self.env.reply(to, Reply::Moved { view });
+    }
+
+    /// Sends a request on that has lost its coordinator.
+    pub(super) fn route(&mut self, mut unrouted: ClientRequest) {
+        let now = self.env.cx.now.time;
+        let Some(coordinator) = coordinator_of(&self.env.cx.view, &unrouted.ask) else { return };
+        if let ReplyTo::Peer { .. } = unrouted.to {
+            // The server that passed it on asks the next coordinator.
+            let view = self.env.cx.view.number;
+            return self.env.reply(unrouted.to, Reply::Moved { view });
+        }
+        if now.since(unrouted.since) > self.env.cx.config.park {
+            return self.give_up(unrouted);
+        }
+        if self.env.cx.is_me(coordinator) {
+            let partition = partition_of(&self.env.cx.view, &unrouted.ask).expect("it has a coordinator");
+            return self.with(partition, |copy, env| copy.on_ask(env, unrouted));
+        }
+        let elapsed = u64::try_from(now.since(unrouted.since).as_millis()).unwrap_or(u64::MAX);
+        if let (Ask::Write { origin: origin @ None, .. }, ReplyTo::Client { session, .. }) =
+            (&mut unrouted.ask, &mut unrouted.to)
+        {
+            let given = self.env.requests.session_origin();
+            (*origin, *session) = (Some(given), Some(given.number));
+        }
+        let Some(request) = request_of(&unrouted.ask, elapsed) else { return };
+        let in_doubt = std::mem::replace(&mut unrouted.maybe_done, true);
+        self.forwards.last += 1;
+        let n = self.forwards.last;
+        let relay = self.is_unheard(coordinator).then(|| self.relay_of(&unrouted.ask, 0)).flatten();
+        let (first, relays) = (self.env.cx.watched(), usize::from(relay.is_some()));
+        self.env.trace_passed_on(unrouted.to, relay.unwrap_or(coordinator), n);
+        self.forwards
+            .open
+            .insert(n, Forward { unrouted, to: coordinator, sent: now, first, relays, in_doubt });
+        match relay {
+            Some(member) => self.env.out.send(member, PeerMessage::Relay { n, request }),
+            None => self.env.out.send(coordinator, PeerMessage::Forward { n, request }),
+        }
+    }
+
+    /// Whether a server is known not to be heard here.
+    fn is_unheard(&self, server: ServerId) -> bool {
+        let bypassed = self.forwards.bypassed.get(&server);
+        bypassed.is_some_and(|since| self.env.cx.now.time.since(*since) < BYPASSED_FOR)
+            || self.unheard.is_unheard(server, self.env.cx.watched(), &self.env.cx.config.timers)
+    }
+
+    fn is_in_sync(&self, partition: PartitionId) -> bool {
+        let assignment = self.env.cx.view.assignment(partition);
+        assignment.is_some_and(|assignment| assignment.in_sync.contains(&self.env.cx.my_member()))
+    }
+
+    /// A member that may relay a request: each in turn, first those that are heard. `None`: there is no other.
+    fn relay_of(&self, ask: &Ask, turn: usize) -> Option<ServerId> {
+        let view = &self.env.cx.view;
+        let assignment = partition_of(view, ask).and_then(|partition| view.assignment(partition))?;
+        let is_up = |server: &ServerId| {
+            !self.env.cx.is_me(*server)
+                && view.servers.get(server).is_some_and(|info| info.state != ServerState::Down)
+        };
+        let mut members: Vec<ServerId> =
+            assignment.replicas().map(|member| member.server).filter(is_up).collect();
+        members.sort_by_key(|&server| self.is_unheard(server));
+        (!members.is_empty()).then(|| members[turn % members.len()])
+    }
+
+    /// Sends requests again that were passed on and not answered for a while.
+    pub(super) fn retry_forwards(&mut self) {
+        let now = self.env.cx.now.time;
+        let due = |forward: &Forward| now.since(forward.sent) >= FORWARD_AGAIN;
+        let due: Vec<u64> =
+            self.forwards.open.iter().filter(|(_, forward)| due(forward)).map(|(n, _)| *n).collect();
+        for n in due {
+            self.forward_again(n);
+        }
+    }
+
+    /// Sends a request that was passed on once more, under its number: an answer to any of the tries counts.
+    fn forward_again(&mut self, n: u64) {
+        let now = self.env.cx.now.time;
+        let Some(forward) = self.forwards.open.get_mut(&n) else { return };
+        let elapsed = now.since(forward.unrouted.since);
+        let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        match request_of(&forward.unrouted.ask, elapsed_ms).filter(|_| elapsed <= self.env.cx.config.park) {
+            Some(request) => {
+                forward.sent = now;
+                let (to, first) = (forward.to, forward.first);
+                self.env.trace_passed_on(forward.unrouted.to, to, n);
+                self.env.out.send(to, PeerMessage::Forward { n, request: request.clone() });
+                let unheard = self.unheard.is_silent_since(to, first);
+                if unheard && self.env.cx.watched().since(first) >= RELAY_AFTER {
+                    self.relay(n, request);
+                }
+            }
+            None => {
+                let unrouted = self.forwards.open.remove(&n).expect("looked up above").unrouted;
+                self.give_up(unrouted);
+            }
+        }
+    }
+
+    /// Has another member pass a request on, beside the tries to reach the coordinator. Only for requests of this
+    /// server's clients: other servers find another way for theirs.
+    fn relay(&mut self, n: u64, request: Request) {
+        let Some(forward) = self.forwards.open.get(&n) else { return };
+        if matches!(forward.unrouted.to, ReplyTo::Peer { .. }) {
+            return;
+        }
+        let now = self.env.cx.now.time;
+        let since = self.forwards.bypassed.entry(forward.to).or_insert(now);
+        if now.since(*since) >= BYPASSED_FOR {
+            *since = now;
+        }
+        let Some(member) = self.relay_of(&forward.unrouted.ask, forward.relays) else { return };
+        if let Some(forward) = self.forwards.open.get_mut(&n) {
+            forward.relays += 1;
+            // It may take two ways at once: a refusal on the one says nothing about the other (W2).
+            forward.in_doubt = true;
+        }
+        self.env.out.send(member, PeerMessage::Relay { n, request });
+    }
+
+    /// Another server does not hear the coordinator of a partition that has a copy in sync here.
+    pub(super) fn on_relay(&mut self, from: ServerId, n: u64, request: Request) {
+        let to = ReplyTo::Peer { server: from, n };
+        if self.is_under_way(from, n) {
+            return;
+        }
+        let ask = ask_of(request.clone()).filter(|ask| !matches!(ask, Ask::Watch(_)));
+        let partition = ask.as_ref().and_then(|ask| partition_of(&self.env.cx.view, ask));
+        let (Some(ask), Some(partition)) = (ask, partition) else { return };
+        let now = self.env.cx.now.time;
+        let coordinator = coordinator_of(&self.env.cx.view, &ask).filter(|&other| !self.env.cx.is_me(other));
+        let Some(coordinator) = coordinator.filter(|_| self.is_in_sync(partition)) else {
+            // This server is the coordinator, or has no copy.
+            return self.on_forward(from, n, request);
+        };
+        self.env.requests.answering.insert((from, n));
+        self.env.trace_received(to, partition);
+        let copy = &mut self.copies[usize::from(partition.0)];
+        if let Ask::Read(query) = &ask
+            && copy.on_replica_read(&mut self.env, to, query, now)
+        {
+            return;
+        }
+        self.forwards.last += 1;
+        let (n, first, in_doubt) = (self.forwards.last, self.env.cx.watched(), false);
+        let unrouted = ClientRequest { to, ask, since: now, maybe_done: true };
+        self.forwards
+            .open
+            .insert(n, Forward { unrouted, to: coordinator, sent: now, first, relays: 0, in_doubt });
+        self.env.out.send(coordinator, PeerMessage::Forward { n, request });
+    }
+
+    /// Whether this is a further try of a request whose first one is not answered yet. The sender learns that it is
+    /// heard.
+    fn is_under_way(&mut self, from: ServerId, n: u64) -> bool {
+        let is_known = self.env.requests.answering.contains(&(from, n));
+        if is_known {
+            let reply = Reply::Busy { reason: "it is under way".to_owned() };
+            self.env.out.send(from, PeerMessage::ForwardReply { n, reply });
+        }
+        is_known
+    }
+
+    fn give_up(&mut self, unrouted: ClientRequest) {
+        self.env.reject_busy(unrouted, "no coordinator has answered in time, retry".to_owned());
+    }
+
+    pub(super) fn on_forward_reply(&mut self, from: ServerId, n: u64, reply: Reply) {
+        match reply {
+            Reply::Moved { view } => {
+                if view > self.newest.number {
+                    self.want_view(from);
+                }
+            }
+            // Asked again after a moment.
+            Reply::Busy { .. } | Reply::Unknown { .. } => {}
+            reply => {
+                if let Some(forward) = self.forwards.open.remove(&n) {
+                    let reply = match reply {
+                        Reply::Refused { reason } if forward.in_doubt => Reply::Unknown { reason },
+                        reply => reply,
+                    };
+                    self.env.reply(forward.unrouted.to, reply);
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_forward(&mut self, from: ServerId, n: u64, request: Request) {
+        let to = ReplyTo::Peer { server: from, n };
+        if self.is_under_way(from, n) {
+            return;
+        }
+        let Some(ask) = ask_of(request).filter(|ask| !matches!(ask, Ask::Watch(_))) else {
+            let reason = "only requests for data are passed on".to_owned();
+            return self.env.reply(to, Reply::Refused { reason });
+        };
+        let now = self.env.cx.now.time;
+        match (coordinator_of(&self.env.cx.view, &ask), partition_of(&self.env.cx.view, &ask)) {
+            (Some(coordinator), Some(partition)) if self.env.cx.is_me(coordinator) => {
+                self.env.requests.answering.insert((from, n));
+                self.env.trace_received(to, partition);
+                let unrouted = ClientRequest { to, ask, since: now, maybe_done: false };
+                self.with(partition, |copy, env| copy.on_ask(env, unrouted));
+            }
+            _ => {
+                let view = self.env.cx.view.number;
+                self.env.reply(to, Reply::Moved { view });
+            }
+        }
+    }
+}
+
+/// The partition of a request; `None` before the first view.
+fn partition_of(view: &View, ask: &Ask) -> Option<PartitionId> {
+    if view.assignments.is_empty() {
+        return None;
+    }
+    match ask {
+        Ask::Write { operation: Operation::Compare { partition }, .. } => Some(*partition),
+        Ask::Write { operation, .. } => operation.key().map(|key| view.partitions.of_key(key)),
+        Ask::Read(Query::Get { key, .. }) => Some(view.partitions.of_key(key)),
+        Ask::Read(
+            Query::Scan { partition, .. } | Query::Keys { partition, .. } | Query::Count { partition },
+        ) => Some(*partition),
+        Ask::Watch(asked) => Some(asked.partition),
+        Ask::Read(Query::Nothing) => None,
+    }
+}
+
+/// The coordinator of a request's partition; `None` before the first view, or for a request without a partition.
+pub fn coordinator_of(view: &View, ask: &Ask) -> Option<ServerId> {
+    partition_of(view, ask).and_then(|partition| view.assignment(partition)).map(|found| found.coordinator)
+}
+
+/// Checks that a request is within the limits, before anything else.
+fn check(ask: &Ask, value_bytes_max: usize, view: &View) -> Result<(), String> {
+    match ask {
+        Ask::Write { operation: Operation::Compare { partition }, .. }
+        | Ask::Read(
+            Query::Scan { partition, .. } | Query::Keys { partition, .. } | Query::Count { partition },
+        )
+        | Ask::Watch(WatchAsk { partition, .. })
+            if !view.assignments.is_empty() && usize::from(partition.0) >= view.partitions.count() =>
+        {
+            Err(format!("partition {partition} does not exist; there are {}", view.partitions.count()))
+        }
+        Ask::Write { operation: Operation::Compare { .. }, .. } => Ok(()),
+        Ask::Write { operation, .. } if operation.key().is_none() => {
+            Err("this is no operation on a key".to_owned())
+        }
+        Ask::Write { operation, .. } => {
+            operation.check(value_bytes_max).map_err(|error| error.to_string())?;
+            let gathered = view.assignments.is_empty() || is_gathered(view, operation);
+            if gathered { Ok(()) } else { Err(InvalidOperation::BatchScattered.to_string()) }
+        }
+        Ask::Read(Query::Get { key, .. }) => {
+            common::operation::check_key(key).map_err(|error| error.to_string())
+        }
+        Ask::Watch(WatchAsk { selection: Selection::Key { key }, .. }) => {
+            common::operation::check_key(key).map_err(|error| error.to_string())
+        }
+        Ask::Watch(WatchAsk { selection: Selection::Prefix { prefix }, .. })
+            if prefix.len() > KEY_BYTES_MAX =>
+        {
+            Err(format!("the prefix has {} bytes; a key has {KEY_BYTES_MAX} at most", prefix.len()))
+        }
+        Ask::Read(_) | Ask::Watch(_) => Ok(()),
+    }
+}
+
+/// The core's form of a client's request; `None` for requests about the server.
+#[must_use]
+pub fn ask_of(request: Request) -> Option<Ask> {
+    Some(match request {
+        Request::Write { origin, age_ms, operation } => {
+            Ask::Write { origin: Some(origin), age_ms, operation }
+        }
+        Request::Get { key } => Ask::Read(Query::get(key)),
+        Request::GetUpTo { key, bytes_max } => Ask::Read(Query::Get { key, bytes_max }),
+        Request::Scan { partition, after, prefix, limit } => {
+            Ask::Read(Query::Scan { partition, after, prefix, limit })
+        }
+        Request::Keys { partition, after, limit } => Ask::Read(Query::Keys { partition, after, limit }),
+        Request::Count { partition } => Ask::Read(Query::Count { partition }),
+        Request::Watch { partition, after, selection, bytes_max, hold_ms } => {
+            let (bytes_max, hold) = (bytes_max as usize, Duration::from_millis(hold_ms.into()));
+            Ask::Watch(WatchAsk { partition, after, selection, bytes_max, hold })
+        }
+        Request::View {} | Request::Status {} | Request::Digest { .. } | Request::Trace { .. } => {
+            return None;
+        }
+    })
+}
+
+/// The message form of a request, to pass it on.
+fn request_of(ask: &Ask, elapsed_ms: u64) -> Option<Request> {
+    Some(match ask.clone() {
+        Ask::Write { origin, age_ms, operation } => {
+            Request::Write { origin: origin?, age_ms: age_ms.saturating_add(elapsed_ms), operation }
+        }
+        Ask::Read(Query::Get { key, bytes_max }) => Request::GetUpTo { key, bytes_max },
+        Ask::Read(Query::Scan { partition, after, prefix, limit }) => {
+            Request::Scan { partition, after, prefix, limit }
+        }
+        Ask::Read(Query::Keys { partition, after, limit }) => Request::Keys { partition, after, limit },
+        Ask::Read(Query::Count { partition }) => Request::Count { partition },
+        // Such a question is not passed on.
+        Ask::Read(Query::Nothing) | Ask::Watch(_) => return None,
+    })
+}

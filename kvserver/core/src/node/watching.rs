@@ -1,0 +1,30 @@
+//! The copies that clients watch.
+
+use super::super::limits::WATCH_LOOK;
+use super::Node;
+
+impl Node {
+    /// Answers clients that have waited long enough for a change.
+    pub(super) fn look_at_watches(&mut self) {
+        let now = self.env.cx.now.time;
+        if now < self.next.watch_look || self.env.watched.is_empty() {
+            return;
+        }
+        self.next.watch_look = now + WATCH_LOOK;
+        for partition in self.env.watched.clone() {
+            let Some(copy) = self.copies.get_mut(usize::from(partition.0)) else { continue };
+            copy.watch_tick(&mut self.env);
+        }
+    }
+
+    /// Asserts that the counted questions and bytes are those of the copies.
+    pub(super) fn watch_invariants(&self) {
+        let (mut waits, mut told_bytes) = (0, 0);
+        for copy in &self.copies {
+            let (copy_waits, copy_told_bytes) = copy.watches.held();
+            waits += copy_waits;
+            told_bytes += copy_told_bytes;
+        }
+        assert_eq!((waits, told_bytes), (self.env.budgets.watches, self.env.budgets.told_bytes));
+    }
+}

@@ -1,0 +1,116 @@
+//! Requests and reads of all copies that are not answered yet.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use common::ids::{ClientId, Epoch, PartitionId, RequestNumber, Seq, ServerId};
+use common::operation::Origin;
+use common::time::Time;
+
+use super::ask::{Ask, Query};
+use super::io::{ReadId, Token};
+
+/// Where an answer goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReplyTo {
+    /// A client of this server; `session` is the number that its write was given here.
+    Client { token: Token, session: Option<RequestNumber> },
+    /// To another server that passed a request on.
+    Peer { server: ServerId, n: u64 },
+    /// A replica that asked up to where it must have applied; `n` counts its questions, apart from its requests.
+    Question { server: ServerId, n: u64 },
+    /// To a read that waits for a tick of log time.
+    Read(ReadId),
+}
+
+/// A read that is under way.
+#[derive(Clone, Debug)]
+pub(crate) struct PendingRead {
+    pub(crate) to: ReplyTo,
+    pub(crate) partition: PartitionId,
+    pub(crate) query: Query,
+    pub(crate) since: Time,
+    /// Answered by a replica at a commit that the coordinator named.
+    pub(crate) indexed: bool,
+    /// Answered by a replica alone, under its read lease.
+    pub(crate) alone: bool,
+    /// Pings from this number on were sent after the read began.
+    pub(crate) floor: u64,
+    /// The epoch in which the coordinator read.
+    pub(crate) epoch: Epoch,
+    /// The commit when the coordinator was asked: what the answer must contain, and what a question by index is told
+    /// after the look at the clock.
+    pub(crate) commit: Seq,
+}
+
+/// A request, at its coordinator or on the way to it.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientRequest {
+    pub(crate) to: ReplyTo,
+    pub(crate) ask: Ask,
+    pub(crate) since: Time,
+    /// The write may be in some log: it must not be answered as not done (W2).
+    pub(crate) maybe_done: bool,
+}
+
+/// Origins for writes of clients that give none.
+#[derive(Debug)]
+struct Session {
+    client: ClientId,
+    last: u64,
+    outstanding: BTreeSet<u64>,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    session: Session,
+    pub(crate) reads: BTreeMap<ReadId, PendingRead>,
+    last_read: u64,
+    pub(crate) unrouted: Vec<ClientRequest>,
+    /// Requests of other servers that are being answered: a further try of one is dropped.
+    pub(crate) answering: BTreeSet<(ServerId, u64)>,
+    /// Writes before this time may have waited unread while the process was stopped.
+    pub(crate) doubtful_until: Time,
+    /// The number of the last question for a coordinator's commit, over all partitions and roles.
+    pub(crate) last_question: u64,
+}
+
+impl Requests {
+    /// `session`: the client id for writes without an origin; `number`: the one after which numbers of messages begin.
+    pub(crate) fn new(session: ClientId, number: u64) -> Self {
+        Self {
+            session: Session { client: session, last: 0, outstanding: BTreeSet::new() },
+            reads: BTreeMap::new(),
+            last_read: 0,
+            unrouted: Vec::new(),
+            answering: BTreeSet::new(),
+            doubtful_until: Time(0),
+            last_question: number,
+        }
+    }
+
+    /// An origin for a write that has none; it counts as unanswered until its reply.
+    pub(crate) fn session_origin(&mut self) -> Origin {
+        let session = &mut self.session;
+        session.last += 1;
+        session.outstanding.insert(session.last);
+        Origin {
+            client: session.client,
+            number: RequestNumber(session.last),
+            first_unanswered: RequestNumber(*session.outstanding.first().expect("just inserted")),
+        }
+    }
+
+    /// Notes that a write with an origin of [`Self::session_origin`] is answered.
+    pub(crate) fn on_session_answered(&mut self, number: RequestNumber) {
+        self.session.outstanding.remove(&number.0);
+    }
+
+    /// Notes a read and names it.
+    pub(crate) fn note_read(&mut self, read: PendingRead) -> ReadId {
+        self.last_read += 1;
+        let id = ReadId(self.last_read);
+        self.reads.insert(id, read);
+        id
+    }
+}

@@ -1,0 +1,355 @@
+//! Watching: clients get the changes of keys in the order of the log, all of them, or with a gap named.
+//!
+//! # How
+//!
+//! A client asks the coordinator of a partition for the changes behind a place in its log, and is answered when there
+//! are some. The answer names the place up to which it goes, and the next question begins there. So each change is
+//! delivered once. A slow client asks late, and nothing piles up here for it. The next coordinator goes on from that
+//! place, since all coordinators have the same log up to there.
+//!
+//! # What is delivered
+//!
+//! Only applied changes: they are committed, and no fail-over undoes them. They come from a partition's recent changes,
+//! which are kept in memory as soon as a client watches and for a while after the last one has asked; from the log
+//! where these do not reach back so far (`history`); and where neither says what was done, there is a gap.
+//!
+//! # Invariants
+//!
+//! `told` has all changes of the entries behind `from` up to the last applied one, in order. A place in an answer is
+//! that of an applied entry.
+//!
+//! # What it lacks on purpose
+//!
+//! Replicas do not answer, as they apply later. No lease is needed: a change may be old, and stays true. The log is not
+//! kept for clients that watch: a gap does less harm than a full disk. That a value ends by its expiry is no change, as
+//! no entry says so.
+
+mod history;
+mod no_ops;
+
+use std::collections::VecDeque;
+
+use common::ids::{LogId, Seq};
+use common::limits::{WATCH_ANSWER_BYTES_MAX, WATCH_HOLD_MAX};
+use common::messages::{Change, Entry, Reply, Selection};
+use common::time::Time;
+
+pub use history::changes_of;
+pub(crate) use no_ops::NoOps;
+
+use super::ask::WatchAsk;
+use super::copy::{PartitionCopy, Role};
+use super::env::Env;
+use super::io::{Later, Reader};
+use super::limits::{
+    WATCH_KEPT_FOR, WATCH_READ_BYTES, WATCHED_BYTES_MAX, WATCHED_PARTITION_BYTES_MAX, WATCHES_MAX,
+};
+use super::requests::ReplyTo;
+use history::{Page, in_order};
+
+/// A question that waits for a change.
+#[derive(Debug)]
+struct Wait {
+    n: u64,
+    to: ReplyTo,
+    selection: Selection,
+    /// The place up to which the client knows the changes; `None`: it asks for the last place.
+    place: Option<LogId>,
+    bytes_max: usize,
+    until: Time,
+}
+
+/// The changes of one entry.
+#[derive(Debug)]
+struct Told {
+    id: LogId,
+    /// `None`: they are too large to be delivered.
+    changes: Option<Vec<Change>>,
+    bytes: usize,
+}
+
+/// Questions and changes of one copy. See the module's text.
+#[derive(Debug, Default)]
+pub(crate) struct Watches {
+    waits: Vec<Wait>,
+    last: u64,
+    told: VecDeque<Told>,
+    told_bytes: usize,
+    /// All changes behind this entry are in `told`; `None`: no client has watched of late.
+    from: Option<Seq>,
+    asked: Time,
+    /// The question that the log is being read for.
+    reading: Option<u64>,
+    pub(crate) no_ops: NoOps,
+}
+
+/// The result of a look at a question.
+enum Looked {
+    Answer(Page),
+    /// The changes from this entry on are to be read from the log.
+    Read(Seq),
+    Nothing,
+}
+
+impl Watches {
+    /// For a copy whose records contain the entries up to `applied`.
+    pub(crate) fn new(applied: Seq) -> Self {
+        Self { no_ops: NoOps::after(applied), ..Self::default() }
+    }
+
+    /// Whether changes of applied entries are to be kept.
+    pub(crate) fn is_open(&self) -> bool {
+        self.from.is_some()
+    }
+
+    /// How many questions wait, and the bytes of changes that are kept.
+    pub(crate) fn held(&self) -> (usize, usize) {
+        (self.waits.len(), self.told_bytes)
+    }
+
+    /// Whether a client waits for an answer.
+    pub(crate) fn is_awaited(&self) -> bool {
+        !self.waits.is_empty()
+    }
+
+    /// Entries were applied, and these are their changes.
+    fn on_changes(&mut self, env: &mut Env, changes: Vec<(LogId, Vec<Change>)>) {
+        let Some(mut from) = self.from else { return };
+        for (id, changes) in changes {
+            if id.seq <= from {
+                continue;
+            }
+            let bytes: usize = changes.iter().map(Change::bytes).sum();
+            let fits = bytes <= WATCH_ANSWER_BYTES_MAX;
+            let bytes = if fits { bytes } else { 0 };
+            self.told.push_back(Told { id, changes: fits.then_some(changes), bytes });
+            self.told_bytes += bytes;
+            env.budgets.told_bytes += bytes;
+        }
+        // The newest stays, however large, as waiting clients are about to get it.
+        while self.told.len() > 1
+            && (self.told_bytes > WATCHED_PARTITION_BYTES_MAX || env.budgets.told_bytes > WATCHED_BYTES_MAX)
+            && let Some(oldest) = self.told.pop_front()
+        {
+            from = oldest.id.seq;
+            self.told_bytes -= oldest.bytes;
+            env.budgets.told_bytes -= oldest.bytes;
+        }
+        self.from = Some(from);
+    }
+
+    /// Drops the changes that are kept: they are no longer needed, or no longer true.
+    fn close(&mut self, env: &mut Env) {
+        env.budgets.told_bytes -= std::mem::take(&mut self.told_bytes);
+        self.told.clear();
+        self.from = None;
+    }
+
+    /// The next changes for a question, from memory.
+    fn page(&self, wait: &Wait, place: LogId, applied: LogId) -> Page {
+        let mut page = Page::new(place, wait.bytes_max);
+        let first = self.told.partition_point(|told| told.id.seq <= place.seq);
+        for Told { id, changes, .. } in self.told.range(first..) {
+            let Some(changes) = changes else {
+                page.skip(*id);
+                continue;
+            };
+            let watched = |change: &&Change| change.key().is_some_and(|key| wait.selection.contains(key));
+            if !page.add(*id, changes.iter().filter(watched).cloned().collect()) {
+                return page;
+            }
+        }
+        page.through = applied;
+        page
+    }
+}
+
+impl PartitionCopy {
+    /// A client asks for changes.
+    pub(crate) fn on_watch(&mut self, env: &mut Env, to: ReplyTo, asked: WatchAsk) {
+        if env.budgets.watches >= WATCHES_MAX {
+            let reason = format!("{WATCHES_MAX} watches wait at this server already, retry");
+            return env.reply(to, Reply::Busy { reason });
+        }
+        env.budgets.watches += 1;
+        env.watched.insert(self.id);
+        env.touched.insert(self.id);
+        let reaching = self.reaching();
+        let watches = &mut self.watches;
+        watches.from.get_or_insert(reaching);
+        watches.asked = env.cx.now.time;
+        watches.last += 1;
+        watches.waits.push(Wait {
+            n: watches.last,
+            to,
+            selection: asked.selection,
+            place: asked.after,
+            bytes_max: asked.bytes_max.min(WATCH_ANSWER_BYTES_MAX),
+            until: env.cx.now.time + asked.hold.min(WATCH_HOLD_MAX),
+        });
+    }
+
+    /// Entries were applied, and these are their changes.
+    pub(crate) fn on_changes(&mut self, env: &mut Env, changes: Vec<(LogId, Vec<Change>)>) {
+        if self.disk.mark.failed {
+            // The changes are those of wrong records.
+            self.watches.close(env);
+        } else {
+            self.watches.on_changes(env, changes);
+        }
+    }
+
+    /// The records were replaced: they contain the entries up to `applied`.
+    pub(crate) fn forget_changes(&mut self, env: &mut Env, applied: Seq) {
+        self.send_away(env);
+        self.watches.close(env);
+        self.watches.no_ops = NoOps::after(applied);
+    }
+
+    /// Answers waiting clients, as far as there are changes for them.
+    pub(crate) fn tell(&mut self, env: &mut Env) {
+        if !self.watches.is_awaited() {
+            return;
+        }
+        let Role::Coordinator(coordinator) = &self.role else { return self.send_away(env) };
+        if !coordinator.has_applied_all(self.applied) || self.disk.mark.failed || self.disk.dropping {
+            return;
+        }
+        let Some(applied) = self.log.id_at(self.applied) else { return };
+        let mut waits = std::mem::take(&mut self.watches.waits);
+        let mut reading = self.watches.reading;
+        waits.retain_mut(|wait| match self.look(wait, applied) {
+            Looked::Answer(page) => {
+                answer(env, wait.to, page);
+                false
+            }
+            Looked::Read(from) => {
+                if reading.is_none() {
+                    reading = Some(wait.n);
+                    let (partition, reader, bytes_max) = (self.id, Reader::Watch, WATCH_READ_BYTES);
+                    env.out.effect(Later::ReadLog { partition, reader, from, bytes_max });
+                }
+                true
+            }
+            Looked::Nothing => match wait.place {
+                // The client does not want to wait, or not any longer.
+                Some(place) if env.cx.now.time >= wait.until => {
+                    answer(env, wait.to, Page::new(place, 0));
+                    false
+                }
+                _ => true,
+            },
+        });
+        self.watches.waits = waits;
+        self.watches.reading = reading;
+    }
+
+    fn look(&self, wait: &mut Wait, applied: LogId) -> Looked {
+        let Some(place) = wait.place else { return Looked::Answer(Page::new(applied, 0)) };
+        if self.log.contains(place) && place.seq >= applied.seq {
+            return Looked::Nothing;
+        }
+        let from = self.watches.from.unwrap_or(self.applied);
+        let base = self.log.base();
+        let mut page = Page::new(place, wait.bytes_max);
+        if place.seq < base.seq && place.tag <= base.tag {
+            // The log begins after that place.
+            page.skip(base);
+            return Looked::Answer(page);
+        }
+        if !self.log.contains(place) {
+            // This log has never had that place: the partition began anew, or the version is made up.
+            page.skip(applied);
+            return Looked::Answer(page);
+        }
+        if place.seq < from {
+            return Looked::Read(place.seq.next());
+        }
+        let page = self.watches.page(wait, place, applied);
+        if page.is_empty() {
+            wait.place = Some(page.through);
+            return Looked::Nothing;
+        }
+        Looked::Answer(page)
+    }
+
+    /// Entries for a question were read back.
+    pub(crate) fn on_read_for_watch(&mut self, env: &mut Env, entries: Option<Vec<Entry>>) {
+        let Some(n) = self.watches.reading.take() else { return };
+        env.touched.insert(self.id);
+        let Some(at) = self.watches.waits.iter().position(|wait| wait.n == n) else { return };
+        let Some(place) = self.watches.waits[at].place else { return };
+        let last = self.watches.from.map_or(self.applied, |from| from.min(self.applied));
+        let entries = entries.unwrap_or_default();
+        let usable = in_order(&entries, place.seq, last);
+        let cut = usable.iter().position(|entry| !self.log.contains(entry.id));
+        let usable = &usable[..cut.unwrap_or(usable.len())];
+        if usable.is_empty() && place.seq >= self.log.base().seq && place.seq < last {
+            // The commit log lacks entries that it should have: the client is to ask again, and gets no gap.
+            let to = self.watches.waits.remove(at).to;
+            env.budgets.watches -= 1;
+            let reason = format!("partition {}: entry {} cannot be read back", self.id, place.seq.next());
+            return env.reply(to, Reply::Busy { reason });
+        }
+        let wait = &self.watches.waits[at];
+        let mut page = Page::new(place, wait.bytes_max);
+        for entry in usable {
+            if !page.add_entry(entry, &wait.selection, &self.watches.no_ops) {
+                break;
+            }
+        }
+        if page.through != place || !page.is_empty() {
+            // Also without changes: little is read for one answer, so that others have their turn.
+            let wait = self.watches.waits.remove(at);
+            answer(env, wait.to, page);
+        }
+    }
+
+    /// Sends clients away, as another server coordinates, or will.
+    fn send_away(&mut self, env: &mut Env) {
+        let view = env.cx.view.number;
+        self.watches.reading = None;
+        for wait in std::mem::take(&mut self.watches.waits) {
+            env.budgets.watches -= 1;
+            env.reply(wait.to, Reply::Moved { view });
+        }
+    }
+
+    /// Answers clients that have waited long enough, and drops changes that no client has asked for of late.
+    pub(crate) fn watch_tick(&mut self, env: &mut Env) {
+        let now = env.cx.now.time;
+        let current = match &self.role {
+            Role::Coordinator(coordinator) => {
+                coordinator.has_applied_all(self.applied) && !self.disk.mark.failed && !self.disk.dropping
+            }
+            _ => false,
+        };
+        let reading = self.watches.reading;
+        let partition = self.id;
+        self.watches.waits.retain(|wait| {
+            if now < wait.until || reading == Some(wait.n) {
+                return true;
+            }
+            match wait.place.filter(|_| current) {
+                Some(place) => answer(env, wait.to, Page::new(place, 0)),
+                None => {
+                    env.budgets.watches -= 1;
+                    let reason =
+                        format!("partition {partition} waits for its coordinator to become active, retry");
+                    env.reply(wait.to, Reply::Busy { reason });
+                }
+            }
+            false
+        });
+        if !self.watches.is_awaited() && now.since(self.watches.asked) > WATCH_KEPT_FOR {
+            self.watches.close(env);
+            env.watched.remove(&self.id);
+        }
+    }
+}
+
+fn answer(env: &mut Env, to: ReplyTo, page: Page) {
+    env.budgets.watches -= 1;
+    let Page { changes, through, next_bytes, .. } = page;
+    env.reply(to, Reply::Changes { changes, through, next_bytes: next_bytes as u64 });
+}

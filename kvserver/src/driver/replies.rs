@@ -1,0 +1,45 @@
+//! Replies on their way to the connections that asked.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use common::messages::Reply;
+
+/// Replies of one batch to one connection, with the connection's own numbers of the requests.
+pub(crate) type Replies = Vec<(u64, Reply)>;
+
+/// Takes a connection's replies. They are bounded by the requests that the connection may have open.
+pub(crate) trait Deliver: Send + Sync {
+    /// Takes replies, without waiting. Those of a connection that is gone are dropped.
+    fn deliver(&self, replies: Replies);
+}
+
+/// A connection's outbox, shared.
+pub(crate) type Outbox = Arc<dyn Deliver>;
+
+/// Replies of one batch, by connection.
+#[derive(Default)]
+pub(crate) struct BatchReplies {
+    lists: Vec<(Outbox, Replies)>,
+    /// The place in `lists` of each outbox, by its address.
+    places: BTreeMap<usize, usize>,
+}
+
+impl BatchReplies {
+    /// Adds a reply to those that its connection gets with this batch.
+    pub(crate) fn push(&mut self, outbox: &Outbox, id: u64, reply: Reply) {
+        let lists = &mut self.lists;
+        let place = *self.places.entry(Arc::as_ptr(outbox).addr()).or_insert_with(|| {
+            lists.push((outbox.clone(), Vec::new()));
+            lists.len() - 1
+        });
+        lists[place].1.push((id, reply));
+    }
+
+    pub(crate) fn deliver(&mut self) {
+        self.places.clear();
+        for (outbox, replies) in self.lists.drain(..) {
+            outbox.deliver(replies);
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! R3: a server that waits with a store that failed, or that cannot be read as a whole.
+//!
+//! The store may be the last one that has some data, and its server cannot know that: the ECS says whether for each of
+//! its partitions another in-sync copy is being served. Until it does, everything stays as it is. The server answers no
+//! clients, reports in its log and over HTTP what it waits for, and asks the ECS again and again, since other servers
+//! may come back.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use common::frame::{PREFACE, write_frame};
+use common::ids::{ClusterId, PartitionId};
+use common::messages::{Hello, Sender, ServerReport, StoreVerdict, Suspicion};
+use common::view::Member;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
+
+use crate::error::Error;
+use crate::inbound::{ACCEPT_PAUSE, read_hello};
+use crate::limits::{HELLO_FOR, SUSPECT_AGAIN, SUSPECT_LINKS_MAX};
+use crate::net::backoff::{Backoff, connect};
+use crate::store::identity;
+use kvserver_core::in_sync_partitions;
+
+/// A store that waits, and the process that waits with it.
+pub(crate) struct Suspect {
+    me: Sender,
+    cluster: Option<ClusterId>,
+    suspicion: Suspicion,
+    ecs: String,
+    /// Keeps other processes out of the directory meanwhile.
+    _lock: storage::Lock,
+}
+
+impl Suspect {
+    /// Counts as a start of the server.
+    ///
+    /// # Errors
+    /// When the directory is in use, or not to be written to.
+    pub(crate) fn new(dir: &Path, reason: String, address: String, ecs: String) -> Result<Self, Error> {
+        let lock = storage::Lock::take(dir).map_err(Error::storage(dir))?;
+        let me = identity::begin(dir)?;
+        let view = identity::read_view(dir)?;
+        let partitions =
+            view.as_ref().map(|view| in_sync_partitions(view, Member { server: me.server, store: me.store }));
+        let shown = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned()).display().to_string();
+        let (cluster, number) = view.map(|view| (view.cluster, view.number)).unzip();
+        let view = number.unwrap_or_default();
+        let suspicion = Suspicion { address, dir: shown, reason, partitions, view };
+        Ok(Self { me, cluster, suspicion, ecs, _lock: lock })
+    }
+
+    /// Why the store is not used.
+    pub(crate) fn reason(&self) -> &str {
+        &self.suspicion.reason
+    }
+
+    /// The state in one line, for HTTP.
+    pub(crate) fn text(&self) -> String {
+        format!(
+            "the store in {} is not used ({}); the server waits with it until the ECS says that it is not needed, or \
+             it is taken back with kvserver reinstate",
+            self.suspicion.dir, self.suspicion.reason
+        )
+    }
+
+    /// Waits until the ECS says that the store is not needed.
+    pub(crate) async fn wait(&self, listener: &TcpListener) {
+        tracing::error!(
+            "{}. Nothing is changed. If the other copies are lost, stop this server, run `kvserver reinstate -d {}`, \
+             and start it again",
+            self.text(),
+            self.suspicion.dir
+        );
+        let (verdicts, mut verdict) = mpsc::channel(1);
+        let told = async {
+            let mut last = None;
+            while let Some(verdict) = verdict.recv().await {
+                if let StoreVerdict::SetAside {} = verdict {
+                    return;
+                }
+                if last.replace(verdict.clone()) != Some(verdict.clone()) {
+                    self.tell(&verdict);
+                }
+            }
+        };
+        tokio::select! {
+            () = told => tracing::info!("the ECS says that for each partition of the store another in-sync copy is \
+                served"),
+            () = self.hear(listener, verdicts) => {}
+            () = self.ask() => {}
+        }
+    }
+
+    fn tell(&self, verdict: &StoreVerdict) {
+        let StoreVerdict::Keep { unserved } = verdict else { return };
+        if unserved.is_empty() {
+            return tracing::warn!(
+                "the store is kept: the ECS does not know yet whether others serve all of it"
+            );
+        }
+        tracing::warn!(
+            "the store is kept: of {} no other in-sync copy is served. Start the servers that have one. If they are \
+             lost, stop this server, run `kvserver reinstate -d {}`, and start it again",
+            names(unserved),
+            self.suspicion.dir
+        );
+    }
+
+    /// Asks the ECS for ever.
+    async fn ask(&self) {
+        let mut backoff = Backoff::default();
+        let mut told = false;
+        loop {
+            let Err(error) = self.ask_once(&mut backoff).await;
+            if !std::mem::replace(&mut told, true) {
+                tracing::warn!(ecs = %self.ecs, %error, "the ECS cannot be asked what becomes of the store; trying on");
+            }
+            backoff.wait().await;
+        }
+    }
+
+    async fn ask_once(&self, backoff: &mut Backoff) -> std::io::Result<std::convert::Infallible> {
+        let mut stream = connect(&self.ecs).await?;
+        let mut out = PREFACE.to_vec();
+        push(&mut out, &Hello::Report { cluster: self.cluster, sender: self.me });
+        loop {
+            push(&mut out, &ServerReport::Suspect { suspicion: self.suspicion.clone() });
+            stream.write_all(&out).await?;
+            out.clear();
+            let mut nothing = [0; 1];
+            if let Ok(end) = timeout(SUSPECT_AGAIN, stream.read(&mut nothing)).await {
+                end?;
+                return Err(std::io::ErrorKind::ConnectionReset.into());
+            }
+            backoff.reset();
+        }
+    }
+
+    /// Passes the ECS's verdicts on, and closes all other links.
+    async fn hear(&self, listener: &TcpListener, verdicts: mpsc::Sender<StoreVerdict>) {
+        let places = Arc::new(Semaphore::new(SUSPECT_LINKS_MAX));
+        let refused = Arc::new(AtomicBool::new(false));
+        loop {
+            let Ok((stream, _)) = listener.accept().await else {
+                let _over = timeout(ACCEPT_PAUSE, std::future::pending::<()>()).await;
+                continue;
+            };
+            let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+            let (me, cluster, verdicts, refused) =
+                (self.me, self.cluster, verdicts.clone(), Arc::clone(&refused));
+            tokio::spawn(async move {
+                if let Ok(Some(verdict)) =
+                    timeout(HELLO_FOR, take_verdict(stream, me, cluster, &refused)).await
+                {
+                    let _gone = verdicts.send(verdict).await;
+                }
+                drop(place);
+            });
+        }
+    }
+}
+
+/// The verdict that a link brings, if it is the ECS's and meant for this process. `refused`: a refusal was logged
+/// already, as it comes again and again.
+async fn take_verdict(
+    mut stream: TcpStream,
+    me: Sender,
+    own: Option<ClusterId>,
+    refused: &AtomicBool,
+) -> Option<StoreVerdict> {
+    let mut first = [0; 1];
+    if stream.peek(&mut first).await.ok()? == 0 || first[0] != PREFACE[0] {
+        return None;
+    }
+    match read_hello(&mut stream).await.ok()? {
+        Hello::StoreVerdict { cluster, to, verdict } => {
+            (to == me && own.is_none_or(|own| own == cluster)).then_some(verdict)
+        }
+        Hello::Refused { to, refusal, .. } if to == me => {
+            if !refused.swap(true, Ordering::Relaxed) {
+                tracing::error!("the ECS does not take this server: {refusal:?}");
+            }
+            None
+        }
+        _ => None,
+    }
+}
+
+fn push(out: &mut Vec<u8>, value: &impl serde::Serialize) {
+    let json = serde_json::to_vec(value).expect("plain values are JSON");
+    write_frame(out, |payload| payload.extend_from_slice(&json));
+}
+
+/// Names partitions, for people.
+pub(crate) fn names(partitions: &[PartitionId]) -> String {
+    /// Partitions beyond this number are only counted.
+    const NAMED_MAX: usize = 8;
+    let named: Vec<String> = partitions.iter().take(NAMED_MAX).map(PartitionId::to_string).collect();
+    let word = if partitions.len() == 1 { "partition" } else { "partitions" };
+    match partitions.len().saturating_sub(NAMED_MAX) {
+        0 => format!("{word} {}", named.join(", ")),
+        more => format!("{word} {} and {more} more", named.join(", ")),
+    }
+}

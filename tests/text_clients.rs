@@ -1,9 +1,0 @@
-//! Old clients: lines over plain sockets, as people, `nc` and the family's programs send them.
-
-mod support;
-
-mod text_clients {
-    mod family;
-    mod lines;
-    mod ranges;
-}
