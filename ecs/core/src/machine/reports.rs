@@ -1,8 +1,8 @@
 //! What each report does to the facts. Old processes and other epochs are dropped here, each for a named reason.
 
-use common::address;
 use std::time::Duration;
 
+use common::address;
 use common::ids::{Epoch, PartitionId, ServerId};
 use common::leaps::{incarnation_leaps, view_leaps};
 use common::limits::SERVERS_MAX;
@@ -169,8 +169,9 @@ impl Ecs {
         }
     }
 
-    /// `address`: where the process listens, if it said so.
+    /// `address`: where the process listens, if it said so. What is no address is never repeated: it may be anything.
     pub(super) fn refuse(&mut self, now: Time, sender: Sender, address: Option<String>, refusal: Refusal) {
+        let address = address.filter(|address| address::split(address).is_ok());
         let refusal = match refusal {
             Refusal::Behind { server, own } if !self.is_known(sender.server) => {
                 Refusal::NewerStranger { server, own }
@@ -190,7 +191,6 @@ impl Ecs {
             Refusal::Left | Refusal::IncarnationLeaps { .. } | Refusal::ViewLeaps { .. } => (),
             _ => self.left_out.note(now, sender, address.clone(), refusal.clone()),
         }
-        let address = address.filter(|_| !matches!(refusal, Refusal::Address(_)));
         self.effects.push(Effect::Refused { sender, address, refusal });
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
 use common::ids::ServerId;
+use common::shown;
 use common::status::{ClusterStatus, Condition, DiskState, MemberStatus, Role, ServerStatus};
 use common::view::{ServerState, View};
 use serde_json::{Value, json};
@@ -103,7 +104,8 @@ fn verdict_lines(status: &ClusterStatus, paint: Paint) -> String {
     let mut text = verdict_painted(paint, &verdict(status)) + "\n";
     for condition in status.conditions.iter().skip(1) {
         let Condition { level, what, next, .. } = condition;
-        text.push_str(&format!("{}: {what}; {next}\n", level.word()));
+        let line = format!("{}: {what}; {next}", level.word());
+        text.push_str(&format!("{}\n", shown::one_line(line.as_bytes())));
     }
     if !status.healthy && !status.facts.is_empty() {
         text.push_str(&format!("{}\n", status.facts));
@@ -418,6 +420,12 @@ mod tests {
         status.conditions = vec![condition(Level::Degraded, "one"), condition(Level::Paused, "two")];
         let text = shown(&status);
         let lines = "DEGRADED: one; do it\nPAUSED: two; do it\nepoch 4, 1 server\ncluster ";
+        assert!(text.starts_with(lines), "{text}");
+        // What servers have reported is in it: neither colours nor lines of its own.
+        status.verdict = "DEGRADED: \x1b[31m\nhealthy".to_owned();
+        status.conditions[1].what = "a\nb\x1b[2J".to_owned();
+        let text = shown(&status);
+        let lines = "DEGRADED: \\x1b[31m\\nhealthy\nPAUSED: a\\nb\\x1b[2J; do it\nepoch 4";
         assert!(text.starts_with(lines), "{text}");
         assert_eq!(exit(false).unwrap_err(), Failure::new(Exit::NotHealthy, ""));
         let old = ClusterStatus { verdict: String::new(), ..status };

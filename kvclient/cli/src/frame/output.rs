@@ -127,8 +127,9 @@ pub(crate) fn verdict(status: &ClusterStatus) -> String {
     status.verdict.clone()
 }
 
-/// A verdict in the colour of its first word.
+/// A verdict in one line, in the colour of its first word. It may repeat what servers have reported.
 pub(crate) fn verdict_painted(paint: Paint, verdict: &str) -> String {
+    let verdict = shown::one_line(verdict.as_bytes()).to_string();
     let end = verdict.find([',', ':']).unwrap_or(verdict.len());
     let (word, rest) = verdict.split_at(end);
     let ink = match word {
