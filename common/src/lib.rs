@@ -1,7 +1,8 @@
 //! What Trefoil's programs share: ids, the hash ring, views, messages and their codec, limits.
 //!
-//! Values and arithmetic only, but for [`clock`], the one place that reads the machine's clocks, and what programs do
-//! with their process (`config`, `files`, `logging`, `metrics`, `service`), which the feature `program` brings.
+//! Values and arithmetic only, but for [`clock`], the one place that reads the machine's clocks, connections (`stream`),
+//! which the feature `net` brings, and what programs do with their process (`config`, `files`, `logging`, `metrics`,
+//! `service`), which the feature `program` brings.
 
 pub mod address;
 pub mod clock;
@@ -30,5 +31,7 @@ pub mod shown;
 #[cfg(feature = "otel")]
 pub mod spans;
 pub mod status;
+#[cfg(feature = "net")]
+pub mod stream;
 pub mod time;
 pub mod view;

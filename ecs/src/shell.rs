@@ -21,6 +21,7 @@ use std::sync::Arc;
 use common::address::HostNames;
 use common::clock;
 use common::ids::{ClusterId, Epoch, RebuildId};
+use common::stream;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -140,7 +141,7 @@ async fn accept(listener: TcpListener, handle: &driver::Handle, names: Arc<HostN
     let mut full = false;
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = stream::accept(&listener) => accepted,
             Some(_) = connections.join_next() => continue,
         };
         let stream = match accepted {

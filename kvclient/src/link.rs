@@ -15,10 +15,9 @@ use common::codec::Wire;
 use common::frame::{PREFACE, take_frame, write_frame};
 use common::ids::RequestId;
 use common::messages::{ClientMessage, Hello, Request, ServerMessage};
+use common::stream::{ReadHalf, Stream, WriteHalf, connect};
 use common::time::Time;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -59,12 +58,11 @@ struct State {
 impl Link {
     /// Connects to `address`.
     pub(crate) async fn connect(address: &str) -> Result<Self, String> {
-        let stream = match timeout(CONNECT_FOR, TcpStream::connect(address)).await {
+        let stream = match timeout(CONNECT_FOR, connect(address)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return Err(format!("cannot connect: {error}")),
             Err(_) => return Err(format!("no connection within {CONNECT_FOR:?}")),
         };
-        stream.set_nodelay(true).map_err(|error| format!("cannot set up the connection: {error}"))?;
         let (queue, requests) = mpsc::channel(LINK_QUEUE_LEN);
         let state = Arc::new(State { heard: AtomicU64::new(clock::time().0), close: Notify::new() });
         tokio::spawn(run(stream, requests, Arc::clone(&state)));
@@ -112,7 +110,7 @@ impl Place<'_> {
 }
 
 /// The link's task.
-async fn run(stream: TcpStream, mut requests: mpsc::Receiver<Queued>, state: Arc<State>) {
+async fn run(stream: Stream, mut requests: mpsc::Receiver<Queued>, state: Arc<State>) {
     let pending = Pending::default();
     let (read, write) = stream.into_split();
     let reason = tokio::select! {
@@ -136,7 +134,7 @@ fn locked(pending: &Pending) -> MutexGuard<'_, BTreeMap<u64, Answer>> {
 
 /// Writes what is queued, many requests at a time; returns why it ended.
 async fn write_requests(
-    mut write: OwnedWriteHalf,
+    mut write: WriteHalf,
     requests: &mut mpsc::Receiver<Queued>,
     pending: &Pending,
 ) -> String {
@@ -190,7 +188,7 @@ fn encode(out: &mut Vec<u8>, batch: &mut Vec<Queued>, next_id: &mut u64, pending
 }
 
 /// Completes requests as answers arrive; returns why it ended.
-async fn read_answers(mut read: OwnedReadHalf, pending: &Pending, state: &State) -> String {
+async fn read_answers(mut read: ReadHalf, pending: &Pending, state: &State) -> String {
     let mut input = BytesMut::new();
     loop {
         input.reserve(READ_BYTES);

@@ -19,8 +19,9 @@ use common::clock;
 use common::frame::PREFACE;
 use common::ids::{Epoch, LogId, PartitionId};
 use common::messages::{Reply, Sender};
+use common::stream::{self, Stream};
 use common::view::View;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::timeout;
@@ -145,7 +146,7 @@ pub(crate) async fn accept(
     let mut failing = false;
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = stream::accept(&listener) => accepted,
             _closing = closing.wait_for(|closing| *closing) => break,
         };
         match accepted {
@@ -162,13 +163,8 @@ pub(crate) async fn accept(
             }
         }
     }
-    let Ok(listener) = listener.into_std() else { return };
-    while let Ok((stream, from)) = listener.accept() {
-        if stream.set_nonblocking(true).is_ok()
-            && let Ok(stream) = TcpStream::from_std(stream)
-        {
-            acceptor.admit(stream, from).await;
-        }
+    for (stream, from) in stream::close(listener) {
+        acceptor.admit(stream, from).await;
     }
 }
 
@@ -181,7 +177,7 @@ struct Acceptor {
 }
 
 impl Acceptor {
-    async fn admit(&self, stream: TcpStream, from: SocketAddr) {
+    async fn admit(&self, stream: Stream, from: SocketAddr) {
         let Some(place) = self.place().await else {
             tracing::debug!(%from, "refused: --max-connections are open");
             return text::refuse(stream).await;
@@ -220,7 +216,7 @@ impl Acceptor {
 
 /// The first byte of a connection, which stays unread; `None` at its end. A connection that is silent for too long gets
 /// an error, and is not served.
-async fn first_byte(stream: &TcpStream, place: &Place, quiet: &Quiet) -> std::io::Result<Option<u8>> {
+async fn first_byte(stream: &Stream, place: &Place, quiet: &Quiet) -> std::io::Result<Option<u8>> {
     let mut first = [0; 1];
     let within = match place {
         Place::Client(_) => FIRST_BYTE_FOR,
@@ -235,13 +231,12 @@ async fn first_byte(stream: &TcpStream, place: &Place, quiet: &Quiet) -> std::io
 }
 
 async fn serve(
-    mut stream: TcpStream,
+    mut stream: Stream,
     mut shared: Shared,
     place: Place,
     port: Port,
     quiet: Quiet,
 ) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
     if let Port::Text { greeting: true } = port {
         text::greet(&mut stream).await?;
     }

@@ -19,13 +19,13 @@ use axum::routing::{get, post};
 use common::address::HostNames;
 use common::ids::{Epoch, ServerId};
 use common::status::{ClusterStatus, Condition};
+use common::stream::Stream;
 use common::time::WallTime;
 use common::view::View;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde_json::json;
-use tokio::net::TcpStream;
 use tracing::debug;
 
 use super::driver::{Command, Handle};
@@ -59,7 +59,7 @@ Keys and values are at the servers: kvclient -s HOST:PORT
 ";
 
 /// Serves HTTP/1.1 on one connection to its end.
-pub(super) async fn serve(stream: TcpStream, handle: Handle, names: Arc<HostNames>) {
+pub(super) async fn serve(stream: Stream, handle: Handle, names: Arc<HostNames>) {
     let service = TowerToHyperService::new(routes(handle, names));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

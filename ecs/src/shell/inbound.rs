@@ -13,8 +13,8 @@ use common::ids::{ClusterId, Epoch};
 use common::limits::FRAME_BYTES_MAX;
 use common::messages::{ClientMessage, Hello, Reply, Request, Sender, ServerMessage, ServerReport};
 use common::shown;
+use common::stream::Stream;
 use serde::Deserialize;
-use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::{debug, warn};
@@ -31,7 +31,7 @@ use ecs_core::Input;
 
 /// Serves one connection to its end.
 pub(super) async fn serve(
-    stream: TcpStream,
+    stream: Stream,
     handle: &Handle,
     names: Arc<HostNames>,
     mut place: Place,

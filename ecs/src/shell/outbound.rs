@@ -12,10 +12,10 @@ use std::time::Duration;
 use common::frame::{PREFACE, write_frame};
 use common::ids::{ClusterId, ServerId};
 use common::messages::{Hello, Promised, Refusal, Sender, StoreVerdict};
+use common::stream::{Stream, connect};
 use common::time::Time;
 use common::view::View;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -116,7 +116,7 @@ struct Link {
     to: ServerId,
     parcels: watch::Receiver<Parcel>,
     /// Open, and the address that it was opened to.
-    stream: Option<(TcpStream, String)>,
+    stream: Option<(Stream, String)>,
     /// Failed tries since the last success.
     failures: u32,
 }
@@ -171,14 +171,13 @@ impl Link {
 
 /// Whether the server has closed the link: what is written to it would be lost. A link on which something comes is of
 /// no use either: servers send nothing on it.
-fn ended(stream: &TcpStream) -> bool {
+fn ended(stream: &Stream) -> bool {
     let nothing_yet = |error: io::Error| error.kind() == io::ErrorKind::WouldBlock;
     !stream.try_read(&mut [0]).is_err_and(nothing_yet)
 }
 
-async fn open(hello: &Hello, address: &str) -> io::Result<TcpStream> {
-    let mut stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
+async fn open(hello: &Hello, address: &str) -> io::Result<Stream> {
+    let mut stream = connect(address).await?;
     let mut greeting = PREFACE.to_vec();
     write_frame(&mut greeting, |out| {
         serde_json::to_writer(out, hello).expect("a hello is JSON");

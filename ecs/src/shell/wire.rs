@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use common::frame::{FrameError, take_frame_up_to, take_preface};
 use common::limits::HELLO_BYTES_MAX;
+use common::stream::Stream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -36,14 +36,14 @@ pub(super) enum LinkError {
 /// A link's socket and what has been read of the next frame.
 #[derive(Debug)]
 pub(super) struct Wire {
-    stream: TcpStream,
+    stream: Stream,
     input: BytesMut,
     /// Bytes that all links together may keep of large frames that are not complete.
     large: Arc<Semaphore>,
 }
 
 impl Wire {
-    pub(super) fn new(stream: TcpStream, large: Arc<Semaphore>) -> Self {
+    pub(super) fn new(stream: Stream, large: Arc<Semaphore>) -> Self {
         Self { stream, input: BytesMut::new(), large }
     }
 

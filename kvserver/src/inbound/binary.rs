@@ -12,10 +12,9 @@ use common::frame::{take_frame, take_frame_up_to, take_preface};
 use common::ids::ServerId;
 use common::limits::HELLO_BYTES_MAX;
 use common::messages::{ClientMessage, Hello, PeerMessage, Promised, Reply, Request, Sender, ServerMessage};
+use common::stream::{ReadHalf, Stream};
 use common::view::View;
 use tokio::io::AsyncRead;
-use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::yield_now;
 
@@ -52,11 +51,11 @@ async fn next_frame(
 }
 
 /// Reads the preface and the hello of a link.
-pub(crate) async fn read_hello(stream: &mut TcpStream) -> std::io::Result<Hello> {
+pub(crate) async fn read_hello(stream: &mut Stream) -> std::io::Result<Hello> {
     hello(stream, &mut Intake::new(BytesMut::new(), &InputBudget::default())).await
 }
 
-async fn hello(stream: &mut TcpStream, intake: &mut Intake) -> std::io::Result<Hello> {
+async fn hello(stream: &mut Stream, intake: &mut Intake) -> std::io::Result<Hello> {
     let mut begun = false;
     loop {
         begun = begun || take_preface(&mut intake.bytes).map_err(invalid)?;
@@ -69,7 +68,7 @@ async fn hello(stream: &mut TcpStream, intake: &mut Intake) -> std::io::Result<H
     }
 }
 
-pub(super) async fn serve(mut stream: TcpStream, shared: Shared, place: Place) -> std::io::Result<()> {
+pub(super) async fn serve(mut stream: Stream, shared: Shared, place: Place) -> std::io::Result<()> {
     let mut intake = Intake::new(BytesMut::new(), &shared.input);
     let hello = tokio::time::timeout(HELLO_FOR, hello(&mut stream, &mut intake)).await??;
     let input = std::mem::take(&mut intake.bytes);
@@ -100,10 +99,10 @@ pub(super) async fn serve(mut stream: TcpStream, shared: Shared, place: Place) -
                 return result;
             }
             // Large messages are read and checked by a thread of their own.
-            let stream = stream.into_std()?;
+            let stream = stream.detach()?;
             let thread = shared.bulk.clone();
             thread.spawn(async move {
-                let served = async { peer(TcpStream::from_std(stream)?, input, shared, sender).await };
+                let served = async { peer(stream.attach()?, input, shared, sender).await };
                 if let Err(error) = served.await {
                     tracing::debug!(peer = %sender.server, "a link for large messages ended: {error}");
                 }
@@ -160,7 +159,7 @@ fn known_sender(shared: &Shared, sender: Sender) -> std::io::Result<()> {
     })
 }
 
-async fn views(mut stream: TcpStream, input: BytesMut, shared: Shared, to: ServerId) -> std::io::Result<()> {
+async fn views(mut stream: Stream, input: BytesMut, shared: Shared, to: ServerId) -> std::io::Result<()> {
     let mut intake = Intake::new(input, &shared.members_input);
     if to != shared.me.server {
         return Err(invalid("these views are meant for another server"));
@@ -173,7 +172,7 @@ async fn views(mut stream: TcpStream, input: BytesMut, shared: Shared, to: Serve
     Ok(())
 }
 
-async fn peer(mut stream: TcpStream, input: BytesMut, shared: Shared, from: Sender) -> std::io::Result<()> {
+async fn peer(mut stream: Stream, input: BytesMut, shared: Shared, from: Sender) -> std::io::Result<()> {
     let mut intake = Intake::new(input, &shared.members_input);
     let room = Arc::new(Semaphore::new(PEER_INTAKE_BYTES_MAX));
     while let Some(frame) = next_frame(&mut stream, &mut intake).await? {
@@ -400,7 +399,7 @@ fn encode(replies: Vec<ServerMessage>, out: &mut Rope) {
     }
 }
 
-async fn clients(stream: TcpStream, input: BytesMut, shared: Shared) -> std::io::Result<()> {
+async fn clients(stream: Stream, input: BytesMut, shared: Shared) -> std::io::Result<()> {
     let (mut reading, stream) = stream.into_split();
     let stream = Arc::new(stream);
     let send_buffer = SendBuffer::open(Arc::clone(&stream), shared.open_bytes.clone());
@@ -420,7 +419,7 @@ async fn clients(stream: TcpStream, input: BytesMut, shared: Shared) -> std::io:
 }
 
 async fn read_requests(
-    stream: &mut OwnedReadHalf,
+    stream: &mut ReadHalf,
     input: BytesMut,
     shared: &Shared,
     outbox: &Arc<ClientOutbox>,

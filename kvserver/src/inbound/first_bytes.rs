@@ -1,8 +1,8 @@
 //! The protocol of a new connection, by its first word.
 
 use bytes::BytesMut;
+use common::stream::Stream;
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 
 use crate::limits::FIRST_READ_BYTES;
 use crate::protocol::resp;
@@ -23,7 +23,7 @@ pub(super) enum First {
 }
 
 /// Reads until the protocol is clear; returns it and the bytes that were read.
-pub(super) async fn read(stream: &mut TcpStream) -> std::io::Result<(First, BytesMut)> {
+pub(super) async fn read(stream: &mut Stream) -> std::io::Result<(First, BytesMut)> {
     let mut input = BytesMut::with_capacity(FIRST_READ_BYTES);
     loop {
         // A word of nothing but blanks has no end, and is no word.

@@ -12,11 +12,10 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use common::messages::Reply;
+use common::stream::{ReadHalf, Stream};
 use common::time::WallTime;
 use common::view::View;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedReadHalf;
 use tokio::task::yield_now;
 
 use self::pipeline::{Gather, RespOutbox, too_much};
@@ -43,7 +42,7 @@ const PARTS_BESIDE_OTHERS_MAX: usize = 64;
 const WATCHED_AT_ONCE: usize = 4;
 
 /// Answers a connection beyond the limit with an error.
-pub(super) async fn refuse(mut stream: TcpStream) {
+pub(super) async fn refuse(mut stream: Stream) {
     // Best effort: the client may be gone.
     let _gone = stream.try_write(b"-ERR max number of clients reached\r\n");
     let _gone = stream.shutdown().await;
@@ -100,7 +99,7 @@ enum Reading {
     Over,
 }
 
-pub(super) async fn serve(stream: TcpStream, shared: Shared, input: BytesMut) -> std::io::Result<()> {
+pub(super) async fn serve(stream: Stream, shared: Shared, input: BytesMut) -> std::io::Result<()> {
     let (local, address) = (stream.local_addr()?, stream.peer_addr()?);
     let (mut reading, stream) = stream.into_split();
     let stream = Arc::new(stream);
@@ -130,7 +129,7 @@ pub(super) async fn serve(stream: TcpStream, shared: Shared, input: BytesMut) ->
 }
 
 impl Connection {
-    async fn run(&mut self, stream: &mut OwnedReadHalf, input: BytesMut) -> std::io::Result<()> {
+    async fn run(&mut self, stream: &mut ReadHalf, input: BytesMut) -> std::io::Result<()> {
         let mut intake = Intake::new(input, &self.shared.input);
         loop {
             let reading = self.take_commands(&mut intake.bytes).await;

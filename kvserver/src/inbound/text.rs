@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use common::messages::Reply;
 use common::operation::{Condition, Operation, Outcome};
+use common::stream::Stream;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::yield_now;
 use tokio::time::timeout;
@@ -29,7 +29,7 @@ use crate::server::shutdown::hear_out;
 use kvserver_core::{Ask, Query};
 
 /// Answers a connection beyond the limit with an error line.
-pub(super) async fn refuse(mut stream: TcpStream) {
+pub(super) async fn refuse(mut stream: Stream) {
     let line = b"error too many connections, close some or try again later (see --max-connections)\r\n";
     // Best effort: the client may be gone.
     let _gone = stream.try_write(line);
@@ -37,7 +37,7 @@ pub(super) async fn refuse(mut stream: TcpStream) {
 }
 
 /// Sends the line that a server sends first where clients of this family wait for one.
-pub(super) async fn greet(stream: &mut TcpStream) -> std::io::Result<()> {
+pub(super) async fn greet(stream: &mut Stream) -> std::io::Result<()> {
     let mut line = Vec::new();
     greeting(stream.local_addr()?, &mut line);
     stream.write_all(&line).await
@@ -81,7 +81,7 @@ struct Connection {
     pauses: bool,
 }
 
-pub(super) async fn serve(mut stream: TcpStream, shared: Shared, input: BytesMut) -> std::io::Result<()> {
+pub(super) async fn serve(mut stream: Stream, shared: Shared, input: BytesMut) -> std::io::Result<()> {
     let mut intake = Intake::new(input, &shared.input);
     let (sender, mut replies) = unbounded_channel();
     let value_bytes_max = shared.value_bytes_max;
@@ -259,7 +259,7 @@ impl Connection {
     }
 
     /// Writes the answers that are next.
-    async fn write_ready(&mut self, stream: &mut TcpStream, out: &mut Vec<u8>) -> std::io::Result<()> {
+    async fn write_ready(&mut self, stream: &mut Stream, out: &mut Vec<u8>) -> std::io::Result<()> {
         out.clear();
         loop {
             match self.owed.front() {

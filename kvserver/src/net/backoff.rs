@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::net::TcpStream;
+use common::stream::{self, Stream};
 
 use crate::limits::{CONNECT_AGAIN, CONNECT_FOR};
 
@@ -30,9 +30,7 @@ impl Backoff {
     }
 }
 
-/// Connects within [`CONNECT_FOR`], without Nagle's delay.
-pub(crate) async fn connect(address: &str) -> std::io::Result<TcpStream> {
-    let stream = tokio::time::timeout(CONNECT_FOR, TcpStream::connect(address)).await??;
-    stream.set_nodelay(true)?;
-    Ok(stream)
+/// Connects within [`CONNECT_FOR`].
+pub(crate) async fn connect(address: &str) -> std::io::Result<Stream> {
+    tokio::time::timeout(CONNECT_FOR, stream::connect(address)).await?
 }

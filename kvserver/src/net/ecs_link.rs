@@ -12,9 +12,9 @@ use common::limits::Timers;
 use common::messages::{
     AsideStore, ClientMessage, Hello, Reply, Request, Sender, ServerMessage, ServerReport,
 };
+use common::stream::Stream;
 use common::view::View;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
@@ -124,7 +124,7 @@ impl EcsLink {
         (own != other).then_some((own, other))
     }
 
-    async fn serve(&mut self, mut stream: TcpStream) -> std::io::Result<()> {
+    async fn serve(&mut self, mut stream: Stream) -> std::io::Result<()> {
         let (answer, report) = oneshot::channel();
         let _gone = self.events.send(Event::Hello(answer));
         let Ok(report) = report.await else { return Ok(()) };

@@ -18,10 +18,9 @@ use common::codec::Wire;
 use common::frame::{PREFACE, write_frame};
 use common::ids::{ClusterId, ServerId};
 use common::messages::{Hello, PeerMessage, Sender};
+use common::stream::Stream;
 use common::view::View;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedReadHalf;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -271,7 +270,7 @@ impl Outgoing {
     }
 
     /// Serves until the link breaks. `lost`: messages may have been lost before.
-    async fn serve(&self, mut stream: TcpStream, backoff: &mut Backoff, lost: bool) -> std::io::Error {
+    async fn serve(&self, mut stream: Stream, backoff: &mut Backoff, lost: bool) -> std::io::Error {
         let mut out = PREFACE.to_vec();
         let hello = serde_json::to_vec(&self.hello).expect("a hello is JSON");
         write_frame(&mut out, |payload| payload.extend_from_slice(&hello));
@@ -297,22 +296,7 @@ impl Outgoing {
         };
         tokio::select! {
             error = sent => error,
-            error = end_of(&reading) => error,
-        }
-    }
-}
-
-/// Waits for the end of a link: no messages come back on it.
-async fn end_of(stream: &OwnedReadHalf) -> std::io::Error {
-    let mut nothing = [0; 1];
-    loop {
-        if let Err(error) = stream.readable().await {
-            return error;
-        }
-        match stream.try_read(&mut nothing) {
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(error) => return error,
-            Ok(_) => return std::io::ErrorKind::ConnectionReset.into(),
+            error = reading.ended() => error,
         }
     }
 }

@@ -5,9 +5,8 @@
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use common::stream::{Stream, WriteHalf};
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::timeout;
@@ -21,7 +20,7 @@ const TURN_BYTES_MAX: usize = 128 << 10;
 
 #[derive(Default)]
 struct Pending {
-    stream: Option<Arc<OwnedWriteHalf>>,
+    stream: Option<Arc<WriteHalf>>,
     /// Without a socket: one is expected, and bytes wait for it.
     expects: bool,
     rope: Rope,
@@ -51,7 +50,7 @@ enum Wrote {
 
 impl SendBuffer {
     /// A buffer of a connected socket. What waits in it is counted in `counter`.
-    pub(crate) fn open(stream: Arc<OwnedWriteHalf>, counter: ByteCounter) -> Self {
+    pub(crate) fn open(stream: Arc<WriteHalf>, counter: ByteCounter) -> Self {
         let send_buffer = Self::default();
         send_buffer.pending().counter = counter;
         send_buffer.connect(stream);
@@ -63,7 +62,7 @@ impl SendBuffer {
     }
 
     /// Makes bytes go to this socket; what waited for an earlier one is dropped.
-    pub(crate) fn connect(&self, stream: Arc<OwnedWriteHalf>) {
+    pub(crate) fn connect(&self, stream: Arc<WriteHalf>) {
         self.pending().begin(Some(stream), false);
     }
 
@@ -78,7 +77,7 @@ impl SendBuffer {
     }
 
     /// Gives the buffer the socket that was expected: what has waited is sent.
-    pub(crate) fn attach(&self, stream: Arc<OwnedWriteHalf>) {
+    pub(crate) fn attach(&self, stream: Arc<WriteHalf>) {
         self.pending().stream = Some(stream);
         self.left.notify_one();
     }
@@ -122,7 +121,7 @@ impl SendBuffer {
 
     /// The connection's task: sends what is left over, until the socket breaks. A socket that takes nothing for
     /// [`STALLED_FOR`] is given up where others need the memory of what waits for it.
-    pub(crate) async fn drain(&self, stream: &OwnedWriteHalf) -> io::Error {
+    pub(crate) async fn drain(&self, stream: &WriteHalf) -> io::Error {
         loop {
             self.left.notified().await;
             loop {
@@ -159,7 +158,7 @@ impl SendBuffer {
 /// Writes from a connection's own task, some at a time. As in [`SendBuffer::drain`], a socket that takes nothing is
 /// given up where `counter` is at its limit.
 pub(crate) async fn write_all(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     mut bytes: &[u8],
     counter: &ByteCounter,
 ) -> io::Result<()> {
@@ -182,7 +181,7 @@ pub(crate) async fn write_all(
 
 impl Pending {
     /// Begins anew with this socket, or none.
-    fn begin(&mut self, stream: Option<Arc<OwnedWriteHalf>>, expects: bool) {
+    fn begin(&mut self, stream: Option<Arc<WriteHalf>>, expects: bool) {
         (self.stream, self.expects, self.rope) = (stream, expects, Rope::default());
         self.count();
     }
@@ -229,6 +228,7 @@ impl Drop for Pending {
 mod tests {
     use super::*;
     use common::codec::Sink;
+    use common::stream::{accept, connect};
     use tokio::io::AsyncReadExt;
     use tokio::net::TcpListener;
 
@@ -237,9 +237,9 @@ mod tests {
         const BYTES: usize = 8 << 20;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (_reading, stream) =
-            TcpStream::connect(listener.local_addr().unwrap()).await.unwrap().into_split();
+            connect(&listener.local_addr().unwrap().to_string()).await.unwrap().into_split();
         let stream = Arc::new(stream);
-        let (mut reader, _) = listener.accept().await.unwrap();
+        let (mut reader, _) = accept(&listener).await.unwrap();
         let counter = ByteCounter::default();
         let send_buffer = SendBuffer::open(Arc::clone(&stream), counter.clone());
         for part in 0..8_u8 {
@@ -266,9 +266,9 @@ mod tests {
         const PART_BYTES: usize = 256 << 10;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (_reading, stream) =
-            TcpStream::connect(listener.local_addr().unwrap()).await.unwrap().into_split();
+            connect(&listener.local_addr().unwrap().to_string()).await.unwrap().into_split();
         let stream = Arc::new(stream);
-        let (mut reader, _) = listener.accept().await.unwrap();
+        let (mut reader, _) = accept(&listener).await.unwrap();
         let send_buffer = SendBuffer::open(Arc::clone(&stream), ByteCounter::default());
         while send_buffer.waiting() < 4 * PART_BYTES {
             assert!(send_buffer.send(usize::MAX, |out| out.put(&[0; PART_BYTES])));
@@ -297,9 +297,9 @@ mod tests {
         assert!(send_buffer.send(usize::MAX, |out| out.put(b"early")));
         send_buffer.wanted().await;
         let (_reading, stream) =
-            TcpStream::connect(listener.local_addr().unwrap()).await.unwrap().into_split();
+            connect(&listener.local_addr().unwrap().to_string()).await.unwrap().into_split();
         let stream = Arc::new(stream);
-        let (mut reader, _) = listener.accept().await.unwrap();
+        let (mut reader, _) = accept(&listener).await.unwrap();
         send_buffer.attach(Arc::clone(&stream));
         let mut received = [0; 9];
         let late = async {

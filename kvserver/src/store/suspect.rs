@@ -12,9 +12,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use common::frame::{PREFACE, write_frame};
 use common::ids::{ClusterId, PartitionId};
 use common::messages::{Hello, Sender, ServerReport, StoreVerdict, Suspicion};
+use common::stream::{Stream, accept};
 use common::view::Member;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
@@ -145,7 +146,7 @@ impl Suspect {
         let places = Arc::new(Semaphore::new(SUSPECT_LINKS_MAX));
         let refused = Arc::new(AtomicBool::new(false));
         loop {
-            let Ok((stream, _)) = listener.accept().await else {
+            let Ok((stream, _)) = accept(listener).await else {
                 let _over = timeout(ACCEPT_PAUSE, std::future::pending::<()>()).await;
                 continue;
             };
@@ -167,7 +168,7 @@ impl Suspect {
 /// The verdict that a link brings, if it is the ECS's and meant for this process. `refused`: a refusal was logged
 /// already, as it comes again and again.
 async fn take_verdict(
-    mut stream: TcpStream,
+    mut stream: Stream,
     me: Sender,
     own: Option<ClusterId>,
     refused: &AtomicBool,

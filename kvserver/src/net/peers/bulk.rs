@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::codec::Wire;
 use common::messages::{PartitionMessage, PeerMessage, ToReplica};
-use tokio::net::tcp::OwnedWriteHalf;
+use common::stream::WriteHalf;
 use tokio::sync::Notify;
 
 use super::lanes::large_bytes;
@@ -112,7 +112,7 @@ impl BulkQueue {
     }
 
     /// Sends what waits, until the socket breaks.
-    pub(super) async fn drain(&self, stream: &Arc<OwnedWriteHalf>) -> io::Error {
+    pub(super) async fn drain(&self, stream: &Arc<WriteHalf>) -> io::Error {
         loop {
             self.wanted().await;
             if let Err(error) = write(stream, self.next_frame()).await {
@@ -122,7 +122,7 @@ impl BulkQueue {
     }
 }
 
-async fn write(stream: &OwnedWriteHalf, mut rope: Rope) -> io::Result<()> {
+async fn write(stream: &WriteHalf, mut rope: Rope) -> io::Result<()> {
     while !rope.is_empty() {
         stream.writable().await?;
         let (slices, count) = rope.slices(usize::MAX);
