@@ -8,6 +8,8 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use skipped::{Missing, skip};
+
 mod links;
 mod marks;
 mod quick_start;
@@ -228,7 +230,7 @@ fn by_hand_and_by_telnet() {
 /// Lines through redis-cli, where there is one.
 fn redis(line: &str) {
     if Command::new("redis-cli").arg("--version").output().is_err() {
-        println!("skipped: there is no redis-cli on this machine");
+        skip!(Missing::Redis("redis-cli"));
         return;
     }
     let output = Command::new("bash").args(["-c", line]).output().unwrap();

@@ -4,11 +4,13 @@
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
+use serde_json::Value;
+use skipped::{Missing, skip};
+
 use crate::support::browser::{Browser, Scheme};
 use crate::support::db::pairs;
 use crate::support::wait::SOON;
 use crate::support::{Cluster, Settings, wait_for};
-use serde_json::Value;
 
 /// Key code of the right arrow, as the DevTools protocol wants it.
 const ARROW_RIGHT: u32 = 39;
@@ -54,7 +56,7 @@ fn the_page_follows_a_cluster_through_its_life() {
     let mut browser = match Browser::start() {
         Ok(browser) => browser,
         Err(why) => {
-            println!("skipped: {why}");
+            skip!(Missing::Chromium, "{why}");
             return;
         }
     };

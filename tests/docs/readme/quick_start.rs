@@ -5,6 +5,8 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use skipped::{Missing, skip};
+
 use super::{
     Block, Group, PROMPT, at_ports, blocks, by_hand, free_ports, is_settled, wait_for_status, without_figures,
 };
@@ -147,7 +149,7 @@ fn every_block_is_run_in_its_order() {
     if Command::new("redis-cli").arg("--version").output().is_ok() {
         assert_eq!(shell.run(&redis), ["1"]);
     } else {
-        println!("skipped: there is no redis-cli on this machine");
+        skip!(Missing::Redis("redis-cli"));
     }
 
     // The servers end, all of them; then so does the shell that waits for them.

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use common::frame::{PREFACE, write_frame};
 use common::messages::Hello;
+use skipped::{Missing, skip};
 
 use crate::support::wait::SOON;
 use crate::support::{Cluster, Settings, TextClient, db, http, wait_until};
@@ -24,7 +25,7 @@ fn thousands_of_silent_connections() {
         match TcpStream::connect(cluster.address(0)) {
             Ok(stream) => silent.push(stream),
             Err(error) => {
-                println!("skipped after {i} connections: {error}");
+                skip!(Missing::Files, "after {i} connections: {error}");
                 break;
             }
         }
@@ -115,7 +116,7 @@ fn idle_at_ecs(cluster: &Cluster, count: usize) -> Vec<TcpStream> {
 #[test]
 fn idle_links_keep_nobody_out_of_the_ecs() {
     if Command::new("prlimit").arg("--version").output().is_err() {
-        println!("skipped: there is no prlimit on this machine");
+        skip!(Missing::Prlimit);
         return;
     }
     // So few files that a few hundred links are too many.
@@ -138,7 +139,7 @@ fn idle_links_keep_nobody_out_of_the_ecs() {
 fn fewer_files_than_connections() {
     // Connections must never take the files that the store needs: a store that cannot open one stops.
     if Command::new("prlimit").arg("--version").output().is_err() {
-        println!("skipped: there is no prlimit on this machine");
+        skip!(Missing::Prlimit);
         return;
     }
     let limit = format!("--nofile={FILES}:{FILES}");

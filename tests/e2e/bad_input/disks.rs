@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use kvclient::Error;
+use skipped::{Missing, skip};
 
 use tempfile::TempDir;
 
@@ -25,14 +26,14 @@ pub(crate) struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// Only root can; what happened when it could not be.
+    /// Only root can; where it is refused the test is skipped.
     pub(crate) fn mount() -> Option<Self> {
         let at = tempfile::Builder::new().prefix("trefoil-e2e-disk-").tempdir().expect("a directory");
         let size = format!("size={DISK_MB}m");
         match Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at.path()).output() {
             Ok(output) if output.status.success() => Some(Self { at }),
             refused => {
-                println!("skipped: no file system of our own can be mounted: {refused:?}");
+                skip!(Missing::Mount, "{refused:?}");
                 None
             }
         }
@@ -153,7 +154,7 @@ fn a_failed_fsync_stops_the_server_and_loses_nothing() {
     let library = match shim(cluster.path()) {
         Ok(library) => library,
         Err(reason) => {
-            println!("skipped: {reason}");
+            skip!(Missing::CCompiler, "{reason}");
             return;
         }
     };
@@ -201,7 +202,7 @@ fn a_failed_fsync_at_all_servers_loses_nothing() {
     let place = tempfile::Builder::new().prefix("trefoil-e2e-blip-").tempdir().expect("a directory");
     let library = match shim(place.path()) {
         Ok(library) => library.to_str().unwrap().to_owned(),
-        Err(reason) => return println!("skipped: {reason}"),
+        Err(reason) => return skip!(Missing::CCompiler, "{reason}"),
     };
     let fault = place.path().join("fault");
     let file = fault.to_str().unwrap().to_owned();

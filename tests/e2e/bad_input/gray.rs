@@ -1,6 +1,7 @@
 //! Servers that are alive, and whose disks are slow or have no room: others take over what they did.
 
 use common::status::{DiskState, MemberStatus};
+use skipped::{Missing, skip};
 
 use super::disks::{SmallDisk, shim};
 use crate::support::wait::SOON;
@@ -54,7 +55,7 @@ fn a_server_with_a_slow_disk_is_relieved_and_gets_its_share_back() {
     let library = match shim(cluster.path()) {
         Ok(library) => library.to_str().unwrap().to_owned(),
         Err(reason) => {
-            println!("skipped: {reason}");
+            skip!(Missing::CCompiler, "{reason}");
             return;
         }
     };

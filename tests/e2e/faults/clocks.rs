@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use skipped::{Missing, skip};
+
 use crate::support::resp::RespClient;
 use crate::support::wait::SOON;
 use crate::support::{Cluster, Settings, wait_until};
@@ -24,7 +26,7 @@ pub(super) fn faketime() -> Option<&'static str> {
     ];
     let found = places.into_iter().find(|place| Path::new(place).exists());
     if found.is_none() {
-        println!("skipped: libfaketime is not installed");
+        skip!(Missing::Faketime);
     }
     found
 }

@@ -1,9 +1,10 @@
 //! A disk of our own: a file system in a file, whose power can be cut, and which can stand still. Where the machine
-//! lets us mount none, the tests that want one say so and pass.
+//! lets us mount none, the tests that want one are skipped.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use skipped::{Missing, skip};
 use tempfile::TempDir;
 
 /// Bytes of the file that is the disk; it is sparse.
@@ -18,27 +19,25 @@ pub(crate) struct Disk {
 impl Disk {
     /// # Errors
     /// Why this machine has none.
-    fn new() -> Result<Self, String> {
-        let dir = tempfile::Builder::new()
-            .prefix("trefoil-e2e-power-")
-            .tempdir()
-            .map_err(|error| error.to_string())?;
+    fn new() -> Result<Self, (Missing, String)> {
+        let dir =
+            tempfile::Builder::new().prefix("trefoil-e2e-power-").tempdir().expect("a temporary directory");
         let power_off = dir.path().join("power_off");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/support/power_off.c");
-        run(Command::new("cc").arg("-o").arg(&power_off).arg(source))?;
+        let built = run(Command::new("cc").arg("-o").arg(&power_off).arg(source));
+        built.map_err(|why| (Missing::CCompiler, why))?;
         let disk = Self { dir, power_off };
-        let file = std::fs::File::create(disk.file()).map_err(|error| error.to_string())?;
-        file.set_len(DISK_BYTES).map_err(|error| error.to_string())?;
-        run(Command::new("mkfs.ext4").arg("-q").arg(disk.file()))?;
-        std::fs::create_dir(disk.at()).map_err(|error| error.to_string())?;
-        disk.mount()?;
+        let file = std::fs::File::create(disk.file()).expect("a file in a temporary directory");
+        file.set_len(DISK_BYTES).expect("a sparse file");
+        run(Command::new("mkfs.ext4").arg("-q").arg(disk.file())).map_err(|why| (Missing::Mkfs, why))?;
+        std::fs::create_dir(disk.at()).expect("a directory in a temporary directory");
+        disk.mount().map_err(|why| (Missing::Mount, why))?;
         Ok(disk)
     }
 
-    /// A disk, or a word that there is none.
+    /// A disk; where the machine has none the test is skipped.
     pub(crate) fn wanted() -> Option<Self> {
-        let disk = Self::new();
-        disk.inspect_err(|why| println!("skipped: no disk of our own: {why}")).ok()
+        Self::new().inspect_err(|(missing, why)| skip!(*missing, "{why}")).ok()
     }
 
     fn file(&self) -> PathBuf {

@@ -12,6 +12,7 @@ use common::ids::ServerId;
 use common::limits::COPIES;
 use common::view::{ServerState, View};
 use kvclient::Comparison;
+use skipped::{Missing, skip};
 
 use crate::faults::history::recorder::{Plan, Recorder, line_told};
 use crate::faults::history::{self, Asked, Operated, Told};
@@ -33,11 +34,11 @@ const DATA_BYTES: usize = 8 << 10;
 /// Answers between two faults.
 pub(crate) const SOME: u64 = 300;
 
-/// Whether all tests are wanted; without `FAULTS=all` it is said that this one is not run.
+/// Whether all tests are wanted; without `FAULTS=all` this one is skipped.
 pub(crate) fn all_wanted() -> bool {
     let all = std::env::var("FAULTS").is_ok_and(|faults| faults == "all");
     if !all {
-        println!("skipped: FAULTS=all runs it");
+        skip!(Missing::FaultsAll);
     }
     all
 }

@@ -1,10 +1,12 @@
-//! redis-cli, redis-benchmark, redis-py and valkey-py, where they are on this machine; else the reason is printed.
+//! redis-cli, redis-benchmark, redis-py and valkey-py, where they are on this machine.
 
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
+
+use skipped::{Missing, skip};
 
 use crate::support::Cluster;
 use crate::support::resp::command;
@@ -13,11 +15,11 @@ use crate::support::resp::command;
 const KEYS: usize = 3000;
 
 /// Whether a program can be started.
-pub(super) fn is_there(program: &str) -> bool {
+pub(super) fn is_there(program: &'static str) -> bool {
     let found =
         Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
     if !found {
-        println!("skipped: there is no {program} on this machine");
+        skip!(Missing::Redis(program));
     }
     found
 }
@@ -129,16 +131,15 @@ fn python() -> Option<PathBuf> {
         let made = venv.is_ok_and(|output| output.status.success());
         let pip = || {
             let mut pip = Command::new("timeout");
-            pip.arg("60").arg(&python).args(["-m", "pip", "install", "-q", "redis==8.1.0", "valkey==6.2.0"]);
+            let packages = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/redis/requirements.txt");
+            pip.arg("60").arg(&python).args(["-m", "pip", "install", "-q", "-r", packages]);
             pip.output().is_ok_and(|output| output.status.success())
         };
         (made && pip() && has_both(&python)).then_some(python)
     };
     let python = PYTHON.get_or_init(make).clone();
     if python.is_none() {
-        println!(
-            "skipped: there is no python3 with redis and valkey, and they could not be installed from PyPI"
-        );
+        skip!(Missing::Python, "and they could not be installed from PyPI");
     }
     python
 }

@@ -1,7 +1,7 @@
 //! A real browser: Chromium without a window, led over its DevTools protocol.
 //!
-//! All that a page asks for, and all that its console says, is kept. Where there is no Chromium it is installed if this
-//! is root under CI; else [`Browser::start`] says why there is none.
+//! All that a page asks for, and all that its console says, is kept. Where there is no Chromium,
+//! [`Browser::start`] says why.
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpStream};
@@ -55,33 +55,13 @@ fn find() -> Option<&'static str> {
     NAMES.into_iter().find(works)
 }
 
-/// The browser's name, if need be after it was installed.
-///
-/// # Errors
-/// Why there is none.
-fn get() -> Result<&'static str, String> {
-    if let Some(name) = find() {
-        return Ok(name);
-    }
-    if std::env::var_os("CI").is_none() || !rustix::process::getuid().is_root() {
-        return Err("there is no Chromium on this machine (apt-get install chromium)".to_owned());
-    }
-    for args in [&["update"][..], &["install", "-y", "--no-install-recommends", "chromium"]] {
-        let run = Command::new("apt-get").args(args).stdout(Stdio::null()).stderr(Stdio::null()).status();
-        if !run.is_ok_and(|status| status.success()) {
-            return Err("there is no Chromium on this machine, and it could not be installed".to_owned());
-        }
-    }
-    find().ok_or_else(|| "Chromium was installed and does not run".to_owned())
-}
-
 impl Browser {
     /// Starts it with an empty page.
     ///
     /// # Errors
     /// Why there is none.
     pub(crate) fn start() -> Result<Self, String> {
-        let name = get()?;
+        let name = find().ok_or("it is not installed (apt-get install chromium)")?;
         let dir =
             tempfile::Builder::new().prefix("trefoil-browser-").tempdir().expect("a temporary directory");
         let log = dir.path().join("log");

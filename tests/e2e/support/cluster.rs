@@ -7,6 +7,7 @@ use std::process::{Command, ExitStatus, Output, Stdio};
 
 use common::status::{ClusterStatus, MemberStatus};
 use common::view::ServerState;
+use skipped::skip;
 use tempfile::TempDir;
 
 use super::db::Db;
@@ -70,16 +71,16 @@ impl Settings {
         self
     }
 
-    /// Gives the ECS and up to `servers` servers a network of their own; says so and returns nothing where the machine
-    /// has none.
+    /// Gives the ECS and up to `servers` servers a network of their own; where the machine has none the test is
+    /// skipped.
     pub(crate) fn networked(mut self, servers: usize) -> Option<Self> {
         match Net::new(servers) {
             Ok(_works) => {
                 self.net_servers = servers;
                 Some(self)
             }
-            Err(why) => {
-                println!("skipped: {why}");
+            Err((missing, why)) => {
+                skip!(missing, "{why}");
                 None
             }
         }

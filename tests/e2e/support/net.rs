@@ -8,16 +8,18 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use skipped::Missing;
+
 /// What names of namespaces begin with; the process's id follows, so that those that a killed test left are found.
 const PREFIX: &str = "trft";
 
 /// Networks that this process has made.
 static NETS: AtomicU32 = AtomicU32::new(0);
 
-/// Tries to find a part of 10.0.0.0/8 that nobody uses.
+/// Tries to find a part of 10.0.0.0/8 that is not in use.
 const SUBNET_TRIES: u32 = 20;
 
-/// Who sends or receives.
+/// An end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Host {
     /// The test: its clients, and all that it asks.
@@ -39,11 +41,16 @@ impl Net {
     ///
     /// # Errors
     /// Why this machine has none.
-    pub(crate) fn new(servers: usize) -> Result<Self, String> {
+    pub(crate) fn new(servers: usize) -> Result<Self, (Missing, String)> {
         if !rustix::process::geteuid().is_root() {
-            return Err("network namespaces need root".to_owned());
+            return Err((Missing::NetworkNamespace, "they need root".to_owned()));
         }
-        run("nft", &["--version"]).map_err(|_| "nft is not installed (package nftables)".to_owned())?;
+        run("nft", &["--version"]).map_err(|why| (Missing::Nft, why))?;
+        run("ip", &["-V"]).map_err(|why| (Missing::Ip, why))?;
+        Self::build_new(servers).map_err(|why| (Missing::NetworkNamespace, why))
+    }
+
+    fn build_new(servers: usize) -> Result<Self, String> {
         remove_leftovers()?;
         let used = run("ip", &["-4", "route"])?;
         let mut subnets = (0..SUBNET_TRIES).map(|_| [10, fastrand::u8(64..), fastrand::u8(..)]);
@@ -52,7 +59,7 @@ impl Net {
         let number = NETS.fetch_add(1, Ordering::Relaxed);
         let name = format!("{PREFIX}{}x{number:x}", std::process::id());
         let net = Self { name, subnet, servers };
-        net.build().map_err(|why| format!("no network of our own: {why}"))?;
+        net.build()?;
         Ok(net)
     }
 

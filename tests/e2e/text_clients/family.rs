@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
+use skipped::{Missing, skip};
+
 use crate::support::process::free_port;
 use crate::support::{Cluster, Settings};
 
@@ -27,7 +29,7 @@ fn java(options: &[&str], phase: &str, servers: &[String]) {
 fn has_java() -> bool {
     let has = Command::new("java").arg("-version").output().is_ok_and(|output| output.status.success());
     if !has {
-        println!("skipped: there is no java on this machine");
+        skip!(Missing::Java);
     }
     has
 }

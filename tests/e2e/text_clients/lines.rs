@@ -4,6 +4,8 @@ use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Command, Stdio};
 
+use skipped::{Missing, skip};
+
 use crate::support::process::free_port;
 use crate::support::wait::SOON;
 use crate::support::{Cluster, Settings, TextClient, wait_until};
@@ -139,7 +141,7 @@ fn netcat() {
         .stdout(Stdio::piped())
         .spawn();
     let Ok(mut nc) = started else {
-        println!("skipped: there is no nc on this machine");
+        skip!(Missing::Netcat);
         return;
     };
     nc.stdin.take().expect("a pipe").write_all(b"put colour green\nget colour\nQUIT\n").expect("it reads");
