@@ -161,7 +161,7 @@ fn address(listener: &TcpListener) -> Result<String, String> {
     Ok(listener.local_addr().map_err(|error| error.to_string())?.to_string())
 }
 
-#[expect(clippy::disallowed_methods, reason = "the ECS is asked until all is in place; nobody tells when")]
+#[expect(clippy::disallowed_methods, reason = "the ECS is asked until all is in place; no event says when")]
 async fn all_in_place(servers: &[String]) {
     loop {
         if is_in_place(servers).await == Some(true) {

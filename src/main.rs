@@ -70,7 +70,7 @@ fn run(options: &Options) -> Result<ExitCode, String> {
             Ok(if code == ExitCode::SUCCESS { stopped } else { code })
         })
         .inspect(|code| {
-            // The shell's thread may still wait for a line that nobody needs.
+            // The shell's thread may still wait for a line that is not needed any more.
             runtime.shutdown_background();
             let _ = code;
         })

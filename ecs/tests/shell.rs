@@ -65,7 +65,7 @@ async fn after_a_restart_it_is_the_same_cluster_and_the_view_is_pushed_again() {
 
     let ecs = TestEcs::start(dir.path(), &["--partitions", "8"]).await;
     assert_eq!(ecs.cluster, cluster);
-    // Nobody has said anything yet: the ECS comes by itself.
+    // No server has said anything yet: the ECS comes by itself.
     let number: Epoch = serde_json::from_value(view["number"].clone()).unwrap();
     let again = first.view_where(|view| view.number >= number).await;
     assert_eq!(serde_json::to_value(&again).unwrap(), ecs.get("/api/v1/view").await);
@@ -304,7 +304,7 @@ async fn a_drained_server_is_told_that_it_is_out() {
     let id = first.sender.server;
     first.view().await;
     let drain = format!("/api/v1/servers/{id}/drain");
-    assert_eq!(ecs.post(&drain, &json!({})).await.0, 409, "nobody could take its copies");
+    assert_eq!(ecs.post(&drain, &json!({})).await.0, 409, "no server could take its copies");
     let mut second = TestServer::new(2).await;
     second.hello(&ecs, None).await;
     let mut view = first.view_where(|view| view.servers.len() == 2).await;

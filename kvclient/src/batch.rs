@@ -93,7 +93,7 @@ impl<'a> IntoFuture for Batch<'a> {
 }
 
 impl Client {
-    /// Several operations that are done together, or not at all: nothing comes between them, and nobody sees a part.
+    /// Several operations that are done together, or not at all: nothing comes between them, and no client sees a part.
     /// All keys must be of one partition, which is where `view().partitions.of_key(key)` places them; a batch of others
     /// is refused.
     pub fn batch(&self) -> Batch<'_> {

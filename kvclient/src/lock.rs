@@ -1,6 +1,6 @@
 //! Locks: a key that one client holds for a lease, which it renews as long as it lives.
 //!
-//! The value of the key is a token that nobody else knows, and its time to live is the lease. A lock is *held* from
+//! The value of the key is a token that no other client knows, and its time to live is the lease. A lock is *held* from
 //! the put of the token on; a task renews the lease whenever a third of it has passed. It is *lost* when a renewal
 //! finds another token or none, or when none was answered for the whole lease. It is *released* by a delete of the
 //! token. A client that dies leaves a key that expires.
@@ -100,7 +100,7 @@ impl Client {
     /// lease is at least a second: how long the lock stays taken when this client dies.
     ///
     /// # Errors
-    /// See [`Error`]; after [`Error::OutcomeUnknown`] the lock may be taken by nobody until a lease is over.
+    /// See [`Error`]; after [`Error::OutcomeUnknown`] it may be that no client can take the lock until a lease is over.
     pub async fn lock(&self, key: impl Into<Bytes>, lease: Duration) -> Result<Lock, Error> {
         let key = key.into();
         loop {

@@ -6,12 +6,12 @@
 //! see the difference).
 //!
 //! - **Slow**: a sync takes more than [`SLOW_TIMES`] times the median of the other servers, and more than [`SLOW_US`],
-//!   in each of [`SLOW_HEARTBEATS`] heartbeats. Where all disks are slow none is: nobody could take over.
+//!   in each of [`SLOW_HEARTBEATS`] heartbeats. Where all disks are slow none is: no server could take over.
 //! - **Full**: no more is free than the reserve, in each of [`FULL_HEARTBEATS`] heartbeats.
 //! - **Well** again: for a while a sync took less than [`WELL_TIMES`] times that median or half of [`SLOW_US`], and
 //!   more than the reserve and a quarter of it is free. A server that had to give its copies away needs room for those
 //!   that it would get back as well: as much as the others store. The while grows each time ([`RECOVERS`]): what moves
-//!   to and fro helps nobody.
+//!   to and fro does not help.
 //!
 //! What is done about it is decided in `next`: such a server coordinates nothing while others can, and where there
 //! are more servers than copies it gives its copies to the others. The state is kept with the cluster's, so that a
@@ -309,7 +309,7 @@ mod tests {
         let mut world = World::new(1);
         world.sync_ms(0, 900);
         assert_eq!(world.beats(), None);
-        // 0.2 ms against 15 ms: nobody notices.
+        // 0.2 ms against 15 ms: no client notices.
         let mut world = World::new(3);
         world.sync_ms(0, 15);
         world.readings[1].health.sync_us = Some(200);

@@ -5,7 +5,7 @@
 //! durable (V1). So one persist is under way at a time, and what becomes known meanwhile goes into the next view.
 //!
 //! States: *quiet* after its own start, after a pause of its own, and when the first server of a cluster that was
-//! wholly down comes back: nobody is removed for silence. *Behind* when a server has a newer view than the ECS: its
+//! wholly down comes back: no server is removed for silence. *Behind* when a server has a newer view than the ECS: its
 //! disk is an old one, and making views would use numbers twice; it makes none. *Comparing* after its own start, for
 //! the same reason, until it has heard which views the servers have (`restart`).
 //!

@@ -16,7 +16,7 @@
 //!    Ford and Fulkerson; Azar, Broder, Karlin, Upfal bound its length for such placements).
 //! 4. **Coordinators** (`coordinators`). Chosen among the copies, the present coordinator first, then balanced by the
 //!    shortest chains of hand-overs. A hand-over moves no data. Members with a slow or full disk are `relieved`: they
-//!    coordinate what nobody else can.
+//!    coordinate what no other server can.
 //!
 //! Every copy that moves in step 3 without a chain goes straight from a server above its share (or gone) to one
 //! below, so the number of moved copies is the smallest possible; each exchange in a chain adds one at most.
@@ -77,7 +77,7 @@ pub fn plan(problem: &Problem<'_>) -> Target {
     placement.reuse(&leftovers_by_index(problem, &servers));
     placement.fill();
     placement.shed();
-    // Where nobody else could coordinate a partition, what is left of the shares is theirs.
+    // Where no other server could coordinate a partition, what is left of the shares is theirs.
     let coordinate: Vec<u64> = servers
         .iter()
         .zip(&weights)

@@ -30,7 +30,7 @@ pub enum PlantedBug {
     YieldToJoiner,
     /// R3: a store that failed is set aside at once, whatever others hold.
     SetAsideAtOnce,
-    /// R3: a store is set aside when no view counts it any more, though nobody serves its partitions.
+    /// R3: a store is set aside when no view counts it any more, though no server serves its partitions.
     SetAsideUnserved,
     /// R3: which partitions a store counts for is taken from the last view that its server has seen.
     SuspicionBelieved,

@@ -67,7 +67,8 @@ pub struct Choice {
     pub leave: Vec<ServerId>,
 }
 
-/// Chooses; see the module's text. Nothing is to be changed where the coordinator is the present one and nobody leaves.
+/// Chooses; see the module's text. Nothing is to be changed where the coordinator is the present one and no member
+/// leaves.
 #[must_use]
 pub fn choose(problem: &Problem<'_>) -> Choice {
     let Problem { members, edges, minimum, .. } = *problem;

@@ -3,7 +3,7 @@
 //!
 //! The newest view that was reported is taken as it is. Each of its partitions *waits*: it is left in its old epoch,
 //! and served there as far as its members can, until it may be *resumed*: all members of its in-sync set have reported,
-//! and all that its coordinator had proposed in that epoch. Only then nobody can have acknowledged writes in a newer
+//! and all that its coordinator had proposed in that epoch. Only then no server can have acknowledged writes in a newer
 //! epoch that the ECS does not know of. Resumed means a new epoch with the same in-sync set. What waits for servers
 //! that are lost for good, an operator may force (R7).
 //!

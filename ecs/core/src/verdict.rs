@@ -73,7 +73,7 @@ pub enum Kind {
     CutOff,
     /// Copies of partitions differ, and it is not known which is right.
     CopiesDiffer,
-    /// Servers have no room on their disks, and refuse writes where nobody else coordinates.
+    /// Servers have no room on their disks, and refuse writes of the partitions that only they can coordinate.
     DiskFull,
     /// The disks of servers are many times slower than the others'.
     SlowDisk,

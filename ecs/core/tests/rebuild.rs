@@ -84,7 +84,7 @@ struct World {
     resumed: BTreeMap<PartitionId, Epoch>,
 }
 
-/// What a server says of its copies: nobody loses anything here.
+/// What a server says of its copies: no server loses anything here.
 fn proved(server: &Server) -> Vec<CopyState> {
     let me = member(server);
     let counts = server.view.iter().filter(|(_, now)| now.in_sync.contains(&me));
@@ -401,7 +401,7 @@ fn run(seed: u64, planted: Planted) -> bool {
         }
         world.lose();
     }
-    // All come: every partition is resumed, and nobody waits any more.
+    // All come: every partition is resumed, and no server waits any more.
     for id in world.servers.keys().copied().collect::<Vec<_>>() {
         world.servers.get_mut(&id).unwrap().runs = true;
     }

@@ -23,7 +23,7 @@
 //! - `disk SERVER [sync_ms=N] [reserve=BYTES] [free=BYTES] [bytes=BYTES]`: what its heartbeats tell of its disk from
 //!   now on
 //! - `suspect SERVER [view=N] [PARTITION...]`: it waits with a store that failed, which was in sync for these
-//!   partitions (nobody knows which: none are named) by the last view that it saw; `active PARTITION`, by the
+//!   partitions (where that is not known none are named) by the last view that it saw; `active PARTITION`, by the
 //!   coordinator; `kept PARTITION`: the stores that may hold it
 //! - `aside SERVER FOLDER PARTITION...`: it keeps a store that was set aside
 //! - `leaves SERVER`: is asked whether it leaves

@@ -38,7 +38,7 @@ async fn an_ecs_that_is_behind_says_so_and_takes_no_orders() {
     while !status(&ecs).await.healthy {}
     let later = Epoch { generation: 9, version: 9 };
 
-    // What a stranger says of views stops nobody.
+    // What a foreign server says of views stops no other one.
     let mut stranger = TestServer::new(2).await;
     stranger.open_report_link(&ecs, Some(ecs.cluster)).await;
     stranger.say(&hello(&stranger, later)).await;

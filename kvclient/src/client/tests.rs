@@ -365,7 +365,7 @@ async fn nobody_at_any_seed_is_told_with_the_seeds() {
     drop(fake);
     let options = Options { connect_timeout: Duration::from_millis(50), ..Options::default() };
     let Err(Error::Unavailable { tried, reason }) = Client::connect(&seeds, options).await else {
-        panic!("nobody is there")
+        panic!("no server is there")
     };
     assert_eq!(tried, seeds);
     assert!(reason.contains("cannot connect"), "{reason}");
@@ -432,10 +432,10 @@ async fn a_lazy_client_asks_when_it_is_asked() {
     client.put("k", "v").await.unwrap();
     assert_eq!(client.view().number, epoch(1));
     let options = Options { timeout: Duration::from_millis(50), ..Options::default() };
-    // Nobody listens at the port of the discard service.
+    // No program listens at the port of the discard service.
     let client = Client::connect_lazy(["127.0.0.1:9"], options).unwrap();
     let Err(Error::Unavailable { tried, reason }) = client.put("k", "v").await else {
-        panic!("nobody is there")
+        panic!("no server is there")
     };
     assert_eq!(tried, ["127.0.0.1:9"]);
     assert!(reason.contains("cannot connect"), "{reason}");

@@ -245,8 +245,8 @@ impl Ecs {
         self.unknown_force(view).map(|partition| Refusal::UnknownForce { partition })
     }
 
-    /// A partition that goes on here, and that an operator has let begin anew in a view that nobody had reported: what
-    /// was acknowledged there since is not in the copies that go on here.
+    /// A partition that goes on here, and that an operator has let begin anew in a view that no server had reported:
+    /// what was acknowledged there since is not in the copies that go on here.
     fn unknown_force(&self, view: &View) -> Option<PartitionId> {
         let (own, rebuild) = (&self.newest().view, self.rebuild()?);
         let unknown = view.forced.iter().find(|&(partition, epoch)| {

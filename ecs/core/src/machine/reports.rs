@@ -207,7 +207,7 @@ impl Ecs {
     /// Whether it is a member, or was one. The view that any other process claims is no reason to stop making views.
     fn is_known(&self, server: ServerId) -> bool {
         let newest = self.newest();
-        // A copy of the directory of before the first server came knows nobody.
+        // A copy of the directory of before the first server came knows no server.
         newest.registry.is_empty()
             || newest.registry.contains_key(&server)
             || newest.view.servers.contains_key(&server)

@@ -3,10 +3,10 @@
 //! A store is set aside only where it is not needed: each of its partitions has a coordinator that is active in the
 //! present epoch and is heard, so another in-sync copy is being served, and no view counts the store there any more.
 //! Its partitions are those of the last view that its server has seen, and those of the newest view. Else it is kept,
-//! though nobody is served from it: it may be all that is left. So it is while the ECS makes no views, as it does not
-//! know whether the epoch that it takes for the present one is (V6), and where a partition waits in an old epoch for an
-//! ECS that is being rebuilt (R6). Nothing is remembered over a restart of the ECS; servers that wait say so again and
-//! again, and get the present answer each time.
+//! though no client is served from it: it may be all that is left. So it is while the ECS makes no views, as it does
+//! not know whether the epoch that it takes for the present one is (V6), and where a partition waits in an old epoch
+//! for an ECS that is being rebuilt (R6). Nothing is remembered over a restart of the ECS; servers that wait say so
+//! again and again, and get the present answer each time.
 
 use std::collections::BTreeMap;
 

@@ -3,9 +3,9 @@
 //! A hello of another process of a store is not taken at once while the known process's link lives: if that process is
 //! heard on, two run with one store, and the newcomer is refused. A process that was killed is not heard on: its link
 //! ends, and its successor is taken at that moment; or it is silent, and its successor is taken when no promise of it
-//! can run any more. So it is when the ECS itself was started again: nobody has said hello to it, and a copy that comes
-//! first waits for as long as the known process may need to come back. This is a help for people: it sees no copy that
-//! was made within the life of one process, and nothing else rests on it.
+//! can run any more. So it is when the ECS itself was started again: no process has said hello to it, and a copy that
+//! comes first waits for as long as the known process may need to come back. This is a help for people: it sees no copy
+//! that was made within the life of one process, and nothing else rests on it.
 
 use std::time::Duration;
 

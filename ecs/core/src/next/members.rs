@@ -72,7 +72,7 @@ impl Builder<'_> {
         known.saw(sender.store, sender.incarnation);
         let Some(change) = change else { return };
         if is_new && !is_forgotten {
-            // The first server of a cluster has nobody to stand by for.
+            // The first server of a cluster has no other one to stand by for.
             known.stands_by = self.facts.settings.stand_by && !self.view.assignments.is_empty();
         }
         known.added |= is_new && !known.stands_by;

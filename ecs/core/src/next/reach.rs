@@ -12,7 +12,7 @@ use crate::planted::PlantedBug;
 use crate::reach::{self, Problem, edge};
 
 impl Builder<'_> {
-    /// Finds the edges between servers that the ECS hears. That nobody hears a server that is down is no news.
+    /// Finds the edges between servers that the ECS hears. That no server hears one that is down is no news.
     pub(super) fn find_edges(&mut self) {
         let facts = self.facts;
         let is_heard = |server: &ServerId| {

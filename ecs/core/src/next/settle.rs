@@ -153,8 +153,8 @@ impl Builder<'_> {
         }
     }
 
-    /// Removes a living member that acknowledges nothing to its coordinator, though the two hear each other, or nobody
-    /// hears it.
+    /// Removes a living member that acknowledges nothing to its coordinator, though the two hear each other, or no
+    /// server hears it.
     fn remove_silent(&mut self, partition: PartitionId, old: &Assignment, new: &mut Assignment) {
         let coordinator = old.in_sync_member(old.coordinator);
         if self.facts.quiet || !coordinator.is_some_and(|member| self.is_well(partition, member)) {

@@ -17,7 +17,7 @@ struct Roles<'a> {
     /// By server: the partitions that it coordinates.
     coordinated: Vec<Vec<usize>>,
     shares: Vec<Share>,
-    /// By server: it coordinates only what nobody else holds.
+    /// By server: it coordinates only what no other server has.
     relieved: Vec<bool>,
 }
 

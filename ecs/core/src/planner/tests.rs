@@ -114,7 +114,7 @@ impl Cluster {
                 continue;
             }
             // Servers that share their partitions with none of the relieved have nothing to take over, so what is sure
-            // is the share as if nobody was relieved, and no more than all that they gave up beyond it.
+            // is the share as if none was relieved, and no more than all that they gave up beyond it.
             let all: u32 = self.members.values().sum();
             let least = self.placement.len() as f64 * f64::from(weight) / f64::from(all);
             let given = self.placement.len() as f64 * f64::from(all - sum) / f64::from(all);
@@ -123,7 +123,7 @@ impl Cluster {
         }
     }
 
-    /// Each server's share of all copies by weight, where nobody can hold more than one of each partition: what the
+    /// Each server's share of all copies by weight, where no server can have more than one of each partition: what the
     /// heavy ones cannot take is shared among the others by weight, as water finds its level.
     fn even_copies(&self, wanted: usize) -> BTreeMap<ServerId, f64> {
         let cap = self.placement.len() as f64;

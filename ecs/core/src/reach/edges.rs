@@ -97,7 +97,7 @@ impl Edges {
         there.map(|(&edge, _)| edge).collect()
     }
 
-    /// When the next edge goes, if nobody complains again.
+    /// When the next edge goes, if no server complains again.
     pub(crate) fn next_end(&self, now: Time, timers: &Timers) -> Option<Time> {
         let there = self.complaints.values().filter(|complaints| is_there(complaints, now, timers));
         there.map(|complaints| complaints.last + lasts(timers)).min()

@@ -100,7 +100,7 @@ fn never_fewer_stay_than_a_write_needs_whatever_is_said() {
                     members.iter().copied().filter(|member| !choice.leave.contains(member)).collect();
                 assert!(stays.contains(&choice.coordinator), "{problem:?}");
                 assert!(stays.len() >= members.len().min(minimum), "{problem:?}");
-                // It comes to rest: made again of what it has left, nobody leaves, and then nothing changes.
+                // It comes to rest: made again of what it has left, no member leaves, and then nothing changes.
                 let again = choose(&Problem { members: &stays, coordinator: choice.coordinator, ..problem });
                 assert!(again.leave.is_empty(), "{problem:?}");
                 let rest = choose(&Problem { members: &stays, coordinator: again.coordinator, ..problem });

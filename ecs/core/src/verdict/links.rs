@@ -26,7 +26,7 @@ impl Known<'_> {
         })
     }
 
-    /// Servers that lost parts as others did not hear them, and that nobody complains of any more. A server without
+    /// Servers that lost parts as others did not hear them, and that no server complains of any more. A server without
     /// parts is pinged by none, so it is not known whether it is heard again: only parts that it keeps show that.
     pub(super) fn cut_off(&self, status: &ClusterStatus) -> Option<Found> {
         let named = ends(status);

@@ -151,7 +151,7 @@ impl Refusal {
             stores.join(", ")
         );
         let hint = "stop that server, run the command on its machine, and start it again. Where that does not help, \
-                    move the directory or the folder away, and start the server: then nobody has it any more";
+                    move the directory or the folder away, and start the server: then no server has it any more";
         Self::new(StatusCode::CONFLICT, error, hint)
     }
 

@@ -31,7 +31,7 @@ function arcs(same) {
 }
 
 const name = (place) => members.get(placement.servers[place])?.address ?? short(placement.servers[place] ?? "?");
-const named = (place) => (place == null ? "nobody" : `${letter(place)} (${name(place)})`);
+const named = (place) => (place == null ? "no server" : `${letter(place)} (${name(place)})`);
 
 export function tell(partition) {
   const now = placement?.partitions[partition];

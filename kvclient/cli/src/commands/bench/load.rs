@@ -94,7 +94,7 @@ pub async fn preload<T: Target>(targets: &[T], args: &BenchArgs) -> Result<(), T
         });
     }
     while let Some(ended) = tasks.join_next().await {
-        ended.expect("nobody cancels a task that puts")?;
+        ended.expect("a task that puts is never cancelled")?;
     }
     drop(progress);
     Ok(())
