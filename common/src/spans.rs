@@ -211,7 +211,7 @@ impl Collector {
 
 impl Collector {
     /// Logs that spans are lost, and that they are no longer, once each.
-    fn tell(&self, error: Option<&io::Error>) {
+    fn log_change(&self, error: Option<&io::Error>) {
         let authority = &self.authority;
         match (self.is_away.swap(error.is_some(), Ordering::Relaxed), error) {
             (false, Some(error)) => tracing::warn!(
@@ -229,7 +229,7 @@ impl HttpClient for Collector {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         // On the exporting thread, which does nothing else.
         let posted = self.post(&request);
-        self.tell(posted.as_ref().err());
+        self.log_change(posted.as_ref().err());
         Ok(posted?)
     }
 }

@@ -26,7 +26,7 @@ fn everywhere_in_sync(view: &View, copies: usize) -> bool {
     !view.assignments.is_empty() && view.assignments.iter().all(|now| now.in_sync.len() == copies)
 }
 
-/// Two servers, the second one's copies in sync. Both are told by views of their own links.
+/// Two servers, the second one's copies in sync. Each gets views over its own link.
 async fn pair(ecs: &TestEcs) -> (TestServer, TestServer, View) {
     let (mut first, mut second) = (TestServer::new(1).await, TestServer::new(2).await);
     first.hello(ecs, None).await;
@@ -134,7 +134,7 @@ async fn reports_of_a_later_version_are_skipped_and_the_link_goes_on() {
             "temperature": 20
         }))
         .await;
-    let told = async {
+    let reported = async {
         loop {
             let status = ecs.get("/api/v1/status").await;
             if status["servers"][0]["keys"] == 4711 {
@@ -142,7 +142,7 @@ async fn reports_of_a_later_version_are_skipped_and_the_link_goes_on() {
             }
         }
     };
-    let status = timeout(PATIENCE, told).await.expect("the heartbeat is taken");
+    let status = timeout(PATIENCE, reported).await.expect("the heartbeat is taken");
     assert_eq!(status["servers"][0]["state"], "up");
     ecs.stop().await;
 }

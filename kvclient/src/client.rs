@@ -100,11 +100,11 @@ impl Client {
     }
 
     /// The same client, whose requests from here on are traced: each server that handles one logs what it does with it,
-    /// and when, under the id that `tell` is called with before the request is sent. A write keeps its id over all
-    /// tries. It takes servers of this version; older ones close the connection.
+    /// and when, under the id that `on_request` is called with before the request is sent. A write keeps its id over
+    /// all tries. It takes servers of this version; older ones close the connection.
     #[must_use]
-    pub fn traced(&self, tell: impl Fn(RequestId) + Send + Sync + 'static) -> Self {
-        Self { tracer: Some(Tracer(Arc::new(tell))), ..self.clone() }
+    pub fn traced(&self, on_request: impl Fn(RequestId) + Send + Sync + 'static) -> Self {
+        Self { tracer: Some(Tracer(Arc::new(on_request))), ..self.clone() }
     }
 
     /// The same client, which also sends a span of each traced request ([`Client::traced`]) to a collector, from the
@@ -176,8 +176,8 @@ impl Client {
 
     /// The id of a request, if it is traced.
     fn trace(&self, ticket: &Ticket<'_>) -> Option<RequestId> {
-        let Tracer(tell) = self.tracer.as_ref()?;
-        tell(ticket.id());
+        let Tracer(on_request) = self.tracer.as_ref()?;
+        on_request(ticket.id());
         Some(ticket.id())
     }
 

@@ -7,7 +7,7 @@ use common::operation::InvalidOperation;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Name one or more servers: a client begins with those that it is told. Nothing was sent.
+    /// Name one or more servers: a client begins with those that are named. Nothing was sent.
     #[error("no server was named; name one or more of the cluster, as HOST:PORT")]
     NoServers,
     /// Change the request: a key or a value is out of its limits. Nothing was sent.

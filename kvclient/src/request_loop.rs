@@ -31,8 +31,8 @@ impl Client {
         let mut progress = Progress::read();
         loop {
             let left = patience.saturating_sub(clock::time().since(started));
-            let told = timeout(left, self.router().refresh(Epoch::default(), None, 1)).await;
-            let (reason, over) = match told {
+            let answer = timeout(left, self.router().refresh(Epoch::default(), None, 1)).await;
+            let (reason, over) = match answer {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(reason)) => (reason, false),
                 Err(_) => ("no answer in time".to_owned(), true),

@@ -104,9 +104,9 @@ mod tests {
         let spans =
             Spans::start(&format!("http://{}", collector.local_addr().unwrap()), "test", "1").unwrap();
         let plain = server.client(10_000).await.with_spans(spans.clone());
-        let told = Arc::new(Mutex::new(Vec::new()));
-        let tell = Arc::clone(&told);
-        let client = plain.traced(move |request| tell.lock().unwrap().push(request.to_string()));
+        let ids_seen = Arc::new(Mutex::new(Vec::new()));
+        let note = Arc::clone(&ids_seen);
+        let client = plain.traced(move |request| note.lock().unwrap().push(request.to_string()));
         assert_eq!(client.get("k").await.unwrap(), None);
         assert!(client.append("k", "v").await.is_err());
         assert_eq!(plain.get("k").await.unwrap(), None);
@@ -117,7 +117,7 @@ mod tests {
         assert_eq!(names, ["get", "append"]);
         let ids: Vec<&Value> =
             sent.iter().map(|span| &span["attributes"][0]["value"]["stringValue"]).collect();
-        assert_eq!(ids, told.lock().unwrap().iter().collect::<Vec<_>>());
+        assert_eq!(ids, ids_seen.lock().unwrap().iter().collect::<Vec<_>>());
         assert_eq!(sent[0]["status"]["message"], "");
         assert!(sent[1]["status"]["message"].as_str().unwrap().contains("the disk is full"), "{sent:?}");
     }

@@ -35,7 +35,7 @@ pub type Places = BTreeMap<PartitionId, Version>;
 /// Changes of watched keys, as they are committed; see [`Client::watch`].
 #[derive(Debug)]
 pub struct Watch {
-    pages: mpsc::Receiver<Told>,
+    pages: mpsc::Receiver<PageResult>,
     current: VecDeque<Change>,
     /// The partition of these changes, and the place behind them.
     behind: Option<(PartitionId, Version)>,
@@ -45,7 +45,7 @@ pub struct Watch {
 }
 
 /// A result of a partition's task.
-type Told = Result<Page, Error>;
+type PageResult = Result<Page, Error>;
 
 /// Changes of one partition, perhaps none.
 #[derive(Debug)]
@@ -157,7 +157,7 @@ impl Watch {
         &self.places
     }
 
-    async fn page(&mut self) -> Told {
+    async fn page(&mut self) -> PageResult {
         let ended = || Err(Error::Refused { reason: "the watch has ended; begin another one".to_owned() });
         self.pages.recv().await.unwrap_or_else(ended)
     }
@@ -194,7 +194,7 @@ struct Shared {
     hold: Duration,
     held: Semaphore,
     fetches: Semaphore,
-    pages: mpsc::Sender<Told>,
+    pages: mpsc::Sender<PageResult>,
 }
 
 /// Finds the place where a partition is watched from, and follows it from there.
@@ -212,9 +212,9 @@ async fn begin(
             found.map(|(_, through, _)| through)
         }
     };
-    let told = begun.send(found.clone().map(|place| (partition, place))).await;
+    let sent = begun.send(found.clone().map(|place| (partition, place))).await;
     drop(begun);
-    if let (Ok(found), Ok(())) = (found, told) {
+    if let (Ok(found), Ok(())) = (found, sent) {
         follow(&shared, partition, found, place.is_some()).await;
     }
 }
@@ -229,7 +229,7 @@ async fn follow(shared: &Shared, partition: PartitionId, mut place: Version, mut
         let hold = if more { Duration::ZERO } else { shared.hold };
         let bytes_max = if more { WATCH_FETCH_BYTES.max(bytes) } else { WATCH_BYTES_HELD };
         let asked = shared.client.changes(&shared.keys, partition, Some(place), bytes_max, hold);
-        let (told, ends) = match asked.await {
+        let (page, ends) = match asked.await {
             Ok((changes, through, next_bytes)) => {
                 more = !changes.is_empty() || next_bytes > 0 || (more && place != through);
                 bytes = u32::try_from(next_bytes).unwrap_or(u32::MAX);
@@ -241,7 +241,7 @@ async fn follow(shared: &Shared, partition: PartitionId, mut place: Version, mut
                 (Err(error), ends)
             }
         };
-        if shared.pages.send(told).await.is_err() || ends {
+        if shared.pages.send(page).await.is_err() || ends {
             return;
         }
     }

@@ -112,10 +112,10 @@ fn a_flipped_byte_in_the_file_that_says_the_format_of_a_tree_is_damage() {
         bad[at] ^= 1 << (at % 8);
         fs::write(&file, &bad).unwrap();
         let error = Store::open(dir.path(), &options()).err();
-        let told = error.as_ref().is_some_and(
+        let named = error.as_ref().is_some_and(
             |error| matches!(error, Error::Damaged { file: of, partition: Some(1), .. } if *of == file),
         );
-        assert!(told, "at {at}: {error:?}");
+        assert!(named, "at {at}: {error:?}");
     }
     fs::write(&file, &good).unwrap();
     assert_eq!(
@@ -136,10 +136,10 @@ fn a_tree_of_another_format_is_of_another_version() {
         fs::write(&file, &content).unwrap();
         fs::write(&current, &sum).unwrap();
         let error = Store::open(dir.path(), &options()).err();
-        let told = match &error {
+        let named = match &error {
             Some(Error::OtherVersion { found, own, .. }) => Some((*found, *own)),
             _ => None,
         };
-        assert_eq!(told, Some((u32::from(found), 3)), "{found}: {error:?}");
+        assert_eq!(named, Some((u32::from(found), 3)), "{found}: {error:?}");
     }
 }

@@ -382,7 +382,7 @@ fn a_flipped_bit_in_the_last_batch_of_an_idle_log_is_damage() {
 }
 
 #[test]
-fn a_last_batch_that_nothing_vouches_for_is_left_out_and_told_to_be_in_doubt() {
+fn a_last_batch_that_nothing_vouches_for_is_left_out_and_reported_as_doubtful() {
     let dir = support::directory();
     let (disk, path, last) = killed(dir.path(), false);
     assert_eq!(end_of(dir.path(), &disk.settled()).unwrap(), (16, None));

@@ -2,7 +2,7 @@
 //!
 //! A write waits for the slowest disk among its copies, and a server whose disk is below its reserve refuses the writes
 //! that it coordinates. Neither is silent, so no failure detector finds them; both are found by comparing what the
-//! heartbeats tell ("Gray Failure: The Achilles' Heel of Cloud-Scale Systems", Huang and others, 2017: ask those who
+//! heartbeats report ("Gray Failure: The Achilles' Heel of Cloud-Scale Systems", Huang and others, 2017: ask those who
 //! see the difference).
 //!
 //! - **Slow**: a sync takes more than [`SLOW_TIMES`] times the median of the other servers, and more than [`SLOW_US`],
@@ -66,7 +66,7 @@ pub(super) struct Reading {
 
 #[derive(Clone, Copy, Debug)]
 struct Disk {
-    told: Option<(Time, Reading)>,
+    reading: Option<(Time, Reading)>,
     /// Its state, as decisions use it, and since when.
     state: DiskState,
     changed: Time,
@@ -78,7 +78,7 @@ struct Disk {
 
 impl Disk {
     fn new(state: DiskState, now: Time) -> Self {
-        Self { told: None, state, changed: now, seems: state, since: now, backoff: Backoff::default() }
+        Self { reading: None, state, changed: now, seems: state, since: now, backoff: Backoff::default() }
     }
 
     /// How long reports must suggest a state before it becomes the disk's state.
@@ -115,7 +115,7 @@ impl Disks {
 
     /// The server's last report of its disk.
     pub(super) fn reading(&self, server: ServerId) -> Reading {
-        self.0.get(&server).and_then(|disk| disk.told).map(|(_, reading)| reading).unwrap_or_default()
+        self.0.get(&server).and_then(|disk| disk.reading).map(|(_, reading)| reading).unwrap_or_default()
     }
 
     /// A heartbeat tells of a disk. `gave_up`: the server has given its copies away. Whether the state is another one.
@@ -139,8 +139,8 @@ impl Disks {
             }
         };
         let disk = self.0.entry(server).or_insert_with(|| Disk::new(DiskState::Well, now));
-        let broken = disk.told.is_none_or(|(last, _)| now.since(last) >= FRESH);
-        disk.told = Some((now, reading));
+        let broken = disk.reading.is_none_or(|(last, _)| now.since(last) >= FRESH);
+        disk.reading = Some((now, reading));
         if disk.seems != seems || broken {
             (disk.seems, disk.since) = (seems, now);
         }
@@ -201,7 +201,7 @@ impl Disks {
         figure: impl Fn(&Reading) -> Option<u64>,
     ) -> Option<u64> {
         let others = self.0.iter().filter(|(other, _)| **other != server);
-        let fresh = others.filter_map(|(_, disk)| disk.told).filter(|(at, _)| now.since(*at) < FRESH);
+        let fresh = others.filter_map(|(_, disk)| disk.reading).filter(|(at, _)| now.since(*at) < FRESH);
         let mut figures: Vec<u64> = fresh.filter_map(|(_, reading)| figure(&reading)).collect();
         figures.sort_unstable();
         figures.get(figures.len().checked_sub(1)? / 2).copied()

@@ -343,8 +343,8 @@ impl Ecs {
         self.durable.rebuild.as_ref().is_some_and(|rebuild| rebuild.waiting.contains(&partition))
     }
 
-    /// The servers that are up, by what they have of a partition: the one that has most is the first. `None`: it told
-    /// of nothing when it started.
+    /// The servers that are up, by what they have of a partition: the one that has most is the first. `None`: it
+    /// reported nothing when it started.
     #[must_use]
     pub fn candidates(&self, partition: PartitionId) -> Vec<(ServerId, Option<LogId>)> {
         let up = self.durable.view.servers.iter().filter(|(_, info)| info.state == ServerState::Up);

@@ -68,9 +68,9 @@ pub(super) struct Peer {
     pub(super) doubted: bool,
     /// V4a: partitions of whose in-sync sets it is a member, and is known to hold all that was acknowledged there.
     pub(super) proved: BTreeSet<PartitionId>,
-    /// V4a: of the partitions that went on without it, those of which it holds nothing any more, as it told last.
+    /// V4a: of the partitions that went on without it, those of which it has nothing any more by its last report.
     pub(super) emptied: BTreeSet<PartitionId>,
-    /// Copies that it sends to others, as it told last.
+    /// Copies that it sends to others by its last report.
     pub(super) transfers: Vec<TransferStatus>,
 }
 
@@ -158,7 +158,7 @@ impl Peer {
         self.view = view;
     }
 
-    /// For how long it has told of one view that is older than `own`.
+    /// For how long it has reported a view that is older than `own`.
     pub(super) fn lags_behind(&self, own: Epoch, now: Time) -> Duration {
         if self.view < own && self.heartbeat.is_some() { now.since(self.followed) } else { Duration::ZERO }
     }

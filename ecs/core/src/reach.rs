@@ -1,10 +1,10 @@
 //! Who coordinates and who stays in sync where servers reach the ECS and not each other: a pure function of the
 //! members of one partition and of who does not hear whom.
 //!
-//! Heartbeats do not show a cut between two servers: both are heard here. Only the servers can tell, and one side alone
-//! proves nothing: a server that has lost its links to all others complains of each of them, as loudly as each of them
-//! of it. So a complaint is not held against the one that it names. It makes an *edge* between two servers, whoever of
-//! the two complains, and what counts is how many edges a server has:
+//! Heartbeats do not show a cut between two servers: both are heard here. Only the servers can see it, and one side
+//! alone proves nothing: a server that has lost its links to all others complains of each of them, as loudly as each of
+//! them of it. So a complaint is not held against the one that it names. It makes an *edge* between two servers,
+//! whoever of the two complains, and what counts is how many edges a server has:
 //!
 //! 1. **The coordinator first.** The member with the fewest edges to other members coordinates. Of several, the one
 //!    with the fewest edges in the whole cluster; then the present one, so that nothing moves in vain; then the one

@@ -28,7 +28,7 @@ struct Server {
     view: Arc<View>,
     /// By server that is expected to say something: when it was last heard, or since when it is expected.
     heard: BTreeMap<ServerId, Time>,
-    told: Time,
+    reported: Time,
 }
 
 struct Cluster {
@@ -53,7 +53,7 @@ impl Cluster {
             let number = index as u128 + 1;
             let (server, store) = (ServerId(number), StoreId(number));
             let sender = Sender { server, store, incarnation: Incarnation(1), nonce: Nonce(1) };
-            Server { sender, view: Arc::clone(&disk.view), heard: BTreeMap::new(), told: now }
+            Server { sender, view: Arc::clone(&disk.view), heard: BTreeMap::new(), reported: now }
         };
         let mut cluster = Self {
             servers: (0..SERVERS).map(server).collect(),
@@ -179,8 +179,8 @@ impl Cluster {
         let late = |last: &Time| self.now.since(*last) >= report;
         let servers: Vec<ServerId> =
             server.heard.iter().filter(|(_, last)| late(last)).map(|(&other, _)| other).collect();
-        if !servers.is_empty() && late(&server.told) {
-            server.told = self.now;
+        if !servers.is_empty() && late(&server.reported) {
+            server.reported = self.now;
             self.report(index, ServerReport::Unheard { servers });
         }
     }

@@ -385,11 +385,11 @@ impl World {
             let info = &self.disk.view.servers.get(&server);
             assert!(info.is_none_or(|info| info.nonce != twin.nonce), "N1: a twin of {server:?} is taken");
         }
-        let told = |(of, refusal): &(Sender, Refusal)| {
+        let is_refusal = |(of, refusal): &(Sender, Refusal)| {
             *of == twin && matches!(refusal, Refusal::Twin { newcomer, .. } if newcomer == "127.0.0.1:9")
         };
-        let is_told = self.refused.iter().any(told) || !is_known(&self.disk.view);
-        assert!(is_told, "N1: a twin of {server:?} is not told: {:?}", self.refused);
+        let is_refused = self.refused.iter().any(is_refusal) || !is_known(&self.disk.view);
+        assert!(is_refused, "N1: a twin of {server:?} is not refused: {:?}", self.refused);
     }
 
     /// V6: the ECS is started with an older copy of its directory, while a server knows a newer view. It makes none,

@@ -1,8 +1,8 @@
 //! Golden scripts of the core: `tests/scripts/*.txt`.
 //!
 //! A line is an input; the indented lines after it are what came of it: persists, views with their causes and the
-//! partitions that changed, and who was told. `UPDATE=1 cargo test -p trefoil-ecs-core --test scripts` writes the
-//! outcome anew, to be read before it is committed. Servers are letters. Inputs:
+//! partitions that changed, and the servers that got it. `UPDATE=1 cargo test -p trefoil-ecs-core --test scripts`
+//! writes the outcome anew, to be read before it is committed. Servers are letters. Inputs:
 //!
 //! - `config KEY=VALUE...` at the beginning: `partitions`, `copies`, `min_copies` (a number or `auto`, which is the
 //!   default), `joining` and `moving` (copies in the making for each server), `disk=manual`, `timers=adaptive` instead
@@ -19,8 +19,8 @@
 //! - `propose PARTITION MEMBER [epoch=N] [inc=N] [store=N]`, by the coordinator
 //! - `silent PARTITION MEMBER`, by the coordinator; `store_failed SERVER`; `leave SERVER`
 //! - `unheard SERVER SERVERS`: it hears nothing of them
-//! - `differ SERVER N`: its heartbeats tell from now on of so many partitions whose copies differ
-//! - `disk SERVER [sync_ms=N] [reserve=BYTES] [free=BYTES] [bytes=BYTES]`: what its heartbeats tell of its disk from
+//! - `differ SERVER N`: its heartbeats report from now on so many partitions whose copies differ
+//! - `disk SERVER [sync_ms=N] [reserve=BYTES] [free=BYTES] [bytes=BYTES]`: what its heartbeats report of its disk from
 //!   now on
 //! - `suspect SERVER [view=N] [PARTITION...]`: it waits with a store that failed, which was in sync for these
 //!   partitions (where that is not known none are named) by the last view that it saw; `active PARTITION`, by the
@@ -514,7 +514,7 @@ impl Script {
 
     fn drain(&mut self) {
         self.ecs().invariants();
-        let mut told: BTreeMap<Epoch, String> = BTreeMap::new();
+        let mut published: BTreeMap<Epoch, String> = BTreeMap::new();
         let mut made_durable = false;
         for effect in self.ecs().effects() {
             match effect {
@@ -527,7 +527,7 @@ impl Script {
                 }
                 Effect::Publish { to, view, .. } => {
                     assert_eq!(view.number, self.disk.view.number, "V1: only what is on disk is published");
-                    told.entry(view.number).or_default().push(name(to));
+                    published.entry(view.number).or_default().push(name(to));
                 }
                 Effect::Made(event) => {
                     let cause = |cause: &ecs_core::Cause| {
@@ -564,7 +564,7 @@ impl Script {
                 }
             }
         }
-        for (view, servers) in told {
+        for (view, servers) in published {
             let _ = writeln!(self.out, "  published {view} to {servers}");
         }
         if made_durable {

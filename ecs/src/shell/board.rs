@@ -19,7 +19,7 @@ use crate::limits::{FIGURES_FRESH, SAMPLE_EVERY, SAMPLES_MAX, STREAMS_MAX};
 /// Rates and times of a second, over all servers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(super) struct Sample {
-    /// When. Samples are told apart by it: it grows with each.
+    /// When. It names the sample, as it grows with each.
     pub(super) at: WallTime,
     /// Requests a second that were answered.
     pub(super) reads: f64,

@@ -406,8 +406,8 @@ impl Driver {
         if self.verdicts.len() >= SERVERS_MAX {
             self.verdicts.clear();
         }
-        let told = self.verdicts.insert(to.server, (to, verdict.clone()));
-        if told.is_some_and(|told| told == (to, verdict.clone())) {
+        let earlier = self.verdicts.insert(to.server, (to, verdict.clone()));
+        if earlier.is_some_and(|earlier| earlier == (to, verdict.clone())) {
             return;
         }
         let server = to.server.short();

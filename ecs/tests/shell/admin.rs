@@ -15,7 +15,7 @@ async fn settings_are_kept_with_the_cluster() {
         assert!(answer["hint"].is_string(), "{answer}");
     }
     assert_eq!(ecs.post("/api/v1/settings", &json!({"min_copies": 3})).await.0, 200);
-    // The next view has it, and it is on disk before that view is told.
+    // The next view has it, and it is on disk before that view is published.
     let mut server = TestServer::new(1).await;
     server.hello(&ecs, None).await;
     server.view_where(|view| view.servers.len() == 1).await;

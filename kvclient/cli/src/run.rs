@@ -52,7 +52,7 @@ pub(crate) async fn run_program(
         }
         Program::Data(words) => {
             let line = Line::from_args(&words);
-            let command = Command::parse(&line).map_err(|failure| told(&line.text, &failure))?;
+            let command = Command::parse(&line).map_err(|failure| printed(&line.text, &failure))?;
             Box::pin(run_command(session, command, out)).await
         }
     }
@@ -158,7 +158,7 @@ async fn run_words(session: &mut Session, words: Vec<OsString>, out: &mut dyn Wr
 }
 
 /// Prints what is wrong with a line, and returns a failure with its code only.
-fn told(line: &[u8], failure: &Failure) -> Failure {
+fn printed(line: &[u8], failure: &Failure) -> Failure {
     eprint!("{}", complaint(line, failure, Paint::for_errors()));
     Failure::new(failure.exit, "")
 }

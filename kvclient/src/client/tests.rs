@@ -403,13 +403,13 @@ async fn a_traced_write_keeps_its_id_over_all_tries_and_others_have_none() {
     let server = Fake::start(script(vec![busy, done])).await;
     server.set_view(view(1, &[&server.address], 0));
     let client = server.client(10_000).await;
-    let told = Arc::new(std::sync::Mutex::new(Vec::new()));
-    let tell = Arc::clone(&told);
-    let traced = client.traced(move |request| tell.lock().unwrap().push(request));
+    let ids = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let note = Arc::clone(&ids);
+    let traced = client.traced(move |request| note.lock().unwrap().push(request));
     traced.put("k", "v").await.unwrap();
     client.put("k", "v").await.unwrap();
-    let told = told.lock().unwrap().clone();
-    let [id] = told[..] else { panic!("one request is traced: {told:?}") };
+    let ids = ids.lock().unwrap().clone();
+    let [id] = ids[..] else { panic!("one request is traced: {ids:?}") };
     let asked = server.requests();
     let [
         Request::Trace { request: first },

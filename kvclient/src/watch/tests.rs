@@ -49,11 +49,11 @@ async fn changes_come_in_order_each_once_however_large() {
         put(4, &"y".repeat(2 << 20)),
         put(5, "e"),
     ];
-    let told = log.clone();
+    let delivered = log.clone();
     let fake = Fake::alone(move |request| answer(&log, request)).await;
     let client = fake.client(10_000).await;
     let mut watch = client.watch_key_from("k", at(1)).await.unwrap();
-    for change in &told[1..] {
+    for change in &delivered[1..] {
         assert_eq!(watch.next().await.unwrap(), *change);
     }
     assert_eq!(watch.places().values().copied().collect::<Vec<_>>(), [at(5)]);

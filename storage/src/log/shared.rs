@@ -246,22 +246,22 @@ mod tests {
     /// A system that reports a failed write once: to the first sync after `fails` is set, which then takes as long as
     /// the test likes. Later syncs succeed.
     #[derive(Default)]
-    struct ToldOnce {
+    struct FailsOnce {
         fails: AtomicBool,
         began: Mutex<Option<Sender<()>>>,
         ends: Mutex<Option<Receiver<()>>>,
     }
 
-    struct Told(Arc<ToldOnce>);
-    struct ToldFile(Box<dyn DiskFile>, Arc<ToldOnce>);
+    struct FailsOnceDisk(Arc<FailsOnce>);
+    struct FailsOnceFile(Box<dyn DiskFile>, Arc<FailsOnce>);
 
-    impl Disk for Told {
+    impl Disk for FailsOnceDisk {
         fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-            Ok(Box::new(ToldFile(RealDisk.create(path)?, Arc::clone(&self.0))))
+            Ok(Box::new(FailsOnceFile(RealDisk.create(path)?, Arc::clone(&self.0))))
         }
 
         fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-            Ok(Box::new(ToldFile(RealDisk.open(path)?, Arc::clone(&self.0))))
+            Ok(Box::new(FailsOnceFile(RealDisk.open(path)?, Arc::clone(&self.0))))
         }
 
         fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -281,7 +281,7 @@ mod tests {
         }
     }
 
-    impl DiskFile for ToldFile {
+    impl DiskFile for FailsOnceFile {
         fn len(&self) -> io::Result<u64> {
             self.0.len()
         }
@@ -304,30 +304,30 @@ mod tests {
             // Without the lock the other sync is through before; with it, it waits for this one.
             const OTHER_MAY_TAKE: Duration = Duration::from_millis(200);
             let _other = ends.recv_timeout(OTHER_MAY_TAKE);
-            Err(io::Error::other("told once"))
+            Err(io::Error::other("reported once"))
         }
     }
 
     #[test]
-    fn an_error_told_to_one_sync_is_no_success_for_another() {
+    fn an_error_that_one_sync_gets_is_no_success_for_another() {
         let dir = tempfile::tempdir().unwrap();
-        let told = Arc::new(ToldOnce::default());
-        let disk = Arc::new(Told(Arc::clone(&told)));
+        let faults = Arc::new(FailsOnce::default());
+        let disk = Arc::new(FailsOnceDisk(Arc::clone(&faults)));
         let options = Options { disk, background: false, ..Options::default() };
         let OpenedLog { writer: mut log, reader, .. } = open_log(dir.path(), &options).unwrap();
         let id = LogId { tag: Tag { generation: 0, version: 1 }, seq: 1 };
         log.append(&[Record::Entry { partition: 0, id, body: "x".into() }]).unwrap();
         let (began, has_begun) = channel();
         let (end, ends) = channel();
-        *told.began.lock().unwrap() = Some(began);
-        *told.ends.lock().unwrap() = Some(ends);
-        told.fails.store(true, Ordering::Release);
+        *faults.began.lock().unwrap() = Some(began);
+        *faults.ends.lock().unwrap() = Some(ends);
+        faults.fails.store(true, Ordering::Release);
         std::thread::scope(|scope| {
             let shared = reader.shared();
             let appended = super::Position(shared.appended.load(Ordering::Acquire));
             let background = scope.spawn(move || shared.sync_up_to(appended));
             has_begun.recv().unwrap();
-            assert!(log.sync().is_err(), "what the other sync was told of is not on disk");
+            assert!(log.sync().is_err(), "what the other sync failed to write is not on disk");
             let _gone = end.send(());
             assert!(background.join().unwrap().is_err());
         });

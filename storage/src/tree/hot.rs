@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_has_become_large_is_not_told_as_it_was() {
+    fn a_value_that_has_become_large_is_not_returned_as_it_was() {
         let hot = Hot::new(1 << 20);
         hot.put(place(0, b"k"), value(b"small"));
         hot.put(place(0, b"k"), value(&[7; VALUE_BYTES_MAX + 1]));

@@ -256,7 +256,7 @@ impl Builder<'_> {
             let relieved = self.is_relieved(member.server);
             let unproved = any_proved && !known.is_proved(partition, *member);
             let peer = self.facts.peers.get(&member.server).filter(|_| !any_proved);
-            // As told at the start of the process: of use only while nothing was written since.
+            // As reported at the start of the process: of use only while nothing was written since.
             let last = peer.and_then(|peer| peer.leftovers.get(&partition).copied());
             let failed = self.has_failed(partition, *member);
             (failed, edges, leaving, unproved, relieved, Reverse(last), planned.unwrap_or(usize::MAX))

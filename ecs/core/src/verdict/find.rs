@@ -305,11 +305,11 @@ impl Known<'_> {
     /// What coordinators have found by comparing copies, and cannot decide.
     fn copies_differ(&self) -> Option<Found> {
         let servers = self.state.view.servers.keys().copied().filter(|&server| !self.is_down(server));
-        let told = |server: ServerId| {
+        let reported = |server: ServerId| {
             let count = self.peers.get(&server).map_or(0, |peer| peer.load.health.copies_differ);
             (count > 0).then_some((server, count as usize))
         };
-        let (servers, counts): (Vec<ServerId>, Vec<usize>) = servers.filter_map(told).unzip();
+        let (servers, counts): (Vec<ServerId>, Vec<usize>) = servers.filter_map(reported).unzip();
         (!servers.is_empty()).then(|| {
             let count = counts.iter().fold(0_usize, |sum, &count| sum.saturating_add(count));
             let what = format!(

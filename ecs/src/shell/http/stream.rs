@@ -33,7 +33,7 @@ struct Reader {
     handle: Handle,
     ticks: watch::Receiver<WallTime>,
     views: watch::Receiver<Arc<View>>,
-    told: Told,
+    delivered: Delivered,
     /// The view whose placement it has.
     placed: Option<Epoch>,
     batch: VecDeque<Event>,
@@ -43,12 +43,12 @@ struct Reader {
 
 /// Up to which view and sample a reader has everything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Told {
+struct Delivered {
     view: Epoch,
     sample: WallTime,
 }
 
-impl Told {
+impl Delivered {
     fn id(self) -> String {
         format!("{}.{}-{}", self.view.generation, self.view.version, self.sample.0)
     }
@@ -69,7 +69,7 @@ pub(super) async fn stream(State(handle): State<Handle>, headers: HeaderMap) -> 
         ticks: handle.board().watch(),
         views: handle.views(),
         // An id that is not one of this stream: from the beginning.
-        told: id.and_then(Told::read).unwrap_or_default(),
+        delivered: id.and_then(Delivered::read).unwrap_or_default(),
         placed: None,
         batch: VecDeque::new(),
         started: false,
@@ -109,15 +109,15 @@ impl Reader {
     /// Puts together what the reader does not have.
     async fn fill(&mut self) -> Result<(), NoAnswer> {
         let board = self.handle.board().clone();
-        let after = self.told.view;
+        let after = self.delivered.view;
         let events = self.handle.ask(|answer| Command::Events(after, answer)).await?;
         if let Some(newest) = events.last() {
-            self.told.view = newest.event.view;
+            self.delivered.view = newest.event.view;
             self.batch.push_back(event("events", &events));
         }
-        let samples = board.samples_after(self.told.sample);
+        let samples = board.samples_after(self.delivered.sample);
         if let Some(newest) = samples.last() {
-            self.told.sample = newest.at;
+            self.delivered.sample = newest.at;
             self.batch.push_back(event("samples", &samples));
         }
         let status = self.handle.ask(Command::Status).await?;
@@ -133,7 +133,7 @@ impl Reader {
             "load": board.load(),
             "hot": board.hot(),
         });
-        self.batch.push_back(event("state", &state).id(self.told.id()).retry(RETRY_STREAM_AFTER));
+        self.batch.push_back(event("state", &state).id(self.delivered.id()).retry(RETRY_STREAM_AFTER));
         Ok(())
     }
 }
@@ -184,10 +184,10 @@ mod tests {
 
     #[test]
     fn an_id_tells_where_to_go_on() {
-        let told = Told { view: Epoch { generation: 1, version: 7 }, sample: WallTime(99) };
-        assert_eq!(Told::read(&told.id()), Some(told));
+        let delivered = Delivered { view: Epoch { generation: 1, version: 7 }, sample: WallTime(99) };
+        assert_eq!(Delivered::read(&delivered.id()), Some(delivered));
         for wrong in ["", "1.7", "1-7", "a.b-c", "1.7-", "1.7-99-1"] {
-            assert_eq!(Told::read(wrong), None, "{wrong}");
+            assert_eq!(Delivered::read(wrong), None, "{wrong}");
         }
     }
 }

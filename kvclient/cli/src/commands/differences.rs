@@ -18,7 +18,7 @@ pub(crate) fn shown(servers: &[ServerStatus]) -> String {
         let (partition, entry, groups) = (found.partition, found.entry, groups.join(" / "));
         if found.wrong.is_empty() {
             format!(
-                "COPIES DIFFER: partition {partition}, at entry {entry}: {groups}. It cannot be told which is right: \
+                "COPIES DIFFER: partition {partition}, at entry {entry}: {groups}. It is not known which is right: \
                  see \"Copies differ\" in the operations guide\n"
             )
         } else {

@@ -81,11 +81,11 @@ async fn to_output(
     look: Look,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let mut told = 0;
-    while count.is_none_or(|count| told < count) {
+    let mut printed = 0;
+    while count.is_none_or(|count| printed < count) {
         match watch.next().await.map_err(Failure::from) {
             Ok(change) => {
-                told += 1;
+                printed += 1;
                 out.write_all(&look.line(change)).and_then(|()| out.flush()).map_err(Failure::output)?;
             }
             // A cluster that does not answer may come back.
@@ -99,11 +99,11 @@ async fn to_output(
 }
 
 async fn above_the_line(mut watch: Watch, count: Option<u64>, look: Look, lines: mpsc::Sender<String>) {
-    let mut told = 0;
-    while count.is_none_or(|count| told < count) {
+    let mut printed = 0;
+    while count.is_none_or(|count| printed < count) {
         let (line, ends) = match watch.next().await.map_err(Failure::from) {
             Ok(change) => {
-                told += 1;
+                printed += 1;
                 (String::from_utf8_lossy(&look.line(change)).into_owned(), false)
             }
             Err(failure) => (complaint(b"", &failure, look.paint), failure.exit != Exit::Unavailable),

@@ -76,8 +76,8 @@ pub(crate) const TABLE: &[Entry] = &[
         words: "KEY [--from VERSION] [--count N] [--json] | --prefix PREFIX [--count N] [--json]",
         what: "print each change of a key or a prefix, as it is made",
         more: "From now on, or first what came after a version. In the shell changes are shown above the line being \
-               typed until `unwatch`; elsewhere until Ctrl-C or N changes. What the servers no longer have, or cannot \
-               tell, is told as a gap. A value that ends by its expiry is not told when it does.",
+               typed until `unwatch`; elsewhere until Ctrl-C or N changes. What the servers no longer have, or do not \
+               know, is printed as a gap. A value that ends by its expiry prints nothing when it does.",
         examples: &["watch fruit --from 41.7", "watch --prefix session: --count 10"],
     },
     Entry {

@@ -17,11 +17,11 @@ impl Known<'_> {
             servers.push(server);
             names.push(name);
         }
-        let told = |((why, next), (servers, names)): (_, (_, Vec<String>))| {
+        let in_words = |((why, next), (servers, names)): (_, (_, Vec<String>))| {
             let names = listed(&names.iter().map(String::as_str).collect::<Vec<_>>());
             Found { servers, what: format!("{names} wants to be a server and is left out: {why}"), next }
         };
-        found.into_iter().map(told).collect()
+        found.into_iter().map(in_words).collect()
     }
 
     /// Why a process is refused, and what to do.

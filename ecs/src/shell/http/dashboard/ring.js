@@ -33,7 +33,7 @@ function arcs(same) {
 const name = (place) => members.get(placement.servers[place])?.address ?? short(placement.servers[place] ?? "?");
 const named = (place) => (place == null ? "no server" : `${letter(place)} (${name(place)})`);
 
-export function tell(partition) {
+export function describe(partition) {
   const now = placement?.partitions[partition];
   if (!now) return "";
   const replicas = now.s.filter((place) => place !== now.c).map(named);
@@ -46,7 +46,7 @@ export function tell(partition) {
 function pick(partition) {
   picked = partition;
   byId("pick").value = partition;
-  byId("picked").textContent = tell(partition);
+  byId("picked").textContent = describe(partition);
   const picture = byId("ring-picture");
   picture.querySelector(".picked")?.remove();
   if (placement?.partitions[partition]) picture.append(svg("path", { class: "picked", d: sector(partition, partition, OUTER + 3, INNER - 3) }));
@@ -57,11 +57,11 @@ function spot(place) {
   return placement.servers.length === 1 ? [0, -HUB] : at(HUB, turn);
 }
 
-// Copies in the making that no sender has told of yet begin at nothing.
+// Copies in the making that no sender has reported yet begin at nothing.
 function ways() {
-  const told = new Map(transfers.map((one) => [`${one.partition} ${one.to}`, one]));
+  const reported = new Map(transfers.map((one) => [`${one.partition} ${one.to}`, one]));
   return placement.partitions.flatMap((now, partition) => now.j.map((place) => {
-    const one = told.get(`${partition} ${placement.servers[place]}`);
+    const one = reported.get(`${partition} ${placement.servers[place]}`);
     return { partition, place, done: one ? Math.min(1, one.bytes_done / Math.max(1, one.bytes_all)) : 0 };
   })).slice(0, 200);
 }
@@ -70,9 +70,9 @@ function chords() {
   return ways().flatMap(({ partition, place, done }) => {
     const turn = angle(partition + 0.5);
     const line = `M${point(INNER - 2, turn)}Q${point(HUB * 0.6, turn)} ${spot(place).map((value) => value.toFixed(2)).join(" ")}`;
-    const told = `partition ${partition} to ${named(place)}: ${Math.round(done * 100)} %`;
+    const title = `partition ${partition} to ${named(place)}: ${Math.round(done * 100)} %`;
     const paint = { d: line, stroke: colour(place), pathLength: 100 };
-    return [svg("path", { ...paint, class: "way" }, svg("title", {}, told)),
+    return [svg("path", { ...paint, class: "way" }, svg("title", {}, title)),
       svg("path", { ...paint, class: "done", "stroke-dasharray": `${(done * 100).toFixed(1)} 200` })];
   });
 }
@@ -96,7 +96,7 @@ export function draw() {
   for (const { first, last, now } of arcs((now) => `${now.c} ${now.state}`)) {
     const kind = now.state === "served" ? "" : ` ${now.state}`;
     const dim = lit != null && now.c !== lit ? " dim" : "";
-    const title = first === last ? `Partition ${tell(first)}` : `Partitions ${first} to ${last}: coordinator ${named(now.c)}`;
+    const title = first === last ? `Partition ${describe(first)}` : `Partitions ${first} to ${last}: coordinator ${named(now.c)}`;
     parts.push(svg("path", { class: `arc${kind}${dim}`, d: sector(first, last, OUTER, INNER), fill: colour(now.c ?? 9), "data-first": first, "data-last": last }, svg("title", {}, title)));
     const width = angle(last + 1) - angle(first);
     if (width > 0.075 && now.c != null) {

@@ -1,7 +1,7 @@
 // Everything as tables.
 
 import { isBad, isRoutine } from "./charts.js";
-import { partitions, placeOf, serverName, tell } from "./ring.js";
+import { partitions, placeOf, serverName, describe } from "./ring.js";
 import { byId, bytes, clock, count, dot, epoch, html, micros, plural, runs, seconds, short, size } from "./words.js";
 
 const EVENTS_SHOWN = 200;
@@ -84,7 +84,7 @@ export function drawEvents(events, withRoutine, address) {
 export function drawPartitions() {
   if (!byId("partitions-box").open) return;
   const rows = partitions().map((now, partition) => {
-    const [coordinator, ...rest] = tell(partition).replace(/^\d+: /, "").split("; ");
+    const [coordinator, ...rest] = describe(partition).replace(/^\d+: /, "").split("; ");
     return { cells: [`${partition}`, now.state, coordinator.replace("coordinator ", ""), rest.join("; ")] };
   });
   table("partitions-table", plural(rows.length, "partition"), [["Partition", "n"], ["State"], ["Coordinator"], ["Copies", "text"]], rows, "None before the first server has joined.");
