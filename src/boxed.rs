@@ -57,7 +57,7 @@ impl Box {
             .map_err(|error| format!("cannot listen on port {} for the ECS: {error}", options.ecs_port))?;
         self.ecs = address(&listener)?;
         let dir = dir.join("ecs");
-        // Who starts fewer servers than usual wants fewer copies, and nothing is missing then.
+        // With fewer servers than usual fewer copies are wanted, and nothing is missing then.
         let copies = usize::from(options.servers).min(common::limits::COPIES).to_string();
         let args = ["ecs".into(), "--copies".into(), copies.into(), "--dir".into(), dir.into_os_string()];
         let ecs_options = ecs::Options::read(args.into_iter()).map_err(|error| error.to_string())?;

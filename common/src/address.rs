@@ -74,7 +74,7 @@ pub struct HostNames(Vec<String>);
 
 impl HostNames {
     /// The machine's own name with those that are given. That is safe: on the machine itself no stranger can make that
-    /// name resolve, and a stranger who can do so on another machine reaches this port without a browser.
+    /// name resolve, and a stranger that can do so on another machine reaches this port without a browser.
     #[must_use]
     pub fn with_machine(self) -> Self {
         let machine = rustix::system::uname();

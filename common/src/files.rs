@@ -34,7 +34,7 @@ pub fn private_dir(path: &Path) -> io::Result<()> {
 }
 
 /// Makes a file that is to be renamed when it is whole. One of the same name that was left over is removed; a link of
-/// somebody else is not followed.
+/// another user is not followed.
 ///
 /// # Errors
 /// When it cannot be made.

@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn somebody_elses_directory_is_left_alone() {
+    fn the_directory_of_another_program_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("thesis.tex"), "").unwrap();
         assert!(

@@ -1,4 +1,4 @@
-//! A chat room is a key: what somebody says is a put, and everybody watches it.
+//! A chat room is a key: each message is a put, and all watch the key.
 //!
 //! `cargo run -p trefoil-kvclient --example chat -- localhost:5001 ROOM NAME`
 

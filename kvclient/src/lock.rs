@@ -91,7 +91,7 @@ impl Drop for Lock {
 /// How a try to take a lock ended.
 enum Try {
     Taken(Lock),
-    /// Somebody has it, with this version.
+    /// Another client has it, with this version.
     Held(Version),
 }
 

@@ -127,7 +127,7 @@ fn a_pin_holds_the_log() {
 }
 
 #[test]
-fn a_tree_is_made_ahead_once_whoever_is_faster() {
+fn a_tree_is_made_ahead_once_whichever_thread_is_faster() {
     let dir = support::directory();
     let mut store = open(dir.path());
     store.trees.create_ahead(1);

@@ -111,8 +111,8 @@ fn the_box_answers_as_shown_and_finds_its_data_again() {
     assert!(output.status.success() && stdout.ends_with("hello\n"), "{stdout}{:?}", output.stderr);
 }
 
-/// A line of a status without what is still to move: who is quick sees partitions on their way to the servers that came
-/// last.
+/// A line of a status without what is still to move: a quick reader sees partitions on their way to the servers that
+/// came last.
 fn without_moves(line: &str) -> String {
     let parts = line.split(", ");
     parts

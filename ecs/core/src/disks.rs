@@ -2,7 +2,7 @@
 //!
 //! A write waits for the slowest disk among its copies, and a server whose disk is below its reserve refuses the writes
 //! that it coordinates. Neither is silent, so no failure detector finds them; both are found by comparing what the
-//! heartbeats report ("Gray Failure: The Achilles' Heel of Cloud-Scale Systems", Huang and others, 2017: ask those who
+//! heartbeats report ("Gray Failure: The Achilles' Heel of Cloud-Scale Systems", Huang and others, 2017: ask those that
 //! see the difference).
 //!
 //! - **Slow**: a sync takes more than [`SLOW_TIMES`] times the median of the other servers, and more than [`SLOW_US`],

@@ -6,8 +6,7 @@
 //! - `next` makes the next view of the last one and what became known since.
 //! - [`rules`] are the rules between two consecutive views (V2 to V5 of the protocol), checked on each of them.
 //! - `peers` keeps what is known of the servers' processes and forgotten at a restart, such as when each was heard.
-//! - [`reach`] says who coordinates and who stays in sync where servers do not hear each other, by what they complain
-//!   of.
+//! - [`reach`] says which server coordinates and which stay in sync where servers do not hear each other.
 //! - `silence` says for how long a server may be silent, and `backoff` how pauses grow for those that fail again and
 //!   again.
 //! - `disks` finds servers whose disk is slow or full.

@@ -187,7 +187,7 @@ pub struct Ecs {
 }
 
 impl Ecs {
-    /// Begins with what is on disk: in the quiet time, with the durable view for everybody.
+    /// Begins with what is on disk: in the quiet time, with the durable view for all servers.
     #[must_use]
     pub fn new(config: Config, state: State, now: Time) -> Self {
         let peers = state.view.servers.iter().map(|(&server, info)| {
@@ -410,7 +410,7 @@ impl Ecs {
     }
 
     /// A step that comes long after it was wanted: this process was stopped, and the servers' heartbeats wait in
-    /// its sockets. Judging them by the clock now would remove everybody.
+    /// its sockets. Judging them by the clock now would remove them all.
     fn notice_own_pause(&mut self, now: Time) {
         let pause_max = self.config.timers.dead / 2;
         let ignores = self.config.planted(PlantedBug::OwnPauseIgnored);

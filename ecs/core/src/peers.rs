@@ -2,7 +2,7 @@
 //! they said of copies that disagree is in the durable state.
 //!
 //! Detection of failures: a server is gone when it has been silent beyond the limit (`silence`), or, if its link ended,
-//! for a few heartbeats. The end of a link alone is a suspicion only. Whether anybody may be removed at all, the
+//! for a few heartbeats. The end of a link alone is a suspicion only. Whether a server may be removed at all, the
 //! machine decides (the quiet time).
 
 use std::collections::{BTreeMap, BTreeSet};

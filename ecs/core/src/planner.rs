@@ -4,7 +4,7 @@
 //! even, three distinct servers for each partition, and moves little. It is made in four steps:
 //!
 //! 1. **Shares** (`shares`). A server's share of all copies by weight, but never more than one copy of each
-//!    partition, is rounded down or up. Who already holds most is rounded up, so that a placement that is even
+//!    partition, is rounded down or up. Those that already have most are rounded up, so that a placement that is even
 //!    stays as it is. From here each server has an exact number of copies that it is to hold.
 //! 2. **Keep**. Copies stay where they are. Partitions with more copies than wanted (in the middle of an earlier
 //!    move) lose those on the servers that are furthest above their share.
@@ -52,8 +52,8 @@ pub struct Problem<'a> {
     pub partitions: Partitions,
     /// Copies of each partition, if there are as many servers.
     pub copies: usize,
-    /// By partition, who holds a copy now, the coordinator first. May be empty, may name servers that are no
-    /// members, may hold more than `copies`.
+    /// By partition, the servers that have a copy now, the coordinator first. May be empty, may name servers that are
+    /// no members, may hold more than `copies`.
     pub current: &'a [Vec<ServerId>],
     /// Data that servers still have of partitions that they hold no copy of by the view.
     pub leftovers: &'a BTreeSet<(ServerId, PartitionId)>,

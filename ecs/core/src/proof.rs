@@ -1,4 +1,4 @@
-//! V4a: which copies are known to hold all that they have acknowledged, and who is waited for where none is.
+//! V4a: which copies are known to hold all that they have acknowledged, and which servers are waited for where none is.
 //!
 //! A member is *proved* when its present process was in step in an epoch whose coordinator became active: then its log
 //! was that epoch's log. Its heartbeats say so; a coordinator that is active is proved by that; and one that was taken

@@ -1,15 +1,15 @@
-//! Who coordinates and who stays in sync where servers reach the ECS and not each other: a pure function of the
-//! members of one partition and of who does not hear whom.
+//! Which member coordinates and which stay in sync where servers reach the ECS and not each other: a pure function of
+//! the members of one partition and of the pairs that do not hear each other.
 //!
 //! Heartbeats do not show a cut between two servers: both are heard here. Only the servers can see it, and one side
 //! alone proves nothing: a server that has lost its links to all others complains of each of them, as loudly as each of
 //! them of it. So a complaint is not held against the one that it names. It makes an *edge* between two servers,
-//! whoever of the two complains, and what counts is how many edges a server has:
+//! whichever of the two complains, and what counts is how many edges a server has:
 //!
 //! 1. **The coordinator first.** The member with the fewest edges to other members coordinates. Of several, the one
 //!    with the fewest edges in the whole cluster; then the present one, so that nothing moves in vain; then the one
 //!    with the lowest id. A coordinator that has lost its members has an edge to each of them, and they have one each:
-//!    it goes out of office before anybody is taken out on its word.
+//!    it loses its office before a member is taken out on its word.
 //! 2. **Then the members.** Those with an edge to that coordinator leave the in-sync set, as writes would wait for
 //!    them; those with most edges first, and never so many that fewer stay than a write needs. Members that only do not
 //!    hear each other stay: replicas have nothing to say to each other.
@@ -18,8 +18,9 @@
 //! only where it has an edge to each of the others, and no server loses all of its copies. A half that is cut off keeps
 //! what it needs to acknowledge writes, or none of it: a set is not split below the minimum, and then it waits.
 //!
-//! Taking out "whom most complain of" does harm where this does not: in a ring all are equal, and one after the other
-//! would go; between halves the larger one would take out servers that can still serve each other's partitions.
+//! Taking out the server of which most complain does harm where this does not: in a ring all are equal, and one after
+//! the other would go; between halves the larger one would take out servers that can still serve each other's
+//! partitions.
 //!
 //! When a complaint counts, when it is over, and for how long a server that was taken out gets no new part (`edges`)
 //! is kept apart from this choice. A member that is heard and does not acknowledge is another matter: its coordinator

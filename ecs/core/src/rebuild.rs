@@ -11,7 +11,8 @@
 //! seen or promised before. So two rebuilds, of which one may not know of the other (its disk was lost too, or it still
 //! runs), are ordered by the generations that a server has promised to both, and a partition can be resumed by two of
 //! them only in that order, as each needs the promises of the same in-sync set. A server that has not reported refuses
-//! the views, as they name who is counted ([`View::counted`]); so what only it knows is not lost with its old view.
+//! the views, as they name the members that are counted ([`View::counted`]); so what only it knows is not lost with its
+//! old view.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -51,7 +52,7 @@ pub struct Proposed {
     pub partition: PartitionId,
     /// The epoch in which it proposed them.
     pub epoch: Epoch,
-    /// Whom.
+    /// Members that it proposed in that epoch.
     pub members: Vec<Member>,
 }
 

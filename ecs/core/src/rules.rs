@@ -5,7 +5,7 @@
 //! - V3: the new in-sync set is part of the old one and one joining copy at most.
 //! - V4: an in-sync set is never empty, and members that live and whose copies are well are never taken out of it where
 //!   fewer living ones than the minimum stay. Those that are dead, or whose copies have failed, are: coordinators
-//!   acknowledge nothing below the minimum, so who stays has all that was acknowledged.
+//!   acknowledge nothing below the minimum, so those that stay have all that was acknowledged.
 //! - V5: a coordinator whose process is another one than before has a new epoch.
 //! - An epoch is the number of the view that changed the coordinator or the in-sync set. A new epoch may also come
 //!   without a change: it takes back what a coordinator's earlier process, or an unanswered proposal, may hold.

@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_server_has_is_its_own_and_what_two_have_is_everybodys() {
+    fn what_one_server_has_is_its_own_and_what_two_have_is_common() {
         let mut world = World::new(4);
         world.hear(&[0, 1, 2, 3], quiet());
         world.hear(&[1, 2, 3], repeat_n(100, 4));

@@ -90,7 +90,7 @@ fn stands_by(state: &State, server: ServerId) -> bool {
     state.registry.get(&server).is_some_and(|known| known.stands_by)
 }
 
-/// R6: who must report before the partitions that wait are resumed.
+/// R6: the servers that must report before the partitions that wait are resumed.
 fn awaited(state: &State) -> Vec<ServerId> {
     let Some(rebuild) = &state.rebuild else { return Vec::new() };
     let waiting = state.view.iter().filter(|(partition, _)| rebuild.waiting.contains(partition));

@@ -1,6 +1,6 @@
 //! Links between servers are cut while the ECS hears all of them (V7): an ECS, and servers as far as it sees them, in
-//! virtual time. Servers ping and answer by the views that they have, complain of whom they do not hear, and bring
-//! joining copies up to date where both hear each other.
+//! virtual time. Servers ping and answer by the views that they have, complain of those that they do not hear, and
+//! bring joining copies up to date where both hear each other.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

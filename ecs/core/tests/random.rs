@@ -1,6 +1,6 @@
 //! The core among servers that start, stop, propose, complain and repeat themselves at random, from a seed.
 //!
-//! Checked on consecutive published views: V1 to V5, with who proposed what; V4a: that one member of each in-sync set
+//! Checked on consecutive published views: V1 to V5, with the proposals; V4a: that one member of each in-sync set
 //! holds all that was acknowledged, as long as the disks leave one (`whole`); V6 and N1 where an ECS starts with an
 //! older disk, and where a second process of a store says hello; at the end, with the faults over, that every partition
 //! has its copies and the servers their shares. `SEEDS=1000` runs more, `SEED=7` one.
@@ -153,8 +153,8 @@ impl World {
         self.step(Input::Durable { ticket });
     }
 
-    /// V3, with what rules::check cannot know: who comes in was proposed, in exactly this epoch, by its present
-    /// process.
+    /// V3, with what rules::check cannot know: a member that comes in was proposed, in exactly this epoch, by its
+    /// present process.
     fn check_proposed(&self, old: &View, new: &View) {
         for (partition, before) in old.iter() {
             let after = new.assignment(partition).unwrap();
@@ -171,7 +171,7 @@ impl World {
         for (partition, now) in new.view.iter() {
             let old = self.disk.view.assignment(partition);
             let whole = self.whole.entry(partition).or_default();
-            // Who was proposed has acknowledged all of the log; the first server of all begins with nothing.
+            // A member that was proposed has acknowledged all of the log; the first server of all begins with nothing.
             let joined = |member: &Member| old.is_none_or(|old| !old.in_sync.contains(member));
             whole.extend(now.in_sync.iter().copied().filter(joined));
             let waited = new.view.resumed.get(&partition) == Some(&new.view.number);
@@ -393,7 +393,7 @@ impl World {
     }
 
     /// V6: the ECS is started with an older copy of its directory, while a server knows a newer view. It makes none,
-    /// whoever comes first.
+    /// whichever comes first.
     fn start_with_older_disk(&mut self) {
         if self.config.restart_wait.is_some() || self.older.is_empty() {
             return;

@@ -45,7 +45,7 @@ struct Server {
     promised: Option<Promised>,
     /// The newest epoch used of each partition.
     epochs: BTreeMap<PartitionId, Epoch>,
-    /// By partition: in which epoch whom it has proposed.
+    /// By partition: the epoch, and the members that it has proposed in it.
     noted: BTreeMap<PartitionId, (Epoch, Member)>,
 }
 

@@ -11,8 +11,8 @@
 //! - `rebuild` at the beginning: an ECS that lost its disk; `bug NAME`: a planted bug
 //! - `holds SERVER VIEW COORDINATOR IN_SYNC [OPTION...]` with `join=SERVERS`, `epoch=N`, `forced=N`,
 //!   `proposed=SERVERS`, `promised=N`, `to=N`, `partitions=N`: a server reports to it a view of one partition, or of
-//!   several that are all alike, or of `none`, and whom it has proposed in the partition's epoch there; which
-//!   generation it has promised (1), and to which rebuild if not to this one; `holds SERVER`: it has no view
+//!   several that are all alike, or of `none`, and the members that it has proposed in the partition's epoch there;
+//!   which generation it has promised (1), and to which rebuild if not to this one; `holds SERVER`: it has no view
 //! - `hello SERVER [OPTION...]` with `inc=N`, `nonce=N`, `store=N`, `last=EPOCH.SEQ` (of partition 0), `at=ADDRESS`,
 //!   `weight=N`, `view=N`, `late` or `twin`; `link_ended SERVER [inc=N] [nonce=N]`; a view is one of before a rebuild,
 //!   or of this one with `ours`. The link of a former process has ended before, unless it is its `twin`

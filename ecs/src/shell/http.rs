@@ -48,7 +48,7 @@ This is a Trefoil ECS: it knows the servers of a cluster and makes the views.
   POST /api/v1/servers/ID/drain     move its copies away, then remove it
   POST /api/v1/servers/ID/cancel    take a drain or an addition back; POST /api/v1/cancel takes all back
   GET  /api/v1/plan?add=ID          what an addition would move; or ?drain=ID, or ?replace=ID&with=ID; POST applies it
-  GET  /api/v1/partitions           who holds what, and where it is wanted
+  GET  /api/v1/partitions           which servers have what, and where it is wanted
   POST /api/v1/partitions/P/recover let it go on though writes may be lost, when it is offline
   GET  /api/v1/settings             what operators have set; POST sets it
   GET  /api/v1/load                 rates and times of the last ten minutes, hot partitions and keys

@@ -61,7 +61,7 @@ async fn only_a_partition_that_is_offline_can_be_forced() {
     ecs.stop().await;
 }
 
-/// What a browser sends for a page of somebody else, to an address that is no loopback and to one that is: with and
+/// What a browser sends for a page from elsewhere, to an address that is no loopback and to one that is: with and
 /// without `Sec-Fetch-Site`, and after the page's name was made to resolve to the ECS.
 #[tokio::test]
 async fn pages_of_others_change_nothing_and_read_nothing() {

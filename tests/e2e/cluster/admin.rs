@@ -36,7 +36,7 @@ fn refused(cluster: &Cluster, args: &[&str], code: i32, why: &str) {
     assert!(exit == code && err.contains(why), "{args:?}: {exit}, not {code}: {out}{err}");
 }
 
-/// Who holds each partition, the coordinator first.
+/// The servers of each partition, the coordinator first.
 type Placement = BTreeMap<u64, (Value, Vec<String>)>;
 
 fn placement(cluster: &Cluster) -> Placement {

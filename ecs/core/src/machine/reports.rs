@@ -297,7 +297,7 @@ impl Ecs {
             about.iter().take(SERVERS_MAX).map(|&server| (server, gone(from).max(gone(server)))).collect();
         for (server, gone) in ends {
             let info = self.durable.view.servers.get(&server);
-            // Who has not taken the newest view (its disk may be slow) may not know yet whom it is to ping.
+            // A server without the newest view (its disk may be slow) may not know yet which others it is to ping.
             let number = self.durable.view.number;
             let is_current =
                 |server: ServerId| self.peers.get(&server).is_some_and(|peer| peer.view >= number);

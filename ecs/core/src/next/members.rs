@@ -1,4 +1,4 @@
-//! Who is a member, and in which state: the servers of the next view.
+//! Which servers are members, and in which state: the servers of the next view.
 
 use std::collections::BTreeMap;
 
@@ -244,7 +244,7 @@ impl Builder<'_> {
     }
 
     /// Removes servers that were to leave, or died before they held anything, and hold nothing any more. One that was
-    /// gone again before it took a view was never a part of the cluster: anybody can say hello in any name.
+    /// gone again before it took a view was never a part of the cluster: any process can say hello in any name.
     pub(super) fn finish_leaving(&mut self) {
         self.note_holders();
         let goes = |(&server, info): (&ServerId, &ServerInfo)| {

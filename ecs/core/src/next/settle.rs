@@ -309,7 +309,7 @@ impl Builder<'_> {
             |other: &&Member| **other != member && self.is_well(partition, **other) && is_linked(other);
         let rest: Vec<Member> = new.in_sync.iter().filter(stays).copied().collect();
         let known = self.known();
-        // Who has just been proposed is proved by the acknowledgements that were counted.
+        // A member that has just been proposed is proved by the acknowledgements that were counted.
         let proved = |&other: &Member| !old.in_sync.contains(&other) || known.is_proved(partition, other);
         if rest.iter().any(proved) || self.facts.config.planted(PlantedBug::NoProvedRule) {
             return Leave::Proved;

@@ -78,7 +78,7 @@ impl Roles<'_> {
         self.appoint(partition, to);
     }
 
-    /// Brings everybody within the share rounded down and up, by the shortest chains of hand-overs: first to those
+    /// Brings each server within the share rounded down and up, by the shortest chains of hand-overs: first to those
     /// below it, then down to the share rounded up, then up to the share rounded down.
     fn balance(&mut self) {
         while self.chain(|load, share| load > share.ceil(), |load, share| load < share.floor) {}

@@ -1,4 +1,4 @@
-//! The copies while they are placed: who holds what, who is above or below the share, and the moves.
+//! The copies while they are placed: which servers have what, which are above or below the share, and the moves.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -13,9 +13,9 @@ pub(super) struct Placement {
     partitions: Partitions,
     /// Copies that each partition is to have.
     copies: usize,
-    /// By partition: who holds it.
+    /// By partition: the servers that have a copy.
     holders: Vec<Vec<usize>>,
-    /// By partition: who held it when the planning began.
+    /// By partition: the servers that had a copy when the planning began.
     before: Vec<Vec<usize>>,
     /// By server: what it holds.
     held: Vec<BTreeSet<usize>>,
@@ -65,7 +65,7 @@ impl Placement {
         placement
     }
 
-    /// Who holds a partition: those that held it before come first.
+    /// The servers that have a partition: those that had it before come first.
     pub(super) fn holders(&self, partition: usize) -> &[usize] {
         &self.holders[partition]
     }
@@ -172,7 +172,8 @@ impl Placement {
         }
         for server in 0..self.held.len() {
             while self.surplus(server) > 0 {
-                let hops = self.chain(&[server]).expect("shares add up: who is below is reachable");
+                let hops =
+                    self.chain(&[server]).expect("shares add up: a server below its share is reachable");
                 self.follow(hops);
             }
         }
@@ -203,7 +204,7 @@ impl Placement {
     fn free_a_place(&mut self, partition: usize) -> usize {
         let starts: Vec<usize> =
             (0..self.held.len()).filter(|&server| !self.holds(server, partition)).collect();
-        let hops = self.chain(&starts).expect("shares add up: who is below is reachable");
+        let hops = self.chain(&starts).expect("shares add up: a server below its share is reachable");
         let first = hops.last().expect("a chain has a hop").server;
         self.follow(hops);
         first

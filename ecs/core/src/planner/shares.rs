@@ -34,7 +34,7 @@ pub(super) fn shares(total: usize, weights: &[u64], caps: &[usize]) -> Vec<Share
             return shares;
         }
         for &index in &capped {
-            // Less than the cap only for those of weight 0, who take what the others cannot.
+            // Less than the cap only for those of weight 0, which take what the others cannot.
             let floor = caps[index].min(usize_of(left));
             shares[index] = Share { floor, rest: false };
             left -= floor as u64;
@@ -74,7 +74,11 @@ mod tests {
     fn even_shares_add_up() {
         let shares = shares(10, &[1, 1, 1], &[10; 3]);
         assert_eq!(shares[0], Share { floor: 3, rest: true });
-        assert_eq!(quotas(10, &shares, &[3, 4, 3]), [3, 4, 3], "who holds most is rounded up");
+        assert_eq!(
+            quotas(10, &shares, &[3, 4, 3]),
+            [3, 4, 3],
+            "the share of the fullest server is rounded up"
+        );
     }
 
     #[test]

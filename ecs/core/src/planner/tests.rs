@@ -84,7 +84,7 @@ impl Cluster {
         moved
     }
 
-    /// Distinct servers, as many copies as wanted or possible, and everybody within one of even.
+    /// Distinct servers, as many copies as wanted or possible, and each server within one of even.
     fn check(&self) {
         let wanted = COPIES.min(self.members.len());
         for holders in &self.placement {

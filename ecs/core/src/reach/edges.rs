@@ -5,11 +5,12 @@
 //! complaints have gone on for so long that the silence is as long as one after which either of the two would count as
 //! gone (`silence`): links and servers that stall for less change nothing. A link that flaps has an edge that stays.
 //!
-//! What is said of or by a server that has not taken the newest view is left out: it may not know whom it is to ping.
+//! What is said of or by a server that has not taken the newest view is left out: it may not know yet which servers it
+//! is to ping.
 //!
-//! A server that lost a part gets no new one before it has had no edge to anybody for a pause. The pause doubles when
-//! it happens again soon: what flaps for long is tried ever more seldom. All of it is forgotten at a restart of the
-//! ECS.
+//! A server that lost a part gets no new one before it has had no edge to any server for a pause. The pause doubles
+//! when it happens again soon: what flaps for long is tried ever more seldom. All of it is forgotten at a restart of
+//! the ECS.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

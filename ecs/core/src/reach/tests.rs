@@ -11,7 +11,7 @@ fn edges(pairs: &str) -> BTreeSet<Edge> {
     pairs.split_whitespace().map(|pair| edge(ids(pair)[0], ids(pair)[1])).collect()
 }
 
-/// The coordinator, and behind a minus who leaves; the first of `members` coordinates now.
+/// The coordinator, and behind a minus the members that leave; the first of `members` coordinates now.
 fn chosen(members: &str, pairs: &str, minimum: usize) -> String {
     let (members, edges) = (ids(members), edges(pairs));
     let choice = choose(&Problem { coordinator: members[0], members: &members, edges: &edges, minimum });

@@ -57,7 +57,7 @@ fn role(assignment: &Assignment, server: ServerId) -> Option<Role> {
     }
 }
 
-/// One partition: its range of positions, who holds it, where it is wanted.
+/// One partition: its range of positions, the servers that have it, where it is wanted.
 #[derive(Debug, Serialize)]
 pub(super) struct PartitionAnswer {
     partition: u16,

@@ -142,7 +142,7 @@ fn event(name: &'static str, data: &impl Serialize) -> Event {
     Event::default().event(name).json_data(data).expect("what the ECS says of itself is JSON")
 }
 
-/// Who holds what, in few bytes: servers by their place in a list.
+/// The servers of each partition, in few bytes: by their place in a list.
 #[derive(Serialize)]
 struct PlacementShown {
     view: Epoch,

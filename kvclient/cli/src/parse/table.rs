@@ -287,7 +287,7 @@ const OTHER_WORDS: &[(&str, &str)] = &[
     ("members", "status"),
 ];
 
-/// Commands that people who know Redis try next. The servers have them, the shell does not.
+/// Commands of Redis that people try next. The servers have them, the shell does not.
 const REDIS_ONLY: &[&str] = &[
     "decr", "decrby", "exists", "getdel", "getex", "getset", "incr", "incrby", "mget", "mset", "multi",
     "persist", "setex", "setnx", "strlen", "ttl",
