@@ -229,12 +229,12 @@ impl fmt::Debug for Epoch {
     }
 }
 
-/// The place of an entry in a partition's log, from 1. 0 is before the first entry.
+/// The position of an entry in a partition's log, from 1. 0 is before the first entry.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash, Serialize, Deserialize)]
 pub struct Seq(pub u64);
 
 impl Seq {
-    /// The place after this one.
+    /// The position after this one.
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0 + 1)
@@ -253,13 +253,13 @@ impl fmt::Debug for Seq {
     }
 }
 
-/// Names one log entry of a partition for ever: its place and the epoch in which a coordinator first
+/// Names one log entry of a partition for ever: its position and the epoch in which a coordinator first
 /// assigned it. As the version of a value it is the entry that wrote it. The default is before every entry.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash, Serialize, Deserialize)]
 pub struct LogId {
     /// The epoch in which the entry was first assigned.
     pub tag: Epoch,
-    /// The entry's place.
+    /// The entry's position.
     pub seq: Seq,
 }
 

@@ -152,12 +152,12 @@ pub enum Operation {
         /// The outcome returns the value.
         tell: bool,
     },
-    /// Returns a value as it is at this place in the log. Only as a part of a batch; a single get does it cheaper.
+    /// Returns a value as it is at this position in the log. Only as a part of a batch; a single get does it cheaper.
     Fetch {
         /// The key.
         key: Bytes,
     },
-    /// Several operations on keys of one partition, all at one place in the log.
+    /// Several operations on keys of one partition, all at one position in the log.
     Batch {
         /// What must hold, else nothing is done. At most [`BATCH_PARTS_MAX`] with the parts.
         checks: Vec<Check>,
@@ -388,7 +388,7 @@ pub enum Outcome {
     NotANumber {},
     /// The sum is beyond the numbers that there are; nothing was changed.
     OutOfRange {},
-    /// A value as it was at this place in the log.
+    /// A value as it was at this position in the log.
     Told {
         /// None: there was no value.
         found: Option<Found>,

@@ -19,7 +19,7 @@ pub const SLOTS: u32 = 1 << SLOT_BITS;
 /// Partitions of a cluster when its creator names no number.
 pub const PARTITIONS_DEFAULT: u32 = 256;
 
-/// A place on the circle: a 128-bit number, usually an MD5.
+/// A position on the circle: a 128-bit number, usually an MD5.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position(pub u128);
 

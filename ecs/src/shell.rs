@@ -3,7 +3,7 @@
 //! - `driver` is the one task that owns the core. All other tasks ask it over a bounded queue.
 //! - `inbound` takes connections: by their first byte binary links (servers' reports, clients) or HTTP (`http`).
 //! - `board` keeps the load that servers report, for people.
-//! - `places` limits the connections of each kind.
+//! - `permits` limits the connections of each kind.
 //! - `outbound` brings views to the servers, on links that it opens.
 //!
 //! Tasks end with [`Opened::serve`]: nothing of it outlives the call.
@@ -13,7 +13,7 @@ mod driver;
 mod http;
 mod inbound;
 mod outbound;
-mod places;
+mod permits;
 mod wire;
 
 use std::sync::Arc;
@@ -34,7 +34,7 @@ use crate::limits::{ACCEPT_PAUSE, CONNECTIONS_MAX, FILES_OF_ITS_OWN, LARGE_REPOR
 use crate::options::{MinCopies, Options};
 use driver::Driver;
 use ecs_core::{Ecs, State};
-use places::Places;
+use permits::Permits;
 
 pub use driver::{Difference, EventRecord};
 
@@ -133,10 +133,10 @@ fn rebuilt(options: &Options, found: Option<State>, cluster: ClusterId) -> Resul
     }
 }
 
-/// Accepts connections for ever. Beyond the limit idle ones are closed to make room, see [`places`].
+/// Accepts connections for ever. Beyond the limit idle ones are closed to make room, see [`permits`].
 async fn accept(listener: TcpListener, handle: &driver::Handle, names: Arc<HostNames>) {
     let max = CONNECTIONS_MAX.min(common::files::raise_limit().saturating_sub(FILES_OF_ITS_OWN)).max(1);
-    let (places, large) = (Places::new(max), Arc::new(Semaphore::new(LARGE_REPORTS_BYTES_MAX)));
+    let (permits, large) = (Permits::new(max), Arc::new(Semaphore::new(LARGE_REPORTS_BYTES_MAX)));
     let mut connections = JoinSet::new();
     let mut full = false;
     loop {
@@ -153,18 +153,18 @@ async fn accept(listener: TcpListener, handle: &driver::Handle, names: Arc<HostN
                 continue;
             }
         };
-        let place = places.take();
-        if place.is_none() && !full {
+        let permit = permits.take();
+        if permit.is_none() && !full {
             warn!(max, "too many servers are connected: new connections are closed until others end");
         }
-        full = place.is_none();
-        let Some(place) = place else { continue };
+        full = permit.is_none();
+        let Some(permit) = permit else { continue };
         let (handle, names, large) = (handle.clone(), Arc::clone(&names), Arc::clone(&large));
         connections.spawn(async move {
-            let ended = place.ended();
+            let ended = permit.ended();
             tokio::select! {
                 () = ended => debug!("a connection made room for another"),
-                () = inbound::serve(stream, &handle, names, place, large) => {}
+                () = inbound::serve(stream, &handle, names, permit, large) => {}
             }
         });
     }

@@ -1,4 +1,4 @@
-//! Batches: several operations on keys of one partition that are done at one place of its log, or not at all.
+//! Batches: several operations on keys of one partition that are done at one position of its log, or not at all.
 
 use std::pin::Pin;
 

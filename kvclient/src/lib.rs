@@ -76,4 +76,4 @@ pub use lock::Lock;
 pub use options::{Options, ReadFrom};
 pub use scan::{Page, Scan};
 pub use verify::{Comparison, CopyDigest};
-pub use watch::{Places, Watch};
+pub use watch::{Positions, Watch};

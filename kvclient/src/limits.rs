@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Requests that may wait for the writer of one link; more callers wait for a place.
+/// Requests that may wait for the writer of one link; more callers wait for a slot.
 pub(crate) const LINK_QUEUE_LEN: usize = 4096;
 
 /// Requests that are encoded for one write to a socket, at most.

@@ -85,22 +85,22 @@ impl Link {
         clock::time().since(Time(self.state.heard.load(Ordering::Relaxed)))
     }
 
-    /// A place in the queue, if there is one at once.
-    pub(crate) fn try_place(&self) -> Option<Place<'_>> {
-        self.queue.try_reserve().ok().map(Place)
+    /// A slot in the queue, if one is free.
+    pub(crate) fn try_slot(&self) -> Option<Slot<'_>> {
+        self.queue.try_reserve().ok().map(Slot)
     }
 
-    /// A place in the queue, as soon as there is one. An error: the connection has ended.
-    pub(crate) async fn place(&self) -> Result<Place<'_>, String> {
-        self.queue.reserve().await.map(Place).map_err(|_| "the connection was closed".to_owned())
+    /// A slot in the queue, as soon as one is free. An error: the connection has ended.
+    pub(crate) async fn slot(&self) -> Result<Slot<'_>, String> {
+        self.queue.reserve().await.map(Slot).map_err(|_| "the connection was closed".to_owned())
     }
 }
 
-/// A place in a link's queue.
+/// A slot in a link's queue.
 #[derive(Debug)]
-pub(crate) struct Place<'a>(mpsc::Permit<'a, Queued>);
+pub(crate) struct Slot<'a>(mpsc::Permit<'a, Queued>);
 
-impl Place<'_> {
+impl Slot<'_> {
     /// Queues a request.
     pub(crate) fn send(self, request: Request, traced: Option<RequestId>) -> oneshot::Receiver<Tried> {
         let (answer, receiver) = oneshot::channel();

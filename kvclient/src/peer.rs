@@ -68,7 +68,7 @@ impl Peer {
     pub(crate) async fn ask(&self, request: Request) -> Result<Reply, String> {
         let asking = async {
             let link = self.link().await?;
-            match link.place().await?.send(request, None).await {
+            match link.slot().await?.send(request, None).await {
                 Ok(Tried::Answered(reply)) => Ok(reply),
                 Ok(Tried::NotSent(reason) | Tried::Lost(reason)) => Err(reason),
                 Err(_) => Err("the connection was closed".to_owned()),

@@ -156,13 +156,13 @@ impl Client {
     ) -> Result<Sent, String> {
         let live = peer.live();
         if let Some(link) = &live
-            && let Some(place) = link.try_place()
+            && let Some(slot) = link.try_slot()
         {
-            return Ok((Arc::clone(link), place.send(message, traced)));
+            return Ok((Arc::clone(link), slot.send(message, traced)));
         }
         let sending = async {
             let link = peer.link().await?;
-            let answer = link.place().await?.send(message, traced);
+            let answer = link.slot().await?.send(message, traced);
             Ok((link, answer))
         };
         let busy = || Err("the server takes no more requests at the moment".to_owned());

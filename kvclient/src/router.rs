@@ -43,16 +43,16 @@ pub(crate) struct Route {
 impl Route {
     /// The server that orders and answers for `target`, if the view names one.
     pub(crate) fn coordinator(&self, target: Target<'_>) -> Option<&Arc<Peer>> {
-        self.coordinators.get(self.place_of(target))
+        self.coordinators.get(self.index_of(target))
     }
 
     /// Any server that answers reads of `target`, by chance; `None` if the view names none.
     pub(crate) fn any_in_sync(&self, target: Target<'_>) -> Option<&Arc<Peer>> {
-        let members = self.in_sync.get(self.place_of(target)).filter(|members| !members.is_empty())?;
+        let members = self.in_sync.get(self.index_of(target)).filter(|members| !members.is_empty())?;
         members.get(fastrand::usize(..members.len()))
     }
 
-    fn place_of(&self, target: Target<'_>) -> usize {
+    fn index_of(&self, target: Target<'_>) -> usize {
         let partition = match target {
             Target::Key(key) => self.view.partitions.of_key(key),
             Target::Partition(partition) => partition,

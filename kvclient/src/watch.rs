@@ -1,7 +1,7 @@
-//! Watching keys: questions to the coordinators, each from the place up to which the last answer went.
+//! Watching keys: questions to the coordinators, each from the position up to which the last answer went.
 //!
 //! Every partition is followed by a task of its own. It asks for the next change, and the question waits at the server
-//! until there is one; while there are more, it asks for many at a time. The place is the client's to know: the next
+//! until there is one; while there are more, it asks for many at a time. The position is the client's to know: the next
 //! coordinator, after any fail-over, is asked from there on.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -29,17 +29,17 @@ use crate::router::Target;
 
 const _: () = assert!(WATCH_HOLD.as_millis() <= WATCH_HOLD_MAX.as_millis(), "servers hold for so long");
 
-/// The place in each partition's log up to which changes have been delivered.
-pub type Places = BTreeMap<PartitionId, Version>;
+/// The position in each partition's log up to which changes have been delivered.
+pub type Positions = BTreeMap<PartitionId, Version>;
 
 /// Changes of watched keys, as they are committed; see [`Client::watch`].
 #[derive(Debug)]
 pub struct Watch {
     pages: mpsc::Receiver<PageResult>,
     current: VecDeque<Change>,
-    /// The partition of these changes, and the place behind them.
+    /// The partition of these changes, and the position behind them.
     behind: Option<(PartitionId, Version)>,
-    places: Places,
+    positions: Positions,
     /// They end when this is dropped.
     _tasks: JoinSet<()>,
 }
@@ -62,7 +62,7 @@ impl Client {
     /// [`Error::Unavailable`] when a coordinator does not answer in time, [`Error::Invalid`] for a key that none can
     /// be.
     pub async fn watch(&self, keys: Selection) -> Result<Watch, Error> {
-        self.watch_from(keys, Places::new()).await
+        self.watch_from(keys, Positions::new()).await
     }
 
     /// Watches a key from a version on, as a read or a write has returned it: changes after it come first, as far as
@@ -73,16 +73,16 @@ impl Client {
     pub async fn watch_key_from(&self, key: impl Into<Bytes>, version: Version) -> Result<Watch, Error> {
         let key = key.into();
         self.wait_for_servers().await?;
-        let places = Places::from([(self.view().partitions.of_key(&key), version)]);
-        self.watch_from(Selection::Key { key }, places).await
+        let positions = Positions::from([(self.view().partitions.of_key(&key), version)]);
+        self.watch_from(Selection::Key { key }, positions).await
     }
 
-    /// Watches keys from the places that another watch has come to ([`Watch::places`]); partitions that have none are
-    /// watched from now on.
+    /// Watches keys from the positions that another watch has come to ([`Watch::positions`]); partitions that have none
+    /// are watched from now on.
     ///
     /// # Errors
     /// As [`watch`](Self::watch).
-    pub async fn watch_from(&self, keys: Selection, places: Places) -> Result<Watch, Error> {
+    pub async fn watch_from(&self, keys: Selection, positions: Positions) -> Result<Watch, Error> {
         match &keys {
             Selection::Key { key } => check_key(key)?,
             Selection::Prefix { prefix } if prefix.len() > KEY_BYTES_MAX => {
@@ -109,17 +109,17 @@ impl Client {
             pages: sender,
         });
         for &partition in &watched {
-            let place = places.get(&partition).copied();
-            tasks.spawn(begin(Arc::clone(&shared), partition, place, begun.clone()));
+            let position = positions.get(&partition).copied();
+            tasks.spawn(begin(Arc::clone(&shared), partition, position, begun.clone()));
         }
         tasks.spawn(keep_view(self.clone()));
         drop((shared, begun));
-        let (current, mut places) = (VecDeque::new(), Places::new());
+        let (current, mut positions) = (VecDeque::new(), Positions::new());
         while let Some(begun) = begins.recv().await {
-            let (partition, place) = begun?;
-            places.insert(partition, place);
+            let (partition, position) = begun?;
+            positions.insert(partition, position);
         }
-        Ok(Watch { pages, current, behind: None, places, _tasks: tasks })
+        Ok(Watch { pages, current, behind: None, positions, _tasks: tasks })
     }
 
     /// Waits until the cluster has servers.
@@ -151,10 +151,10 @@ impl Watch {
         }
     }
 
-    /// The places up to which [`next`](Self::next) has delivered changes, for [`Client::watch_from`].
+    /// The positions up to which [`next`](Self::next) has delivered changes, for [`Client::watch_from`].
     #[must_use]
-    pub fn places(&self) -> &Places {
-        &self.places
+    pub fn positions(&self) -> &Positions {
+        &self.positions
     }
 
     async fn page(&mut self) -> PageResult {
@@ -165,20 +165,20 @@ impl Watch {
     fn take(&mut self, page: Page) {
         let Page { partition, changes, through } = page;
         if changes.is_empty() {
-            self.places.insert(partition, through);
+            self.positions.insert(partition, through);
             return;
         }
         self.behind = Some((partition, through));
         self.current = changes.into();
     }
 
-    /// Notes a change that is delivered. The place moves on when all changes of its entry are.
+    /// Notes a change that is delivered. The position moves on when all changes of its entry are.
     fn pass(&mut self, change: &Change) {
         let Some((partition, through)) = self.behind else { return };
         match self.current.front() {
-            None => _ = self.places.insert(partition, through),
+            None => _ = self.positions.insert(partition, through),
             Some(next) if next.version() != change.version() => {
-                self.places.insert(partition, change.version());
+                self.positions.insert(partition, change.version());
             }
             Some(_) => {}
         }
@@ -197,30 +197,30 @@ struct Shared {
     pages: mpsc::Sender<PageResult>,
 }
 
-/// Finds the place where a partition is watched from, and follows it from there.
+/// Finds the position where a partition is watched from, and follows it from there.
 async fn begin(
     shared: Arc<Shared>,
     partition: PartitionId,
-    place: Option<Version>,
+    position: Option<Version>,
     begun: mpsc::Sender<Result<(PartitionId, Version), Error>>,
 ) {
-    let found = match place {
-        Some(place) => Ok(place),
+    let found = match position {
+        Some(position) => Ok(position),
         None => {
             let Ok(_turn) = shared.held.acquire().await else { return };
             let found = shared.client.changes(&shared.keys, partition, None, 0, Duration::ZERO).await;
             found.map(|(_, through, _)| through)
         }
     };
-    let sent = begun.send(found.clone().map(|place| (partition, place))).await;
+    let sent = begun.send(found.clone().map(|position| (partition, position))).await;
     drop(begun);
     if let (Ok(found), Ok(())) = (found, sent) {
-        follow(&shared, partition, found, place.is_some()).await;
+        follow(&shared, partition, found, position.is_some()).await;
     }
 }
 
 /// Follows a partition until the watch is dropped. `more`: there may be changes already.
-async fn follow(shared: &Shared, partition: PartitionId, mut place: Version, mut more: bool) {
+async fn follow(shared: &Shared, partition: PartitionId, mut position: Version, mut more: bool) {
     let mut bytes = 0;
     loop {
         // A fetch keeps its turn until its changes are taken, which bounds the memory.
@@ -228,12 +228,12 @@ async fn follow(shared: &Shared, partition: PartitionId, mut place: Version, mut
         let Ok(_turn) = turns.acquire().await else { return };
         let hold = if more { Duration::ZERO } else { shared.hold };
         let bytes_max = if more { WATCH_FETCH_BYTES.max(bytes) } else { WATCH_BYTES_HELD };
-        let asked = shared.client.changes(&shared.keys, partition, Some(place), bytes_max, hold);
+        let asked = shared.client.changes(&shared.keys, partition, Some(position), bytes_max, hold);
         let (page, ends) = match asked.await {
             Ok((changes, through, next_bytes)) => {
-                more = !changes.is_empty() || next_bytes > 0 || (more && place != through);
+                more = !changes.is_empty() || next_bytes > 0 || (more && position != through);
                 bytes = u32::try_from(next_bytes).unwrap_or(u32::MAX);
-                place = through;
+                position = through;
                 (Ok(Page { partition, changes, through }), false)
             }
             Err(error) => {
@@ -259,7 +259,7 @@ async fn keep_view(client: Client) {
 }
 
 impl Client {
-    /// The next changes of a partition: what they are, the place behind them, and the bytes of the next one if it is
+    /// The next changes of a partition: what they are, the position behind them, and the bytes of the next one if it is
     /// too large. Tries until there is an answer, or none has come for the client's timeout.
     async fn changes(
         &self,

@@ -12,7 +12,7 @@ use std::{
 };
 
 const MAGIC: &[u8; 7] = b"TRFATOM";
-/// The format of these files: the digit behind the magic. The checksum is at the same place in every format.
+/// The format of these files: the digit behind the magic. The checksum is at the same offset in every format.
 const FORMAT: u32 = 1;
 const HEADER_BYTES: usize = 16;
 /// Bytes of an atomic file, at most: it has an identity or a table, not data.

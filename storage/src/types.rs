@@ -12,7 +12,7 @@ pub struct Tag {
     pub version: u64,
 }
 
-/// The place of an entry in its partition's log. The default is "before everything" (`seq` 0).
+/// The position of an entry in its partition's log. The default is "before everything" (`seq` 0).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogId {
     /// The epoch in which it was ordered.

@@ -550,7 +550,7 @@ fn a_torn_batch_is_not_completed_by_what_an_older_one_left_behind() {
     let before = disk.content(&path);
     let (mut writer, _, recovered) = open(dir.path(), &disk).unwrap();
     assert!(recovered.is_empty());
-    // The same place for the second record: 32 bytes less, which the batch of the start took.
+    // The same offset for the second record: 32 bytes less, which the batch of the start took.
     writer.append(&[entry(1, &[2; 568]), entry(2, b"of this life, and not written!")]).unwrap();
     drop(writer);
     let disk = disk.settled();

@@ -1,5 +1,5 @@
 //! Malformed bytes in the files of the commit log: the store opens with what it is sure of, or refuses with an
-//! error that names the place. Nothing panics, and no entry comes back other than it was written.
+//! error that names the offset. Nothing panics, and no entry comes back other than it was written.
 
 mod support;
 
@@ -33,7 +33,7 @@ fn segments(dir: PathBuf) -> Vec<PathBuf> {
     found
 }
 
-/// Checks that the log is refused with the place of the damage, or has a beginning of what was written. Returns how
+/// Checks that the log is refused with the offset of the damage, or has a beginning of what was written. Returns how
 /// many entries it has.
 fn open_and_check(dir: &Path, what: &str) -> Option<u64> {
     match Store::open(dir, &options()) {

@@ -82,8 +82,8 @@ pub enum Request {
     Watch {
         /// The partition.
         partition: PartitionId,
-        /// The place up to which the client knows the changes: that of the last answer, or a version that it knows.
-        /// `None`: the answer is to name the place that is the last one now.
+        /// The position up to which the client knows the changes: that of the last answer, or a version that it knows.
+        /// `None`: the answer is to name the position that is the last one now.
         after: Option<Version>,
         /// The keys.
         selection: Selection,
@@ -153,11 +153,11 @@ pub enum Reply {
         /// An encoded [`ServerStatus`](crate::status::ServerStatus).
         json: Bytes,
     },
-    /// Changes of watched keys: all that there are after the place that the request names, up to and with `through`.
+    /// Changes of watched keys: all that there are after the position that the request names, up to and with `through`.
     Changes {
         /// The changes, in the order of the log.
         changes: Vec<Change>,
-        /// The place that the next request names.
+        /// The position that the next request names.
         through: Version,
         /// Bytes of the change behind `through`, if they are more than the request allows: ask again with this bound.
         /// Else 0.

@@ -12,7 +12,7 @@ use crate::{wire_enum, wire_struct};
 /// The body is the same bytes in memory, on the wire and in the commit log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// The entry's place and tag.
+    /// The entry's position and tag.
     pub id: LogId,
     /// The encoded command.
     pub body: Bytes,
@@ -24,7 +24,7 @@ wire_struct!(Entry { id, body });
 pub struct Run {
     /// The epoch in which they were assigned.
     pub tag: Epoch,
-    /// The place of the first of these entries.
+    /// The position of the first of these entries.
     pub first: Seq,
 }
 wire_struct!(Run { tag, first });

@@ -1,4 +1,4 @@
-//! Several operations at one place of a partition's log.
+//! Several operations at one position of a partition's log.
 
 use bytes::Bytes;
 

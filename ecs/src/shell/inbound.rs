@@ -21,7 +21,7 @@ use tracing::{debug, warn};
 
 use super::driver::{Command, Handle};
 use super::http;
-use super::places::{Kind, Place};
+use super::permits::{Kind, Permit};
 use super::wire::{LinkError, Wire};
 use crate::limits::{
     ASIDE_STORES_MAX, CLIENT_FRAME_BYTES_MAX, CLIENT_LINK_IDLE_MAX, FIRST_BYTES_WITHIN, REASON_BYTES_MAX,
@@ -34,7 +34,7 @@ pub(super) async fn serve(
     stream: Stream,
     handle: &Handle,
     names: Arc<HostNames>,
-    mut place: Place,
+    mut permit: Permit,
     large: Arc<Semaphore>,
 ) {
     let peer = stream.peer_addr().map_or_else(|_| "?".to_owned(), |address| address.to_string());
@@ -44,16 +44,16 @@ pub(super) async fn serve(
         _ => return,
     }
     if first[0] != PREFACE[0] {
-        place.becomes(Kind::Http);
+        permit.becomes(Kind::Http);
         http::serve(stream, handle.clone(), names).await;
         return;
     }
-    if let Err(error) = serve_link(Wire::new(stream, large), handle, place).await {
+    if let Err(error) = serve_link(Wire::new(stream, large), handle, permit).await {
         debug!(peer, %error, "a link ended");
     }
 }
 
-async fn serve_link(mut wire: Wire, handle: &Handle, mut place: Place) -> Result<(), LinkError> {
+async fn serve_link(mut wire: Wire, handle: &Handle, mut permit: Permit) -> Result<(), LinkError> {
     let hello = read_json(&wire.hello(FIRST_BYTES_WITHIN).await?)?;
     match hello {
         Hello::Report { cluster, sender } => {
@@ -63,18 +63,18 @@ async fn serve_link(mut wire: Wire, handle: &Handle, mut place: Place) -> Result
                 handle.input(Input::Foreign { sender, cluster: cluster.unwrap_or_default() }).await;
                 return Err(refuse_cluster(sender, cluster.unwrap_or_default(), own, is_new));
             }
-            place.becomes(Kind::Report);
+            permit.becomes(Kind::Report);
             let ended = handle.linked(sender).await;
             let result = tokio::select! {
-                result = take_reports(&mut wire, cluster.is_some(), sender, handle, &mut place) => result,
+                result = take_reports(&mut wire, cluster.is_some(), sender, handle, &mut permit) => result,
                 Ok(()) = ended => Err(LinkError::NoMember),
             };
             handle.input(Input::LinkEnded { sender }).await;
             result
         }
         Hello::Client {} => {
-            place.becomes(Kind::Client);
-            serve_client(&mut wire, handle, &mut place).await
+            permit.becomes(Kind::Client);
+            serve_client(&mut wire, handle, &mut permit).await
         }
         Hello::Peer { .. }
         | Hello::Views { .. }
@@ -116,12 +116,12 @@ async fn take_reports(
     names_cluster: bool,
     sender: Sender,
     handle: &Handle,
-    place: &mut Place,
+    permit: &mut Permit,
 ) -> Result<(), LinkError> {
     let mut skipped = BTreeSet::new();
     loop {
         let frame = wire.frame(REPORT_LINK_IDLE_MAX, FRAME_BYTES_MAX).await?;
-        place.on_heard();
+        permit.on_heard();
         let mut report: ServerReport = read_json(&frame)?;
         if let ServerReport::Unknown = report {
             let Named { report } = read_json(&frame)?;
@@ -177,10 +177,10 @@ fn make_showable(text: &mut String) {
     *text = shown::one_line(short.as_bytes()).to_string();
 }
 
-async fn serve_client(wire: &mut Wire, handle: &Handle, place: &mut Place) -> Result<(), LinkError> {
+async fn serve_client(wire: &mut Wire, handle: &Handle, permit: &mut Permit) -> Result<(), LinkError> {
     loop {
         let mut frame = wire.frame(CLIENT_LINK_IDLE_MAX, CLIENT_FRAME_BYTES_MAX).await?;
-        place.on_heard();
+        permit.on_heard();
         let mut answers = Vec::new();
         while !frame.is_empty() {
             let message = ClientMessage::read(&mut frame);

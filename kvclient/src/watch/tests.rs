@@ -56,14 +56,14 @@ async fn changes_come_in_order_each_once_however_large() {
     for change in &delivered[1..] {
         assert_eq!(watch.next().await.unwrap(), *change);
     }
-    assert_eq!(watch.places().values().copied().collect::<Vec<_>>(), [at(5)]);
-    // A watch that begins now gets the place at once, and no earlier changes.
+    assert_eq!(watch.positions().values().copied().collect::<Vec<_>>(), [at(5)]);
+    // A watch that begins now gets the position at once, and no earlier changes.
     let watch = client.watch(key()).await.unwrap();
-    assert_eq!(watch.places().values().copied().collect::<Vec<_>>(), [at(5)]);
+    assert_eq!(watch.positions().values().copied().collect::<Vec<_>>(), [at(5)]);
 }
 
 #[tokio::test]
-async fn the_next_coordinator_is_asked_from_the_place_that_was_told_last() {
+async fn the_next_coordinator_is_asked_from_the_last_position() {
     let second = Fake::start(|request| answer(&[put(1, "a"), put(2, "b")], request)).await;
     let first = Fake::start(|request| match request {
         Request::Watch { after: Some(after), .. } if after.seq == Seq(1) => Action::Break,

@@ -1,14 +1,14 @@
 //! Bytes of the log: segment headers, batch headers and records. See `docs/format.md`.
 //!
 //! Every checksum is a CRC-32C that starts from a seed made of the segment's number, the segment's
-//! random salt and the place in the segment, so that neither leftovers of a recycled file nor bytes
+//! random salt and the position in the segment, so that neither leftovers of a recycled file nor bytes
 //! that a user put into a value can pass for a part of the log. Integers are little endian.
 
 use crate::{LogId, Tag};
 use crc32c::crc32c_append;
 
-/// A segment begins with this and the format in two decimal digits. The header's checksum is at the same place in every
-/// format, so that another format is not taken for damage.
+/// A segment begins with this and the format in two decimal digits. The header's checksum is at the same position in
+/// every format, so that another format is not taken for damage.
 const SEGMENT_MAGIC: &[u8; 6] = b"TRFLOG";
 /// The format of segments that this program reads and writes.
 pub(crate) const SEGMENT_FORMAT: u32 = 1;
@@ -23,7 +23,7 @@ pub(crate) const ALIGNMENT: usize = 8;
 /// batch's records are looked for.
 const LOST_HEADER_BYTES: usize = 4_096;
 
-/// A place in the log, ordered: segment number in the upper, offset in the lower 32 bits.
+/// A position in the log, ordered: segment number in the upper, offset in the lower 32 bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Position(pub(crate) u64);
 
@@ -101,7 +101,7 @@ pub(crate) struct BatchHeader {
     /// Length of the records with their padding.
     pub(crate) bytes: u32,
     /// Checksum of the records' checksums: binds them to this batch. Without it, records of an
-    /// un-synced batch that a crash left behind could complete a later batch at the same place.
+    /// un-synced batch that a crash left behind could complete a later batch at the same position.
     pub(crate) records_crc: u32,
 }
 

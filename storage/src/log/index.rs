@@ -1,4 +1,4 @@
-//! The index of the log in memory: for each partition the places of its readable entries.
+//! The index of the log in memory: for each partition the positions of its readable entries.
 //!
 //! Changed by the log thread (append) and by maintenance (trim), read by all threads, all under one lock that is taken
 //! for memory operations only.
@@ -15,12 +15,12 @@ pub(crate) struct PartitionLog {
     pub(crate) exists: bool,
     /// Number of the partition's tree: even when it grew from the log, odd when it was installed.
     pub(crate) generation: u32,
-    /// The entry before the first one in `places`.
+    /// The entry before the first one in `positions`.
     pub(crate) base: LogId,
-    /// Tag changes of the entries in `places`.
+    /// Tag changes of the entries in `positions`.
     pub(crate) runs: VecDeque<(Tag, u64)>,
     /// Where entry `base.seq + 1 + i` lies.
-    pub(crate) places: VecDeque<Position>,
+    pub(crate) positions: VecDeque<Position>,
     pub(crate) mark: Bytes,
     /// The tree durably has all entries up to this one.
     pub(crate) applied: u64,
@@ -30,7 +30,7 @@ pub(crate) struct PartitionLog {
 
 impl PartitionLog {
     pub(crate) fn last(&self) -> u64 {
-        self.base.seq + self.places.len() as u64
+        self.base.seq + self.positions.len() as u64
     }
 
     /// The tag of entry `seq`, which is `base` or readable.
@@ -43,22 +43,22 @@ impl PartitionLog {
         LogId { tag: self.tag_of(self.last()), seq: self.last() }
     }
 
-    pub(crate) fn place(&self, seq: u64) -> Option<Position> {
+    pub(crate) fn position(&self, seq: u64) -> Option<Position> {
         let index = seq.checked_sub(self.base.seq + 1)?;
-        self.places.get(usize::try_from(index).ok()?).copied()
+        self.positions.get(usize::try_from(index).ok()?).copied()
     }
 
-    /// The first place that trimming must keep.
+    /// The first position that trimming must keep.
     pub(crate) fn needed(&self) -> Option<Position> {
         let from = self.applied.saturating_add(1).min(self.pin.unwrap_or(u64::MAX));
-        self.place(from.max(self.base.seq + 1))
+        self.position(from.max(self.base.seq + 1))
     }
 
-    fn push(&mut self, id: LogId, place: Position) {
+    fn push(&mut self, id: LogId, position: Position) {
         if self.tag_of(self.last()) != id.tag || self.runs.is_empty() {
             self.runs.push_back((id.tag, id.seq));
         }
-        self.places.push_back(place);
+        self.positions.push_back(position);
     }
 
     fn cut(&mut self, after: LogId) {
@@ -69,7 +69,7 @@ impl PartitionLog {
             self.begin_after(after);
             return;
         }
-        self.places.truncate((after.seq - self.base.seq) as usize);
+        self.positions.truncate((after.seq - self.base.seq) as usize);
         while self.runs.back().is_some_and(|(_, first)| *first > after.seq) {
             self.runs.pop_back();
         }
@@ -77,19 +77,19 @@ impl PartitionLog {
 
     fn begin_after(&mut self, base: LogId) {
         self.base = base;
-        self.places.clear();
+        self.positions.clear();
         self.runs.clear();
     }
 
     fn trim_before(&mut self, segment: u64) {
-        let count = self.places.partition_point(|p| p.segment() < segment);
+        let count = self.positions.partition_point(|p| p.segment() < segment);
         let seq = self.base.seq + count as u64;
         let base = LogId { tag: self.tag_of(seq), seq };
-        self.places.drain(..count);
+        self.positions.drain(..count);
         while self.runs.get(1).is_some_and(|(_, first)| *first <= seq + 1) {
             self.runs.pop_front();
         }
-        if self.places.is_empty() {
+        if self.positions.is_empty() {
             self.runs.clear();
         }
         if let Some(run) = self.runs.front_mut() {
@@ -124,14 +124,14 @@ impl Index {
 
     /// Takes over one record. Returns the reason if it cannot follow what is there: for the writer that is a bug, for
     /// recovery it is damage.
-    pub(crate) fn apply(&mut self, record: &RawRecord<'_>, place: Position) -> Result<(), &'static str> {
+    pub(crate) fn apply(&mut self, record: &RawRecord<'_>, position: Position) -> Result<(), &'static str> {
         if record.kind == Kind::Carry {
             return self.check_carry(record);
         }
         let log = self.partitions.entry(record.partition).or_default();
         log.exists = true;
         match record.kind {
-            Kind::Entry if record.id.seq == log.last() + 1 => log.push(record.id, place),
+            Kind::Entry if record.id.seq == log.last() + 1 => log.push(record.id, position),
             Kind::Entry => return Err("an entry does not follow the one before"),
             Kind::Cut => log.cut(record.id),
             Kind::Mark => log.mark = Bytes::copy_from_slice(record.body),

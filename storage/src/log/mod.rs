@@ -1,8 +1,8 @@
 //! The commit log: one for all partitions, and the replication log at the same time.
 //!
 //! Numbered segments of a fixed size hold batches of records. One thread appends; readers follow an index in memory
-//! from an entry's number to its place. A batch says how far the log was known to be on disk when it was written. With
-//! that a start distinguishes a torn tail, which is cut, from damage to what had been synced, which is refused.
+//! from an entry's number to its position. A batch says how far the log was known to be on disk when it was written.
+//! With that a start distinguishes a torn tail, which is cut, from damage to what had been synced, which is refused.
 //!
 //! Invariants:
 //! - Batches are numbered without a gap, over all segments; the first batch of a segment (its

@@ -37,35 +37,36 @@ impl LogReader {
     /// [`Error::Damaged`] when an entry does not check, [`Error::Io`].
     pub fn read(&self, partition: u16, from: u64, max_bytes: usize) -> Result<Read, Error> {
         loop {
-            let (places, segments, base) = {
+            let (positions, segments, base) = {
                 let state = self.shared.read();
                 let Some(log) = state.index.get(partition) else { return Ok(Read::Entries(Vec::new())) };
                 let Some(skip) = from.max(1).checked_sub(log.base.seq + 1) else {
                     return Ok(Read::Trimmed { base: log.base });
                 };
-                let skip = usize::try_from(skip).unwrap_or(usize::MAX).min(log.places.len());
-                let places: Vec<_> = log.places.range(skip..).take(READ_ENTRIES_MAX).copied().collect();
-                let segments: Vec<Arc<Segment>> = match (places.first(), places.last()) {
+                let skip = usize::try_from(skip).unwrap_or(usize::MAX).min(log.positions.len());
+                let positions: Vec<_> = log.positions.range(skip..).take(READ_ENTRIES_MAX).copied().collect();
+                let segments: Vec<Arc<Segment>> = match (positions.first(), positions.last()) {
                     (Some(a), Some(b)) => {
                         state.segments.range(a.segment()..=b.segment()).map(|(_, s)| Arc::clone(s)).collect()
                     }
                     _ => Vec::new(),
                 };
-                (places, segments, log.base)
+                (positions, segments, log.base)
             };
-            match read_places(partition, from.max(1), max_bytes, &places, &segments) {
+            match read_positions(partition, from.max(1), max_bytes, &positions, &segments) {
                 Ok(entries) => return Ok(Read::Entries(entries)),
                 // Cut or trimmed while it was read: look again.
-                Err(Error::Damaged { .. }) if self.changed(partition, from.max(1), &places, base) => {}
+                Err(Error::Damaged { .. }) if self.changed(partition, from.max(1), &positions, base) => {}
                 Err(error) => return Err(error),
             }
         }
     }
 
-    fn changed(&self, partition: u16, from: u64, places: &[Position], base: LogId) -> bool {
+    fn changed(&self, partition: u16, from: u64, positions: &[Position], base: LogId) -> bool {
         let state = self.shared.read();
         state.index.get(partition).is_none_or(|log| {
-            log.base != base || (from..).zip(places).any(|(seq, place)| log.place(seq) != Some(*place))
+            log.base != base
+                || (from..).zip(positions).any(|(seq, position)| log.position(seq) != Some(*position))
         })
     }
 
@@ -95,41 +96,41 @@ impl LogReader {
     }
 }
 
-fn read_places(
+fn read_positions(
     partition: u16,
     from: u64,
     max_bytes: usize,
-    places: &[Position],
+    positions: &[Position],
     segments: &[Arc<Segment>],
 ) -> Result<Vec<(LogId, Bytes)>, Error> {
     let mut entries = Vec::new();
     let mut total = 0;
     let mut window = Window { segment: 0, offset: 0, bytes: Vec::new() };
-    for (seq, (i, place)) in (from..).zip(places.iter().enumerate()) {
+    for (seq, (i, position)) in (from..).zip(positions.iter().enumerate()) {
         // Without its segment the entry was trimmed in between; the caller finds out which.
-        let Some(segment) = segments.iter().find(|s| s.number == place.segment()) else {
+        let Some(segment) = segments.iter().find(|s| s.number == position.segment()) else {
             return Err(Error::damaged("", 0, "its segment is gone"));
         };
-        let next = places.get(i + 1).filter(|n| n.segment() == place.segment());
-        let near = next.is_some_and(|n| n.offset() < place.offset() + WINDOW_BYTES / 4);
+        let next = positions.get(i + 1).filter(|n| n.segment() == position.segment());
+        let near = next.is_some_and(|n| n.offset() < position.offset() + WINDOW_BYTES / 4);
         let ahead = if near { WINDOW_BYTES } else { FIRST_READ_BYTES };
-        let header = window.get(segment, place.offset(), RECORD_HEADER_BYTES, ahead)?;
+        let header = window.get(segment, position.offset(), RECORD_HEADER_BYTES, ahead)?;
         let length = RECORD_HEADER_BYTES + RawRecord::claimed_length(header);
         if !entries.is_empty() && total + length - RECORD_HEADER_BYTES > max_bytes {
             break;
         }
         if length as u64 > segment.bytes - SEGMENT_HEADER_BYTES as u64 {
-            return Err(Error::damaged(&segment.path, place.offset() as u64, "an entry is too long"));
+            return Err(Error::damaged(&segment.path, position.offset() as u64, "an entry is too long"));
         }
-        let bytes = window.get(segment, place.offset(), length, ahead)?;
-        match RawRecord::decode(bytes, place.offset(), segment.seed) {
+        let bytes = window.get(segment, position.offset(), length, ahead)?;
+        match RawRecord::decode(bytes, position.offset(), segment.seed) {
             Some(r) if r.kind == Kind::Entry && r.partition == partition && r.id.seq == seq => {
                 total += r.body.len();
                 entries.push((r.id, Bytes::copy_from_slice(r.body)));
             }
             _ => {
                 let detail = format!("entry {seq} of partition {partition} does not check");
-                return Err(Error::damaged(&segment.path, place.offset() as u64, detail));
+                return Err(Error::damaged(&segment.path, position.offset() as u64, detail));
             }
         }
     }

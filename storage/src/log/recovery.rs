@@ -1,6 +1,6 @@
 //! Reading the log at a start: where it ends, and whether anything before its end is missing.
 //!
-//! The log ends at the first place P where no batch with the next number checks, neither there nor
+//! The log ends at the first position P where no batch with the next number checks, neither there nor
 //! at the beginning of the next segment. What follows P is either a torn tail (un-synced sectors
 //! may have reached the disk in any order, so valid batches may follow a broken one) or a sign of
 //! damage. The difference: a header of a batch is written after everything that its `synced` field
@@ -145,7 +145,7 @@ pub(crate) fn replay(disk: &dyn Disk, dir: &Path, numbers: &[u64]) -> Result<Opt
     Ok(Some(Replayed { index, end_in_doubt, segments, later: rest, end, torn, next_number }))
 }
 
-/// A part of a log that reads: consecutive segments, up to the end or to the first place that does not check.
+/// A part of a log that reads: consecutive segments, up to the end or to the first position that does not check.
 pub(crate) struct Readable {
     pub(crate) index: Index,
     /// The first and the last segment.
@@ -215,9 +215,9 @@ fn replay_segment(
         }
         *expected = Some(header.number + 1);
         for (at, record) in records {
-            let place = Position::new(segment.number, at);
+            let position = Position::new(segment.number, at);
             let catalog = first && offset == SEGMENT_HEADER_BYTES;
-            let applied = if catalog { index.restore(&record) } else { index.apply(&record, place) };
+            let applied = if catalog { index.restore(&record) } else { index.apply(&record, position) };
             applied.map_err(|detail| {
                 let detail = format!("{detail} (partition {})", record.partition);
                 Error::damaged(&segment.path, at as u64, detail)

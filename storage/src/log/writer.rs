@@ -222,8 +222,8 @@ impl LogWriter {
             let bytes = &self.buffer[at - self.offset..];
             let length = RawRecord::claimed_length(bytes);
             let record = RawRecord::view(&bytes[..super::format::RECORD_HEADER_BYTES + length]);
-            let place = Position::new(self.segment.number, *at);
-            let applied = record.ok_or("not a record").and_then(|r| state.index.apply(&r, place));
+            let position = Position::new(self.segment.number, *at);
+            let applied = record.ok_or("not a record").and_then(|r| state.index.apply(&r, position));
             assert!(applied.is_ok(), "batch {}: {applied:?}", self.next_number);
         }
         let end = Position::new(self.segment.number, self.offset + self.buffer.len());

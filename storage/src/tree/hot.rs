@@ -21,7 +21,7 @@ const EXTRA_BYTES: usize = 96;
 /// Bytes that a value takes on average, for the size of the table at first.
 const USUAL_BYTES: usize = 256;
 
-/// A key in a tree. A tree that takes the place of another has another generation, so values of the former one are not
+/// A key in a tree. A tree that replaces another has another generation, so values of the former one are not
 /// found any more, and are evicted like others.
 struct Known {
     partition: u16,
@@ -31,7 +31,7 @@ struct Known {
 
 /// A [`Known`] key, borrowed.
 #[derive(Clone, Copy)]
-pub(super) struct Place<'a> {
+pub(super) struct CacheKey<'a> {
     pub(super) partition: u16,
     pub(super) generation: u32,
     /// As it is in the tree.
@@ -39,12 +39,12 @@ pub(super) struct Place<'a> {
 }
 
 impl Known {
-    fn place(&self) -> Place<'_> {
-        Place { partition: self.partition, generation: self.generation, key: &self.key }
+    fn borrowed(&self) -> CacheKey<'_> {
+        CacheKey { partition: self.partition, generation: self.generation, key: &self.key }
     }
 }
 
-impl Hash for Place<'_> {
+impl Hash for CacheKey<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         (u64::from(self.generation) << 16 | u64::from(self.partition)).hash(state);
         self.key.hash(state);
@@ -53,11 +53,11 @@ impl Hash for Place<'_> {
 
 impl Hash for Known {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.place().hash(state);
+        self.borrowed().hash(state);
     }
 }
 
-impl Equivalent<Known> for Place<'_> {
+impl Equivalent<Known> for CacheKey<'_> {
     fn equivalent(&self, known: &Known) -> bool {
         (self.partition, self.generation, self.key) == (known.partition, known.generation, &known.key)
     }
@@ -65,7 +65,7 @@ impl Equivalent<Known> for Place<'_> {
 
 impl PartialEq for Known {
     fn eq(&self, other: &Self) -> bool {
-        self.place().equivalent(other)
+        self.borrowed().equivalent(other)
     }
 }
 
@@ -91,28 +91,28 @@ impl Hot {
     }
 
     /// A value as it is stored.
-    pub(super) fn get(&self, place: Place<'_>) -> Option<Slice> {
-        self.0.borrow().get(&place).cloned()
+    pub(super) fn get(&self, cache_key: CacheKey<'_>) -> Option<Slice> {
+        self.0.borrow().get(&cache_key).cloned()
     }
 
     /// A value was read or written.
-    pub(super) fn put(&self, place: Place<'_>, value: Slice) {
+    pub(super) fn put(&self, cache_key: CacheKey<'_>, value: Slice) {
         let mut cache = self.0.borrow_mut();
         if value.len() > VALUE_BYTES_MAX {
-            cache.remove(&place);
+            cache.remove(&cache_key);
             return;
         }
-        if let Some(mut known) = cache.get_mut(&place) {
+        if let Some(mut known) = cache.get_mut(&cache_key) {
             *known = value;
             return;
         }
-        let Place { partition, generation, key } = place;
+        let CacheKey { partition, generation, key } = cache_key;
         cache.insert(Known { partition, generation, key: key.into() }, value);
     }
 
     /// A value was removed.
-    pub(super) fn remove(&self, place: Place<'_>) {
-        self.0.borrow_mut().remove(&place);
+    pub(super) fn remove(&self, cache_key: CacheKey<'_>) {
+        self.0.borrow_mut().remove(&cache_key);
     }
 }
 
@@ -120,8 +120,8 @@ impl Hot {
 mod tests {
     use super::*;
 
-    fn place(generation: u32, key: &[u8]) -> Place<'_> {
-        Place { partition: 3, generation, key }
+    fn cache_key(generation: u32, key: &[u8]) -> CacheKey<'_> {
+        CacheKey { partition: 3, generation, key }
     }
 
     fn value(bytes: &[u8]) -> Slice {
@@ -131,28 +131,28 @@ mod tests {
     #[test]
     fn it_has_what_was_put_last_and_nothing_of_another_tree() {
         let hot = Hot::new(1 << 20);
-        hot.put(place(0, b"k"), value(b"one"));
-        hot.put(place(0, b"k"), value(b"two"));
-        assert_eq!(hot.get(place(0, b"k")), Some(value(b"two")));
-        assert_eq!(hot.get(place(1, b"k")), None);
-        assert_eq!(hot.get(Place { partition: 4, ..place(0, b"k") }), None);
-        hot.remove(place(0, b"k"));
-        assert_eq!(hot.get(place(0, b"k")), None);
+        hot.put(cache_key(0, b"k"), value(b"one"));
+        hot.put(cache_key(0, b"k"), value(b"two"));
+        assert_eq!(hot.get(cache_key(0, b"k")), Some(value(b"two")));
+        assert_eq!(hot.get(cache_key(1, b"k")), None);
+        assert_eq!(hot.get(CacheKey { partition: 4, ..cache_key(0, b"k") }), None);
+        hot.remove(cache_key(0, b"k"));
+        assert_eq!(hot.get(cache_key(0, b"k")), None);
     }
 
     #[test]
     fn a_value_that_has_become_large_is_not_returned_as_it_was() {
         let hot = Hot::new(1 << 20);
-        hot.put(place(0, b"k"), value(b"small"));
-        hot.put(place(0, b"k"), value(&[7; VALUE_BYTES_MAX + 1]));
-        assert_eq!(hot.get(place(0, b"k")), None);
+        hot.put(cache_key(0, b"k"), value(b"small"));
+        hot.put(cache_key(0, b"k"), value(&[7; VALUE_BYTES_MAX + 1]));
+        assert_eq!(hot.get(cache_key(0, b"k")), None);
     }
 
     #[test]
     fn it_keeps_to_its_bytes() {
         let hot = Hot::new(64 * 1024);
         for number in 0..10_000_u32 {
-            hot.put(place(0, &number.to_le_bytes()), value(&[1; 100]));
+            hot.put(cache_key(0, &number.to_le_bytes()), value(&[1; 100]));
         }
         let (held, weight) = (hot.0.borrow().len(), hot.0.borrow().weight());
         assert!(weight <= 64 * 1024 && held > 100, "{held} values, {weight} bytes");

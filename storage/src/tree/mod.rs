@@ -28,7 +28,7 @@ use crate::{
 };
 use bytes::Bytes;
 use due::Due;
-use hot::{Hot, Place};
+use hot::{CacheKey, Hot};
 use maintenance::{Job, Maintenance, Queues};
 pub(crate) use partition::{PartitionTree, TreeContext, folder_name, parse_folder, sync_dir};
 use pre_create::PreCreated;
@@ -158,14 +158,14 @@ impl Trees {
         let Some(slot) = self.slots.get(&partition) else { return Ok(None) };
         let Some(tree) = &slot.tree else { return Ok(None) };
         let key = &value_codec::user_key(key);
-        let place = Place { partition, generation: slot.generation, key };
-        if let Some(stored) = self.hot.get(place) {
+        let cache_key = CacheKey { partition, generation: slot.generation, key };
+        if let Some(stored) = self.hot.get(cache_key) {
             return tree.open_value(key, stored).map(Some);
         }
         let Some(stored) = tree.get_stored(key)? else { return Ok(None) };
         let value = tree.open_value(key, stored.clone())?;
         // Not the slice itself: it would keep the block alive that it was read in.
-        self.hot.put(place, lsm_tree::Slice::from(&stored[..]));
+        self.hot.put(cache_key, lsm_tree::Slice::from(&stored[..]));
         Ok(Some(value))
     }
 
@@ -224,15 +224,15 @@ impl Trees {
             let plain = change.key();
             assert!((1..=crate::KEY_BYTES_MAX).contains(&plain.len()), "a key of {} bytes", plain.len());
             let key = &value_codec::user_key(plain);
-            let place = Place { partition, generation, key };
+            let cache_key = CacheKey { partition, generation, key };
             bytes = match change {
                 Change::Put { value, .. } => {
                     let stored = value_codec::seal_value(key, value);
-                    self.hot.put(place, stored.clone());
+                    self.hot.put(cache_key, stored.clone());
                     tree.put_stored(key, stored)
                 }
                 Change::Remove { .. } => {
-                    self.hot.remove(place);
+                    self.hot.remove(cache_key);
                     tree.remove(key)
                 }
                 Change::Due { at, .. } => {
@@ -264,7 +264,7 @@ impl Trees {
         slot.forgot = true;
         slot.changed.get_or_insert(tick);
         let (generation, key) = (slot.generation, &value_codec::user_key(key));
-        self.hot.remove(Place { partition, generation, key });
+        self.hot.remove(CacheKey { partition, generation, key });
         tree.forgotten.fetch_add(bytes_of_record, Ordering::Relaxed);
         let bytes = tree.remove(key);
         if bytes > limit {

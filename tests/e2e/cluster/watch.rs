@@ -194,10 +194,10 @@ fn one_that_is_slow_is_told_what_it_has_missed() {
     told.assert_holds("slow", &written);
     // It goes on from where it is, and so does one that begins there.
     let partition = Partitions::of_key(db.client.view().partitions, b"slow");
-    let place = slow.places()[&partition];
+    let place = slow.positions()[&partition];
     let last = db.put("slow", "again");
     db.block(async {
-        let mut other = db.client.watch_from(prefix("sl"), slow.places().clone()).await.expect("a watch");
+        let mut other = db.client.watch_from(prefix("sl"), slow.positions().clone()).await.expect("a watch");
         for watch in [&mut slow, &mut other] {
             let change = tokio::time::timeout(SOON, watch.next()).await.expect("in time").expect("a change");
             assert_eq!(change.version(), last);

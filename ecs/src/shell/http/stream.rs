@@ -38,7 +38,7 @@ struct Reader {
     placed: Option<Epoch>,
     batch: VecDeque<Event>,
     started: bool,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 /// Up to which view and sample a reader has everything.
@@ -63,7 +63,7 @@ impl Delivered {
 
 /// The stream.
 pub(super) async fn stream(State(handle): State<Handle>, headers: HeaderMap) -> Result<Response, Refusal> {
-    let place = handle.board().reader().ok_or_else(Refusal::too_many_readers)?;
+    let permit = handle.board().reader().ok_or_else(Refusal::too_many_readers)?;
     let id = headers.get("last-event-id").and_then(|id| id.to_str().ok());
     let reader = Reader {
         ticks: handle.board().watch(),
@@ -74,7 +74,7 @@ pub(super) async fn stream(State(handle): State<Handle>, headers: HeaderMap) -> 
         batch: VecDeque::new(),
         started: false,
         handle,
-        _place: place,
+        _permit: permit,
     };
     let events = unfold(reader, async |mut reader| {
         let event = reader.next().await.ok()?;
@@ -142,7 +142,7 @@ fn event(name: &'static str, data: &impl Serialize) -> Event {
     Event::default().event(name).json_data(data).expect("what the ECS says of itself is JSON")
 }
 
-/// The servers of each partition, in few bytes: by their place in a list.
+/// The servers of each partition, in few bytes: by their index in a list.
 #[derive(Serialize)]
 struct PlacementShown {
     view: Epoch,
@@ -166,12 +166,12 @@ impl PlacementShown {
     fn new(placement: &Placement) -> Self {
         let view = &placement.view;
         let servers: Vec<ServerId> = view.servers.keys().copied().collect();
-        let place = |server: ServerId| servers.binary_search(&server).ok();
-        let places = |members: &[Member]| members.iter().filter_map(|member| place(member.server)).collect();
+        let index = |server: ServerId| servers.binary_search(&server).ok();
+        let indices = |members: &[Member]| members.iter().filter_map(|member| index(member.server)).collect();
         let partition = |(id, now): (_, &common::view::Assignment)| PartitionShown {
-            c: place(now.coordinator),
-            s: places(&now.in_sync),
-            j: places(&now.joining),
+            c: index(now.coordinator),
+            s: indices(&now.in_sync),
+            j: indices(&now.joining),
             state: placement.state(id),
         };
         Self { view: view.number, partitions: view.iter().map(partition).collect(), servers }

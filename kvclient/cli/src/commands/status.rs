@@ -433,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn places_and_lags_are_told_for_each_server() {
+    fn roles_and_lags_are_printed_for_each_server() {
         let epoch = Epoch { generation: 0, version: 4 };
         let member = |id| Member { server: ServerId(id), store: StoreId(id) };
         let mut view = View::new(ClusterId(1), epoch, Partitions::try_from(1).unwrap());

@@ -353,7 +353,7 @@ fn watch(mut words: &[Word]) -> Result<Option<Command>, Failure> {
     let many = matches!(keys, Some(Selection::Prefix { .. }));
     if many && from.is_some() {
         return Err(Failure::usage(
-            "a version is a place in the log of one key's partition: name a key with --from, not a prefix",
+            "a version is a position in the log of one key's partition: name a key with --from, not a prefix",
         ));
     }
     Ok(keys.map(|keys| Command::Watch { keys, from, count }))

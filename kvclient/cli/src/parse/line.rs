@@ -17,7 +17,7 @@ pub(crate) struct Word {
     pub(crate) bytes: Vec<u8>,
     /// It was typed without quotes, so it may be an option.
     pub(crate) plain: bool,
-    /// The place of its bytes in the line, quotes included.
+    /// The range of its bytes in the line, quotes included.
     pub(crate) span: Range<usize>,
 }
 

@@ -7,7 +7,7 @@ use crate::parse::grammar;
 use crate::parse::line::{Begun, Line, Word};
 use crate::parse::table::{Entry, TABLE, find};
 
-/// The completions of the word at the end, and its place in the line.
+/// The completions of the word at the end, and its position in the line.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Wanted {
     pub(crate) span: Range<usize>,

@@ -172,7 +172,7 @@ impl Report {
         if self.not_begun > 0 {
             writeln!(
                 out,
-                "{} requests were due and had not begun at the end, as all places were taken: the rate may be more \
+                "{} requests were due and had not begun at the end, as all tasks were busy: the rate may be more \
                  than the servers or this client take, or --clients times --pipeline too few",
                 self.not_begun
             )?;

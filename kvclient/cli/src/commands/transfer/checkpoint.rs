@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
-use super::window::Place;
+use super::window::FilePosition;
 use crate::frame::failure::Failure;
 
 /// The end of the checkpoint's name.
@@ -39,11 +39,11 @@ impl Checkpoint {
     }
 
     /// Where to go on; the beginning when nothing was saved.
-    pub(super) fn load(&self) -> Result<Place, Failure> {
+    pub(super) fn load(&self) -> Result<FilePosition, Failure> {
         let shown = self.path.display();
         let json = match fs::read(&self.path) {
             Ok(json) => json,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Place::default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(FilePosition::default()),
             Err(error) => return Err(Failure::usage(format!("cannot read {shown}: {error}"))),
         };
         let again = format!("remove {shown} to begin again");
@@ -52,12 +52,12 @@ impl Checkpoint {
         if saved.file_bytes != self.file_bytes {
             return Err(Failure::usage(format!("the input has changed since it was stopped; {again}")));
         }
-        Ok(Place { offset: saved.offset, lines: saved.lines })
+        Ok(FilePosition { offset: saved.offset, lines: saved.lines })
     }
 
-    /// Replaces the saved place. After a crash there is the old content or the new one.
-    pub(super) fn save(&self, place: Place) -> Result<(), Failure> {
-        let saved = Saved { offset: place.offset, lines: place.lines, file_bytes: self.file_bytes };
+    /// Replaces the saved position. After a crash there is the old content or the new one.
+    pub(super) fn save(&self, position: FilePosition) -> Result<(), Failure> {
+        let saved = Saved { offset: position.offset, lines: position.lines, file_bytes: self.file_bytes };
         self.replace(&saved)
             .map_err(|error| Failure::usage(format!("cannot write {}: {error}", self.path.display())))
     }
@@ -87,10 +87,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let input = folder.path().join("data.tsv");
         let checkpoint = Checkpoint::of(&input, 100);
-        assert_eq!(checkpoint.load().unwrap(), Place::default());
-        for place in [Place { offset: 10, lines: 1 }, Place { offset: 50, lines: 4 }] {
-            checkpoint.save(place).unwrap();
-            assert_eq!(checkpoint.load().unwrap(), place);
+        assert_eq!(checkpoint.load().unwrap(), FilePosition::default());
+        for position in [FilePosition { offset: 10, lines: 1 }, FilePosition { offset: 50, lines: 4 }] {
+            checkpoint.save(position).unwrap();
+            assert_eq!(checkpoint.load().unwrap(), position);
         }
         assert!(folder.path().join("data.tsv.trefoil-progress").exists());
         let failure = Checkpoint::of(&input, 101).load().unwrap_err();

@@ -21,7 +21,7 @@ use super::format::Format;
 use super::progress::Progress;
 use super::reader::{Batch, Input, Parsed};
 use super::record::Record;
-use super::window::{Place, Window};
+use super::window::{FilePosition, Window};
 use crate::frame::failure::{Exit, Failure};
 use kvclient::Client;
 
@@ -57,7 +57,7 @@ pub(crate) async fn import(client: Client, args: &ImportArgs) -> Result<(), Fail
     let checkpoint = input.bytes.map(|bytes| Checkpoint::of(&args.file, bytes));
     let start = match &checkpoint {
         Some(checkpoint) if args.resume => checkpoint.load()?,
-        _ => Place::default(),
+        _ => FilePosition::default(),
     };
     input.seek(start)?;
     let progress = Progress::start(input.bytes, start.offset);
@@ -91,18 +91,18 @@ fn conclude(
         (Ok(()), None) => {}
         (Err(failure), None) => return Err(failure),
         (Err(mut failure), Some(checkpoint)) => {
-            checkpoint.save(window.place())?;
-            failure.message += &how_to_go_on(&args.file, window.place());
+            checkpoint.save(window.position())?;
+            failure.message += &how_to_go_on(&args.file, window.position());
             return Err(failure);
         }
     }
     Ok(())
 }
 
-fn how_to_go_on(file: &Path, place: Place) -> String {
+fn how_to_go_on(file: &Path, position: FilePosition) -> String {
     format!(
         "\nkvclient: all of the first {} lines is written; `kvclient import {} --resume` goes on there",
-        place.lines,
+        position.lines,
         file.display()
     )
 }
@@ -178,10 +178,10 @@ impl Importer {
         }
         if now.since(self.saved) >= SAVE_EVERY {
             self.saved = now;
-            let place = shared.window.place();
-            shared.progress.show(place.offset);
+            let position = shared.window.position();
+            shared.progress.show(position.offset);
             drop(shared);
-            self.checkpoint.as_ref().map_or(Ok(()), |checkpoint| checkpoint.save(place))?;
+            self.checkpoint.as_ref().map_or(Ok(()), |checkpoint| checkpoint.save(position))?;
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::format::Format;
 use super::record::{Malformed, Record};
-use super::window::Place;
+use super::window::FilePosition;
 use crate::frame::failure::Failure;
 
 /// Lines that are handed over at a time.
@@ -23,7 +23,7 @@ const BATCHES_WAITING: usize = 16;
 const LINE_BYTES_MAX: u64 = 6 * (KEY_BYTES_MAX as u64 + VALUE_BYTES_MAX as u64) + 1024;
 
 /// A line: where it ends, and its record.
-pub(super) type Parsed = (Place, Result<Record, Malformed>);
+pub(super) type Parsed = (FilePosition, Result<Record, Malformed>);
 
 /// A batch of lines, as the thread sends it.
 pub(super) type Batch = Result<Vec<Parsed>, Failure>;
@@ -50,15 +50,15 @@ impl Input {
         Ok(Self { source, bytes, file: Some(file) })
     }
 
-    /// Goes on at `place`.
-    pub(super) fn seek(&mut self, place: Place) -> Result<(), Failure> {
+    /// Goes on at `position`.
+    pub(super) fn seek(&mut self, position: FilePosition) -> Result<(), Failure> {
         let Some(file) = &mut self.file else { return Ok(()) };
-        let sought = file.seek(SeekFrom::Start(place.offset));
+        let sought = file.seek(SeekFrom::Start(position.offset));
         sought.map(drop).map_err(|error| Failure::usage(format!("cannot go on in the input: {error}")))
     }
 
     /// Starts the thread. It ends when the input or the receiver does.
-    pub(super) fn lines(self, format: Format, from: Place) -> (mpsc::Receiver<Batch>, JoinHandle<()>) {
+    pub(super) fn lines(self, format: Format, from: FilePosition) -> (mpsc::Receiver<Batch>, JoinHandle<()>) {
         let (batches, receiver) = mpsc::channel(BATCHES_WAITING);
         let source = BufReader::with_capacity(1 << 18, self.source);
         let thread = tokio::task::spawn_blocking(move || read(source, format, from, &batches));
@@ -66,29 +66,31 @@ impl Input {
     }
 }
 
-fn read(mut source: impl BufRead, format: Format, from: Place, batches: &mpsc::Sender<Batch>) {
-    let mut place = from;
+fn read(mut source: impl BufRead, format: Format, from: FilePosition, batches: &mpsc::Sender<Batch>) {
+    let mut position = from;
     let mut line = Vec::new();
     let mut batch = Vec::with_capacity(BATCH_LINES);
     loop {
         line.clear();
         match source.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line) {
             Ok(0) => break,
-            Ok(len) => place = Place { offset: place.offset + len as u64, lines: place.lines + 1 },
+            Ok(len) => {
+                position = FilePosition { offset: position.offset + len as u64, lines: position.lines + 1 }
+            }
             Err(error) => {
-                let failure = Failure::usage(format!("line {}: cannot read it: {error}", place.lines + 1));
+                let failure = Failure::usage(format!("line {}: cannot read it: {error}", position.lines + 1));
                 let _ = batches.blocking_send(Ok(batch)).and_then(|()| batches.blocking_send(Err(failure)));
                 return;
             }
         }
         if line.len() as u64 == LINE_BYTES_MAX && line.last() != Some(&b'\n') {
-            let failure = Failure::usage(format!("line {}: over {LINE_BYTES_MAX} bytes", place.lines));
+            let failure = Failure::usage(format!("line {}: over {LINE_BYTES_MAX} bytes", position.lines));
             let _ = batches.blocking_send(Ok(batch)).and_then(|()| batches.blocking_send(Err(failure)));
             return;
         }
         let text = line.strip_suffix(b"\n").unwrap_or(&line);
         if !text.trim_ascii().is_empty() {
-            batch.push((place, format.read(text)));
+            batch.push((position, format.read(text)));
         }
         if batch.len() == BATCH_LINES
             && batches

@@ -8,7 +8,7 @@ use common::time::WallTime;
 pub(crate) struct Record {
     pub(crate) key: Bytes,
     pub(crate) value: Bytes,
-    /// From this moment on the value is gone. TSV has no place for it.
+    /// From this moment on the value is gone. TSV has no column for it.
     pub(crate) expires: Option<WallTime>,
 }
 

@@ -1,34 +1,34 @@
-//! The place in a file below which every line is acknowledged, though answers come in any order.
+//! The position in a file below which every line is acknowledged, though answers come in any order.
 
 use std::collections::VecDeque;
 
-/// A place in the file.
+/// A position in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub(super) struct Place {
-    /// Bytes before the place.
+pub(super) struct FilePosition {
+    /// Bytes before the position.
     pub(super) offset: u64,
-    /// Lines before the place.
+    /// Lines before the position.
     pub(super) lines: u64,
 }
 
 /// Lines that are under way, in the order of the file.
 #[derive(Debug)]
 pub(super) struct Window {
-    /// All lines before this place are done.
-    place: Place,
+    /// All lines before this position are done.
+    position: FilePosition,
     /// The number of the first element of `under_way`.
     first: u64,
     /// Where each line ends, and whether it is done.
-    under_way: VecDeque<(Place, bool)>,
+    under_way: VecDeque<(FilePosition, bool)>,
 }
 
 impl Window {
-    pub(super) fn new(place: Place) -> Self {
-        Self { place, first: 0, under_way: VecDeque::new() }
+    pub(super) fn new(position: FilePosition) -> Self {
+        Self { position, first: 0, under_way: VecDeque::new() }
     }
 
     /// Notes a line that is begun and ends at `end`; returns its number.
-    pub(super) fn begin(&mut self, end: Place) -> u64 {
+    pub(super) fn begin(&mut self, end: FilePosition) -> u64 {
         self.under_way.push_back((end, false));
         self.first + self.under_way.len() as u64 - 1
     }
@@ -38,15 +38,15 @@ impl Window {
         let index = usize::try_from(number - self.first).expect("lines under way fit in memory");
         self.under_way[index].1 = true;
         while let Some((end, true)) = self.under_way.front().copied() {
-            self.place = end;
+            self.position = end;
             self.first += 1;
             self.under_way.pop_front();
         }
     }
 
-    /// The place before which everything is acknowledged.
-    pub(super) fn place(&self) -> Place {
-        self.place
+    /// The position before which everything is acknowledged.
+    pub(super) fn position(&self) -> FilePosition {
+        self.position
     }
 }
 
@@ -56,24 +56,24 @@ mod tests {
 
     use super::*;
 
-    fn place(lines: u64) -> Place {
-        Place { offset: lines * 10, lines }
+    fn position(lines: u64) -> FilePosition {
+        FilePosition { offset: lines * 10, lines }
     }
 
     proptest! {
         #[test]
-        fn the_place_is_where_the_first_unanswered_line_begins(
+        fn the_position_is_where_the_first_unanswered_line_begins(
             order in Just((0..20_u64).collect::<Vec<_>>()).prop_shuffle()
         ) {
-            let mut window = Window::new(Place::default());
+            let mut window = Window::new(FilePosition::default());
             for number in 0..20 {
-                prop_assert_eq!(window.begin(place(number + 1)), number);
+                prop_assert_eq!(window.begin(position(number + 1)), number);
             }
             let mut open: std::collections::BTreeSet<u64> = (0..20).collect();
             for number in order {
                 window.done(number);
                 open.remove(&number);
-                prop_assert_eq!(window.place(), place(open.first().copied().unwrap_or(20)));
+                prop_assert_eq!(window.position(), position(open.first().copied().unwrap_or(20)));
             }
         }
     }

@@ -1,8 +1,8 @@
 //! Limits the connections of each kind: servers, clients' links, HTTP, and connections that have not said yet what they
-//! are. Each kind has its part of all places, so that none of them shuts another out, and idle clients do not shut out
+//! are. Each kind has its part of all permits, so that none of them shuts another out, and idle clients do not shut out
 //! active ones.
 //!
-//! Where the places of a kind are taken the one that has said nothing for longest gives way to the new one.
+//! Where the permits of a kind are taken the one that has said nothing for longest gives way to the new one.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,9 +22,9 @@ pub(super) enum Kind {
     Report,
 }
 
-/// All places, shared by the connections.
+/// All permits, shared by the connections.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct Permits {
     max: usize,
     taken: Mutex<Taken>,
 }
@@ -37,10 +37,10 @@ struct Taken {
     by_age: BTreeMap<Kind, BTreeMap<u64, Arc<Notify>>>,
 }
 
-/// A connection's place, until it is dropped.
+/// A connection's permit, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
-    places: Arc<Places>,
+pub(super) struct Permit {
+    permits: Arc<Permits>,
     kind: Kind,
     number: u64,
     ended: Arc<Notify>,
@@ -67,7 +67,7 @@ impl Taken {
     }
 }
 
-impl Places {
+impl Permits {
     pub(super) fn new(max: usize) -> Arc<Self> {
         Arc::new(Self { max, taken: Mutex::default() })
     }
@@ -85,8 +85,8 @@ impl Places {
         }
     }
 
-    /// A place for a new connection; none when servers have them all.
-    pub(super) fn take(self: &Arc<Self>) -> Option<Place> {
+    /// A permit for a new connection; none when servers have them all.
+    pub(super) fn take(self: &Arc<Self>) -> Option<Permit> {
         let mut taken = self.taken();
         let is_full = taken.all() >= self.max;
         if is_full && ![Kind::New, Kind::Client, Kind::Http].into_iter().any(|kind| taken.end_oldest(kind)) {
@@ -94,19 +94,19 @@ impl Places {
         }
         let (number, ended) = (taken.next(), Arc::new(Notify::new()));
         taken.by_age.entry(Kind::New).or_default().insert(number, Arc::clone(&ended));
-        Some(Place { places: Arc::clone(self), kind: Kind::New, number, ended })
+        Some(Permit { permits: Arc::clone(self), kind: Kind::New, number, ended })
     }
 }
 
-impl Place {
+impl Permit {
     /// The connection has said what it is.
     pub(super) fn becomes(&mut self, kind: Kind) {
-        let mut taken = self.places.taken();
+        let mut taken = self.permits.taken();
         let was_there = taken.by_age.get_mut(&self.kind).and_then(|of| of.remove(&self.number)).is_some();
         if !was_there {
             return;
         }
-        if taken.count(kind) >= self.places.max_of(kind) {
+        if taken.count(kind) >= self.permits.max_of(kind) {
             taken.end_oldest(kind);
         }
         (self.kind, self.number) = (kind, taken.next());
@@ -115,7 +115,7 @@ impl Place {
 
     /// The connection has said something.
     pub(super) fn on_heard(&mut self) {
-        let mut taken = self.places.taken();
+        let mut taken = self.permits.taken();
         let number = taken.next();
         let Some(of) = taken.by_age.get_mut(&self.kind) else { return };
         if let Some(ended) = of.remove(&self.number) {
@@ -124,16 +124,16 @@ impl Place {
         }
     }
 
-    /// Ends when the place is needed by another.
+    /// Ends when the permit is needed by another.
     pub(super) fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
         let ended = Arc::clone(&self.ended);
         async move { ended.notified().await }
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
-        let mut taken = self.places.taken();
+        let mut taken = self.permits.taken();
         taken.by_age.get_mut(&self.kind).and_then(|of| of.remove(&self.number));
     }
 }
@@ -148,30 +148,30 @@ mod tests {
         std::pin::pin!(future).poll(&mut context).is_ready()
     }
 
-    fn places(places: &Arc<Places>, kind: Kind, count: usize) -> Vec<Place> {
+    fn permits(permits: &Arc<Permits>, kind: Kind, count: usize) -> Vec<Permit> {
         let one = |_| {
-            let mut place = places.take().expect("a place");
-            place.becomes(kind);
-            place
+            let mut permit = permits.take().expect("a permit");
+            permit.becomes(kind);
+            permit
         };
         (0..count).map(one).collect()
     }
 
-    fn ended(of: &[Place]) -> usize {
-        of.iter().filter(|place| is_over(place.ended())).count()
+    fn ended(of: &[Permit]) -> usize {
+        of.iter().filter(|permit| is_over(permit.ended())).count()
     }
 
     #[test]
     fn idle_clients_give_way_to_each_other_and_keep_nobody_out() {
-        let all = Places::new(16);
-        let mut clients = places(&all, Kind::Client, 8);
+        let all = Permits::new(16);
+        let mut clients = permits(&all, Kind::Client, 8);
         clients[0].on_heard();
-        let more = places(&all, Kind::Client, 3);
+        let more = permits(&all, Kind::Client, 3);
         assert!(!is_over(clients[0].ended()), "it has spoken of late");
         assert_eq!((ended(&clients), ended(&more)), (3, 0));
-        let servers = places(&all, Kind::Report, 8);
+        let servers = permits(&all, Kind::Report, 8);
         assert_eq!((ended(&servers), all.taken().all()), (0, 16));
-        let http = places(&all, Kind::Http, 5);
+        let http = permits(&all, Kind::Http, 5);
         assert_eq!((ended(&servers), ended(&http)), (0, 1), "a quarter is for HTTP");
         assert_eq!(all.taken().count(Kind::Report), 8);
         drop((clients, more, servers, http));
@@ -180,21 +180,21 @@ mod tests {
 
     #[test]
     fn who_says_nothing_gives_way_first() {
-        let all = Places::new(4);
-        let silent: Vec<Place> = (0..4).map(|_| all.take().unwrap()).collect();
-        let servers = places(&all, Kind::Report, 2);
+        let all = Permits::new(4);
+        let silent: Vec<Permit> = (0..4).map(|_| all.take().unwrap()).collect();
+        let servers = permits(&all, Kind::Report, 2);
         assert_eq!((ended(&silent), ended(&servers)), (2, 0));
         let mut gone = silent.into_iter().next().unwrap();
         gone.becomes(Kind::Client);
-        assert_eq!(all.taken().count(Kind::Client), 0, "its place is another's");
+        assert_eq!(all.taken().count(Kind::Client), 0, "its permit is another's");
     }
 
     #[test]
     fn a_server_that_is_heard_gives_way_to_none() {
-        let all = Places::new(4);
-        let mut servers = places(&all, Kind::Report, 2);
+        let all = Permits::new(4);
+        let mut servers = permits(&all, Kind::Report, 2);
         servers[0].on_heard();
-        let another = places(&all, Kind::Report, 1);
+        let another = permits(&all, Kind::Report, 1);
         assert!(!is_over(servers[0].ended()) && is_over(servers[1].ended()));
         assert_eq!(ended(&another), 0);
     }
