@@ -28,7 +28,7 @@ pub struct Opened {
     pub trees: Trees,
     /// What was found, by partition.
     pub recovered: BTreeMap<u16, RecoveredPartition>,
-    /// The log may have held more than was found: whether it did, only other copies show.
+    /// The log may have had more than was found: whether it did, only other copies show.
     pub end_in_doubt: Option<DoubtfulEnd>,
 }
 

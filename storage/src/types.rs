@@ -150,7 +150,7 @@ impl fmt::Display for DoubtfulEnd {
         write!(
             f,
             "{}: what was written last, from byte {} on, does not check. The stop cut it short, and then it was never \
-             acknowledged; or it was damaged on the disk since. The log ends before it; what it held is fetched from \
+             acknowledged; or it was damaged on the disk since. The log ends before it; what it had is fetched from \
              the other copies, where they have it",
             self.file.display(),
             self.offset

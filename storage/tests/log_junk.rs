@@ -53,7 +53,7 @@ fn open_and_check(dir: &Path, what: &str) -> Option<u64> {
     }
 }
 
-/// The first segment of a log, in each file of `corpus/log`, and cut off where the file ends: `good` holds two entries.
+/// The first segment of a log, in each file of `corpus/log`, and cut off where the file ends: `good` has two entries.
 #[test]
 fn the_corpus_is_refused_or_read_as_written() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/log");

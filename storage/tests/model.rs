@@ -12,7 +12,7 @@ const PARTITIONS: u16 = 4;
 #[derive(Clone, Default)]
 struct Model {
     base: LogId,
-    /// What the tree held at `base`, from a staging.
+    /// What the tree had at `base`, from a staging.
     start: BTreeMap<Bytes, Bytes>,
     /// Entries after `base`.
     entries: Vec<(LogId, Change)>,

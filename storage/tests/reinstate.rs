@@ -1,4 +1,4 @@
-//! Stores that are damaged in some way and taken back: each opens again, and holds a beginning of what was written that
+//! Stores that are damaged in some way and taken back: each opens again, and has a beginning of what was written that
 //! reaches as far as what was read.
 
 mod support;

@@ -27,5 +27,5 @@ pub(crate) use index::{PartitionLog, next_grown, next_staged};
 pub use reader::LogReader;
 pub(crate) use recovery::{Readable, list_segments, open, replay, replay_readable};
 pub(crate) use segment::segment_name;
-pub(crate) use shared::{LogShared, hold};
+pub(crate) use shared::{LogShared, lock};
 pub use writer::LogWriter;

@@ -60,7 +60,7 @@ pub(crate) struct State {
 
 /// The guarded data stays whole when a thread panics: every change is a sequence of memory
 /// operations that cannot fail half way, so a poisoned lock is taken as it is.
-pub(crate) fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -125,7 +125,7 @@ impl LogShared {
 
     /// Makes the segment after the current one, unless it is there already.
     pub(crate) fn prepare_spare(&self) -> Result<(), Error> {
-        let mut spare = hold(&self.spare);
+        let mut spare = lock(&self.spare);
         if spare.ready.is_none() {
             spare.ready = Some(self.make_segment(spare.number)?);
         }
@@ -133,7 +133,7 @@ impl LogShared {
     }
 
     pub(crate) fn take_spare(&self) -> Result<Segment, Error> {
-        let mut spare = hold(&self.spare);
+        let mut spare = lock(&self.spare);
         let segment = match spare.ready.take() {
             Some(segment) => segment,
             None => self.make_segment(spare.number)?,
@@ -144,14 +144,14 @@ impl LogShared {
 
     /// Gives back what was taken and not written to.
     pub(crate) fn return_spare(&self, segment: Segment) {
-        let mut spare = hold(&self.spare);
+        let mut spare = lock(&self.spare);
         spare.number = segment.number;
         // A spare that was made meanwhile has a number that is too high; the next start removes it.
         spare.ready = Some(segment);
     }
 
     fn make_segment(&self, number: u64) -> Result<Segment, Error> {
-        let free = hold(&self.free).pop();
+        let free = lock(&self.free).pop();
         segment::prepare(&*self.disk, &self.dir, number, self.segment_bytes, free.as_deref())
     }
 
@@ -191,15 +191,15 @@ impl LogShared {
     /// Gives up the oldest segments that are not needed. Their files are kept for reuse as long as
     /// all files together stay within the log's size.
     pub(crate) fn trim(&self) -> Result<(), Error> {
-        let mut leaving = hold(&self.trimming);
+        let mut leaving = lock(&self.trimming);
         self.take_unneeded(&mut leaving)?;
         while let Some(segment) = leaving.pop_front() {
             let bytes = segment.bytes;
-            let files = hold(&self.free).len() as u64 + 2;
+            let files = lock(&self.free).len() as u64 + 2;
             let reuse = bytes == self.segment_bytes
                 && self.live_bytes() + files * self.segment_bytes <= self.log_bytes;
             match segment::release(&*self.disk, &self.dir, &segment, reuse) {
-                Ok(true) => hold(&self.free).push(self.dir.join(segment.free_name())),
+                Ok(true) => lock(&self.free).push(self.dir.join(segment.free_name())),
                 Ok(false) => {}
                 Err(error) => {
                     // A newer one must not go before it: that would leave a hole.

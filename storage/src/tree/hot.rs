@@ -1,5 +1,5 @@
 //! The values that were read or written last, in memory: a change looks at the value before it, and the same keys are
-//! read again. A look here costs a tenth of one into a tree's memory table, which holds every version since its flush.
+//! read again. A look here costs a tenth of one into a tree's memory table, which has every version since its flush.
 //!
 //! Everything here is also in the tree: nothing is lost with this cache, and a value that it lacks is read from the
 //! tree.
@@ -154,7 +154,7 @@ mod tests {
         for number in 0..10_000_u32 {
             hot.put(cache_key(0, &number.to_le_bytes()), value(&[1; 100]));
         }
-        let (held, weight) = (hot.0.borrow().len(), hot.0.borrow().weight());
-        assert!(weight <= 64 * 1024 && held > 100, "{held} values, {weight} bytes");
+        let (count, weight) = (hot.0.borrow().len(), hot.0.borrow().weight());
+        assert!(weight <= 64 * 1024 && count > 100, "{count} values, {weight} bytes");
     }
 }

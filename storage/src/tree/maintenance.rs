@@ -5,7 +5,7 @@
 //! each tick: the memtable stays in memory and its entries in the log, so nothing is lost meanwhile.
 
 use super::{
-    hold,
+    lock,
     partition::{PartitionTree, TreeContext},
     pre_create::PreCreated,
 };
@@ -103,7 +103,7 @@ impl Maintenance {
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
         self.send(Job::Wake);
-        drop(hold(&self.compactions).send(None));
+        drop(lock(&self.compactions).send(None));
     }
 
     pub(crate) fn send(&self, job: Job) {
@@ -112,7 +112,7 @@ impl Maintenance {
             self.queued.fetch_add(1, Ordering::AcqRel);
         }
         // The receiver lives as long as its thread, which ends only after `stop`.
-        drop(hold(&self.jobs).send(job));
+        drop(lock(&self.jobs).send(job));
     }
 
     /// How many more trees may be queued.
@@ -122,7 +122,7 @@ impl Maintenance {
 
     /// What failed and has not succeeded since.
     pub(crate) fn failure(&self) -> Option<String> {
-        hold(&self.failures).values().next().cloned()
+        lock(&self.failures).values().next().cloned()
     }
 
     /// Damage that was found, if any.
@@ -173,7 +173,7 @@ impl Maintenance {
     pub(crate) fn tick(&self) {
         self.ticks.fetch_add(TICK_SECONDS, Ordering::AcqRel);
         // Not in the loop's head: there the list would stay locked, and a flush that fails adds to it.
-        let retry = std::mem::take(&mut *hold(&self.retry));
+        let retry = std::mem::take(&mut *lock(&self.retry));
         for tree in retry {
             self.flush(tree);
         }
@@ -183,12 +183,12 @@ impl Maintenance {
     fn tidy(&self) {
         self.report(Task::Spare, 0, self.log.prepare_spare());
         self.report(Task::Trim, 0, self.log.trim());
-        let mut trash = std::mem::take(&mut *hold(&self.common.trash)).into_iter();
+        let mut trash = std::mem::take(&mut *lock(&self.common.trash)).into_iter();
         while let Some(dir) = trash.next() {
             match std::fs::remove_dir_all(&dir) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                     tracing::warn!("cannot remove {} yet: {e}", dir.display());
-                    hold(&self.common.trash).extend(std::iter::once(dir).chain(trash));
+                    lock(&self.common.trash).extend(std::iter::once(dir).chain(trash));
                     return;
                 }
                 _ => {}
@@ -219,15 +219,15 @@ impl Maintenance {
         self.report(Task::Flush, tree.partition, result);
         if done {
             self.flushes.fetch_add(1, Ordering::AcqRel);
-            drop(hold(&self.compactions).send(Some(tree)));
+            drop(lock(&self.compactions).send(Some(tree)));
         } else {
-            hold(&self.retry).push(tree);
+            lock(&self.retry).push(tree);
         }
     }
 
     /// Makes a tree's waiting memtables durable and tells the log.
     pub(crate) fn flush_tree(&self, tree: &PartitionTree) -> Result<(), Error> {
-        let _one = hold(&tree.flushing);
+        let _one = lock(&tree.flushing);
         let waiting = tree.waiting();
         if tree.is_doomed() || waiting.is_empty() {
             return Ok(());
@@ -250,7 +250,7 @@ impl Maintenance {
     }
 
     fn report(&self, task: Task, partition: u16, result: Result<(), Error>) {
-        let mut failures = hold(&self.failures);
+        let mut failures = lock(&self.failures);
         let Err(error) = result else {
             failures.remove(&(task, partition));
             return;

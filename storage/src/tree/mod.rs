@@ -21,7 +21,7 @@ mod stage;
 mod value_codec;
 mod version_file;
 
-use crate::log::hold;
+use crate::log::lock;
 use crate::{
     Change, Error, LogId, Options,
     log::{LogShared, Position, next_grown},
@@ -337,14 +337,14 @@ impl Trees {
         let oldest = state.segments.first_key_value().map_or(0, |(number, _)| *number);
         let until = oldest + over.div_ceil(self.options.segment_bytes);
         let needed = |p: &u16| state.index.get(*p).and_then(|l| l.needed());
-        let mut holding: Vec<_> = self
+        let mut delaying: Vec<_> = self
             .slots
             .keys()
             .filter_map(|p| Some((needed(p)?, *p)))
             .filter(|(at, _)| at.segment() < until)
             .collect();
-        holding.sort_unstable();
-        holding.into_iter().map(|(_, p)| p).collect()
+        delaying.sort_unstable();
+        delaying.into_iter().map(|(_, p)| p).collect()
     }
 
     /// Removes a partition's tree. To be called when `Record::Drop` is synced, and before anything

@@ -4,7 +4,7 @@
 //! [`fence`], which turns a panic into an error. A panic may leave the tree's locks poisoned: then
 //! each later call fails the same way, for this tree only.
 
-use super::{hold, value_codec, version_file};
+use super::{lock, value_codec, version_file};
 use crate::{Error, KEY_BYTES_MAX, LogId, SEPARATED_BYTES_MIN, lock::Lock, log::Position, options::Options};
 use bytes::Bytes;
 use lsm_tree::{
@@ -185,7 +185,7 @@ impl PartitionTree {
 
     fn insert(&self, key: &[u8], value: lsm_tree::Slice, kind: ValueType) -> u64 {
         let item = InternalValue::from_components(key, value, self.common.seqno.next(), kind);
-        hold(&self.active).insert(item).1
+        lock(&self.active).insert(item).1
     }
 
     /// The value of `key`, which has its first byte.
@@ -263,21 +263,21 @@ impl PartitionTree {
     }
 
     pub(crate) fn rotate(&self, sealed: Sealed) -> Result<(), Error> {
-        let mut active = hold(&self.active);
+        let mut active = lock(&self.active);
         let rotated = fence(&self.dir, self.partition, "end the memory table of", || {
             let rotated = self.tree.rotate_memtable().is_some();
             Ok(rotated.then(|| self.tree.active_memtable()))
         })?;
         if let Some(next) = rotated {
             *active = next;
-            hold(&self.sealed).push(sealed);
+            lock(&self.sealed).push(sealed);
         }
         Ok(())
     }
 
     /// The memtables that the next flush writes.
     pub(crate) fn waiting(&self) -> Vec<Sealed> {
-        hold(&self.sealed).clone()
+        lock(&self.sealed).clone()
     }
 
     /// Writes the waiting memtables to disk; `count` of [`Self::waiting`] are done with.
@@ -291,7 +291,7 @@ impl PartitionTree {
         })?;
         // The tree syncs its value files but not the folder that names them.
         sync_dir(&self.dir.join(BLOBS))?;
-        hold(&self.sealed).drain(..count);
+        lock(&self.sealed).drain(..count);
         // The version before the flush holds the memtables; without this until the next flush.
         fence(&self.dir, self.partition, "tidy the tree in", || {
             let watermark = self.watermark();
@@ -395,7 +395,7 @@ impl PartitionTree {
 impl Drop for PartitionTree {
     fn drop(&mut self) {
         if self.is_doomed() {
-            let mut trash = hold(&self.common.trash);
+            let mut trash = lock(&self.common.trash);
             trash.push(self.dir.clone());
         }
     }

@@ -2,7 +2,7 @@
 //! changes should not wait for. A maintenance thread makes it, or the trees' owner if a change comes first.
 
 use super::{
-    hold,
+    lock,
     partition::{PartitionTree, TreeContext, sync_dir},
 };
 use crate::Error;
@@ -28,7 +28,7 @@ impl PreCreated {
 
     /// The tree, made now if it is not there; waits if another thread is making it.
     pub(super) fn tree(&self, common: &Arc<TreeContext>) -> Result<Arc<PartitionTree>, Error> {
-        let mut made = hold(&self.tree);
+        let mut made = lock(&self.tree);
         if let Some(tree) = &*made {
             return Ok(Arc::clone(tree));
         }
