@@ -1,7 +1,7 @@
-//! One tree of one partition: a folder with an LSM tree, fenced.
+//! One tree of one partition: a folder with an LSM tree, guarded.
 //!
 //! The LSM tree panics on some kinds of damage; every call that reads the disk goes through
-//! [`fence`], which turns a panic into an error. A panic may leave the tree's locks poisoned: then
+//! [`guard`], which turns a panic into an error. A panic may leave the tree's locks poisoned: then
 //! each later call fails the same way, for this tree only.
 
 use super::{lock, value_codec, version_file};
@@ -102,7 +102,7 @@ pub(crate) fn parse_folder(name: &str) -> Option<(u16, u32)> {
 }
 
 /// Runs a call into the LSM tree; damage and panics become errors.
-pub(crate) fn fence<T>(
+pub(crate) fn guard<T>(
     dir: &Path,
     partition: u16,
     what: &'static str,
@@ -145,7 +145,7 @@ impl PartitionTree {
             // All value files with much stale data are written anew, not only a share of the oldest: a share of a few
             // files is none.
             .age_cutoff(1.0);
-        let tree = fence(&dir, partition, "open the tree in", || {
+        let tree = guard(&dir, partition, "open the tree in", || {
             Config::new(&dir, common.seqno.clone(), SequenceNumberCounter::default())
                 .use_cache(Arc::clone(&common.cache))
                 .use_descriptor_table(Some(Arc::clone(&common.descriptors)))
@@ -198,7 +198,7 @@ impl PartitionTree {
         if key.len() > KEY_BYTES_MAX + 1 {
             return Ok(None);
         }
-        fence(&self.dir, self.partition, "read", || self.tree.get(key, SeqNo::MAX))
+        guard(&self.dir, self.partition, "read", || self.tree.get(key, SeqNo::MAX))
     }
 
     /// The value, if it is the one that was written under `key`.
@@ -228,13 +228,13 @@ impl PartitionTree {
     }
 
     fn range_at(&self, bounds: (Bound<Vec<u8>>, Bound<Vec<u8>>), seqno: SeqNo) -> Result<RawIterator, Error> {
-        fence(&self.dir, self.partition, "read", || Ok(self.tree.range(bounds, seqno, None)))
+        guard(&self.dir, self.partition, "read", || Ok(self.tree.range(bounds, seqno, None)))
     }
 
     /// The next pair of an iterator, the key without its first byte.
     pub(crate) fn next(&self, iterator: &mut RawIterator) -> Result<Option<(Bytes, Bytes)>, Error> {
         let pair =
-            fence(&self.dir, self.partition, "read", || iterator.next().map(Guard::into_inner).transpose())?;
+            guard(&self.dir, self.partition, "read", || iterator.next().map(Guard::into_inner).transpose())?;
         pair.map(|(key, stored)| {
             let value = self.open_value(&key, stored)?;
             Ok((Bytes::copy_from_slice(&key[1..]), value))
@@ -264,7 +264,7 @@ impl PartitionTree {
 
     pub(crate) fn rotate(&self, sealed: Sealed) -> Result<(), Error> {
         let mut active = lock(&self.active);
-        let rotated = fence(&self.dir, self.partition, "end the memory table of", || {
+        let rotated = guard(&self.dir, self.partition, "end the memory table of", || {
             let rotated = self.tree.rotate_memtable().is_some();
             Ok(rotated.then(|| self.tree.active_memtable()))
         })?;
@@ -282,10 +282,10 @@ impl PartitionTree {
 
     /// Writes the waiting memtables to disk; `count` of [`Self::waiting`] are done with.
     pub(crate) fn flush(&self, count: usize) -> Result<(), Error> {
-        self.check_room(fence(&self.dir, self.partition, "look at", || {
+        self.check_room(guard(&self.dir, self.partition, "look at", || {
             Ok(self.tree.version_memtable_size_sum() + FLUSH_EXTRA_BYTES)
         })?)?;
-        fence(&self.dir, self.partition, "flush the tree in", || {
+        guard(&self.dir, self.partition, "flush the tree in", || {
             let lock = self.tree.get_flush_lock();
             self.tree.flush(&lock, self.watermark())
         })?;
@@ -293,7 +293,7 @@ impl PartitionTree {
         sync_dir(&self.dir.join(BLOBS))?;
         lock(&self.sealed).drain(..count);
         // The version before the flush holds the memtables; without this until the next flush.
-        fence(&self.dir, self.partition, "tidy the tree in", || {
+        guard(&self.dir, self.partition, "tidy the tree in", || {
             let watermark = self.watermark();
             self.tree.get_version_history_lock().maintenance(&self.dir, watermark)
         })
@@ -305,7 +305,7 @@ impl PartitionTree {
             return Ok(());
         }
         let runs = || Ok((self.tree.l0_run_count(), self.tree.disk_space()));
-        let (runs, bytes) = fence(&self.dir, self.partition, "look at", runs)?;
+        let (runs, bytes) = guard(&self.dir, self.partition, "look at", runs)?;
         if self.is_wasteful() {
             return self.write_anew(bytes);
         }
@@ -315,7 +315,7 @@ impl PartitionTree {
         self.check_room(bytes)?;
         let strategy =
             lsm_tree::compaction::Leveled::default().with_l0_threshold(crate::FIRST_LEVEL_RUNS_MAX as u8);
-        fence(&self.dir, self.partition, "compact the tree in", || {
+        guard(&self.dir, self.partition, "compact the tree in", || {
             self.tree.compact(Arc::new(strategy), self.watermark())
         })?;
         sync_dir(&self.dir.join(BLOBS))
@@ -334,7 +334,7 @@ impl PartitionTree {
             return Ok(());
         }
         self.forgotten.store(0, Ordering::Relaxed);
-        fence(&self.dir, self.partition, "write anew the tree in", || {
+        guard(&self.dir, self.partition, "write anew the tree in", || {
             self.tree.major_compact(crate::TABLE_BYTES, self.watermark())?;
             // Only now it is known which separated values are stale.
             if self.tree.stale_blob_bytes() >= self.tree.disk_space() / crate::FORGOTTEN_PART {
@@ -354,7 +354,7 @@ impl PartitionTree {
     pub(crate) fn count_keys(&self) -> Result<u64, Error> {
         let range = (Bound::Included(vec![value_codec::USER]), Bound::Excluded(vec![value_codec::USER + 1]));
         let iterator = self.range(range)?;
-        fence(&self.dir, self.partition, "count", || {
+        guard(&self.dir, self.partition, "count", || {
             let mut keys = 0;
             for guard in iterator {
                 guard.key()?;
@@ -367,19 +367,19 @@ impl PartitionTree {
     /// A sequence number above all in the tree's files; 0 for an empty tree.
     pub(crate) fn next_seqno(&self) -> Result<u64, Error> {
         let highest = || Ok(self.tree.get_highest_persisted_seqno());
-        Ok(fence(&self.dir, self.partition, "look at", highest)?.map_or(0, |seqno| seqno + 1))
+        Ok(guard(&self.dir, self.partition, "look at", highest)?.map_or(0, |seqno| seqno + 1))
     }
 
     pub(crate) fn approximate_keys(&self) -> Result<u64, Error> {
-        fence(&self.dir, self.partition, "look at", || Ok(self.tree.approximate_len() as u64))
+        guard(&self.dir, self.partition, "look at", || Ok(self.tree.approximate_len() as u64))
     }
 
     pub(crate) fn disk_bytes(&self) -> Result<u64, Error> {
-        fence(&self.dir, self.partition, "look at", || Ok(self.tree.disk_space()))
+        guard(&self.dir, self.partition, "look at", || Ok(self.tree.disk_space()))
     }
 
     pub(crate) fn memory_bytes(&self) -> Result<u64, Error> {
-        fence(&self.dir, self.partition, "look at", || Ok(self.tree.version_memtable_size_sum()))
+        guard(&self.dir, self.partition, "look at", || Ok(self.tree.version_memtable_size_sum()))
     }
 
     /// Marks the folder for removal when the last handle goes.
