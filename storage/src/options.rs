@@ -18,10 +18,10 @@ pub const STAGED_MEMTABLES_MAX: usize = 4;
 /// Runs in a tree's first level that start a compaction: each costs every read a look.
 pub const FIRST_LEVEL_RUNS_MAX: usize = 4;
 /// Bytes of expired records removed from a tree, from which on it may be written anew.
-pub const FORGOTTEN_BYTES_MIN: u64 = 1 << 20;
+pub const PURGED_BYTES_MIN: u64 = 1 << 20;
 /// They must also be at least one in so many bytes of the tree, so that writing it anew costs at most a few times what
 /// it gains.
-pub const FORGOTTEN_PART: u64 = 4;
+pub const PURGED_PART: u64 = 4;
 /// Bytes of a table file of a tree that is written anew, the size that `lsm-tree` uses itself.
 pub const TABLE_BYTES: u64 = 64 << 20;
 /// Bytes of a log segment, at least: room for a header, a catalog and a useful batch.

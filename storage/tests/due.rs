@@ -1,4 +1,4 @@
-//! Keys that are listed by the moment at which they expire, and trees of which much is forgotten.
+//! Keys that are listed by the moment at which they expire, and trees of which much is purged.
 
 use bytes::Bytes;
 use std::path::Path;
@@ -105,12 +105,12 @@ fn what_is_forgotten_leaves_the_disk_when_it_is_much_whether_values_are_large_or
         let before = store.trees.statistics(P).bytes;
         assert!(before > RECORDS * bytes as u64 * 9 / 10, "{before}");
         for n in 0..RECORDS / 10 {
-            store.trees.forget(P, &key(n), bytes as u64).unwrap();
+            store.trees.purge(P, &key(n), bytes as u64).unwrap();
         }
         store.trees.maintain();
-        assert!(!store.trees.due().contains(&P), "little is forgotten");
+        assert!(!store.trees.due().contains(&P), "little is purged");
         for n in RECORDS / 10..RECORDS * 9 / 10 {
-            store.trees.forget(P, &key(n), bytes as u64).unwrap();
+            store.trees.purge(P, &key(n), bytes as u64).unwrap();
         }
         store.trees.maintain();
         assert_eq!(store.trees.due(), [P]);

@@ -182,7 +182,7 @@ fn live(
             // Trimming may come at any time, also when what allows it is not synced.
             let partition = random.u16(0..4);
             let applied = possible.last().and_then(|m| m.get(&partition)).map_or(0, |m| m.applied);
-            reader.forget(partition, applied).unwrap();
+            reader.set_applied(partition, applied).unwrap();
         }
         if random.u8(0..20) == 0 {
             // As trees do: only what is committed, and so synced, is applied.
@@ -192,7 +192,7 @@ fn live(
             let partition = random.u16(0..4);
             if let Some(model) = models.get_mut(&partition) {
                 model.applied = random.u64(model.applied..=model.last().seq);
-                reader.forget(partition, model.applied).unwrap();
+                reader.set_applied(partition, model.applied).unwrap();
             }
         }
     }

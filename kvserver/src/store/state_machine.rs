@@ -398,7 +398,7 @@ impl Machine {
         if state.visible(record).map_err(malformed)?.is_some() {
             return Ok(false);
         }
-        self.trees.forget(partition.0, key, bytes as u64)?;
+        self.trees.purge(partition.0, key, bytes as u64)?;
         self.trees.list_due(partition.0, expires, key, false)?;
         self.counts.entry(partition).or_default().count(true, false);
         Ok(true)
@@ -587,7 +587,7 @@ mod tests {
         let other = encode_record(&Found { value: "w".into(), version: LogId::default(), expires: None });
         machine.trees.apply(0, &stray("stays", other), at(seq + 2)).unwrap();
         assert_ne!(digest(&machine), first, "another value");
-        machine.trees.forget(0, b"stays", 0).unwrap();
+        machine.trees.purge(0, b"stays", 0).unwrap();
         assert_ne!(digest(&machine).sum, first.sum, "a missing one");
         let seq = seq + 2;
         for missing in seq - 1..=seq {

@@ -83,7 +83,7 @@ impl LogReader {
 
     /// For tests without trees: reports entries up to `seq` as durable in a tree.
     #[doc(hidden)]
-    pub fn forget(&self, partition: u16, seq: u64) -> Result<(), Error> {
+    pub fn set_applied(&self, partition: u16, seq: u64) -> Result<(), Error> {
         let generation = self.shared.read().index.get(partition).map_or(0, |log| log.generation);
         self.shared.set_applied(partition, generation, seq);
         self.shared.trim()

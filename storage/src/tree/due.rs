@@ -92,7 +92,7 @@ impl Trees {
         let tick = self.maintenance.ticks.load(std::sync::atomic::Ordering::Acquire);
         let limit = self.options.memtable_bytes;
         let (slot, tree) = self.slot(partition)?;
-        slot.forgot = true;
+        slot.has_purged = true;
         slot.changed.get_or_insert(tick);
         let due = value_codec::due_key(at, key);
         let bytes = if listed {

@@ -64,7 +64,7 @@ struct Slot {
     /// Tick of the first change since the last seal.
     changed: Option<u64>,
     /// Keys were removed without an entry since the last seal.
-    forgot: bool,
+    has_purged: bool,
     due: Due,
 }
 
@@ -72,7 +72,7 @@ impl Slot {
     fn empty(generation: u32) -> Self {
         let (applied, sealed) = (LogId::default(), LogId::default());
         let due = Due::default();
-        Self { generation, tree: None, ahead: None, applied, sealed, changed: None, forgot: false, due }
+        Self { generation, tree: None, ahead: None, applied, sealed, changed: None, has_purged: false, due }
     }
 }
 
@@ -257,15 +257,15 @@ impl Trees {
     ///
     /// # Errors
     /// As [`Self::apply`].
-    pub fn forget(&mut self, partition: u16, key: &[u8], bytes_of_record: u64) -> Result<(), Error> {
+    pub fn purge(&mut self, partition: u16, key: &[u8], bytes_of_record: u64) -> Result<(), Error> {
         let tick = self.maintenance.ticks.load(Ordering::Acquire);
         let limit = self.options.memtable_bytes;
         let (slot, tree) = self.slot(partition)?;
-        slot.forgot = true;
+        slot.has_purged = true;
         slot.changed.get_or_insert(tick);
         let (generation, key) = (slot.generation, &value_codec::user_key(key));
         self.hot.remove(CacheKey { partition, generation, key });
-        tree.forgotten.fetch_add(bytes_of_record, Ordering::Relaxed);
+        tree.purged.fetch_add(bytes_of_record, Ordering::Relaxed);
         let bytes = tree.remove(key);
         if bytes > limit {
             self.full.insert(partition);
@@ -289,7 +289,7 @@ impl Trees {
         let (slot, tree) = self.slot(partition)?;
         tree.seal(slot.applied, state, log)?;
         slot.sealed = slot.applied;
-        (slot.changed, slot.forgot) = (None, false);
+        (slot.changed, slot.has_purged) = (None, false);
         self.full.remove(&partition);
         self.maintenance.send(Job::Flush(tree));
         Ok(())
@@ -310,7 +310,7 @@ impl Trees {
         let idle = |partition: &u16| {
             let slot = self.slots.get(partition);
             slot.is_some_and(|s| {
-                (s.applied > s.sealed || s.forgot)
+                (s.applied > s.sealed || s.has_purged)
                     && s.tree.as_ref().is_some_and(|t| t.jobs.load(Ordering::Acquire) == 0)
             })
         };
@@ -319,7 +319,8 @@ impl Trees {
         let now = maintenance.ticks.load(Ordering::Acquire);
         let old = |slot: &Slot| slot.changed.is_some_and(|c| now - c >= self.options.seal_seconds);
         due.extend(self.slots.iter().filter(|(_, slot)| old(slot)).map(|(p, _)| *p));
-        let wasteful = |slot: &Slot| slot.forgot && slot.tree.as_ref().is_some_and(|tree| tree.is_wasteful());
+        let wasteful =
+            |slot: &Slot| slot.has_purged && slot.tree.as_ref().is_some_and(|tree| tree.is_wasteful());
         due.extend(self.slots.iter().filter(|(_, slot)| wasteful(slot)).map(|(p, _)| *p));
         let mut seen = BTreeSet::new();
         due.retain(|p| idle(p) && seen.insert(*p));

@@ -80,7 +80,7 @@ pub(crate) struct PartitionTree {
     /// Set when the tree has been replaced or dropped: its folder goes with the last handle.
     to_be_removed: AtomicBool,
     /// Bytes of records that were removed without an entry since the tree was last written anew.
-    pub(crate) forgotten: AtomicU64,
+    pub(crate) purged: AtomicU64,
     /// Read while a snapshot looks up its version, written while a watermark is taken: versions
     /// below a watermark may go, so no snapshot may be between its number and its version then.
     watermark: RwLock<()>,
@@ -163,7 +163,7 @@ impl PartitionTree {
             flushing: Mutex::default(),
             jobs: AtomicUsize::new(0),
             to_be_removed: AtomicBool::new(false),
-            forgotten: AtomicU64::new(0),
+            purged: AtomicU64::new(0),
             watermark: RwLock::new(()),
         })
     }
@@ -323,9 +323,9 @@ impl PartitionTree {
 
     /// Whether so many expired records were removed that it is worth writing the tree anew.
     pub(crate) fn is_wasteful(&self) -> bool {
-        let forgotten = self.forgotten.load(Ordering::Relaxed);
-        forgotten >= crate::FORGOTTEN_BYTES_MIN
-            && self.disk_bytes().is_ok_and(|bytes| forgotten >= bytes / crate::FORGOTTEN_PART)
+        let purged = self.purged.load(Ordering::Relaxed);
+        purged >= crate::PURGED_BYTES_MIN
+            && self.disk_bytes().is_ok_and(|bytes| purged >= bytes / crate::PURGED_PART)
     }
 
     /// Merges all there is: what was removed leaves the disk. On a full disk it is left to be done later.
@@ -333,11 +333,11 @@ impl PartitionTree {
         if free_bytes(&self.dir)? < bytes {
             return Ok(());
         }
-        self.forgotten.store(0, Ordering::Relaxed);
+        self.purged.store(0, Ordering::Relaxed);
         guard(&self.dir, self.partition, "write anew the tree in", || {
             self.tree.major_compact(crate::TABLE_BYTES, self.watermark())?;
             // Only now it is known which separated values are stale.
-            if self.tree.stale_blob_bytes() >= self.tree.disk_space() / crate::FORGOTTEN_PART {
+            if self.tree.stale_blob_bytes() >= self.tree.disk_space() / crate::PURGED_PART {
                 self.tree.major_compact(crate::TABLE_BYTES, self.watermark())?;
             }
             Ok(())
