@@ -157,8 +157,8 @@ pub(crate) fn check(
     Err(Error::Damaged { file: common.dir.clone(), offset: None, partition: Some(partition), detail })
 }
 
-/// Trees that were made ahead ([`Trees::create`]) and never written to: the log does not know them, and they are empty.
-/// A new tree would be the same, so they stay.
+/// Trees that were pre-created ([`Trees::create`]) and never written to: the log does not know them, and they are
+/// empty. A new tree would be the same, so they stay.
 fn open_unwritten(
     common: &Arc<TreeContext>,
     folders: &BTreeSet<(u16, u32)>,

@@ -22,7 +22,7 @@ pub(crate) struct LogShared {
     pub(crate) segment_bytes: u64,
     pub(crate) log_bytes: u64,
     pub(crate) state: RwLock<State>,
-    /// The segment after the current one, made ahead, under this lock.
+    /// The segment after the current one, pre-created under this lock.
     spare: Mutex<Spare>,
     /// Files of trimmed segments that can become segments again.
     pub(crate) free: Mutex<Vec<PathBuf>>,

@@ -1,4 +1,4 @@
-//! The maintenance threads: one flushes, trims the log, makes spare segments and trees ahead of their first change,
+//! The maintenance threads: one flushes, trims the log, makes spare segments, and trees before their first change,
 //! another compacts (a large compaction must not delay flushes).
 //!
 //! A job that fails is reported by [`Maintenance::failure`] until it succeeds; a flush is tried again at
@@ -203,8 +203,8 @@ impl Maintenance {
                 self.flush(tree);
                 self.report(Task::Trim, 0, self.log.trim());
             }
-            Job::Make(ahead) => {
-                if let Err(error) = ahead.make(&self.common) {
+            Job::Make(tree) => {
+                if let Err(error) = tree.make(&self.common) {
                     tracing::warn!("storage maintenance: {error}; tried again at the first change");
                 }
             }

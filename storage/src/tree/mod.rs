@@ -57,7 +57,7 @@ struct Slot {
     generation: u32,
     tree: Option<Arc<PartitionTree>>,
     /// The tree, if it is being made or is made, and there was no change yet.
-    ahead: Option<Arc<PreCreated>>,
+    pre_created: Option<Arc<PreCreated>>,
     applied: LogId,
     /// The last entry that was sealed.
     sealed: LogId,
@@ -72,7 +72,16 @@ impl Slot {
     fn empty(generation: u32) -> Self {
         let (applied, sealed) = (LogId::default(), LogId::default());
         let due = Due::default();
-        Self { generation, tree: None, ahead: None, applied, sealed, changed: None, has_purged: false, due }
+        Self {
+            generation,
+            tree: None,
+            pre_created: None,
+            applied,
+            sealed,
+            changed: None,
+            has_purged: false,
+            due,
+        }
     }
 }
 
@@ -190,9 +199,9 @@ impl Trees {
     /// Has a maintenance thread make a partition's tree, if there is none: its first change need not wait for that.
     pub fn create_ahead(&mut self, partition: u16) {
         let slot = self.slots.entry(partition).or_insert_with(|| Slot::empty(0));
-        if slot.tree.is_none() && slot.ahead.is_none() {
-            let ahead = slot.ahead.insert(PreCreated::new(partition, slot.generation));
-            self.maintenance.send(Job::Make(Arc::clone(ahead)));
+        if slot.tree.is_none() && slot.pre_created.is_none() {
+            let pre_created = slot.pre_created.insert(PreCreated::new(partition, slot.generation));
+            self.maintenance.send(Job::Make(Arc::clone(pre_created)));
         }
     }
 
@@ -357,8 +366,8 @@ impl Trees {
         if let Some(tree) = slot.tree.take() {
             tree.mark_for_removal();
         }
-        if let Some(ahead) = slot.ahead.take() {
-            ahead.give_up();
+        if let Some(pre_created) = slot.pre_created.take() {
+            pre_created.give_up();
         }
         *slot = Slot::empty(next_grown(slot.generation));
         self.reader.set(partition, None);
@@ -422,9 +431,9 @@ impl Trees {
             let tree = Arc::clone(tree);
             return Ok((slot, tree));
         }
-        let ahead = slot.ahead.get_or_insert_with(|| PreCreated::new(partition, slot.generation));
-        let tree = ahead.tree(&self.common)?;
-        slot.ahead = None;
+        let pre_created = slot.pre_created.get_or_insert_with(|| PreCreated::new(partition, slot.generation));
+        let tree = pre_created.tree(&self.common)?;
+        slot.pre_created = None;
         slot.tree = Some(Arc::clone(&tree));
         self.reader.set(partition, Some(Arc::clone(&tree)));
         Ok((slot, tree))

@@ -1,4 +1,4 @@
-//! Trees that are made ahead of their first change: making one costs a few fsyncs, which the thread that applies
+//! Trees that are made before their first change: making one costs a few fsyncs, which the thread that applies
 //! changes should not wait for. A maintenance thread makes it, or the trees' owner if a change comes first.
 
 use super::{

@@ -135,7 +135,7 @@ impl Trees {
             Slot { tree: Some(Arc::clone(&tree)), applied: base, sealed: base, ..Slot::empty(generation) };
         if let Some(old) = self.slots.insert(partition, slot) {
             old.tree.iter().for_each(|tree| tree.mark_for_removal());
-            old.ahead.iter().for_each(|ahead| ahead.give_up());
+            old.pre_created.iter().for_each(|tree| tree.give_up());
         }
         self.full.remove(&partition);
         self.reader.set(partition, Some(tree));
