@@ -11,13 +11,13 @@
 //! staged, and at a start every folder that the log does not name is removed.
 
 mod due;
-mod hot;
 mod maintenance;
 mod partition;
 mod pre_create;
 mod reader;
 mod snapshot;
 mod stage;
+mod value_cache;
 mod value_codec;
 mod version_file;
 
@@ -28,7 +28,6 @@ use crate::{
 };
 use bytes::Bytes;
 use due::Due;
-use hot::{CacheKey, Hot};
 use maintenance::{Job, Maintenance, Queues};
 pub(crate) use partition::{PartitionTree, TreeContext, folder_name, parse_folder, sync_dir};
 use pre_create::PreCreated;
@@ -40,6 +39,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
     thread::JoinHandle,
 };
+use value_cache::{CacheKey, ValueCache};
 
 /// Size of a partition's tree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,7 +93,7 @@ pub struct Trees {
     maintenance: Arc<Maintenance>,
     threads: Vec<JoinHandle<()>>,
     queues: Option<Queues>,
-    hot: Hot,
+    value_cache: ValueCache,
     reader: TreeReader,
     slots: BTreeMap<u16, Slot>,
     /// The last generation that [`Self::stage`] gave out.
@@ -144,7 +144,7 @@ impl Trees {
             maintenance,
             threads,
             queues: kept,
-            hot: Hot::new(options.values_bytes),
+            value_cache: ValueCache::new(options.values_bytes),
             reader,
             slots,
             last_staged: BTreeMap::new(),
@@ -168,13 +168,13 @@ impl Trees {
         let Some(tree) = &slot.tree else { return Ok(None) };
         let key = &value_codec::user_key(key);
         let cache_key = CacheKey { partition, generation: slot.generation, key };
-        if let Some(stored) = self.hot.get(cache_key) {
+        if let Some(stored) = self.value_cache.get(cache_key) {
             return tree.open_value(key, stored).map(Some);
         }
         let Some(stored) = tree.get_stored(key)? else { return Ok(None) };
         let value = tree.open_value(key, stored.clone())?;
         // Not the slice itself: it would keep the block alive that it was read in.
-        self.hot.put(cache_key, lsm_tree::Slice::from(&stored[..]));
+        self.value_cache.put(cache_key, lsm_tree::Slice::from(&stored[..]));
         Ok(Some(value))
     }
 
@@ -237,11 +237,11 @@ impl Trees {
             bytes = match change {
                 Change::Put { value, .. } => {
                     let stored = value_codec::seal_value(key, value);
-                    self.hot.put(cache_key, stored.clone());
+                    self.value_cache.put(cache_key, stored.clone());
                     tree.put_stored(key, stored)
                 }
                 Change::Remove { .. } => {
-                    self.hot.remove(cache_key);
+                    self.value_cache.remove(cache_key);
                     tree.remove(key)
                 }
                 Change::Due { at, .. } => {
@@ -273,7 +273,7 @@ impl Trees {
         slot.has_purged = true;
         slot.changed.get_or_insert(tick);
         let (generation, key) = (slot.generation, &value_codec::user_key(key));
-        self.hot.remove(CacheKey { partition, generation, key });
+        self.value_cache.remove(CacheKey { partition, generation, key });
         tree.purged.fetch_add(bytes_of_record, Ordering::Relaxed);
         let bytes = tree.remove(key);
         if bytes > limit {

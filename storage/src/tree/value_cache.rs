@@ -81,9 +81,9 @@ impl Weighter<Known, Slice> for Bytes {
 }
 
 /// See the module's text. Used by one thread.
-pub(super) struct Hot(RefCell<Cache<Known, Slice, Bytes>>);
+pub(super) struct ValueCache(RefCell<Cache<Known, Slice, Bytes>>);
 
-impl Hot {
+impl ValueCache {
     /// A cache of about `bytes` at most.
     pub(super) fn new(bytes: u64) -> Self {
         let usual = usize::try_from(bytes).unwrap_or(usize::MAX) / USUAL_BYTES;
@@ -130,31 +130,31 @@ mod tests {
 
     #[test]
     fn it_has_what_was_put_last_and_nothing_of_another_tree() {
-        let hot = Hot::new(1 << 20);
-        hot.put(cache_key(0, b"k"), value(b"one"));
-        hot.put(cache_key(0, b"k"), value(b"two"));
-        assert_eq!(hot.get(cache_key(0, b"k")), Some(value(b"two")));
-        assert_eq!(hot.get(cache_key(1, b"k")), None);
-        assert_eq!(hot.get(CacheKey { partition: 4, ..cache_key(0, b"k") }), None);
-        hot.remove(cache_key(0, b"k"));
-        assert_eq!(hot.get(cache_key(0, b"k")), None);
+        let cache = ValueCache::new(1 << 20);
+        cache.put(cache_key(0, b"k"), value(b"one"));
+        cache.put(cache_key(0, b"k"), value(b"two"));
+        assert_eq!(cache.get(cache_key(0, b"k")), Some(value(b"two")));
+        assert_eq!(cache.get(cache_key(1, b"k")), None);
+        assert_eq!(cache.get(CacheKey { partition: 4, ..cache_key(0, b"k") }), None);
+        cache.remove(cache_key(0, b"k"));
+        assert_eq!(cache.get(cache_key(0, b"k")), None);
     }
 
     #[test]
     fn a_value_that_has_become_large_is_not_returned_as_it_was() {
-        let hot = Hot::new(1 << 20);
-        hot.put(cache_key(0, b"k"), value(b"small"));
-        hot.put(cache_key(0, b"k"), value(&[7; VALUE_BYTES_MAX + 1]));
-        assert_eq!(hot.get(cache_key(0, b"k")), None);
+        let cache = ValueCache::new(1 << 20);
+        cache.put(cache_key(0, b"k"), value(b"small"));
+        cache.put(cache_key(0, b"k"), value(&[7; VALUE_BYTES_MAX + 1]));
+        assert_eq!(cache.get(cache_key(0, b"k")), None);
     }
 
     #[test]
     fn it_keeps_to_its_bytes() {
-        let hot = Hot::new(64 * 1024);
+        let cache = ValueCache::new(64 * 1024);
         for number in 0..10_000_u32 {
-            hot.put(cache_key(0, &number.to_le_bytes()), value(&[1; 100]));
+            cache.put(cache_key(0, &number.to_le_bytes()), value(&[1; 100]));
         }
-        let (count, weight) = (hot.0.borrow().len(), hot.0.borrow().weight());
+        let (count, weight) = (cache.0.borrow().len(), cache.0.borrow().weight());
         assert!(weight <= 64 * 1024 && count > 100, "{count} values, {weight} bytes");
     }
 }
