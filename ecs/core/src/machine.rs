@@ -111,7 +111,7 @@ pub(super) struct Behind {
 
 /// A state that is being persisted.
 #[derive(Debug)]
-struct Sealed {
+struct Persisting {
     ticket: u64,
     /// Orders that it contains, counted from the beginning.
     orders: u64,
@@ -124,8 +124,8 @@ struct Sealed {
 pub struct Ecs {
     config: Config,
     durable: State,
-    sealed: Option<Sealed>,
-    sealed_at: Option<Time>,
+    persisting: Option<Persisting>,
+    persisting_since: Option<Time>,
     tickets: u64,
     peers: BTreeMap<ServerId, Peer>,
     registrations: Vec<Registration>,
@@ -202,8 +202,8 @@ impl Ecs {
             await_view: state.view.servers.keys().copied().collect(),
             disagreements: state.disagreements.clone(),
             durable: state,
-            sealed: None,
-            sealed_at: None,
+            persisting: None,
+            persisting_since: None,
             tickets: 0,
             registrations: Vec::new(),
             parts: BTreeMap::new(),
@@ -321,7 +321,7 @@ impl Ecs {
             stores: self.stores_waiting(now),
             left_out: &self.left_out,
             served: &self.served,
-            persisting: self.sealed.as_ref().and(self.sealed_at).map(|at| now.since(at)),
+            persisting: self.persisting.as_ref().and(self.persisting_since).map(|at| now.since(at)),
             now,
         };
         summary::status(&known, self.planned.target())
@@ -364,7 +364,7 @@ impl Ecs {
     /// The settings in force, or about to be.
     #[must_use]
     pub fn settings(&self) -> Settings {
-        let newest = self.sealed.as_ref().map_or(&self.durable, |sealed| &sealed.state);
+        let newest = self.persisting.as_ref().map_or(&self.durable, |persisting| &persisting.state);
         self.requested_settings.unwrap_or(newest.settings)
     }
 
@@ -395,8 +395,8 @@ impl Ecs {
         if let Err(invalid) = self.durable.view.check() {
             panic!("the durable view: {invalid}");
         }
-        if let Some(sealed) = &self.sealed {
-            self.check_rules(&sealed.state);
+        if let Some(persisting) = &self.persisting {
+            self.check_rules(&persisting.state);
         }
         for server in self.durable.view.servers.keys() {
             assert!(self.peers.contains_key(server), "{server:?} is a member and not watched");
@@ -464,7 +464,7 @@ impl Ecs {
         }
         self.look_at = now + self.config.timers.heartbeat / LOOKS_PER_HEARTBEAT;
         let patience = self.patience(now);
-        let newest = self.sealed.as_ref().map_or(&self.durable, |sealed| &sealed.state);
+        let newest = self.persisting.as_ref().map_or(&self.durable, |persisting| &persisting.state);
         let changed = newest.view.servers.iter().any(|(server, info)| {
             let Some(peer) = self.peers.get(server) else { return false };
             if info.state == ServerState::Down {
@@ -477,19 +477,21 @@ impl Ecs {
 
     /// Whether a server may not come back yet because it was removed several times recently.
     fn is_paused(&self, server: ServerId, now: Time) -> bool {
-        let newest = self.sealed.as_ref().map_or(&self.durable, |sealed| &sealed.state);
+        let newest = self.persisting.as_ref().map_or(&self.durable, |persisting| &persisting.state);
         next::paused_until(&newest.view, &self.falls, server, now).is_some()
     }
 
     fn on_durable(&mut self, now: Time, ticket: u64) {
-        let Some(sealed) = self.sealed.take_if(|sealed| sealed.ticket == ticket) else { return };
-        self.orders_durable = sealed.orders;
-        let before = std::mem::replace(&mut self.durable, sealed.state);
+        let Some(persisting) = self.persisting.take_if(|persisting| persisting.ticket == ticket) else {
+            return;
+        };
+        self.orders_durable = persisting.orders;
+        let before = std::mem::replace(&mut self.durable, persisting.state);
         let view = self.durable.view.clone();
         let gone = before.view.servers.iter().filter(|(server, _)| !view.servers.contains_key(server));
         let gone: Vec<(ServerId, String)> =
             gone.map(|(&server, info)| (server, info.address.clone())).collect();
-        self.effects.push(Effect::Made(Event { view: view.number, causes: sealed.causes }));
+        self.effects.push(Effect::Made(Event { view: view.number, causes: persisting.causes }));
         for (to, address) in gone {
             // It learns that it is out, and may go. A later process of it may have said hello already.
             if !self.registrations.iter().any(|registration| registration.sender.server == to) {
@@ -526,8 +528,8 @@ impl Ecs {
 
     /// Makes the next view, if there is reason to and none is on its way.
     fn advance(&mut self, now: Time) {
-        let too_soon = self.sealed_at.is_some_and(|at| now < at + self.config.view_interval);
-        if self.sealed.is_some() || !self.wanted || too_soon || !self.makes_views(now) {
+        let too_soon = self.persisting_since.is_some_and(|at| now < at + self.config.view_interval);
+        if self.persisting.is_some() || !self.wanted || too_soon || !self.makes_views(now) {
             return;
         }
         if !self.has_gathered(now) {
@@ -605,13 +607,13 @@ impl Ecs {
         self.tickets += 1;
         let ticket = self.tickets;
         self.effects.push(Effect::Persist { ticket, state: state.clone() });
-        self.sealed = Some(Sealed { ticket, orders: self.orders, state, causes });
-        self.sealed_at = Some(now);
+        self.persisting = Some(Persisting { ticket, orders: self.orders, state, causes });
+        self.persisting_since = Some(now);
     }
 
     /// Publishes the durable view to the servers that await it, unless a newer one is about to be durable.
     fn publish_pending(&mut self, now: Time) {
-        if self.sealed.is_some() || (self.wanted && self.makes_views(now) && !self.proposals.is_empty()) {
+        if self.persisting.is_some() || (self.wanted && self.makes_views(now) && !self.proposals.is_empty()) {
             return;
         }
         for to in std::mem::take(&mut self.await_view) {
@@ -627,8 +629,8 @@ impl Ecs {
     /// Heartbeats come at least this often, and so do ticks: a pause of our own is seen as one.
     fn next_deadline(&self, now: Time) -> Option<Time> {
         let watch = (!self.peers.is_empty()).then(|| now + self.config.timers.heartbeat);
-        let can_make = self.wanted && self.sealed.is_none() && self.makes_views(now);
-        let make = can_make.then(|| self.sealed_at.map_or(now, |at| at + self.config.view_interval));
+        let can_make = self.wanted && self.persisting.is_none() && self.makes_views(now);
+        let make = can_make.then(|| self.persisting_since.map_or(now, |at| at + self.config.view_interval));
         let compared = self.comparing.until().filter(|&until| until > now);
         [watch, make, self.wake, compared, self.newcomers_until()].into_iter().flatten().min()
     }

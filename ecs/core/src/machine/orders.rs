@@ -31,7 +31,7 @@ impl Ecs {
     /// Whether no other view is under way: a plan for the newest one is still right.
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
-        self.sealed.is_none()
+        self.persisting.is_none()
     }
 
     /// Whether an order can be given.

@@ -44,7 +44,7 @@ pub(super) struct Asking {
 
 impl Ecs {
     pub(super) fn newest(&self) -> &State {
-        self.sealed.as_ref().map_or(&self.durable, |sealed| &sealed.state)
+        self.persisting.as_ref().map_or(&self.durable, |persisting| &persisting.state)
     }
 
     /// The rebuild that this ECS came of, and the generation of its views: 0 while it gathers.

@@ -132,7 +132,7 @@ impl Ecs {
         if let Err(invalid) = address::split(address) {
             return Some(Refusal::Address(invalid));
         }
-        let newest = self.sealed.as_ref().map_or(&self.durable, |sealed| &sealed.state);
+        let newest = self.persisting.as_ref().map_or(&self.durable, |persisting| &persisting.state);
         let known = newest.registry.get(&sender.server);
         let of_store = known.and_then(|known| known.stores.get(&sender.store).copied());
         let peer = self.peers.get(&sender.server);
@@ -332,7 +332,7 @@ impl Ecs {
     /// Every proposal is answered with a view (J3): the next one if this makes one, else the present one.
     fn on_propose(&mut self, partition: PartitionId, proposal: Proposal) {
         self.await_view.insert(proposal.sender.server);
-        let newest = self.sealed.as_ref().map_or(&self.durable.view, |sealed| &sealed.state.view);
+        let newest = self.persisting.as_ref().map_or(&self.durable.view, |persisting| &persisting.state.view);
         let Some(assignment) = newest.assignment(partition) else { return };
         let present = assignment.epoch == proposal.epoch && assignment.coordinator == proposal.sender.server;
         if present || self.config.planted(PlantedBug::OldProposalTaken) {
