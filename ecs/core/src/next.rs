@@ -163,7 +163,7 @@ struct Builder<'a> {
     registry: BTreeMap<ServerId, Registered>,
     rebuild: Option<Rebuild>,
     /// Partitions that get no other change in this view (R6, P2).
-    still: BTreeSet<PartitionId>,
+    frozen: BTreeSet<PartitionId>,
     left_out: BTreeMap<PartitionId, BTreeSet<Member>>,
     /// Servers with a new process.
     restarted: BTreeSet<ServerId>,
@@ -219,7 +219,7 @@ impl<'a> Builder<'a> {
             view: View::clone(&base.view),
             registry: base.registry.clone(),
             rebuild: base.rebuild.clone(),
-            still: BTreeSet::new(),
+            frozen: BTreeSet::new(),
             left_out: base.left_out.clone(),
             restarted: BTreeSet::new(),
             causes: BTreeMap::new(),

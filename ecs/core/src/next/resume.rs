@@ -40,7 +40,7 @@ impl Builder<'_> {
         if let Some(rebuild) = self.rebuild.as_mut().filter(|_| resumed) {
             rebuild.waiting.remove(&partition);
         }
-        self.still.insert(partition);
+        self.frozen.insert(partition);
         true
     }
 

@@ -78,7 +78,7 @@ impl Builder<'_> {
         if self.restarted.contains(&old.coordinator) {
             self.view.assignments[usize::from(partition.0)].epoch = self.number;
         }
-        self.still.insert(partition);
+        self.frozen.insert(partition);
     }
 
     /// Unlists joining copies that are gone or reported silent. `true`: the coordinator may have counted one that

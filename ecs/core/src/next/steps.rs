@@ -24,7 +24,7 @@ impl Builder<'_> {
     pub(super) fn schedule_steps(&mut self, target: &Target) {
         let (mut wanted, mut busy, mut handed_over) = (Vec::new(), Busy::new(), 0);
         for (partition, target) in self.partitions().into_iter().zip(target) {
-            if target.is_empty() || self.still.contains(&partition) {
+            if target.is_empty() || self.frozen.contains(&partition) {
                 continue;
             }
             let mut now = self.view.assignments[usize::from(partition.0)].clone();
