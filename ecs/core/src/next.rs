@@ -1,18 +1,18 @@
 //! The next view, made of the last one and of what became known since. One function of values: [`make`].
 //!
 //! In this order: what was reported to an ECS that is being rebuilt ([`resume`]); which servers are members and in
-//! which state ([`members`]); what each partition loses and gains by that and by proposals ([`settle`]), and by links
-//! between servers that are cut ([`reach`]); where copies should be, if the members have changed (the planner); the
-//! next steps to get there ([`steps`]). A partition gets a new epoch when its coordinator or its in-sync set changes,
-//! when its coordinator restarted (V5), when its coordinator yields (P1), and when a joining copy is given up: the
-//! coordinator may count that copy in its acknowledgements and forgets it only by a newer epoch (J3), so without one
-//! its writes could wait for ever.
+//! which state ([`members`]); what each partition loses and gains by that and by proposals ([`reconcile`]), and by
+//! links between servers that are cut ([`reach`]); where copies should be, if the members have changed (the planner);
+//! the next steps to get there ([`steps`]). A partition gets a new epoch when its coordinator or its in-sync set
+//! changes, when its coordinator restarted (V5), when its coordinator yields (P1), and when a joining copy is given up:
+//! the coordinator may count that copy in its acknowledgements and forgets it only by a newer epoch (J3), so without
+//! one its writes could wait for ever.
 
 mod members;
 mod reach;
+mod reconcile;
 mod relief;
 mod resume;
-mod settle;
 mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -200,7 +200,7 @@ pub(super) fn make(base: &State, facts: Facts<'_>, planned: &mut Planned) -> Out
         if builder.holds_still(partition) {
             continue;
         }
-        builder.settle(partition, planned.target.get(usize::from(partition.0)));
+        builder.reconcile(partition, planned.target.get(usize::from(partition.0)));
     }
     builder.plan(planned);
     builder.schedule_steps(&planned.target);

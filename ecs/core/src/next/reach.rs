@@ -6,7 +6,7 @@ use common::ids::{PartitionId, ServerId};
 use common::view::{Assignment, Member, ServerState};
 
 use super::Builder;
-use super::settle::Leave;
+use super::reconcile::Leave;
 use crate::cause::Change;
 use crate::planted::PlantedBug;
 use crate::reach::{self, Problem, edge};

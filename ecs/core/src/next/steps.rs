@@ -11,7 +11,7 @@ use common::time::Time;
 use common::view::{Assignment, Member, ServerState};
 
 use super::Builder;
-use super::settle::Leave;
+use super::reconcile::Leave;
 use crate::cause::Change;
 use crate::limits::JOINING_PER_PARTITION_MAX;
 use crate::planner::Target;

@@ -23,7 +23,7 @@ pub(super) enum Leave {
 
 impl Builder<'_> {
     /// Settles one partition. `target` is the last plan, a preference among living coordinators.
-    pub(super) fn settle(&mut self, partition: PartitionId, target: Option<&Vec<ServerId>>) {
+    pub(super) fn reconcile(&mut self, partition: PartitionId, target: Option<&Vec<ServerId>>) {
         let index = usize::from(partition.0);
         let old = self.old[index].clone();
         let disagree = self.facts.disagreements.contains_key(&partition);
