@@ -8,7 +8,7 @@ use common::messages::{Sender, ServerReport};
 use common::ring::Partitions;
 use common::time::Time;
 use common::view::View;
-use ecs_core::{Config, Ecs, Effect, Input, Part, Settings, State, Unfit};
+use ecs_core::{Config, Ecs, Effect, Input, RequestedState, Settings, State, Unfit};
 
 use super::net::Place;
 use super::scenario::Scenario;
@@ -179,18 +179,18 @@ impl EcsHost {
         &mut self,
         line: &mut Timeline,
         truth: &mut Truth,
-        order: impl FnOnce(&Ecs) -> Result<Vec<(ServerId, Part)>, Unfit>,
-    ) -> Vec<(ServerId, Part)> {
-        let parts = self.core.as_ref().and_then(|core| order(core).ok()).unwrap_or_default();
-        if !parts.is_empty() {
-            line.note(|| format!("  ordered: {parts:?}"));
-            self.step(line, truth, Input::Order { parts: parts.clone() });
+        order: impl FnOnce(&Ecs) -> Result<Vec<(ServerId, RequestedState)>, Unfit>,
+    ) -> Vec<(ServerId, RequestedState)> {
+        let states = self.core.as_ref().and_then(|core| order(core).ok()).unwrap_or_default();
+        if !states.is_empty() {
+            line.note(|| format!("  ordered: {states:?}"));
+            self.step(line, truth, Input::Order { states: states.clone() });
         }
-        parts
+        states
     }
 
     pub(crate) fn leave(&mut self, line: &mut Timeline, truth: &mut Truth, server: ServerId) {
-        self.step(line, truth, Input::Order { parts: vec![(server, Part::Leave)] });
+        self.step(line, truth, Input::Order { states: vec![(server, RequestedState::Leave)] });
     }
 
     fn settle(&mut self, line: &mut Timeline, truth: &mut Truth) {

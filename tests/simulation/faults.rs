@@ -120,7 +120,7 @@ impl World {
             }
             Fault::Join => self.join(),
             Fault::Leave => self.leave(),
-            Fault::TakeBack => self.order(|ecs, _, _| ecs.parts_before(&[])),
+            Fault::TakeBack => self.order(|ecs, _, _| ecs.states_before(&[])),
             Fault::Add => {
                 self.order(|ecs, standing, _| checked(ecs, Order::Add(standing.ok_or(Unfit::Last)?)))
             }

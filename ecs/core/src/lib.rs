@@ -47,6 +47,6 @@ pub mod verdict;
 pub use cause::{Cause, Change, Event, Severity};
 pub use machine::{Config, Ecs, Effect, Input, KeptStore, Refusal};
 pub use peers::{Disagreement, Disagreements};
-pub use plan::{Order, Part, Plan, Unfit};
+pub use plan::{Order, Plan, RequestedState, Unfit};
 pub use planted::PlantedBug;
 pub use state::{Registered, Settings, State};

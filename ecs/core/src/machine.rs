@@ -35,7 +35,7 @@ use super::disks::Disks;
 use super::left_out::LeftOut;
 use super::next::{self, Facts, Planned, Proposal, Registration};
 use super::peers::{Complaints, Disagreements, FailedCopies, LostEntries, Peer, Yields};
-use super::plan::Part;
+use super::plan::RequestedState;
 use super::planner::Target;
 use super::planted::PlantedBug;
 use super::reach::edges::Edges;
@@ -130,7 +130,7 @@ pub struct Ecs {
     peers: BTreeMap<ServerId, Peer>,
     registrations: Vec<Registration>,
     /// Ordered state changes (leave, stand by, serve) that are in no persisted state yet, by server.
-    parts: BTreeMap<ServerId, Part>,
+    requested_states: BTreeMap<ServerId, RequestedState>,
     asking: Asking,
     /// Offline partitions that operators want to resume, and the server whose copy they resume from.
     recoveries: BTreeMap<PartitionId, ServerId>,
@@ -206,7 +206,7 @@ impl Ecs {
             persisting_since: None,
             tickets: 0,
             registrations: Vec::new(),
-            parts: BTreeMap::new(),
+            requested_states: BTreeMap::new(),
             asking: Asking::default(),
             recoveries: BTreeMap::new(),
             orders: 0,
@@ -259,7 +259,9 @@ impl Ecs {
             Input::Report { sender, report } => self.on_report(now, sender, report),
             Input::LinkEnded { sender } => self.on_link_ended(now, sender),
             Input::Durable { ticket } => self.on_durable(now, ticket),
-            Input::Order { parts } => parts.into_iter().for_each(|(server, part)| self.on_part(server, part)),
+            Input::Order { states } => {
+                states.into_iter().for_each(|(server, state)| self.on_requested_state(server, state));
+            }
             Input::Recover { partition, server } => drop(self.recoveries.insert(partition, server)),
             Input::Foreign { sender, cluster } => {
                 self.left_out.note(now, sender, None, Refusal::OtherCluster(cluster));
@@ -541,7 +543,7 @@ impl Ecs {
         self.planned = planned;
         self.wanted = false;
         self.registrations.clear();
-        self.parts.clear();
+        self.requested_states.clear();
         self.asking.holdings.clear();
         self.recoveries.clear();
         self.requested_settings = None;
@@ -578,7 +580,7 @@ impl Ecs {
             peers: &self.peers,
             disks: &self.disks,
             registrations: &self.registrations,
-            parts: &self.parts,
+            requested_states: &self.requested_states,
             holdings: &self.asking.holdings,
             recoveries: &self.recoveries,
             settings: self.settings(),

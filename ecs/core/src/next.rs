@@ -28,7 +28,7 @@ use super::cause::{Cause, Change};
 use super::disks::Disks;
 use super::machine::Config;
 use super::peers::{Complaints, Disagreements, FailedCopies, LostEntries, Peer, Yields};
-use super::plan::Part;
+use super::plan::RequestedState;
 use super::planner::{self, Target};
 use super::planted::PlantedBug;
 use super::proof::Known;
@@ -97,7 +97,7 @@ pub(super) struct Facts<'a> {
     /// In the order of their arrival.
     pub(super) registrations: &'a [Registration],
     /// Requested state changes (leave, stand by, serve) by server.
-    pub(super) parts: &'a BTreeMap<ServerId, Part>,
+    pub(super) requested_states: &'a BTreeMap<ServerId, RequestedState>,
     /// R6: in the order of their arrival.
     pub(super) holdings: &'a [Holding],
     /// R7: partitions that are to go on from a server's copy.

@@ -1,8 +1,8 @@
 //! What operators want of servers, and what it would move: shown before it is done.
 //!
-//! An [`Order`] gives servers another [`Part`]. Its [`Plan`] is what the planner makes of the present view with those
-//! parts, so it is what happens when the order is given while that view is the newest one: the plan contains the view's
-//! number, and applying the order requires it.
+//! An [`Order`] requests another state of servers ([`RequestedState`]). Its [`Plan`] is what the planner makes of the
+//! present view with those states, so it is what happens when the order is given while that view is the newest one: the
+//! plan contains the view's number, and applying the order requires it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,14 +15,15 @@ use super::planner::Target;
 
 /// What a server is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Part {
+pub enum RequestedState {
     /// Hold its share of the partitions.
     Serve,
     /// Hold none, until it is ordered to serve.
     StandBy,
     /// Hand everything over, and be no member.
     Leave,
-    /// As [`Part::Leave`], while another server takes its place. As long as that one is not up, it keeps its copies.
+    /// As [`RequestedState::Leave`], while another server takes its place. As long as that one is not up, it keeps its
+    /// copies.
     Replaced {
         /// The server that takes its place.
         by: ServerId,
@@ -118,13 +119,15 @@ pub struct CopyMove {
 }
 
 impl Order {
-    /// The parts that it gives.
+    /// The states that it requests.
     #[must_use]
-    pub fn parts(self) -> Vec<(ServerId, Part)> {
+    pub fn states(self) -> Vec<(ServerId, RequestedState)> {
         match self {
-            Self::Add(server) => vec![(server, Part::Serve)],
-            Self::Drain(server) => vec![(server, Part::Leave)],
-            Self::Replace { old, new } => vec![(new, Part::Serve), (old, Part::Replaced { by: new })],
+            Self::Add(server) => vec![(server, RequestedState::Serve)],
+            Self::Drain(server) => vec![(server, RequestedState::Leave)],
+            Self::Replace { old, new } => {
+                vec![(new, RequestedState::Serve), (old, RequestedState::Replaced { by: new })]
+            }
         }
     }
 }

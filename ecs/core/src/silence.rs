@@ -8,7 +8,7 @@
 //! Failure detectors that adapt keep the gaps between heartbeats and put a margin on what they expect next: Chen,
 //! Toueg and Aguilera ("On the Quality of Service of Failure Detectors", 2002) a fixed one on the mean; Bertier, Marin
 //! and Sens (2002) one of several mean deviations, as Jacobson's retransmission timer has it; Hayashibara and others
-//! ("The φ Accrual Failure Detector", 2004) one that makes a mistake as rare as is wished, if gaps are normally
+//! ("The φ Accrual Failure Detector", 2004) one that makes a mistake as rare as is wanted, if gaps are normally
 //! distributed. Gaps of machines with too much to do are not: nearly all are as they should be, and a few are many
 //! times longer, which mean and deviation average away. So what is kept here is the largest gap, forgotten slowly, and
 //! the limit is a multiple of it.

@@ -14,7 +14,9 @@ use common::messages::{CopyState, Sender, ServerReport};
 use common::ring::Partitions;
 use common::time::Time;
 use common::view::{Member, ServerState, View};
-use ecs_core::{Config, Ecs, Effect, Input, Order, Part, PlantedBug, Refusal, Settings, State, rules};
+use ecs_core::{
+    Config, Ecs, Effect, Input, Order, PlantedBug, Refusal, RequestedState, Settings, State, rules,
+};
 
 const STEPS: usize = 3000;
 const SERVERS: u64 = 6;
@@ -486,8 +488,8 @@ impl World {
             14 => self.order(server),
             15 => {
                 let named: &[ServerId] = if self.random.bool() { &[server] } else { &[] };
-                if let Ok(parts) = self.ecs.parts_before(named) {
-                    self.step(Input::Order { parts });
+                if let Ok(states) = self.ecs.states_before(named) {
+                    self.step(Input::Order { states });
                 }
             }
             _ => (),
@@ -505,7 +507,7 @@ impl World {
         };
         if let Ok(plan) = self.ecs.plan(self.now, order) {
             assert!(plan.copies >= plan.copies_least, "{plan:?}");
-            self.step(Input::Order { parts: order.parts() });
+            self.step(Input::Order { states: order.states() });
         }
     }
 
@@ -548,8 +550,8 @@ impl World {
     fn heal(&mut self) {
         let settings = self.ecs.settings();
         self.step(Input::Set(Settings { paused: false, stand_by: false, ..settings }));
-        let parts = self.servers.keys().map(|&server| (server, Part::Serve)).collect();
-        self.step(Input::Order { parts });
+        let states = self.servers.keys().map(|&server| (server, RequestedState::Serve)).collect();
+        self.step(Input::Order { states });
         for server in self.servers.keys().copied().collect::<Vec<_>>() {
             // Processes that left or failed are started anew.
             self.servers.get_mut(&server).unwrap().running = false;

@@ -409,13 +409,13 @@ impl Script {
             "leave" => self.report(server(), ServerReport::Leave {}),
             "plan" => self.plan(order(&plain)),
             "order" => match self.ecs().check_order(order(&plain)) {
-                Ok(()) => self.step(Input::Order { parts: order(&plain).parts() }),
+                Ok(()) => self.step(Input::Order { states: order(&plain).states() }),
                 Err(unfit) => self.say(&unfit),
             },
             "cancel" => {
                 let servers: Vec<_> = plain.first().map_or("", |names| *names).chars().map(id).collect();
-                match self.ecs().parts_before(&servers) {
-                    Ok(parts) => self.step(Input::Order { parts }),
+                match self.ecs().states_before(&servers) {
+                    Ok(states) => self.step(Input::Order { states }),
                     Err(unfit) => self.say(&unfit),
                 }
             }

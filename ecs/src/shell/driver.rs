@@ -26,7 +26,7 @@ use crate::error::Error;
 use crate::journal::Journal;
 use crate::limits::{ANSWER_WITHIN, COMMANDS_MAX, COMMANDS_PER_TURN_MAX, EVENTS_MAX};
 use ecs_core::{
-    Disagreement, Ecs, Effect, Event, Input, Order, Part, Plan, Refusal, Settings, Severity, Unfit,
+    Disagreement, Ecs, Effect, Event, Input, Order, Plan, Refusal, RequestedState, Settings, Severity, Unfit,
 };
 
 pub use difference::Difference;
@@ -98,7 +98,7 @@ pub(super) enum Command {
     /// Gives an order, if the view has this number, or whichever it has.
     Apply(Order, Option<Epoch>, oneshot::Sender<Result<Plan, NotApplied>>),
     /// Takes back the orders that are under way with servers.
-    Cancel(Vec<ServerId>, oneshot::Sender<Result<Vec<(ServerId, Part)>, Unfit>>),
+    Cancel(Vec<ServerId>, oneshot::Sender<Result<Vec<(ServerId, RequestedState)>, Unfit>>),
     Settings(oneshot::Sender<Shown>),
     /// The settings in force then, or the number of copies, below which they must stay.
     Set(Settings, oneshot::Sender<Result<Shown, usize>>),

@@ -1,7 +1,7 @@
 //! What operators order.
 
 use common::ids::ServerId;
-use ecs_core::{Ecs, Order, Part, Unfit};
+use ecs_core::{Ecs, Order, RequestedState, Unfit};
 
 use super::super::world::World;
 
@@ -39,7 +39,11 @@ impl World {
     /// An operator orders something, if it can be done. `order` is told a server that stands by and one that serves.
     pub(super) fn order(
         &mut self,
-        order: impl FnOnce(&Ecs, Option<ServerId>, Option<ServerId>) -> Result<Vec<(ServerId, Part)>, Unfit>,
+        order: impl FnOnce(
+            &Ecs,
+            Option<ServerId>,
+            Option<ServerId>,
+        ) -> Result<Vec<(ServerId, RequestedState)>, Unfit>,
     ) {
         let Some(core) = &self.ecs.core else { return };
         let members = self.truth.newest().map(|view| view.servers.keys().copied()).into_iter().flatten();
@@ -51,13 +55,13 @@ impl World {
             self.servers.iter().filter(|server| server.life > 0 && !server.gone && !server.leaving).count();
         let least = self.scenario.min_in_sync.max(2);
         let order = |ecs: &Ecs| {
-            let parts = order(ecs, standing, serving)?;
-            let leaves = parts.iter().filter(|(_, part)| *part == Part::Leave).count();
-            if leaves > 0 && stays <= least { Err(Unfit::Last) } else { Ok(parts) }
+            let states = order(ecs, standing, serving)?;
+            let leaves = states.iter().filter(|(_, state)| *state == RequestedState::Leave).count();
+            if leaves > 0 && stays <= least { Err(Unfit::Last) } else { Ok(states) }
         };
-        for (server, part) in self.ecs.order(&mut self.line, &mut self.truth, order) {
+        for (server, state) in self.ecs.order(&mut self.line, &mut self.truth, order) {
             let index = self.index_of(server);
-            self.servers[index].leaving = part == Part::Leave;
+            self.servers[index].leaving = state == RequestedState::Leave;
         }
     }
 
@@ -75,13 +79,13 @@ impl World {
             Ok(members
                 .into_iter()
                 .filter(|&server| ecs.stands_by(server))
-                .map(|server| (server, Part::Serve))
+                .map(|server| (server, RequestedState::Serve))
                 .collect())
         });
     }
 }
 
-pub(super) fn checked(ecs: &Ecs, order: Order) -> Result<Vec<(ServerId, Part)>, Unfit> {
+pub(super) fn checked(ecs: &Ecs, order: Order) -> Result<Vec<(ServerId, RequestedState)>, Unfit> {
     ecs.check_order(order)?;
-    Ok(order.parts())
+    Ok(order.states())
 }

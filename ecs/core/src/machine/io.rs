@@ -10,7 +10,7 @@ use common::view::View;
 
 use crate::cause::Event;
 use crate::peers::Disagreement;
-use crate::plan::Part;
+use crate::plan::RequestedState;
 use crate::state::{Settings, State};
 
 /// What goes into the core of the ECS.
@@ -40,10 +40,10 @@ pub enum Input {
         /// The ticket of the [`Effect::Persist`].
         ticket: u64,
     },
-    /// An operator gives servers other parts, all in one view.
+    /// An operator requests other states of servers, all in one view.
     Order {
-        /// The servers and their parts.
-        parts: Vec<(ServerId, Part)>,
+        /// The servers and their states.
+        states: Vec<(ServerId, RequestedState)>,
     },
     /// R7: an operator lets a partition that is offline begin anew from what this server has of it. Acknowledged writes
     /// that only other copies hold are lost.

@@ -6,7 +6,7 @@ use common::view::{ServerInfo, ServerState};
 
 use super::Ecs;
 use crate::next;
-use crate::plan::{Order, Part, Plan, Unfit};
+use crate::plan::{Order, Plan, RequestedState, Unfit};
 
 impl Ecs {
     /// What an order would move, by the newest durable view. Nothing is changed.
@@ -15,9 +15,9 @@ impl Ecs {
     /// When the order cannot be given.
     pub fn plan(&self, now: Time, order: Order) -> Result<Plan, Unfit> {
         self.check_order(order)?;
-        let parts = order.parts().into_iter().collect();
+        let states = order.states().into_iter().collect();
         let facts = self.facts(now);
-        let target = next::preview(&self.durable, next::Facts { parts: &parts, ..facts });
+        let target = next::preview(&self.durable, next::Facts { requested_states: &states, ..facts });
         Ok(Plan::new(&self.durable.view, &target))
     }
 
@@ -49,44 +49,44 @@ impl Ecs {
         }
     }
 
-    /// The parts that servers had before the orders that are under way with them; if no server is named, those of all
+    /// The states that servers had before the orders that are under way with them; if no server is named, those of all
     /// servers with such an order.
     ///
     /// # Errors
     /// When nothing is under way with one of them, or to take it back alone would cost copies.
-    pub fn parts_before(&self, servers: &[ServerId]) -> Result<Vec<(ServerId, Part)>, Unfit> {
-        let part = |&server: &ServerId| Ok((server, self.part_before(server)?));
-        let parts: Vec<(ServerId, Part)> = if servers.is_empty() {
-            self.durable.view.servers.keys().filter_map(|server| part(server).ok()).collect()
+    pub fn states_before(&self, servers: &[ServerId]) -> Result<Vec<(ServerId, RequestedState)>, Unfit> {
+        let before = |&server: &ServerId| Ok((server, self.state_before(server)?));
+        let states: Vec<(ServerId, RequestedState)> = if servers.is_empty() {
+            self.durable.view.servers.keys().filter_map(|server| before(server).ok()).collect()
         } else {
-            servers.iter().map(part).collect::<Result<_, _>>()?
+            servers.iter().map(before).collect::<Result<_, _>>()?
         };
         let serves_then = |server: ServerId, info: &ServerInfo| {
-            let then = parts.iter().find(|(other, _)| *other == server).map(|(_, part)| *part);
+            let then = states.iter().find(|(other, _)| *other == server).map(|(_, state)| *state);
             let serves = !self.is_leaving(server) && !self.stands_by(server);
-            info.state != ServerState::Down && then.map_or(serves, |part| part == Part::Serve)
+            info.state != ServerState::Down && then.map_or(serves, |state| state == RequestedState::Serve)
         };
         let all = self.durable.view.servers.iter();
         let serving = all.filter(|&(&server, info)| serves_then(server, info)).count();
-        let stops = parts.iter().find(|(_, part)| *part == Part::StandBy);
+        let stops = states.iter().find(|(_, state)| *state == RequestedState::StandBy);
         let others_leave = self
             .durable
             .view
             .servers
             .keys()
-            .any(|&server| self.is_leaving(server) && !parts.iter().any(|(other, _)| *other == server));
+            .any(|&server| self.is_leaving(server) && !states.iter().any(|(other, _)| *other == server));
         match stops {
             Some(&(server, _)) if serving == 0 || (others_leave && serving < self.config.copies) => {
                 Err(Unfit::Needed(server))
             }
-            _ => Ok(parts),
+            _ => Ok(states),
         }
     }
 
-    fn part_before(&self, server: ServerId) -> Result<Part, Unfit> {
+    fn state_before(&self, server: ServerId) -> Result<RequestedState, Unfit> {
         self.member(server)?;
         if self.is_leaving(server) {
-            return Ok(if self.stands_by(server) { Part::StandBy } else { Part::Serve });
+            return Ok(if self.stands_by(server) { RequestedState::StandBy } else { RequestedState::Serve });
         }
         let assignments = self.durable.view.assignments.iter().zip(self.planned.target());
         let mut lacking = assignments.filter(|(now, target)| {
@@ -97,7 +97,7 @@ impl Ecs {
         if self.stands_by(server) || !is_new || lacking.next().is_none() {
             return Err(Unfit::Settled(server));
         }
-        Ok(Part::StandBy)
+        Ok(RequestedState::StandBy)
     }
 
     fn member(&self, server: ServerId) -> Result<&ServerInfo, Unfit> {
@@ -107,8 +107,8 @@ impl Ecs {
     /// Whether a server is leaving, or about to, or has left in a view that is on its way to the disk.
     #[must_use]
     pub fn leaves(&self, server: ServerId) -> bool {
-        match self.parts.get(&server) {
-            Some(part) => matches!(part, Part::Leave | Part::Replaced { .. }),
+        match self.requested_states.get(&server) {
+            Some(state) => matches!(state, RequestedState::Leave | RequestedState::Replaced { .. }),
             None => self.is_leaving(server) || !self.newest().view.servers.contains_key(&server),
         }
     }

@@ -17,7 +17,7 @@ use crate::disks::Reading;
 use crate::limits::NUMBERS_LEFT_OUT_MAX;
 use crate::next::{Proposal, Registration};
 use crate::peers::{Disagreement, Load, Peer, Yield};
-use crate::plan::Part;
+use crate::plan::RequestedState;
 use crate::planner::WEIGHT_MAX;
 use crate::planted::PlantedBug;
 
@@ -89,7 +89,7 @@ impl Ecs {
             }
             // For people: the shell keeps them.
             ServerReport::Figures { .. } | ServerReport::Unknown => {}
-            ServerReport::Leave {} => self.on_part(sender.server, Part::Leave),
+            ServerReport::Leave {} => self.on_requested_state(sender.server, RequestedState::Leave),
             ServerReport::StoreFailed { .. } => self.on_store_failed(sender.server),
         }
     }
@@ -105,9 +105,9 @@ impl Ecs {
         self.forget_newcomer(sender);
     }
 
-    pub(super) fn on_part(&mut self, server: ServerId, part: Part) {
+    pub(super) fn on_requested_state(&mut self, server: ServerId, state: RequestedState) {
         if self.peers.contains_key(&server) {
-            self.parts.insert(server, part);
+            self.requested_states.insert(server, state);
             self.wanted = true;
         }
     }

@@ -10,7 +10,7 @@ use super::{Builder, Registration};
 use crate::backoff::Backoff;
 use crate::cause::Change;
 use crate::peers::{Gone, Peer};
-use crate::plan::Part;
+use crate::plan::RequestedState;
 use crate::planner::Target;
 use crate::silence::FLAPPING;
 
@@ -138,22 +138,22 @@ impl Builder<'_> {
     fn note_part(&mut self, server: ServerId) {
         let known = self.registry.entry(server).or_default();
         let before = (known.leaving, known.stands_by);
-        let change = match self.facts.parts.get(&server) {
+        let change = match self.facts.requested_states.get(&server) {
             None => return,
-            Some(Part::Leave) => {
+            Some(RequestedState::Leave) => {
                 (known.leaving, known.replaced_by) = (true, None);
                 Change::Leaving
             }
-            Some(Part::Replaced { by }) => {
+            Some(RequestedState::Replaced { by }) => {
                 (known.leaving, known.replaced_by) = (true, Some(*by));
                 Change::Leaving
             }
-            Some(Part::StandBy) => {
+            Some(RequestedState::StandBy) => {
                 (known.leaving, known.stands_by, known.added) = (false, true, false);
                 known.replaced_by = None;
                 Change::StandsBy
             }
-            Some(Part::Serve) => {
+            Some(RequestedState::Serve) => {
                 (known.leaving, known.replaced_by, known.stands_by) = (false, None, false);
                 known.added |= before.1;
                 if before.0 { Change::Stays } else { Change::Serves }
@@ -275,7 +275,7 @@ impl Builder<'_> {
             }
             let known = self.registry.get_mut(&server).expect("listed above");
             known.added = false;
-            // One that was silent, with nothing on it, may be heard again, and has the part then that it has now.
+            // One that was silent, with nothing on it, may be heard again, and has then the state that it has now.
             if known.leaving {
                 (known.leaving, known.returned, known.stands_by) = (false, false, false);
                 (known.left, known.replaced_by) = (Some(info.incarnation), None);

@@ -5,7 +5,7 @@ use common::ids::{Epoch, LogId, PartitionId, ServerId};
 use tracing::{info, warn};
 
 use super::Driver;
-use ecs_core::{Input, KeptStore, Order, Part, Plan, Settings, Unfit};
+use ecs_core::{Input, KeptStore, Order, Plan, RequestedState, Settings, Unfit};
 
 /// The result of a request to force an offline partition to resume.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,19 +52,19 @@ impl Driver {
         }
         let plan = self.ecs.plan(now, order).map_err(NotApplied::Unfit)?;
         info!(%order, view = %own, copies = plan.copies, coordinators = plan.coordinators, "an operator orders");
-        self.ecs.step(now, Input::Order { parts: order.parts() });
+        self.ecs.step(now, Input::Order { states: order.states() });
         Ok(plan)
     }
 
     /// Takes back the orders that are under way with the named servers: all of them or none. If no server is named,
     /// those of all servers.
-    pub(super) fn cancel(&mut self, servers: &[ServerId]) -> Result<Vec<(ServerId, Part)>, Unfit> {
-        let parts = self.ecs.parts_before(servers)?;
-        for (server, part) in &parts {
-            info!(server = server.short(), becomes = ?part, "an operator cancels what is under way");
+    pub(super) fn cancel(&mut self, servers: &[ServerId]) -> Result<Vec<(ServerId, RequestedState)>, Unfit> {
+        let states = self.ecs.states_before(servers)?;
+        for (server, state) in &states {
+            info!(server = server.short(), becomes = ?state, "an operator cancels what is under way");
         }
-        self.ecs.step(clock::time(), Input::Order { parts: parts.clone() });
-        Ok(parts)
+        self.ecs.step(clock::time(), Input::Order { states: states.clone() });
+        Ok(states)
     }
 
     pub(super) fn set(&mut self, settings: Settings) -> Result<Shown, usize> {

@@ -40,7 +40,7 @@ pub(super) async fn set(State(handle): State<Handle>, bytes: Bytes) -> Result<Re
     let wish: Wish = body(&bytes)?;
     makes_views(&handle).await?;
     let now = handle.ask(Command::Settings).await?;
-    let wished = Settings {
+    let requested = Settings {
         min_copies: match (wish.min_copies_automatic, wish.min_copies) {
             (Some(true), _) => None,
             (Some(false), None) => Some(now.min_copies),
@@ -50,7 +50,7 @@ pub(super) async fn set(State(handle): State<Handle>, bytes: Bytes) -> Result<Re
         paused: wish.paused.unwrap_or(now.paused),
         stand_by: wish.stand_by.unwrap_or(now.stand_by),
     };
-    match handle.ask(|answer| Command::Set(wished, answer)).await? {
+    match handle.ask(|answer| Command::Set(requested, answer)).await? {
         Ok(settings) => Ok(Json(settings).into_response()),
         Err(copies) => Err(Refusal::min_copies(copies)),
     }

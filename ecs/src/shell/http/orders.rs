@@ -13,7 +13,7 @@ use super::admin::body;
 use super::refusal::Refusal;
 use super::{find, makes_views};
 use crate::shell::driver::{Command, Handle, NotApplied};
-use ecs_core::{Order, Part};
+use ecs_core::{Order, RequestedState};
 
 /// One of `add`, `drain`, and `replace` and `with` together.
 #[derive(Deserialize)]
@@ -111,12 +111,12 @@ pub(super) async fn cancel_all(State(handle): State<Handle>) -> Result<Response,
 
 async fn take_back(handle: &Handle, servers: Vec<ServerId>) -> Result<Response, Refusal> {
     makes_views(handle).await?;
-    let parts = handle.ask(|answer| Command::Cancel(servers, answer)).await?.map_err(Refusal::unfit)?;
-    let word = |part| match part {
-        Part::Serve => "serve",
-        Part::StandBy => "stand_by",
-        Part::Leave | Part::Replaced { .. } => "leave",
+    let states = handle.ask(|answer| Command::Cancel(servers, answer)).await?.map_err(Refusal::unfit)?;
+    let word = |state| match state {
+        RequestedState::Serve => "serve",
+        RequestedState::StandBy => "stand_by",
+        RequestedState::Leave | RequestedState::Replaced { .. } => "leave",
     };
-    let servers = parts.into_iter().map(|(server, part)| json!({ "server": server, "part": word(part) }));
+    let servers = states.into_iter().map(|(server, state)| json!({ "server": server, "part": word(state) }));
     Ok((StatusCode::ACCEPTED, Json(json!({ "servers": servers.collect::<Vec<_>>() }))).into_response())
 }
