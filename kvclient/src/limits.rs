@@ -72,19 +72,19 @@ pub(crate) const LOCK_LOOKS_EVERY: Duration = Duration::from_secs(1);
 pub(crate) const SCAN_PARTITIONS_AHEAD: usize = 8;
 
 /// How long a server may keep a question for changes waiting: after it, a coordinator that is no longer one is noticed.
-pub(crate) const WATCH_HOLD: Duration = Duration::from_secs(5);
+pub(crate) const WATCH_WAIT: Duration = Duration::from_secs(5);
 
 /// How long a server may keep a question for changes waiting, where a watch has more partitions than it may have such
 /// questions: they take turns.
-pub(crate) const WATCH_HOLD_MANY: Duration = Duration::from_millis(250);
+pub(crate) const WATCH_WAIT_MANY: Duration = Duration::from_millis(250);
 
 /// Questions of one watch that wait at servers at a time, one for each partition: a quarter of what a server takes from
 /// one connection.
-pub(crate) const WATCH_HELD_MAX: usize = 1024;
+pub(crate) const WATCHES_WAITING_MAX: usize = 1024;
 
 /// Bytes of changes that the answer to a waiting question may have: few, since servers keep room for the answers to all
 /// of them. One small change comes at once; larger ones, or more, are fetched.
-pub(crate) const WATCH_BYTES_HELD: u32 = 512;
+pub(crate) const WATCHES_WAITING_BYTES: u32 = 512;
 
 /// Bytes of changes that are fetched at a time.
 pub(crate) const WATCH_FETCH_BYTES: u32 = 1 << 20;

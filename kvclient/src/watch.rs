@@ -21,13 +21,14 @@ use tokio::time::{Instant, interval_at, timeout};
 use crate::client::Client;
 use crate::error::Error;
 use crate::limits::{
-    ASK_FOR, LINK_SILENT_FOR, WATCH_BYTES_HELD, WATCH_FETCH_BYTES, WATCH_FETCHES, WATCH_HELD_MAX, WATCH_HOLD,
-    WATCH_HOLD_MANY, WATCH_PAGES_AHEAD, WATCH_VIEW_EVERY,
+    ASK_FOR, LINK_SILENT_FOR, WATCH_FETCH_BYTES, WATCH_FETCHES, WATCH_PAGES_AHEAD, WATCH_VIEW_EVERY,
+    WATCH_WAIT, WATCH_WAIT_MANY, WATCHES_WAITING_BYTES, WATCHES_WAITING_MAX,
 };
 use crate::retry::{Next, Progress, Tried};
 use crate::router::Target;
 
-const _: () = assert!(WATCH_HOLD.as_millis() <= WATCH_HOLD_MAX.as_millis(), "servers hold for so long");
+const _: () =
+    assert!(WATCH_WAIT.as_millis() <= WATCH_HOLD_MAX.as_millis(), "servers let requests wait for so long");
 
 /// The position in each partition's log up to which changes have been delivered.
 pub type Positions = BTreeMap<PartitionId, Version>;
@@ -99,12 +100,12 @@ impl Client {
         let (sender, pages) = mpsc::channel(WATCH_PAGES_AHEAD);
         let (begun, mut begins) = mpsc::channel(watched.len());
         let mut tasks = JoinSet::new();
-        let many = watched.len() > WATCH_HELD_MAX;
+        let many = watched.len() > WATCHES_WAITING_MAX;
         let shared = Arc::new(Shared {
             client: self.clone(),
             keys,
-            hold: if many { WATCH_HOLD_MANY } else { WATCH_HOLD },
-            held: Semaphore::new(WATCH_HELD_MAX),
+            wait: if many { WATCH_WAIT_MANY } else { WATCH_WAIT },
+            waiting: Semaphore::new(WATCHES_WAITING_MAX),
             fetches: Semaphore::new(WATCH_FETCHES),
             pages: sender,
         });
@@ -191,8 +192,8 @@ struct Shared {
     client: Client,
     keys: Selection,
     /// How long a question may wait at a server.
-    hold: Duration,
-    held: Semaphore,
+    wait: Duration,
+    waiting: Semaphore,
     fetches: Semaphore,
     pages: mpsc::Sender<PageResult>,
 }
@@ -207,7 +208,7 @@ async fn begin(
     let found = match position {
         Some(position) => Ok(position),
         None => {
-            let Ok(_turn) = shared.held.acquire().await else { return };
+            let Ok(_turn) = shared.waiting.acquire().await else { return };
             let found = shared.client.changes(&shared.keys, partition, None, 0, Duration::ZERO).await;
             found.map(|(_, through, _)| through)
         }
@@ -224,11 +225,11 @@ async fn follow(shared: &Shared, partition: PartitionId, mut position: Version, 
     let mut bytes = 0;
     loop {
         // A fetch keeps its turn until its changes are taken, which bounds the memory.
-        let turns = if more { &shared.fetches } else { &shared.held };
+        let turns = if more { &shared.fetches } else { &shared.waiting };
         let Ok(_turn) = turns.acquire().await else { return };
-        let hold = if more { Duration::ZERO } else { shared.hold };
-        let bytes_max = if more { WATCH_FETCH_BYTES.max(bytes) } else { WATCH_BYTES_HELD };
-        let asked = shared.client.changes(&shared.keys, partition, Some(position), bytes_max, hold);
+        let wait = if more { Duration::ZERO } else { shared.wait };
+        let bytes_max = if more { WATCH_FETCH_BYTES.max(bytes) } else { WATCHES_WAITING_BYTES };
+        let asked = shared.client.changes(&shared.keys, partition, Some(position), bytes_max, wait);
         let (page, ends) = match asked.await {
             Ok((changes, through, next_bytes)) => {
                 more = !changes.is_empty() || next_bytes > 0 || (more && position != through);
@@ -267,9 +268,9 @@ impl Client {
         partition: PartitionId,
         after: Option<Version>,
         bytes_max: u32,
-        hold: Duration,
+        wait: Duration,
     ) -> Result<(Vec<Change>, Version, u64), Error> {
-        let hold_ms = u32::try_from(hold.as_millis()).unwrap_or(u32::MAX);
+        let hold_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
         let target = Target::Partition(partition);
         let mut progress = Progress::read();
         let mut failing = None;
@@ -283,11 +284,11 @@ impl Client {
                     let request = Request::Watch { partition, after, selection, bytes_max, hold_ms };
                     let tried = match self.send(peer, (request, None), clock::time()).await {
                         Err(reason) => Tried::NotSent(reason),
-                        Ok((link, answer)) => match timeout(hold + ASK_FOR, answer).await {
+                        Ok((link, answer)) => match timeout(wait + ASK_FOR, answer).await {
                             Ok(Ok(tried)) => tried,
                             Ok(Err(_)) => Tried::Lost("the connection was closed".to_owned()),
                             Err(_) => {
-                                if link.silent_for() > LINK_SILENT_FOR.min(hold + ASK_FOR) {
+                                if link.silent_for() > LINK_SILENT_FOR.min(wait + ASK_FOR) {
                                     link.close();
                                 }
                                 Tried::Lost("it did not answer".to_owned())

@@ -74,7 +74,7 @@ pub(crate) async fn run(session: &mut Session, args: &AdminArgs, out: &mut dyn W
 async fn set_paused(ecs: &Ecs, paused: bool, as_json: bool, out: &mut dyn Write) -> Result<(), Failure> {
     let settings = ecs.post("/api/v1/settings", &json!({ "paused": paused })).await?;
     let text = if paused {
-        "OK: no copy is begun or moved, and those on their way are held, until `admin resume`. What fails is still \
+        "OK: no copy is begun or moved, and those on their way are paused, until `admin resume`. What fails is still \
          replaced by copies that are in sync; lost copies are not made again meanwhile\n"
     } else {
         "OK: copies go on\n"
