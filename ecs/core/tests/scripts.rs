@@ -48,6 +48,10 @@
 //! - `status`: prints the verdict, and all conditions by name
 //! - `restart`: the ECS starts anew from what is on disk
 
+#[path = "support/script_host.rs"]
+mod host;
+#[path = "support/script_names.rs"]
+mod names;
 #[path = "support/orders.rs"]
 mod orders;
 
@@ -55,20 +59,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use common::ids::{
-    ClusterId, Epoch, Incarnation, LogId, Nonce, PartitionId, RebuildId, Seq, ServerId, StoreId,
-};
+use common::ids::{ClusterId, Epoch, Incarnation, LogId, Nonce, PartitionId, RebuildId, Seq};
 use common::limits::Timers;
-use common::messages::{
-    AsideStore, CopyState, LogTail, Promised, Sender, ServerReport, StoreVerdict, Suspicion,
-};
+use common::messages::{AsideStore, CopyState, LogTail, Promised, Sender, ServerReport, Suspicion};
 use common::ring::Partitions;
 use common::status::Health;
 use common::time::Time;
-use common::view::{Assignment, Member, ServerInfo, ServerState, View};
-use ecs_core::{Config, Ecs, Effect, Input, PlantedBug, Settings, State};
+use common::view::View;
+use ecs_core::{Config, Ecs, Input, PlantedBug, Settings, State};
+
+use names::{epoch, held, id, milliseconds, name, store, the_member};
 use orders::order;
 
 /// The rebuild of an ECS that lost its disk.
@@ -102,61 +103,6 @@ struct Script {
     unproved: BTreeSet<char>,
     shown: Arc<View>,
     out: String,
-}
-
-fn id(name: char) -> ServerId {
-    ServerId(u128::from(u32::from(name)))
-}
-
-fn name(server: ServerId) -> char {
-    u32::try_from(server.0).ok().and_then(char::from_u32).unwrap_or('?')
-}
-
-fn store(name: char, number: u128) -> StoreId {
-    StoreId(u128::from(u32::from(name)) << 8 | number)
-}
-
-/// `VERSION` or `GENERATION/VERSION`.
-fn epoch(text: &str) -> Epoch {
-    let (generation, version) = text.split_once('/').unwrap_or(("0", text));
-    Epoch { generation: generation.parse().unwrap(), version: version.parse().unwrap() }
-}
-
-/// A view of one partition, as a server may hold it.
-fn held(number: &str, coordinator: &str, in_sync: &str, named: &BTreeMap<&str, &str>) -> View {
-    let partitions = named.get("partitions").map_or(Ok(1), |number| number.parse::<u32>());
-    let ring = Partitions::try_from(partitions.clone().unwrap_or(1)).unwrap();
-    let mut view = View::new(ClusterId(1), epoch(number), ring);
-    let members = |names: &str| names.chars().map(the_member).collect::<Vec<_>>();
-    let joining = named.get("join").map_or("", |names| *names);
-    for member in members(in_sync).into_iter().chain(members(joining)) {
-        let info = ServerInfo {
-            store: member.store,
-            incarnation: Incarnation(1),
-            nonce: Nonce(1),
-            address: format!("{}:1", name(member.server)),
-            weight: 1,
-            state: ServerState::Up,
-        };
-        view.servers.insert(member.server, info);
-    }
-    view.forced.extend(named.get("forced").map(|text| (PartitionId(0), epoch(text))));
-    let assignment = Assignment {
-        epoch: named.get("epoch").map_or(view.number, |text| epoch(text)),
-        coordinator: id(coordinator.chars().next().unwrap()),
-        in_sync: members(in_sync),
-        joining: members(joining),
-    };
-    view.assignments = vec![assignment; partitions.map_or(0, |_| view.partitions.count())];
-    view
-}
-
-fn the_member(name: char) -> Member {
-    Member { server: id(name), store: store(name, 1) }
-}
-
-fn milliseconds(text: &str) -> Duration {
-    Duration::from_millis(text.parse().unwrap_or_else(|_| panic!("`{text}` milliseconds")))
 }
 
 impl Script {
@@ -500,224 +446,6 @@ impl Script {
             }
         }
     }
-
-    fn report(&mut self, name: char, report: ServerReport) {
-        let sender = self.processes[&name];
-        self.step(Input::Report { sender, report });
-    }
-
-    fn step(&mut self, input: Input) {
-        let now = self.now;
-        self.ecs().step(now, input);
-        self.drain();
-    }
-
-    fn drain(&mut self) {
-        self.ecs().invariants();
-        let mut published: BTreeMap<Epoch, String> = BTreeMap::new();
-        let mut made_durable = false;
-        for effect in self.ecs().effects() {
-            match effect {
-                Effect::Persist { ticket, state } => {
-                    if !self.auto_disk {
-                        let _ = writeln!(self.out, "  persist {ticket}: view {}", state.view.number);
-                    }
-                    assert!(self.pending.replace((ticket, state)).is_none(), "one persist at a time");
-                    made_durable = self.auto_disk;
-                }
-                Effect::Publish { to, view, .. } => {
-                    assert_eq!(view.number, self.disk.view.number, "V1: only what is on disk is published");
-                    published.entry(view.number).or_default().push(name(to));
-                }
-                Effect::Made(event) => {
-                    let cause = |cause: &ecs_core::Cause| {
-                        let text = cause.change.sentence(name(cause.server));
-                        if cause.partitions == 0 { text } else { format!("{text} ({})", cause.partitions) }
-                    };
-                    let causes: Vec<String> = event.causes.iter().map(cause).collect();
-                    let _ = writeln!(self.out, "  view {}: {}", event.view, causes.join("; "));
-                    self.show();
-                }
-                Effect::EndLink { sender } => {
-                    let _ = writeln!(self.out, "  {} is to say hello again", name(sender.server));
-                }
-                Effect::Ask { to, promise, .. } => {
-                    let (name, generation) = (name(to), promise.generation);
-                    let _ = writeln!(self.out, "  asked {name} for what it holds, generation {generation}");
-                }
-                Effect::Verdict { to, verdict, .. } => {
-                    let text = match verdict {
-                        StoreVerdict::SetAside {} => "set its store aside".to_owned(),
-                        StoreVerdict::Keep { unserved } => {
-                            let unserved: Vec<String> = unserved.iter().map(ToString::to_string).collect();
-                            format!("keep its store, for {}", unserved.join(" "))
-                        }
-                    };
-                    let _ = writeln!(self.out, "  told {} to {text}", name(to.server));
-                }
-                Effect::CopiesDisagree { partition, found } => {
-                    let member = name(found.member);
-                    let _ = writeln!(self.out, "  COPIES DISAGREE: {partition}, {member} is ahead");
-                }
-                Effect::Refused { sender, refusal, .. } => {
-                    let _ = writeln!(self.out, "  refused {}: {refusal}", name(sender.server));
-                }
-            }
-        }
-        for (view, servers) in published {
-            let _ = writeln!(self.out, "  published {view} to {servers}");
-        }
-        if made_durable {
-            self.durable();
-        }
-    }
-
-    fn durable(&mut self) {
-        let (ticket, state) = self.pending.take().expect("a persist is under way");
-        self.disk = state;
-        self.step(Input::Durable { ticket });
-    }
-
-    /// The servers that are not simply up, and the partitions that changed.
-    fn show(&mut self) {
-        let view = self.disk.view.clone();
-        for (&server, info) in &view.servers {
-            let before = self.shown.servers.get(&server).map_or(ServerState::Up, |info| info.state);
-            if before != info.state {
-                let _ = writeln!(self.out, "    {}: {:?}", name(server), info.state);
-            }
-        }
-        for (partition, assignment) in view.iter() {
-            if self.shown.assignment(partition) != Some(assignment) {
-                let _ = writeln!(self.out, "    {partition}: {}", text(assignment));
-            }
-        }
-        if self.shown.resumed != view.resumed {
-            let resumed: Vec<String> =
-                view.resumed.iter().map(|(of, epoch)| format!("{of} in e{epoch}")).collect();
-            let _ = writeln!(self.out, "    resumed: {}", resumed.join(" "));
-        }
-        self.shown = view;
-    }
-
-    fn propose(
-        &mut self,
-        partition: PartitionId,
-        member: char,
-        epoch: Option<Epoch>,
-        incarnation: Option<u64>,
-        store: Option<StoreId>,
-    ) {
-        let assignment = self.ecs().view().assignment(partition).unwrap().clone();
-        let process = self.processes[&member];
-        let report = ServerReport::Propose {
-            partition,
-            epoch: epoch.unwrap_or(assignment.epoch),
-            member: Member { server: id(member), store: store.unwrap_or(process.store) },
-            incarnation: incarnation.map_or(process.incarnation, Incarnation),
-        };
-        self.report(name(assignment.coordinator), report);
-    }
-
-    fn heartbeat(&mut self, names: &[&str]) {
-        for server in names.iter().flat_map(|names| names.chars()) {
-            let copies = self.proved(server);
-            self.heartbeat_of(server, copies);
-        }
-    }
-
-    /// What a server says of the copies that count, unless it is not to.
-    fn proved(&mut self, server: char) -> Vec<CopyState> {
-        if self.unproved.contains(&server) {
-            return Vec::new();
-        }
-        let member = Member { server: id(server), store: self.processes[&server].store };
-        let view = self.ecs().view().clone();
-        let auto_active = self.auto_active;
-        let counts = view.iter().filter(|(_, now)| now.in_sync.contains(&member));
-        let state = |(partition, now): (PartitionId, &Assignment)| CopyState {
-            partition,
-            epoch: now.epoch,
-            active: auto_active && now.coordinator == id(server),
-            last: 0,
-            applied: 0,
-            proved: true,
-        };
-        counts.map(state).collect()
-    }
-
-    fn heartbeat_of(&mut self, server: char, copies: Vec<CopyState>) {
-        let newest = self.ecs().view().number;
-        let view = self.stuck.get(&server).copied().unwrap_or(newest);
-        self.heartbeat_as(server, view, copies, Health::default());
-    }
-
-    fn heartbeat_as(&mut self, server: char, view: Epoch, copies: Vec<CopyState>, health: Health) {
-        let Disk { health: disk, bytes, free_bytes } = self.disks.get(&server).copied().unwrap_or_default();
-        let health = Health { disk_full: health.disk_full || disk.disk_full, ..disk };
-        let (requests, keys) = (0, 0);
-        let report = ServerReport::Heartbeat { view, copies, requests, keys, bytes, free_bytes, health };
-        self.report(server, report);
-    }
-
-    fn status(&mut self) {
-        let now = self.now;
-        let status = self.ecs().status(now);
-        let _ = writeln!(self.out, "  {}", status.verdict);
-        assert_eq!(status.healthy, status.conditions.is_empty());
-        for condition in status.conditions {
-            let servers: String = condition.servers.into_iter().map(name).collect();
-            let _ = writeln!(self.out, "    {} {servers}", condition.name);
-        }
-    }
-
-    /// Lets time pass, with all ticks that are wanted and a heartbeat of each of these servers every heartbeat time.
-    fn run(&mut self, time: Duration, names: &[&str]) {
-        let end = self.now + time;
-        let mut beat = self.now;
-        while self.now < end {
-            if self.now >= beat {
-                self.heartbeat(names);
-                beat = self.now + self.config.timers.heartbeat;
-            }
-            let deadline = self.ecs().deadline().unwrap_or(end).max(self.now + Duration::from_millis(1));
-            self.now = deadline.min(end).min(beat);
-            self.step(Input::Tick);
-        }
-    }
-
-    fn settle(&mut self, names: &[&str]) {
-        let mut idle = 0;
-        for _ in 0..SETTLE_STEPS_MAX {
-            let before = self.ecs().view().number;
-            let view = self.ecs().view().clone();
-            for (partition, assignment) in view.iter() {
-                if let Some(member) = assignment.joining.first() {
-                    let member = name(member.server);
-                    self.propose(partition, member, Some(assignment.epoch), None, None);
-                }
-            }
-            self.run(Duration::from_millis(50), names);
-            idle = if self.ecs().view().number == before { idle + 1 } else { 0 };
-            if idle == 20 {
-                return;
-            }
-        }
-        panic!("it never settles");
-    }
-}
-
-/// `epoch coordinator* replicas +joining`.
-fn text(assignment: &Assignment) -> String {
-    let mut text = format!("e{}", assignment.epoch);
-    for member in &assignment.in_sync {
-        let mark = if member.server == assignment.coordinator { "*" } else { "" };
-        let _ = write!(text, " {}{mark}", name(member.server));
-    }
-    for member in &assignment.joining {
-        let _ = write!(text, " +{}", name(member.server));
-    }
-    text
 }
 
 fn outcome(input: &str) -> String {
