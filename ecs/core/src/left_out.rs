@@ -10,7 +10,7 @@ use common::ids::ServerId;
 use common::messages::Sender;
 use common::time::Time;
 
-use super::machine::Refusal;
+use super::refusal::Refusal;
 use crate::limits::{LEFT_OUT_FOR, LEFT_OUT_MAX, REFUSED_AGAIN_AFTER};
 
 /// A process that was refused.

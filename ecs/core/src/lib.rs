@@ -24,6 +24,7 @@
 
 mod backoff;
 pub mod cause;
+mod config;
 mod disks;
 mod left_out;
 pub mod limits;
@@ -36,6 +37,7 @@ pub mod planted;
 mod proof;
 pub mod reach;
 pub mod rebuild;
+mod refusal;
 pub mod rules;
 mod served;
 mod settling;
@@ -45,8 +47,10 @@ mod summary;
 pub mod verdict;
 
 pub use cause::{Cause, Change, Event, Severity};
-pub use machine::{Config, Ecs, Effect, Input, KeptStore, Refusal};
+pub use config::Config;
+pub use machine::{Ecs, Effect, Input, KeptStore};
 pub use peers::{Disagreement, Disagreements};
 pub use plan::{Order, Plan, RequestedState, Unfit};
 pub use planted::PlantedBug;
+pub use refusal::Refusal;
 pub use state::{Registered, Settings, State};

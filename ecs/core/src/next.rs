@@ -25,8 +25,8 @@ use common::view::{Assignment, Member, ServerInfo, ServerState, View};
 
 use super::backoff::Backoff;
 use super::cause::{Cause, Change};
+use super::config::Config;
 use super::disks::Disks;
-use super::machine::Config;
 use super::peers::{Complaints, Disagreements, FailedCopies, LostEntries, Peer, Yields};
 use super::plan::RequestedState;
 use super::planner::{self, Target};

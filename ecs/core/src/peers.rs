@@ -19,6 +19,14 @@ use serde::{Deserialize, Serialize};
 use super::silence::{Gaps, Patience};
 use crate::limits::{HEARTBEATS_AFTER_LINK_END, PUSH_INTERVAL_MIN};
 
+/// A view that is newer than the ECS's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Behind {
+    pub(super) view: Epoch,
+    /// The server that has it.
+    pub(super) server: ServerId,
+}
+
 /// Why a server counts as gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Gone {

@@ -19,10 +19,10 @@ use common::time::Time;
 use common::view::ServerState;
 
 use super::backoff::Backoff;
+use super::config::Config;
 use super::disks::Disks;
 use super::left_out::LeftOut;
-use super::machine::{Behind, Config};
-use super::peers::{Disagreements, FailedCopies, Peer};
+use super::peers::{Behind, Disagreements, FailedCopies, Peer};
 use super::reach::edges::Edges;
 use super::served::Served;
 use super::silence::Patience;

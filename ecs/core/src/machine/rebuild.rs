@@ -15,10 +15,11 @@ use common::ring::Partitions;
 use common::time::Time;
 use common::view::{Member, View};
 
-use super::{Ecs, Effect, Refusal};
+use super::{Ecs, Effect};
 use crate::limits::{ASK_AGAIN, GATHER_FOR};
 use crate::next::{Holding, Registration};
 use crate::rebuild::{Rebuild, Report};
+use crate::refusal::Refusal;
 use crate::state::State;
 
 /// A server that was asked.

@@ -12,14 +12,15 @@ use common::time::Time;
 use common::view::{Assignment, Member, ServerState};
 
 use super::twins::Arrival;
-use super::{Behind, Ecs, Effect, Refusal};
+use super::{Ecs, Effect};
 use crate::disks::Reading;
 use crate::limits::NUMBERS_LEFT_OUT_MAX;
 use crate::next::{Proposal, Registration};
-use crate::peers::{Disagreement, Load, Peer, Yield};
+use crate::peers::{Behind, Disagreement, Load, Peer, Yield};
 use crate::plan::RequestedState;
 use crate::planner::WEIGHT_MAX;
 use crate::planted::PlantedBug;
+use crate::refusal::Refusal;
 
 impl Ecs {
     pub(super) fn on_report(&mut self, now: Time, sender: Sender, report: ServerReport) {

@@ -18,10 +18,11 @@ use common::status::WaitingStore;
 use common::time::Time;
 use common::view::Member;
 
-use super::{Ecs, Effect, Refusal};
+use super::{Ecs, Effect};
 use crate::limits::WAITING_STORE_REMEMBERED_FOR;
 use crate::peers::Peer;
 use crate::planted::PlantedBug;
+use crate::refusal::Refusal;
 
 /// A store that waits.
 #[derive(Clone, Debug)]

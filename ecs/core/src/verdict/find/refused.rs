@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use common::ids::{ClusterId, ServerId};
 
 use super::{Found, Known, listed};
-use crate::machine::Refusal;
+use crate::refusal::Refusal;
 
 impl Known<'_> {
     /// Processes that are refused for the same reason are one condition.
