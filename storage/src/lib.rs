@@ -1,12 +1,32 @@
-//! Storage of a server: a commit log and one LSM tree per partition.
+//! Storage of a server: a commit log, and an LSM tree for each partition. Knows keys and bytes; nothing of views, roles
+//! or protocols. Everything is synchronous.
 //!
-//! Knows keys and bytes; nothing of views or protocols. Everything is synchronous.
+//! The log is the replication log at the same time, one for all partitions. A tree has what the committed entries of
+//! its partition made of the keys. A write goes this way:
 //!
-//! - [`LogWriter`], owned by one thread, appends batches of [`Record`]s and syncs them: what has
-//!   been synced survives. [`LogReader`] reads entries back from any thread.
-//! - [`Trees`], owned by one thread, takes the changes of committed entries in memory and seals
-//!   them from time to time; maintenance threads of its own flush them and trim the log.
-//!   [`TreeReader`] reads keys from any thread.
+//! 1. **Append** (`log/writer`). The thread that owns the [`LogWriter`] writes a batch of [`Record`]s behind the last
+//!    one, in a segment of a fixed size: entries, marks (the caller's state of a partition), cuts. Segments that are
+//!    not needed any more are used again, so that no sync has to grow a file.
+//! 2. **Sync** (`log/shared`). One fdatasync makes all batches durable that have gathered. A failed one closes the log
+//!    for good: what is on disk is not known then, and only a restart finds out.
+//! 3. **Read back** (`log/reader`, `log/index`). [`LogReader`] finds an entry by its number, from any thread.
+//! 4. **Apply** (`tree`). The thread that owns the [`Trees`] puts the changes of committed entries into a tree's memory
+//!    table, without a sync: the log has them. The values used last are in a cache (`tree/value_cache`), keys that
+//!    expire in a list (`tree/due`).
+//! 5. **Seal and flush** (`tree/maintenance`). A memory table is sealed together with the log position that it reaches
+//!    and the caller's state at that position, and written to a file in one atomic step by a thread of its own. Another
+//!    thread compacts.
+//! 6. **Trim** (`log/shared`). Segments go, oldest first, once the trees have their entries on disk and no reader has
+//!    pinned them.
+//!
+//! A copy of a partition is read from a [`Snapshot`] (`tree/snapshot`) and built as a [`Staging`] (`tree/stage`), which
+//! replaces the tree as a whole once `Record::Install` is synced.
+//!
+//! What is durable when: a batch after the sync that follows it; an atomic file (`atomic`) when its function returns; a
+//! tree up to its `applied` after a flush, and the caller replays the rest from the log. A start after a crash
+//! (`log/recovery`, `store`) finds every synced batch whole, and of each that was not synced all or nothing. Anything
+//! else is [`Error::Damaged`] with file and offset: the store is set aside ([`set_aside`](fn@set_aside)) or, as a last
+//! means, taken back as far as it reads ([`reinstate`](fn@reinstate)). [`inspect`](fn@inspect) shows what is there.
 //!
 //! ```text
 //! <dir>/LOCK                         one process at a time
@@ -14,15 +34,15 @@
 //! <dir>/trees/<partition>-<gen>/     one LSM tree each
 //! ```
 //!
-//! The bytes are described in `docs/format.md`.
+//! docs/format.md describes the bytes.
 //!
-//! Duties of the caller: entries are applied to a tree only when they are committed, which implies
-//! synced here, and in order; a cut never goes before what was applied; a record that decides about
-//! a tree (`Install`, `Drop`) is synced before [`Trees`] acts on it; [`Trees::drop_partition`] is called
-//! before anything is applied to a new partition of the same number.
+//! Duties of the caller: entries are applied to a tree only when they are committed, which implies synced here, and in
+//! order; a cut never goes before what was applied; a record that decides about a tree (`Install`, `Drop`) is synced
+//! before [`Trees`] acts on it; [`Trees::drop_partition`] is called before anything is applied to a new partition of
+//! the same number.
 //!
-//! A start after a crash finds every synced batch whole, and of each un-synced one all or nothing;
-//! each tree has exactly the entries up to its `applied`. Anything else is [`Error::Damaged`].
+//! What it lacks on purpose: transactions over partitions, snapshots over several trees, compression of the log, and
+//! any thread for reads: the thread that asks reads, and may wait for the disk.
 
 mod atomic;
 mod background;

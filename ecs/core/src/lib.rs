@@ -1,26 +1,39 @@
 //! The decisions of the ECS, as values: no clock, no socket, no disk, no randomness.
 //!
-//! - [`planner`] says where the copies should be, given the servers and where the copies are.
-//! - [`plan`] is what operators may order, and what that would move.
-//! - [`machine`] is the state machine: reports and ticks go in, views to persist and to publish come out.
-//! - `next` makes the next view of the last one and what became known since.
-//! - [`rules`] are the rules between two consecutive views (V2 to V5 of the protocol), checked on each of them.
-//! - `peers` keeps what is known of the servers' processes and forgotten at a restart, such as when each was heard.
-//! - [`reach`] says which server coordinates and which stay in sync where servers do not hear each other.
-//! - `silence` says for how long a server may be silent, and `backoff` how pauses grow for those that fail again and
-//!   again.
-//! - `disks` finds servers whose disk is slow or full.
-//! - `left_out` keeps the processes that were refused recently.
-//! - `proof` says which copies are known to hold all that they acknowledged (V4a).
-//! - `served` says which partitions' coordinators are active.
-//! - `settling` lists the partitions whose new coordinators must become active before anything else is changed there.
-//! - [`state`] is all that must survive a restart.
-//! - [`rebuild`] makes the state of an ECS that lost its disk from what the servers report.
-//! - [`limits`] are the numbers that bound it.
-//! - [`planted`] names bugs that tests plant.
-//! - [`cause`] says for people why a view was made.
-//! - `summary` puts the cluster's state in figures, and [`verdict`] says whether it is healthy, and if not, what is
-//!   wrong.
+//! The ECS decides which servers are members of the cluster, and for each partition which of them coordinates it, is in
+//! sync, or joins. A numbered [`View`](common::view::View) says so, and servers follow the newest one. [`Ecs`] takes
+//! one [`Input`] at a time, with the time at which it came, and gives [`Effect`]s, which the shell (`ecs/src/shell`)
+//! carries out. A step goes like this:
+//!
+//! 1. **Hear** (`machine/reports`). A report becomes a fact: about a server's process (`peers`), its disk (`disks`),
+//!    the copies that it has (`proof`, `served`), or a link that it complains of (`reach/edges`). A process that may
+//!    not be a server is refused with the reason (`refusal`, `left_out`); one that is the second of its store waits
+//!    (`machine/twins`); one whose store failed asks what becomes of it (`machine/suspects`).
+//! 2. **Judge silence** (`silence`, `backoff`). How long a server may be silent follows the gaps between its
+//!    heartbeats, and one that falls silent again and again comes back later each time. An ECS that was itself
+//!    suspended, or has just started, removes no server for a moment (the quiet time).
+//! 3. **See whether a view may be made** (`machine/views`). One is under way at a time. After a start none is made
+//!    before the servers' views were compared with the ECS's own (`machine/restart`), and an ECS that lost its disk
+//!    first gathers what the servers have (`machine/rebuild`, [`rebuild`]).
+//! 4. **Make it** (`next`): a pure function of the last state and the facts. Members (`next/members`); what each
+//!    partition loses and gains (`next/reconcile`), by links that are cut (`next/reach`, [`reach`]) and by slow or full
+//!    disks (`next/relief`) too; where copies should be ([`planner`]); and a bounded number of steps to get there
+//!    (`next/steps`), none in a partition whose last change is not in use yet (`settling`).
+//! 5. **Check it** ([`rules`]). Between two views V2 to V5 of docs/protocol.md hold. A broken rule is a bug: it panics.
+//! 6. **Persist it, then publish it** (V1). [`Effect::Persist`] has a ticket; after [`Input::Durable`] of that ticket
+//!    the view goes to the servers, and the reasons for it to the log and the events ([`cause`]).
+//!
+//! Beside the steps: an operator's [`Order`] is planned before it is given ([`plan`]), so that it moves what was shown;
+//! `summary` puts the cluster's state in figures, and [`verdict`] says whether it is healthy, and if not, what to do.
+//!
+//! What is durable when: [`State`] (the newest view, what must be remembered of servers, the settings, copies that are
+//! known to disagree or were left out) is on disk before any of it is published or answered as done. One persist is
+//! under way at a time, and what is heard meanwhile goes into the next view. Everything else is forgotten at a restart
+//! and heard again: heartbeats, complaints, proposals, refusals, back-off.
+//!
+//! What it lacks on purpose: a second ECS that takes over (reads and writes go on without it); time other than what
+//! comes in with an input; zones, and any weight but the one that a server gives. Everything that it keeps is bounded
+//! ([`limits`]); [`planted`] names the bugs that tests plant.
 
 mod backoff;
 pub mod cause;
