@@ -1,8 +1,8 @@
 //! What Trefoil's programs share: ids, the hash ring, views, messages and their codec, limits.
 //!
-//! Values and arithmetic only, but for [`clock`], the one place that reads the machine's clocks, connections (`stream`),
-//! which the feature `net` brings, and what programs do with their process (`config`, `files`, `logging`, `metrics`,
-//! `service`), which the feature `program` brings.
+//! Values and arithmetic only, but for [`clock`], the one place that reads the machine's clocks, connections
+//! (`stream`), which the feature `net` brings, and what programs do with their process (`config`, `files`, `logging`,
+//! `metrics`, `service`), which the feature `program` brings.
 
 pub mod address;
 pub mod clock;
