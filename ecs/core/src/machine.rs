@@ -257,7 +257,7 @@ impl Ecs {
         let servers = self.durable.view.servers.iter();
         let watched = servers.filter(|(_, info)| info.state != ServerState::Down);
         let peers = watched.filter_map(|(server, _)| self.peers.get(server));
-        Patience::new(self.config.timers, peers, now)
+        Patience::new(self.config.timers, peers.map(|peer| peer.rhythm(now, &self.config.timers)))
     }
 
     fn on_set(&mut self, settings: Settings) {

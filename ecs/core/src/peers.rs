@@ -16,7 +16,7 @@ use common::time::Time;
 use common::view::{Member, View};
 use serde::{Deserialize, Serialize};
 
-use super::silence::{Gaps, Patience};
+use super::silence::{Gaps, Patience, Rhythm};
 use crate::limits::{HEARTBEATS_AFTER_LINK_END, PUSH_INTERVAL_MIN};
 
 /// A view that is newer than the ECS's own.
@@ -187,8 +187,13 @@ impl Peer {
     }
 
     /// It was heard, is silent for this long, and nothing else is wrong with it.
-    pub(super) fn is_only_silent(&self, now: Time, at_least: Duration) -> bool {
+    fn is_only_silent(&self, now: Time, at_least: Duration) -> bool {
         self.spoke && !self.failed && self.link_ended.is_none() && now.since(self.heard) >= at_least
+    }
+
+    pub(super) fn rhythm(&self, now: Time, timers: &Timers) -> Rhythm<'_> {
+        let is_silent = self.is_only_silent(now, timers.heartbeat * HEARTBEATS_AFTER_LINK_END);
+        Rhythm { gaps: &self.gaps, is_silent }
     }
 
     pub(super) fn gaps(&self) -> &Gaps {

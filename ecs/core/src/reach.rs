@@ -37,14 +37,7 @@ use std::collections::BTreeSet;
 
 use common::ids::ServerId;
 
-/// Two servers of which one does not hear the other, the lower id first.
-pub type Edge = (ServerId, ServerId);
-
-/// The edge between two servers.
-#[must_use]
-pub fn edge(one: ServerId, other: ServerId) -> Edge {
-    (one.min(other), one.max(other))
-}
+pub use edges::{Edge, edge};
 
 /// What is to be chosen.
 #[derive(Clone, Copy, Debug)]

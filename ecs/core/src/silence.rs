@@ -38,10 +38,8 @@
 use std::time::Duration;
 
 use common::limits::Timers;
-use common::time::Time;
 
 use super::backoff::Growth;
-use super::peers::Peer;
 use crate::limits::HEARTBEATS_AFTER_LINK_END;
 
 /// A server may be silent for this many times its largest gap between reports.
@@ -100,20 +98,27 @@ pub(super) struct Patience {
     crowd: bool,
 }
 
+/// How one process is heard.
+pub(super) struct Rhythm<'a> {
+    pub(super) gaps: &'a Gaps,
+    /// It has been silent for some heartbeats, though its link has not ended.
+    pub(super) is_silent: bool,
+}
+
 impl Patience {
-    /// The patience at one moment; `servers`: those that are not down.
-    pub(super) fn new<'a>(timers: Timers, servers: impl Iterator<Item = &'a Peer>, now: Time) -> Self {
+    /// The patience at one moment; `servers`: how those are heard that are not down.
+    pub(super) fn new<'a>(timers: Timers, servers: impl Iterator<Item = Rhythm<'a>>) -> Self {
         let mut patience = Self { timers, common: Duration::ZERO, crowd: false };
         if timers.dead >= timers.dead_max {
             return patience;
         }
         let (mut largest, mut all, mut silent) = (Duration::ZERO, 0, 0);
-        for peer in servers {
-            let peak = peer.gaps().peak;
+        for Rhythm { gaps, is_silent } in servers {
+            let peak = gaps.peak;
             patience.common = patience.common.max(peak.min(largest));
             largest = largest.max(peak);
             all += 1;
-            silent += usize::from(peer.is_only_silent(now, timers.heartbeat * HEARTBEATS_AFTER_LINK_END));
+            silent += usize::from(is_silent);
         }
         patience.crowd = silent >= 2 && 2 * silent >= all;
         patience
@@ -158,9 +163,10 @@ mod tests {
     use std::iter::repeat_n;
 
     use super::*;
-    use crate::peers::Gone;
+    use crate::peers::{Gone, Peer};
     use common::ids::{Incarnation, Nonce, ServerId, StoreId};
     use common::messages::Sender;
+    use common::time::Time;
 
     const TIMERS: Timers = Timers::ADAPTIVE;
 
@@ -199,7 +205,7 @@ mod tests {
         }
 
         fn patience(&self) -> Patience {
-            Patience::new(TIMERS, self.peers.iter(), self.now)
+            Patience::new(TIMERS, self.peers.iter().map(|peer| peer.rhythm(self.now, &TIMERS)))
         }
 
         fn limit(&self, server: usize) -> u128 {
@@ -362,7 +368,8 @@ mod tests {
         let mut world = World::new(4);
         world.hear(&[0, 1, 2, 3], [100, 5_000, 100]);
         for timers in [Timers::FAST, Timers::STEADY] {
-            let patience = Patience::new(timers, world.peers.iter(), world.now + ms(10_000));
+            let now = world.now + ms(10_000);
+            let patience = Patience::new(timers, world.peers.iter().map(|peer| peer.rhythm(now, &timers)));
             assert_eq!(patience.limit(world.peers[0].gaps()), timers.dead);
             assert_eq!(patience.doubt(world.peers[0].gaps()), timers.heartbeat * 3);
             assert_eq!(patience.stuck(world.peers[0].gaps()), timers.dead);

@@ -6,7 +6,8 @@ use common::ids::{PartitionId, ServerId};
 use common::time::Time;
 use common::view::{Assignment, Member, ServerInfo, ServerState, View};
 
-use super::{Builder, Registration};
+use super::builder::Builder;
+use super::facts::Registration;
 use crate::backoff::Backoff;
 use crate::cause::Change;
 use crate::peers::{Gone, Peer};

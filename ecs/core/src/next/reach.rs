@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use common::ids::{PartitionId, ServerId};
 use common::view::{Assignment, Member, ServerState};
 
-use super::Builder;
+use super::builder::Builder;
 use super::reconcile::Leave;
 use crate::cause::Change;
 use crate::planted::PlantedBug;

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use common::ids::{PartitionId, ServerId};
 use common::view::{Assignment, Member, ServerState};
 
-use super::Builder;
+use super::builder::Builder;
 use crate::cause::Change;
 use crate::peers::Peer;
 use crate::planted::PlantedBug;

@@ -12,7 +12,7 @@ use common::ids::{PartitionId, ServerId};
 use common::status::DiskState;
 use common::view::{Assignment, Member, ServerState};
 
-use super::Builder;
+use super::builder::Builder;
 use crate::cause::Change;
 
 /// A disk that is slow or full for this long gives its copies to others.

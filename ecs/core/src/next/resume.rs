@@ -3,7 +3,7 @@
 use common::ids::{Epoch, PartitionId, ServerId};
 use common::view::Assignment;
 
-use super::Builder;
+use super::builder::Builder;
 use crate::cause::Change;
 
 impl Builder<'_> {

@@ -10,7 +10,7 @@ use common::ids::{PartitionId, ServerId};
 use common::time::Time;
 use common::view::{Assignment, Member, ServerState};
 
-use super::Builder;
+use super::builder::Builder;
 use super::reconcile::Leave;
 use crate::cause::Change;
 use crate::limits::JOINING_PER_PARTITION_MAX;

@@ -19,8 +19,16 @@ use common::ids::ServerId;
 use common::limits::Timers;
 use common::time::Time;
 
-use super::{Edge, edge};
 use crate::limits::{EDGE_REPORTS, FLAPS_WITHIN, PAUSE_FIRST, PAUSE_MAX};
+
+/// Two servers of which one does not hear the other, the lower id first.
+pub type Edge = (ServerId, ServerId);
+
+/// The edge between two servers.
+#[must_use]
+pub fn edge(one: ServerId, other: ServerId) -> Edge {
+    (one.min(other), one.max(other))
+}
 
 /// Complaints about one pair of servers that go on from each other.
 #[derive(Clone, Copy, Debug)]
