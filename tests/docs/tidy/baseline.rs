@@ -12,7 +12,7 @@ pub(super) const LONG_FILES: [&str; 5] = [
 /// Files of a crate that are in circles of imports.
 pub(super) const FILES_IN_CIRCLES: [&str; 7] = [
     "common/src: 13",
-    "ecs/core/src: 27",
+    "ecs/core/src: 16",
     "ecs/src: 6",
     "kvclient/src: 2",
     "kvserver/core/src: 29",
@@ -35,7 +35,7 @@ pub(super) const LONG_FUNCTIONS: [&str; 8] = [
 /// Structs of a core with more than 15 fields, and how many they have.
 pub(super) const WIDE_STRUCTS: [&str; 4] = [
     "ecs/core/src/machine.rs: Ecs 43",
-    "ecs/core/src/next.rs: Facts 23",
+    "ecs/core/src/next/facts.rs: Facts 23",
     "ecs/core/src/peers.rs: Peer 17",
     "ecs/core/src/verdict.rs: Known 16",
 ];
