@@ -8,7 +8,7 @@ use bytes::Bytes;
 use std::path::Path;
 use storage::{DoubtfulEnd, Error, LogId, OpenedLog, Record, Tag};
 
-use model::{Models, apply, end_of, live, matches, next, open, open_log_on};
+use model::{Models, apply, end_of, live, matches, open, open_log_on};
 use support::{FakeDisk, seeds};
 
 #[test]
