@@ -36,7 +36,7 @@ pub struct Figures {
 /// A partition that many requests are about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HotPartition {
-    /// The partition.
+    /// The number of the partition on the ring.
     pub partition: u16,
     /// Requests a second, estimated from a part of them.
     pub per_second: u64,
@@ -47,7 +47,7 @@ pub struct HotPartition {
 pub struct HotKey {
     /// Its beginning, if it is long; bytes that are no UTF-8 are replaced.
     pub key: String,
-    /// Its partition.
+    /// The partition that the key is of.
     pub partition: u16,
     /// Requests a second, estimated from a part of them.
     pub per_second: u64,

@@ -77,7 +77,7 @@ pub enum Operation {
     },
     /// Removes a value.
     Delete {
-        /// The key.
+        /// The key whose value is removed.
         key: Bytes,
         /// If it does not hold, nothing is changed.
         condition: Condition,
@@ -85,21 +85,21 @@ pub enum Operation {
     /// Adds bytes at the end of a value (an empty one if there is none). The outcome says where they begin.
     /// An expiry stays as it is.
     Append {
-        /// The key.
+        /// The key whose value grows.
         key: Bytes,
         /// What is added.
         value: Bytes,
     },
     /// Sets or removes the expiry of a value that is there.
     Expire {
-        /// The key.
+        /// The key whose value gets another end, or none.
         key: Bytes,
         /// From this moment on the value is gone; `None`: never.
         expires: Option<WallTime>,
     },
     /// Sets a value, with an expiry that may depend on the moment at which it is applied.
     Set {
-        /// The key.
+        /// The key whose value is set.
         key: Bytes,
         /// The new value.
         value: Bytes,
@@ -112,19 +112,19 @@ pub enum Operation {
     },
     /// Removes a value and returns it.
     Take {
-        /// The key.
+        /// The key whose value is removed and returned.
         key: Bytes,
     },
     /// Adds to a value that is a decimal integer of 64 bits (0 if there is none). An expiry stays as it is.
     Add {
-        /// The key.
+        /// The key whose value is the number.
         key: Bytes,
         /// What is added.
         by: i64,
     },
     /// Adds to a value that is a decimal number (0 if there is none). An expiry stays as it is.
     AddDecimal {
-        /// The key.
+        /// The key whose value is the number.
         key: Bytes,
         /// What is added, as decimal digits.
         by: Bytes,
@@ -132,7 +132,7 @@ pub enum Operation {
     /// Writes bytes into a value from an offset on; zeros fill what lies between its end and the offset.
     /// An expiry stays as it is. No bytes change nothing.
     Overwrite {
-        /// The key.
+        /// The key whose value is written into.
         key: Bytes,
         /// Where the bytes begin.
         offset: u64,
@@ -141,7 +141,7 @@ pub enum Operation {
     },
     /// Changes the expiry of a value that is there.
     Retime {
-        /// The key.
+        /// The key whose value gets another end, or none.
         key: Bytes,
         /// The new expiry.
         expiry: Expiry,
@@ -154,7 +154,7 @@ pub enum Operation {
     },
     /// Returns a value as it is at this position in the log. Only as a part of a batch; a single get does it cheaper.
     Fetch {
-        /// The key.
+        /// The key whose value is returned.
         key: Bytes,
     },
     /// Several operations on keys of one partition, all at one position in the log.
@@ -292,7 +292,7 @@ impl Operation {
 /// The client that asked for a write, and its number. A retry carries the same ones, so the write is applied once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// The client.
+    /// The id that each client draws at random at its start.
     pub client: ClientId,
     /// The client's number of this write.
     pub number: RequestNumber,
@@ -453,7 +453,7 @@ wire_struct!(Found { value, version, expires });
 /// A key and its value, as a scan returns them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pair {
-    /// The key.
+    /// The key, as it was written.
     pub key: Bytes,
     /// Its value.
     pub found: Found,

@@ -8,9 +8,9 @@ use crate::view::ServerState;
 /// A server's status, as the server reports it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServerStatus {
-    /// The server.
+    /// The server that says this of itself.
     pub server: ServerId,
-    /// Its store.
+    /// The content of its storage directory.
     pub store: StoreId,
     /// Its process.
     pub incarnation: Incarnation,
@@ -20,7 +20,7 @@ pub struct ServerStatus {
     pub ecs: String,
     /// The number of its view.
     pub view: Epoch,
-    /// Its copies.
+    /// The copies of partitions that it has, and how far each is.
     pub copies: Vec<CopyStatus>,
     /// Records of all copies, with those that have expired and are not removed yet.
     pub keys: u64,
@@ -65,7 +65,7 @@ impl ComparedStatus {
 /// Copies of a partition that have different data, by two comparisons.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
-    /// The partition.
+    /// The partition whose copies were compared.
     pub partition: u16,
     /// The entry of the log at which they were compared.
     pub entry: LogId,
@@ -91,7 +91,7 @@ pub struct ScrubStatus {
 /// A copy of a partition's state on its way from one server to another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TransferStatus {
-    /// The partition.
+    /// The partition whose state is on its way.
     pub partition: u16,
     /// The server that sends.
     pub from: ServerId,
@@ -110,7 +110,7 @@ pub struct TransferStatus {
 /// in proportion to the writes that it missed; one that was away for long, or is new, a copy of the state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CaughtUp {
-    /// Entries of the log.
+    /// Entries of logs that were sent.
     pub log_entries: u64,
     /// Bytes of these entries.
     pub log_bytes: u64,
@@ -137,7 +137,7 @@ pub enum Role {
 /// One copy at a server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CopyStatus {
-    /// The partition.
+    /// The partition of which the server has this copy.
     pub partition: u16,
     /// Its epoch at the server.
     pub epoch: Epoch,
@@ -226,7 +226,7 @@ pub struct ClusterStatus {
     /// What is not as it should be, the worst first.
     #[serde(default)]
     pub conditions: Vec<Condition>,
-    /// The cluster.
+    /// The id that was drawn when the ECS was started first.
     pub cluster: ClusterId,
     /// The number of the newest view.
     pub view: Epoch,
@@ -312,7 +312,7 @@ pub struct WaitingStore {
 /// The status of one server, as the ECS reports it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MemberStatus {
-    /// The server.
+    /// The id of the server, which may have had other addresses.
     pub server: ServerId,
     /// Where it is reached.
     pub address: String,

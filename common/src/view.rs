@@ -16,9 +16,9 @@ use crate::ring::{Partitions, Position};
 /// back with another store is another member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Member {
-    /// The server.
+    /// The id of the server, which may have had other addresses.
     pub server: ServerId,
-    /// Its store.
+    /// The content of the storage directory that was counted.
     pub store: StoreId,
 }
 
@@ -96,7 +96,7 @@ impl ServerInfo {
 /// The whole table of one view number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct View {
-    /// The cluster.
+    /// The cluster of the view: servers follow the views of no other one.
     pub cluster: ClusterId,
     /// This view's number.
     pub number: Epoch,
@@ -156,7 +156,7 @@ pub struct KeyRange {
     pub first: Position,
     /// The last position; smaller than `first` when the range wraps.
     pub last: Position,
-    /// The server.
+    /// The server that the range is listed for.
     pub server: ServerId,
 }
 

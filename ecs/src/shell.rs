@@ -91,7 +91,7 @@ impl Opened {
         Ok(Self { options: options.clone(), directory, state })
     }
 
-    /// The cluster.
+    /// The id that servers must know to join.
     #[must_use]
     pub fn cluster(&self) -> ClusterId {
         self.state.view.cluster

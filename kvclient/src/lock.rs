@@ -43,7 +43,7 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Its key.
+    /// The key that is locked.
     #[must_use]
     pub fn key(&self) -> &Bytes {
         &self.key

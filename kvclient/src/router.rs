@@ -24,9 +24,9 @@ use crate::peer::Peer;
 /// The target of a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Target<'a> {
-    /// One key.
+    /// The partition that this key is of.
     Key(&'a Bytes),
-    /// One partition.
+    /// All keys of a partition.
     Partition(PartitionId),
 }
 

@@ -29,7 +29,7 @@ const DIGEST_AGAIN: Duration = Duration::from_millis(20);
 /// The copies of one partition, at one entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Comparison {
-    /// The partition.
+    /// The partition whose copies are compared.
     pub partition: PartitionId,
     /// The entry.
     pub at: LogId,
@@ -37,7 +37,7 @@ pub struct Comparison {
     pub copies: Vec<CopyDigest>,
 }
 
-/// One copy.
+/// What one server answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CopyDigest {
     /// The server whose copy it is.

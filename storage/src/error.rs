@@ -31,7 +31,7 @@ pub enum Error {
         newer_or_older(*.found, *.own)
     )]
     OtherVersion {
-        /// The file.
+        /// The file that was opened.
         file: PathBuf,
         /// Its format.
         found: u32,
@@ -74,7 +74,7 @@ pub enum Error {
     /// The partition has no tree here: create, stage or install it first.
     #[error("partition {partition} is not in this store")]
     Absent {
-        /// The partition.
+        /// The one that was asked for.
         partition: u16,
     },
     /// An option cannot be used as given.

@@ -33,7 +33,7 @@ pub struct PartitionInspection {
     pub log_last: u64,
     /// Last entry in the tree.
     pub applied: LogId,
-    /// The mark.
+    /// The caller's state beside the log, as it was written last.
     pub mark: bytes::Bytes,
     /// The state sealed with `applied`.
     pub state: bytes::Bytes,

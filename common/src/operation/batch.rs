@@ -17,7 +17,7 @@ pub const BATCH_BYTES_MAX: usize = VALUE_BYTES_MAX + (1 << 20);
 /// What must hold of a key for a batch to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
-    /// The key.
+    /// A key of the same partition as all others of the batch.
     pub key: Bytes,
     /// What must hold of the key's value.
     pub condition: Condition,
@@ -28,7 +28,7 @@ wire_struct!(Check { key, condition });
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part(pub Operation);
 
-/// The outcome of a part.
+/// What an operation of a batch did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartOutcome(pub Outcome);
 

@@ -36,7 +36,7 @@ pub enum Change {
     Silent,
     /// Its link ended, and it did not come back.
     LinkEnded,
-    /// Its store failed.
+    /// Its store gave an error, or bytes that do not check.
     StoreFailed,
     /// It is to leave.
     Leaving,
@@ -48,7 +48,7 @@ pub enum Change {
     StandsBy,
     /// It stood by, and is to hold its share.
     Serves,
-    /// It left.
+    /// It was a member, has handed everything over, and is none any more.
     Left,
     /// Copies on it are being brought up to date.
     Listed,

@@ -52,7 +52,7 @@ use views::Persisting;
 pub use io::{Effect, Input};
 pub use suspects::KeptStore;
 
-/// The ECS.
+/// The state machine: what is durable, what is being persisted, and what became known since.
 #[derive(Debug)]
 pub struct Ecs {
     config: Config,

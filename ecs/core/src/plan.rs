@@ -58,7 +58,7 @@ pub enum Unfit {
     /// It leaves already.
     #[error("server {} is leaving already", .0.short())]
     Leaves(ServerId),
-    /// It is down.
+    /// It does not answer, so it can hand nothing over.
     #[error("server {} is down", .0.short())]
     Down(ServerId),
     /// No other server would be left to take the copies.
@@ -92,7 +92,7 @@ pub struct Plan {
 /// What changes in one partition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Move {
-    /// The partition.
+    /// The partition of which a copy or the coordinator moves.
     pub partition: PartitionId,
     /// The coordinator now, and afterwards.
     pub coordinator: Change,

@@ -1,7 +1,7 @@
 //! Bugs that tests plant in the ECS, one at a time, to show that the checkers find them. Without the feature
 //! `planted-bugs` there are none.
 
-/// One planted bug.
+/// A mistake that a test builds in, to show that a check finds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PlantedBug {
     /// A proposal of an older epoch is taken (V1).

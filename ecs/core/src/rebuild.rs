@@ -48,7 +48,7 @@ pub struct Report {
 /// Members that a coordinator had proposed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proposed {
-    /// The partition.
+    /// The partition that it coordinates.
     pub partition: PartitionId,
     /// The epoch in which it proposed them.
     pub epoch: Epoch,

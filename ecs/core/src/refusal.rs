@@ -75,7 +75,7 @@ pub enum Refusal {
          do not"
     )]
     UnknownForce {
-        /// The partition.
+        /// The partition that began anew there.
         partition: PartitionId,
     },
     /// It says that it is a start (incarnation) that its directory cannot have reached.

@@ -37,9 +37,9 @@ pub enum Broken {
     /// One partition's step breaks a rule.
     #[error("partition {partition}: {rule}")]
     Partition {
-        /// The partition.
+        /// The partition in which the rule is broken.
         partition: PartitionId,
-        /// The rule.
+        /// What should be so, and is not.
         rule: &'static str,
     },
 }

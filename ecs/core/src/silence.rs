@@ -124,7 +124,7 @@ impl Patience {
         patience
     }
 
-    /// The timers.
+    /// The limits of silence that this patience was made of.
     pub(super) fn timers(&self) -> &Timers {
         &self.timers
     }

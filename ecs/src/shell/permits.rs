@@ -16,7 +16,7 @@ pub(super) enum Kind {
     New,
     /// The link of a client library or of `kvclient`.
     Client,
-    /// HTTP.
+    /// Requests of browsers, scripts and Prometheus.
     Http,
     /// A server's reports.
     Report,

@@ -19,7 +19,7 @@ pub enum Input {
     Report {
         /// The process that sent it.
         sender: Sender,
-        /// The report.
+        /// What it says of itself, its copies, or others.
         report: ServerReport,
     },
     /// A server's report link ended.
@@ -31,7 +31,7 @@ pub enum Input {
     Foreign {
         /// The process.
         sender: Sender,
-        /// Its cluster.
+        /// The cluster that it says it is of.
         cluster: ClusterId,
     },
     /// The state of this persist is on disk.
@@ -47,7 +47,7 @@ pub enum Input {
     /// R7: an operator lets a partition that is offline begin anew from what this server has of it. Acknowledged writes
     /// that only other copies hold are lost.
     Recover {
-        /// The partition.
+        /// The partition that begins anew.
         partition: PartitionId,
         /// A server that is up.
         server: ServerId,
@@ -83,7 +83,7 @@ pub enum Effect {
         to: ServerId,
         /// Where it listens.
         address: String,
-        /// The promise.
+        /// What the server is to promise: to follow this rebuild of the ECS and no earlier one.
         promise: Promised,
     },
     /// R3: inform a server that waits with a store what becomes of the store.
@@ -104,7 +104,7 @@ pub enum Effect {
     },
     /// P2: a partition has stopped, as its copies disagree, and needs an operator.
     CopiesDisagree {
-        /// The partition.
+        /// The partition that has stopped.
         partition: PartitionId,
         /// What was found.
         found: Disagreement,

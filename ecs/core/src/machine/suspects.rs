@@ -45,7 +45,7 @@ pub(super) struct Suspects {
 pub struct KeptStore {
     /// The server that has it.
     pub server: ServerId,
-    /// Its address.
+    /// Where that server listens.
     pub address: String,
     /// Its directory there, where that is known.
     pub dir: String,

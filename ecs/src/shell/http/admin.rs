@@ -21,7 +21,7 @@ pub(super) fn body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
     serde_json::from_slice(bytes).map_err(wrong)
 }
 
-/// The settings.
+/// Answers with the settings in effect, or about to be.
 pub(super) async fn settings(State(handle): State<Handle>) -> Result<Response, Refusal> {
     Ok(Json(handle.ask(Command::Settings).await?).into_response())
 }

@@ -61,7 +61,7 @@ impl Delivered {
     }
 }
 
-/// The stream.
+/// Answers with server-sent events, from where the reader was on.
 pub(super) async fn stream(State(handle): State<Handle>, headers: HeaderMap) -> Result<Response, Refusal> {
     let permit = handle.board().reader().ok_or_else(Refusal::too_many_readers)?;
     let id = headers.get("last-event-id").and_then(|id| id.to_str().ok());

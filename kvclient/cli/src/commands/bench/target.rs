@@ -12,14 +12,14 @@ use kvclient::Error;
 pub enum Request {
     /// The value of a key.
     Get {
-        /// The key.
+        /// A key, which may have no value.
         key: Bytes,
     },
     /// Set a value, whether there was one or not.
     Put {
-        /// The key.
+        /// A key, which may have a value.
         key: Bytes,
-        /// Its value.
+        /// What it is set to.
         value: Bytes,
     },
     /// Keys and values that follow a key, in an order of the target's own.
@@ -31,7 +31,7 @@ pub enum Request {
     },
     /// Read a value, and replace it if it is still the same; else again.
     Update {
-        /// The key.
+        /// A key that has a value.
         key: Bytes,
         /// Its new value.
         value: Bytes,

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-/// A position in the file.
+/// Where an import goes on: between two lines of its input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(super) struct FilePosition {
     /// Bytes before the position.
