@@ -297,7 +297,7 @@ impl Complaints {
         complaint.last = now;
     }
 
-    /// Whether there is a complaint of this epoch about a member, and whether it has lasted for `limit`.
+    /// The complaint of this epoch about a member, if it goes on: since when, and whether it has lasted for `limit`.
     pub(super) fn of(
         &self,
         key: (PartitionId, ServerId),
@@ -305,10 +305,10 @@ impl Complaints {
         now: Time,
         limit: Duration,
         timers: &Timers,
-    ) -> Option<bool> {
+    ) -> Option<(Time, bool)> {
         let complaint = self.0.get(&key).filter(|complaint| complaint.epoch == epoch)?;
         let lasting = complaint.last.since(complaint.first) >= limit;
-        (now.since(complaint.last) < timers.dead + timers.report).then_some(lasting)
+        (now.since(complaint.last) < timers.dead + timers.report).then_some((complaint.first, lasting))
     }
 
     /// A member is a new process: what was said of the former one is over.

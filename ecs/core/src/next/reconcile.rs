@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 
 use common::ids::{PartitionId, ServerId};
+use common::time::Time;
 use common::view::{Assignment, Member, ServerState};
 
 use super::builder::Builder;
@@ -162,11 +163,10 @@ impl Builder<'_> {
         }
         let replicas: Vec<Member> = new.replicas().filter(|&member| self.living(member)).collect();
         for member in replicas {
-            let Some(lasting) = self.complaint(partition, old, member) else { continue };
-            let peer = self.facts.peers.get(&member.server);
-            let doubtful = peer.is_none_or(|peer| peer.doubtful(self.facts.now, &self.facts.patience));
+            let Some((since, lasting)) = self.complaint(partition, old, member) else { continue };
             let cut = self.has_edge(old.coordinator, member.server);
-            if !((lasting && !cut) || doubtful) || !self.enough_without(partition, new, member) {
+            let gone = self.is_doubtful(member.server) && self.is_believed(old.coordinator, since);
+            if !((lasting && !cut) || gone) || !self.enough_without(partition, new, member) {
                 continue;
             }
             let change = match self.may_leave(partition, old, new, member) {
@@ -267,8 +267,28 @@ impl Builder<'_> {
         }
     }
 
-    /// Whether the coordinator of the present epoch complains about a member; `true`: it has for long.
-    fn complaint(&self, partition: PartitionId, now: &Assignment, member: Member) -> Option<bool> {
+    /// Whether a server's heartbeat is late.
+    fn is_doubtful(&self, server: ServerId) -> bool {
+        let peer = self.facts.peers.get(&server);
+        peer.is_none_or(|peer| peer.doubtful(self.facts.now, &self.facts.patience))
+    }
+
+    /// Whether a coordinator's word, and a late heartbeat, are enough to take a member out. They are not where servers
+    /// that are heard here do not hear the coordinator, or it not them: then it may be the coordinator that is cut off
+    /// (V7). What it hears of the others is known soon after its first complaint, which was at `since`.
+    fn is_believed(&mut self, coordinator: ServerId, since: Time) -> bool {
+        let timers = &self.facts.config.timers;
+        let known_at = since + timers.report / 2;
+        if self.facts.now < known_at {
+            self.wake_at(known_at);
+            return false;
+        }
+        let unheard = self.facts.edges.of(coordinator, self.facts.now, timers);
+        unheard.into_iter().all(|other| self.is_doubtful(other))
+    }
+
+    /// Since when the coordinator of the present epoch complains about a member; `true`: it has for long.
+    fn complaint(&self, partition: PartitionId, now: &Assignment, member: Member) -> Option<(Time, bool)> {
         let Self { facts, .. } = self;
         let timers = &facts.config.timers;
         let gaps = |server| facts.peers.get(&server).map(Peer::gaps);

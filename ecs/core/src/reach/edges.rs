@@ -106,6 +106,18 @@ impl Edges {
         there.map(|(&edge, _)| edge).collect()
     }
 
+    /// The other ends of the edges that a server has, whether they count or not.
+    pub(crate) fn of(&self, server: ServerId, now: Time, timers: &Timers) -> Vec<ServerId> {
+        let there = self.complaints.iter().filter(|(_, complaints)| is_there(complaints, now, timers));
+        there
+            .filter_map(|(&(one, other), _)| match server {
+                _ if server == one => Some(other),
+                _ if server == other => Some(one),
+                _ => None,
+            })
+            .collect()
+    }
+
     /// When the next edge goes, if no server complains again.
     pub(crate) fn next_end(&self, now: Time, timers: &Timers) -> Option<Time> {
         let there = self.complaints.values().filter(|complaints| is_there(complaints, now, timers));
