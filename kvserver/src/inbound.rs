@@ -26,9 +26,9 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::timeout;
 
-pub(crate) use self::binary::read_hello;
+pub(crate) use self::binary::{next_frame, read_hello};
 use self::first_bytes::First;
-pub(crate) use self::intake::InputBudget;
+pub(crate) use self::intake::{InputBudget, Intake};
 pub(crate) use self::resp::Registry;
 use self::silent::{Quiet, Silent};
 use crate::agreed::AgreedClock;

@@ -18,7 +18,7 @@ use tokio::io::AsyncRead;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::yield_now;
 
-use super::intake::{InputBudget, Intake};
+use super::intake::Intake;
 use super::window::{self, Looks, Window};
 use super::{Place, Shared};
 use crate::driver::replies::{Deliver, Outbox, Replies};
@@ -36,7 +36,7 @@ fn invalid(what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> std::io
 }
 
 /// The next frame; `None` at the end of the link.
-async fn next_frame(
+pub(crate) async fn next_frame(
     stream: &mut (impl AsyncRead + Unpin),
     intake: &mut Intake,
 ) -> std::io::Result<Option<Bytes>> {
@@ -50,12 +50,8 @@ async fn next_frame(
     }
 }
 
-/// Reads the preface and the hello of a link.
-pub(crate) async fn read_hello(stream: &mut Stream) -> std::io::Result<Hello> {
-    hello(stream, &mut Intake::new(BytesMut::new(), &InputBudget::default())).await
-}
-
-async fn hello(stream: &mut Stream, intake: &mut Intake) -> std::io::Result<Hello> {
+/// Reads the preface and the hello of a link. What came behind them stays in the intake.
+pub(crate) async fn read_hello(stream: &mut Stream, intake: &mut Intake) -> std::io::Result<Hello> {
     let mut begun = false;
     loop {
         begun = begun || take_preface(&mut intake.bytes).map_err(invalid)?;
@@ -70,7 +66,7 @@ async fn hello(stream: &mut Stream, intake: &mut Intake) -> std::io::Result<Hell
 
 pub(super) async fn serve(mut stream: Stream, shared: Shared, place: Place) -> std::io::Result<()> {
     let mut intake = Intake::new(BytesMut::new(), &shared.input);
-    let hello = tokio::time::timeout(HELLO_FOR, hello(&mut stream, &mut intake)).await??;
+    let hello = tokio::time::timeout(HELLO_FOR, read_hello(&mut stream, &mut intake)).await??;
     let input = std::mem::take(&mut intake.bytes);
     drop(intake);
     match hello {

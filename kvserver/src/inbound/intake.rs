@@ -77,13 +77,13 @@ impl InputBudget {
     "the rest of the request did not come: of one with more than {UNFINISHED_SHARE_BYTES} bytes, \
      {UNFINISHED_BYTES_MIN} must come in each {} s", UNFINISHED_WITHIN.as_secs()
 )]
-pub(super) struct Unfinished;
+pub(crate) struct Unfinished;
 
 /// See the module's text.
 #[derive(Debug)]
-pub(super) struct Intake {
+pub(crate) struct Intake {
     /// What has come and was not taken.
-    pub(super) bytes: BytesMut,
+    pub(crate) bytes: BytesMut,
     budget: InputBudget,
     /// Units that this connection has taken of the budget.
     units: usize,
@@ -95,7 +95,7 @@ pub(super) struct Intake {
 }
 
 impl Intake {
-    pub(super) fn new(bytes: BytesMut, budget: &InputBudget) -> Self {
+    pub(crate) fn new(bytes: BytesMut, budget: &InputBudget) -> Self {
         let (budget, at_once) = (budget.clone(), FIRST_READ_BYTES);
         Self { bytes, budget, units: 0, one: None, at_once, awaited: None }
     }
@@ -105,7 +105,7 @@ impl Intake {
     ///
     /// # Errors
     /// When the connection breaks, or [`Unfinished`].
-    pub(super) async fn read(
+    pub(crate) async fn read(
         &mut self,
         stream: &mut (impl AsyncRead + Unpin),
         kept: usize,

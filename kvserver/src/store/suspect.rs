@@ -1,14 +1,17 @@
 //! R3: a server that waits with a store that failed, or that cannot be read as a whole.
 //!
 //! The store may be the last one that has some data, and its server cannot know that: the ECS says whether for each of
-//! its partitions another in-sync copy is being served. Until it does, everything stays as it is. The server answers no
-//! clients, reports in its log and over HTTP what it waits for, and asks the ECS again and again, since other servers
-//! may come back.
+//! its partitions another in-sync copy is being served. Until it does, everything stays as it is. The server answers
+//! clients that it waits (see [`clients`]), reports in its log and over HTTP what it waits for, and asks the ECS again
+//! and again, since other servers may come back.
+
+mod clients;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::BytesMut;
 use common::frame::{PREFACE, write_frame};
 use common::ids::{ClusterId, PartitionId};
 use common::messages::{Hello, Sender, ServerReport, StoreVerdict, Suspicion};
@@ -19,8 +22,9 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
+use self::clients::Answers;
 use crate::error::Error;
-use crate::inbound::{ACCEPT_PAUSE, read_hello};
+use crate::inbound::{ACCEPT_PAUSE, InputBudget, Intake, read_hello};
 use crate::limits::{HELLO_FOR, SUSPECT_AGAIN, SUSPECT_LINKS_MAX};
 use crate::net::backoff::{Backoff, connect};
 use crate::store::identity;
@@ -141,43 +145,53 @@ impl Suspect {
         }
     }
 
-    /// Passes the ECS's verdicts on, and closes all other links.
+    /// Passes the ECS's verdicts on, answers clients, and closes all other links.
     async fn hear(&self, listener: &TcpListener, verdicts: mpsc::Sender<StoreVerdict>) {
-        let places = Arc::new(Semaphore::new(SUSPECT_LINKS_MAX));
+        let permits = Arc::new(Semaphore::new(SUSPECT_LINKS_MAX));
         let refused = Arc::new(AtomicBool::new(false));
+        let answers = Arc::new(Answers::new(self));
         loop {
             let Ok((stream, _)) = accept(listener).await else {
                 let _over = timeout(ACCEPT_PAUSE, std::future::pending::<()>()).await;
                 continue;
             };
-            let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-            let (me, cluster, verdicts, refused) =
-                (self.me, self.cluster, verdicts.clone(), Arc::clone(&refused));
+            let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else { continue };
+            let (me, cluster, verdicts) = (self.me, self.cluster, verdicts.clone());
+            let (refused, answers) = (Arc::clone(&refused), Arc::clone(&answers));
             tokio::spawn(async move {
-                if let Ok(Some(verdict)) =
-                    timeout(HELLO_FOR, take_verdict(stream, me, cluster, &refused)).await
-                {
+                let served = serve(stream, me, cluster, &refused, &answers);
+                if let Ok(Some(verdict)) = timeout(HELLO_FOR, served).await {
                     let _gone = verdicts.send(verdict).await;
                 }
-                drop(place);
+                drop(permit);
             });
         }
     }
 }
 
-/// The verdict that a link brings, if it is the ECS's and meant for this process. `refused`: a refusal was logged
-/// already, as it comes again and again.
-async fn take_verdict(
+/// Answers a client. Returns the verdict that a link brings, if it is the ECS's and meant for this process. `refused`:
+/// a refusal was logged already, as it comes again and again.
+async fn serve(
     mut stream: Stream,
     me: Sender,
     own: Option<ClusterId>,
     refused: &AtomicBool,
+    answers: &Answers,
 ) -> Option<StoreVerdict> {
     let mut first = [0; 1];
-    if stream.peek(&mut first).await.ok()? == 0 || first[0] != PREFACE[0] {
+    if stream.peek(&mut first).await.ok()? == 0 {
         return None;
     }
-    match read_hello(&mut stream).await.ok()? {
+    if first[0] != PREFACE[0] {
+        answers.refuse(stream, first[0]).await.ok()?;
+        return None;
+    }
+    let mut intake = Intake::new(BytesMut::new(), &InputBudget::default());
+    match read_hello(&mut stream, &mut intake).await.ok()? {
+        Hello::Client {} => {
+            answers.serve(stream, intake).await.ok()?;
+            None
+        }
         Hello::StoreVerdict { cluster, to, verdict } => {
             (to == me && own.is_none_or(|own| own == cluster)).then_some(verdict)
         }

@@ -1,6 +1,8 @@
 //! Disks that are full, and disks that fail.
 
 use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -11,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::support::process::Program;
 use crate::support::wait::SOON;
-use crate::support::{Cluster, Load, Settings, db, wait_until};
+use crate::support::{Cluster, Load, Settings, db, wait_for, wait_until};
 
 /// The small disk, and what is to stay free on it, in MiB: it holds the log's first segments and some more.
 const DISK_MB: u32 = 160;
@@ -233,8 +235,27 @@ fn a_failed_fsync_at_all_servers_loses_nothing() {
         });
         assert!(!cluster.server_dir(server).join("damaged-1").exists());
     }
-    let status = cluster.status().expect("the ECS answers");
-    assert_eq!((status.stores_waiting.len(), status.offline), (SERVERS, status.partitions), "{status:?}");
+    // The servers are answered at once, the view comes some milliseconds later.
+    wait_for("the status says what waits", SOON, || {
+        let status = cluster.status()?;
+        let all = (status.stores_waiting.len(), status.offline) == (SERVERS, status.partitions);
+        if all { Ok(()) } else { Err(format!("{status:?}")) }
+    });
+    // Each server answers where the verdict is, and nothing else.
+    let output = cluster.kvclient(1, &["status"]);
+    let status = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(status.starts_with("OFFLINE: ") && status.contains("kvserver reinstate"), "{output:?}");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let answer = |request: &[u8]| {
+        let mut stream = TcpStream::connect(cluster.address(1)).expect("it listens");
+        stream.write_all(request).expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers and closes");
+        answer
+    };
+    let answer_resp = answer(b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n");
+    assert!(answer_resp.starts_with("-LOADING this server waits with a store"), "{answer_resp}");
+    assert_eq!(answer(b"get k\r\n"), "server_stopped\r\n");
     let ecs = cluster.ecs_address().to_string();
     let output = cluster.kvclient(0, &["admin", "--ecs", &ecs, "recover-partition", "7", "--accept-loss"]);
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
