@@ -35,7 +35,7 @@ pub(crate) struct Settings {
     pub(crate) under: Vec<String>,
     /// Servers keep their ports over restarts.
     pub(crate) same_ports: bool,
-    /// `fast` or `steady`.
+    /// `adaptive`, `fast` or `steady`.
     pub(crate) timers: &'static str,
     /// Where the cluster's directory is made, if not where temporary ones are.
     pub(crate) base: Option<PathBuf>,
@@ -51,7 +51,7 @@ impl Default for Settings {
             server_env: Vec::new(),
             under: Vec::new(),
             same_ports: false,
-            timers: "fast",
+            timers: "adaptive",
             base: None,
             net_servers: 0,
         }
