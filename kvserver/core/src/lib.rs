@@ -35,13 +35,13 @@
 //! rate; values expire by a wall clock that no single server can move (`stamps`). Nothing here is async, opens a file
 //! or a socket, reads a clock or draws a random number.
 
+mod answers;
 mod ask;
 mod bounded_queue;
 mod compare;
 mod config;
 mod context;
 mod coordinator;
-mod copy;
 mod damage;
 mod digests;
 mod env;
@@ -54,6 +54,7 @@ mod log;
 mod node;
 mod out;
 mod pace;
+mod partition;
 mod partition_set;
 mod planted;
 mod process;
@@ -70,12 +71,13 @@ mod watch;
 
 pub use ask::{Answer, Ask, Query, WatchAsk};
 pub use config::{Config, Reads};
-pub use copy::{Mark, RecoveredCopy};
 pub use damage::in_sync_partitions;
 pub use io::{Effect, First, Input, Later, LogRecord, ReadId, Reader, Ticket, Token};
 pub use keys::{PartitionKeys, key_position};
 pub use limits::{COPY_FROM, PARKED_BYTES_MAX, PENDING_BYTES_MAX, TICK};
 pub use node::{CopyFacts, Node, StoredPairs, ask_of, coordinator_of};
+pub use partition::mark::Mark;
+pub use partition::recovered::RecoveredCopy;
 pub use planted::PlantedBug;
 pub use scrub::{Scrub, ScrubStep};
 pub use state::{

@@ -32,11 +32,13 @@ use super::ask::Answer;
 use super::compare::Turns;
 use super::config::Config;
 use super::context::{first_number, named_process};
-use super::copy::{PartitionCopy, RecoveredCopy};
+use super::coordinator::state::Coordinator;
 use super::env::Env;
-use super::io::{Effect, Input, Later, ReadId, Reader, Ticket};
+use super::io::{Effect, Input, Later, ReadId, Ticket};
 use super::limits::SHOW_VIEW_AGAIN;
 use super::out::After;
+use super::partition::Partition;
+use super::partition::recovered::RecoveredCopy;
 use super::partition_set::PartitionSet;
 use super::planted::PlantedBug;
 use super::process::Processes;
@@ -72,7 +74,7 @@ struct Reported {
 #[derive(Debug)]
 pub struct Node {
     env: Env,
-    copies: Vec<PartitionCopy>,
+    copies: Vec<Partition>,
     /// Copies found on disk, before a view has said how many partitions there are.
     recovered: BTreeMap<PartitionId, RecoveredCopy>,
     processes: Processes,
@@ -174,24 +176,15 @@ impl Node {
                 self.with(partition, |copy, env| copy.on_applied(env, outcomes, changes));
             }
             Input::Answered { read, answer } => self.on_answered(read, answer),
-            Input::LogRead { partition, reader: Reader::Apply, entries } => {
-                self.with(partition, |copy, env| copy.on_read_back(env, entries));
-            }
-            Input::LogRead { partition, reader: Reader::Member(server), entries } => {
-                self.with(partition, |copy, env| copy.on_read_for_member(env, server, entries));
-            }
-            Input::LogRead { partition, reader: Reader::Fetch, entries } => {
-                self.with(partition, |copy, env| copy.on_read_for_fetch(env, entries));
-            }
-            Input::LogRead { partition, reader: Reader::Watch, entries } => {
-                self.with(partition, |copy, env| copy.on_read_for_watch(env, entries));
+            Input::LogRead { partition, reader, entries } => {
+                self.with(partition, |copy, env| copy.on_log_read(env, reader, entries));
             }
             Input::Trimmed { partition, seq } => self.with(partition, |copy, _| copy.on_trimmed(seq)),
             Input::SnapshotOpened { partition, transfer, state, bytes } => {
                 self.with(partition, |copy, env| copy.on_snapshot_opened(env, transfer, &state, bytes));
             }
             Input::SnapshotRead { partition, transfer, index, pairs, done } => {
-                self.with(partition, |copy, env| copy.on_snapshot_read(env, transfer, index, pairs, done));
+                self.with(partition, |copy, _| copy.on_snapshot_read(transfer, index, pairs, done));
             }
             Input::Staged { partition, staging, index, generation } => {
                 self.with(partition, |copy, env| copy.on_staged(env, staging, index, generation));
@@ -202,7 +195,7 @@ impl Node {
                 self.with(partition, |copy, env| copy.on_digested(env, at));
             }
             Input::Compare { partition } => self.turns.add(partition),
-            Input::Expiring { partition } => self.with(partition, PartitionCopy::on_expiring),
+            Input::Expiring { partition } => self.with(partition, Partition::on_expiring),
             Input::Tick => self.on_tick(),
         }
     }
@@ -240,14 +233,14 @@ impl Node {
 
     /// Asserts what must be true after every step; for tests and simulations.
     pub fn invariants(&self) {
-        self.copies.iter().for_each(PartitionCopy::invariants);
-        let pending: usize = self.copies.iter().map(|copy| copy.pending.bytes()).sum();
-        let parked: usize = self.copies.iter().map(|copy| copy.parked.bytes()).sum();
+        self.copies.iter().for_each(Partition::invariants);
+        let waiting = self.copies.iter().map(|copy| copy.state().waiting.bytes());
+        let (pending, parked) = waiting.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
         assert_eq!((pending, parked), (self.env.budgets.pending.bytes(), self.env.budgets.parked.bytes()));
         self.watch_invariants();
     }
 
-    fn with(&mut self, partition: PartitionId, act: impl FnOnce(&mut PartitionCopy, &mut Env)) {
+    fn with(&mut self, partition: PartitionId, act: impl FnOnce(&mut Partition, &mut Env)) {
         if let Some(copy) = self.copies.get_mut(usize::from(partition.0)) {
             act(copy, &mut self.env);
             self.env.touched.insert(partition);
@@ -338,7 +331,8 @@ impl Node {
         }
         if self.copies.is_empty() && !view.assignments.is_empty() {
             let recovered = &mut self.recovered;
-            let found = |id| PartitionCopy::new(id, recovered.remove(&id).unwrap_or_default());
+            let now = self.env.cx.now.time;
+            let found = |id| Partition::new(id, recovered.remove(&id).unwrap_or_default(), now);
             self.copies = view.partitions.all().map(found).collect();
         }
         let old = Arc::clone(&self.env.cx.view);
@@ -356,13 +350,12 @@ impl Node {
                 former.filter(|former| !self.env.cx.is_me(former.server) && Some(*former) != present)
                 && let Some(until) = self.env.promises.leases.bound_until(former.into())
             {
-                let known = copy.given.promises.entry(former.into()).or_insert(until);
-                *known = until.max(*known);
+                copy.note_promise(former.into(), until);
             }
-            if assignment.epoch > copy.epoch && copy.has_read_lease(time) {
+            if assignment.epoch > copy.state().epoch() && copy.has_read_lease(time) {
                 givers.extend(old.assignment(partition).map(|old| old.coordinator));
             }
-            if assignment.epoch > copy.epoch {
+            if assignment.epoch > copy.state().epoch() {
                 copy.enter(&mut self.env, assignment);
             } else {
                 copy.relist(&mut self.env, assignment);
@@ -415,7 +408,7 @@ impl Node {
                 }
                 After::Installed { partition, staging, generation, base, state } => {
                     self.with(partition, |copy, env| {
-                        copy.on_installed(env, staging, generation, base, state)
+                        copy.on_installed(env, staging, generation, (base, state))
                     });
                 }
                 After::Failed { partition } => self.with(partition, |copy, env| copy.on_failed(env)),
@@ -464,7 +457,8 @@ impl Node {
     /// Begins the next comparison, when the last one has ended.
     fn compare_next(&mut self) {
         let copy = |now: PartitionId| self.copies.get(usize::from(now.0));
-        if self.turns.now.and_then(copy).is_some_and(PartitionCopy::is_comparing) {
+        let is_comparing = |copy: &Partition| copy.coordinator().is_some_and(Coordinator::is_comparing);
+        if self.turns.now.and_then(copy).is_some_and(is_comparing) {
             return;
         }
         while let Some(partition) = self.turns.next() {

@@ -113,4 +113,16 @@ impl Requests {
         self.reads.insert(id, read);
         id
     }
+
+    /// Passes a read on to the partition's coordinator: this copy has lost the role to answer it.
+    pub(crate) fn reroute_read(&mut self, id: ReadId) {
+        if let Some(PendingRead { to, query, since, .. }) = self.reads.remove(&id) {
+            self.unrouted.push(ClientRequest { to, ask: Ask::Read(query), since, maybe_done: false });
+        }
+    }
+
+    /// Passes reads on, see [`Self::reroute_read`].
+    pub(crate) fn reroute_reads(&mut self, ids: impl IntoIterator<Item = ReadId>) {
+        ids.into_iter().for_each(|id| self.reroute_read(id));
+    }
 }

@@ -32,20 +32,21 @@ use std::collections::VecDeque;
 use common::ids::{LogId, Seq};
 use common::limits::{WATCH_ANSWER_BYTES_MAX, WATCH_HOLD_MAX};
 use common::messages::{Change, Entry, Reply, Selection};
+use common::operation::Outcome;
 use common::time::Time;
 
 pub use history::changes_of;
-pub(crate) use no_ops::NoOps;
 
 use super::ask::WatchAsk;
-use super::copy::{PartitionCopy, Role};
 use super::env::Env;
 use super::io::{Later, Reader};
 use super::limits::{
     WATCH_KEPT_FOR, WATCH_READ_BYTES, WATCHED_BYTES_MAX, WATCHED_PARTITION_BYTES_MAX, WATCHES_MAX,
 };
+use super::partition::state::PartitionState;
 use super::requests::ReplyTo;
 use history::{Page, in_order};
+use no_ops::NoOps;
 
 /// A question that waits for a change.
 #[derive(Debug)]
@@ -80,7 +81,7 @@ pub(crate) struct Watches {
     asked: Time,
     /// The question that the log is being read for.
     reading: Option<u64>,
-    pub(crate) no_ops: NoOps,
+    no_ops: NoOps,
 }
 
 /// The result of a look at a question.
@@ -112,8 +113,8 @@ impl Watches {
         !self.waits.is_empty()
     }
 
-    /// Entries were applied, and these are their changes.
-    fn on_changes(&mut self, env: &mut Env, changes: Vec<(LogId, Vec<Change>)>) {
+    /// Keeps the changes of applied entries.
+    fn keep(&mut self, env: &mut Env, changes: Vec<(LogId, Vec<Change>)>) {
         let Some(mut from) = self.from else { return };
         for (id, changes) in changes {
             if id.seq <= from {
@@ -162,25 +163,21 @@ impl Watches {
         page.through = applied;
         page
     }
-}
 
-impl PartitionCopy {
     /// A client asks for changes.
-    pub(crate) fn on_watch(&mut self, env: &mut Env, to: ReplyTo, asked: WatchAsk) {
+    pub(crate) fn on_watch(&mut self, p: &PartitionState, env: &mut Env, to: ReplyTo, asked: WatchAsk) {
         if env.budgets.watches >= WATCHES_MAX {
             let reason = format!("{WATCHES_MAX} watches wait at this server already, retry");
             return env.reply(to, Reply::Busy { reason });
         }
         env.budgets.watches += 1;
-        env.watched.insert(self.id);
-        env.touched.insert(self.id);
-        let reaching = self.reaching();
-        let watches = &mut self.watches;
-        watches.from.get_or_insert(reaching);
-        watches.asked = env.cx.now.time;
-        watches.last += 1;
-        watches.waits.push(Wait {
-            n: watches.last,
+        env.watched.insert(p.id());
+        env.touched.insert(p.id());
+        self.from.get_or_insert(p.reaching());
+        self.asked = env.cx.now.time;
+        self.last += 1;
+        self.waits.push(Wait {
+            n: self.last,
             to,
             selection: asked.selection,
             place: asked.after,
@@ -189,36 +186,41 @@ impl PartitionCopy {
         });
     }
 
+    /// The entries behind `applied` are applied.
+    pub(crate) fn on_applied(&mut self, applied: Seq, outcomes: &[Outcome]) {
+        for (index, outcome) in outcomes.iter().enumerate() {
+            self.no_ops.on_applied(Seq(applied.0 + 1 + index as u64), outcome);
+        }
+    }
+
     /// Entries were applied, and these are their changes.
-    pub(crate) fn on_changes(&mut self, env: &mut Env, changes: Vec<(LogId, Vec<Change>)>) {
-        if self.disk.mark.failed {
+    pub(crate) fn on_changes(
+        &mut self,
+        p: &PartitionState,
+        env: &mut Env,
+        changes: Vec<(LogId, Vec<Change>)>,
+    ) {
+        if p.is_failed() {
             // The changes are those of wrong records.
-            self.watches.close(env);
+            self.close(env);
         } else {
-            self.watches.on_changes(env, changes);
+            self.keep(env, changes);
         }
     }
 
     /// The records were replaced: they contain the entries up to `applied`.
-    pub(crate) fn forget_changes(&mut self, env: &mut Env, applied: Seq) {
+    pub(crate) fn forget(&mut self, env: &mut Env, applied: Seq) {
         self.send_away(env);
-        self.watches.close(env);
-        self.watches.no_ops = NoOps::after(applied);
+        self.close(env);
+        self.no_ops = NoOps::after(applied);
     }
 
     /// Answers waiting clients, as far as there are changes for them.
-    pub(crate) fn tell(&mut self, env: &mut Env) {
-        if !self.watches.is_awaited() {
-            return;
-        }
-        let Role::Coordinator(coordinator) = &self.role else { return self.send_away(env) };
-        if !coordinator.has_applied_all(self.applied) || self.disk.mark.failed || self.disk.dropping {
-            return;
-        }
-        let Some(applied) = self.log.id_at(self.applied) else { return };
-        let mut waits = std::mem::take(&mut self.watches.waits);
-        let mut reading = self.watches.reading;
-        waits.retain_mut(|wait| match self.look(wait, applied) {
+    pub(crate) fn answer(&mut self, p: &PartitionState, env: &mut Env) {
+        let Some(applied) = p.log().id_at(p.applied()) else { return };
+        let mut waits = std::mem::take(&mut self.waits);
+        let mut reading = self.reading;
+        waits.retain_mut(|wait| match self.look(p, wait, applied) {
             Looked::Answer(page) => {
                 answer(env, wait.to, page);
                 false
@@ -226,7 +228,7 @@ impl PartitionCopy {
             Looked::Read(from) => {
                 if reading.is_none() {
                     reading = Some(wait.n);
-                    let (partition, reader, bytes_max) = (self.id, Reader::Watch, WATCH_READ_BYTES);
+                    let (partition, reader, bytes_max) = (p.id(), Reader::Watch, WATCH_READ_BYTES);
                     env.out.effect(Later::ReadLog { partition, reader, from, bytes_max });
                 }
                 true
@@ -240,24 +242,24 @@ impl PartitionCopy {
                 _ => true,
             },
         });
-        self.watches.waits = waits;
-        self.watches.reading = reading;
+        self.waits = waits;
+        self.reading = reading;
     }
 
-    fn look(&self, wait: &mut Wait, applied: LogId) -> Looked {
+    fn look(&self, p: &PartitionState, wait: &mut Wait, applied: LogId) -> Looked {
         let Some(place) = wait.place else { return Looked::Answer(Page::new(applied, 0)) };
-        if self.log.contains(place) && place.seq >= applied.seq {
+        if p.log().contains(place) && place.seq >= applied.seq {
             return Looked::Nothing;
         }
-        let from = self.watches.from.unwrap_or(self.applied);
-        let base = self.log.base();
+        let from = self.from.unwrap_or(p.applied());
+        let base = p.log().base();
         let mut page = Page::new(place, wait.bytes_max);
         if place.seq < base.seq && place.tag <= base.tag {
             // The log begins after that place.
             page.skip(base);
             return Looked::Answer(page);
         }
-        if !self.log.contains(place) {
+        if !p.log().contains(place) {
             // This log has never had that place: the partition began anew, or the version is made up.
             page.skip(applied);
             return Looked::Answer(page);
@@ -265,7 +267,7 @@ impl PartitionCopy {
         if place.seq < from {
             return Looked::Read(place.seq.next());
         }
-        let page = self.watches.page(wait, place, applied);
+        let page = self.page(wait, place, applied);
         if page.is_empty() {
             wait.place = Some(page.through);
             return Looked::Nothing;
@@ -274,63 +276,58 @@ impl PartitionCopy {
     }
 
     /// Entries for a question were read back.
-    pub(crate) fn on_read_for_watch(&mut self, env: &mut Env, entries: Option<Vec<Entry>>) {
-        let Some(n) = self.watches.reading.take() else { return };
-        env.touched.insert(self.id);
-        let Some(at) = self.watches.waits.iter().position(|wait| wait.n == n) else { return };
-        let Some(place) = self.watches.waits[at].place else { return };
-        let last = self.watches.from.map_or(self.applied, |from| from.min(self.applied));
+    pub(crate) fn on_log_read(&mut self, p: &PartitionState, env: &mut Env, entries: Option<Vec<Entry>>) {
+        let Some(n) = self.reading.take() else { return };
+        env.touched.insert(p.id());
+        let Some(at) = self.waits.iter().position(|wait| wait.n == n) else { return };
+        let Some(place) = self.waits[at].place else { return };
+        let last = self.from.map_or(p.applied(), |from| from.min(p.applied()));
         let entries = entries.unwrap_or_default();
         let usable = in_order(&entries, place.seq, last);
-        let cut = usable.iter().position(|entry| !self.log.contains(entry.id));
+        let cut = usable.iter().position(|entry| !p.log().contains(entry.id));
         let usable = &usable[..cut.unwrap_or(usable.len())];
-        if usable.is_empty() && place.seq >= self.log.base().seq && place.seq < last {
+        if usable.is_empty() && place.seq >= p.log().base().seq && place.seq < last {
             // The commit log lacks entries that it should have: the client is to ask again, and gets no gap.
-            let to = self.watches.waits.remove(at).to;
+            let to = self.waits.remove(at).to;
             env.budgets.watches -= 1;
-            let reason = format!("partition {}: entry {} cannot be read back", self.id, place.seq.next());
+            let reason = format!("partition {}: entry {} cannot be read back", p.id(), place.seq.next());
             return env.reply(to, Reply::Busy { reason });
         }
-        let wait = &self.watches.waits[at];
+        let wait = &self.waits[at];
         let mut page = Page::new(place, wait.bytes_max);
         for entry in usable {
-            if !page.add_entry(entry, &wait.selection, &self.watches.no_ops) {
+            if !page.add_entry(entry, &wait.selection, &self.no_ops) {
                 break;
             }
         }
         if page.through != place || !page.is_empty() {
             // Also without changes: little is read for one answer, so that others have their turn.
-            let wait = self.watches.waits.remove(at);
+            let wait = self.waits.remove(at);
             answer(env, wait.to, page);
         }
     }
 
     /// Sends clients away, as another server coordinates, or will.
-    fn send_away(&mut self, env: &mut Env) {
+    pub(crate) fn send_away(&mut self, env: &mut Env) {
         let view = env.cx.view.number;
-        self.watches.reading = None;
-        for wait in std::mem::take(&mut self.watches.waits) {
+        self.reading = None;
+        for wait in std::mem::take(&mut self.waits) {
             env.budgets.watches -= 1;
             env.reply(wait.to, Reply::Moved { view });
         }
     }
 
     /// Answers clients that have waited long enough, and drops changes that no client has asked for of late.
-    pub(crate) fn watch_tick(&mut self, env: &mut Env) {
+    /// `shows_changes`: this server coordinates, and its records are whole.
+    pub(crate) fn on_tick(&mut self, p: &PartitionState, env: &mut Env, shows_changes: bool) {
         let now = env.cx.now.time;
-        let current = match &self.role {
-            Role::Coordinator(coordinator) => {
-                coordinator.has_applied_all(self.applied) && !self.disk.mark.failed && !self.disk.dropping
-            }
-            _ => false,
-        };
-        let reading = self.watches.reading;
-        let partition = self.id;
-        self.watches.waits.retain(|wait| {
+        let reading = self.reading;
+        let partition = p.id();
+        self.waits.retain(|wait| {
             if now < wait.until || reading == Some(wait.n) {
                 return true;
             }
-            match wait.place.filter(|_| current) {
+            match wait.place.filter(|_| shows_changes) {
                 Some(place) => answer(env, wait.to, Page::new(place, 0)),
                 None => {
                     env.budgets.watches -= 1;
@@ -341,9 +338,9 @@ impl PartitionCopy {
             }
             false
         });
-        if !self.watches.is_awaited() && now.since(self.watches.asked) > WATCH_KEPT_FOR {
-            self.watches.close(env);
-            env.watched.remove(&self.id);
+        if !self.is_awaited() && now.since(self.asked) > WATCH_KEPT_FOR {
+            self.close(env);
+            env.watched.remove(&p.id());
         }
     }
 }

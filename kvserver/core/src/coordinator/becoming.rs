@@ -7,11 +7,12 @@ use common::ids::{LogId, PartitionId, Seq};
 use common::time::Time;
 use common::view::Assignment;
 
-use super::super::copy::{PartitionCopy, Role};
 use super::super::env::Env;
+use super::super::partition::state::PartitionState;
 use super::super::planted::PlantedBug;
 use super::super::process::Process;
-use super::{Coordinator, Stage};
+use super::progress::Stage;
+use super::state::Coordinator;
 
 impl Coordinator {
     pub(crate) fn new(
@@ -66,50 +67,44 @@ impl Coordinator {
         }
         coordinator
     }
-}
 
-impl PartitionCopy {
     /// P3b: whether all promises to former coordinators are over, those of this server and those that members have
     /// named: their time has run out, or those processes have acknowledged this epoch.
-    pub(super) fn promises_are_over(&self, env: &Env) -> bool {
-        let Role::Coordinator(coordinator) = &self.role else { return false };
+    fn promises_are_over(&self, p: &PartitionState, env: &Env) -> bool {
         let now = env.cx.now.time;
         let released = |process: &Process| {
-            let peer = coordinator.peers.get(&process.server);
+            let peer = self.peers.get(&process.server);
             peer.is_some_and(|peer| peer.clean && peer.process.map(Process::from) == Some(*process))
         };
         let is_over = |(process, until): (&Process, &Time)| *until <= now || released(process);
-        let named = env.cx.planted(PlantedBug::OnlyOwnPromises) || coordinator.bounds.iter().all(is_over);
-        named && self.given.promises.iter().all(is_over) && now >= env.promises.bound_by_past
+        let named = env.cx.planted(PlantedBug::OnlyOwnPromises) || self.bounds.iter().all(is_over);
+        named && p.given().promises().all(is_over) && now >= env.promises.bound_by_past
     }
 
     /// P3: becomes active when all in-sync members have the whole log and the no-op of the epoch, and promises to
     /// former coordinators are over.
-    pub(super) fn try_activate(&mut self, env: &mut Env) {
-        let (durable, now) = (self.log.durable(), env.cx.now.time);
+    pub(super) fn try_activate(&mut self, p: &mut PartitionState, env: &mut Env) {
+        let (durable, now) = (p.log().durable(), env.cx.now.time);
         let volatile = env.cx.planted(PlantedBug::FetchedNotDurable);
         if env.cx.planted(PlantedBug::PromiseRenewed) {
-            for (process, until) in &mut self.given.promises {
-                *until = env.promises.leases.bound_until(*process).unwrap_or(*until).max(*until);
-            }
+            p.given_mut().renew_promises(|process| env.promises.leases.bound_until(process));
         }
-        self.given.promises.retain(|_, until| *until > now);
-        let free = self.promises_are_over(env);
-        let Role::Coordinator(coordinator) = &mut self.role else { return };
-        let Some(begin) = coordinator.begin else { return };
-        if coordinator.active || coordinator.disagreement.is_some() || (durable < begin.seq && !volatile) {
+        p.given_mut().prune_promises(now);
+        let free = self.promises_are_over(p, env);
+        let Some(begin) = self.begin else { return };
+        if self.active || self.disagreement.is_some() || (durable < begin.seq && !volatile) {
             return;
         }
-        if !coordinator.in_sync.iter().all(|server| coordinator.has_synced(*server)) {
+        if !self.in_sync.iter().all(|server| self.has_synced(*server)) {
             return;
         }
         if free || env.cx.planted(PlantedBug::PromiseNotAwaited) {
-            coordinator.active = true;
-            self.proved = true;
+            self.active = true;
+            p.prove();
             // No former coordinator reads any more, nor a replica under a read lease of one. So the promises to them
             // bind no later epoch of this coordinator either, even if they are no members any more.
-            self.given.promises.clear();
-            coordinator.bounds.clear();
+            p.given_mut().release_promises();
+            self.bounds.clear();
         }
     }
 }

@@ -1,65 +1,48 @@
 //! Taking a joining member into the in-sync set (J2, J3): it counts before the ECS is asked, and goes on counting
 //! until a newer epoch, whatever the answer.
 
-use common::ids::{Epoch, Incarnation, Seq};
+use common::ids::{Epoch, Seq};
 use common::messages::ServerReport;
-use common::time::Time;
 use common::view::Member;
 
-use super::super::copy::{PartitionCopy, Role};
 use super::super::env::Env;
 use super::super::limits::{JOIN_LAG_MAX, REPORT_AGAIN};
-use super::super::out::After;
+use super::super::partition::state::PartitionState;
 use super::super::planted::PlantedBug;
+use super::state::{Coordinator, Extra};
 
-/// The one proposed joining member, which counts before the ECS has answered.
-#[derive(Debug)]
-pub(super) struct Extra {
-    pub(super) member: Member,
-    incarnation: Incarnation,
-    /// The note of the proposal is on disk.
-    noted: bool,
-    proposed: Option<Time>,
-    pub(super) since: Time,
-}
-
-impl PartitionCopy {
+impl Coordinator {
     /// J2: lets a joining member that has almost caught up count, and proposes it when it has all that is committed.
     /// One at a time, as writes wait for it.
-    pub(super) fn consider_joiners(&mut self, env: &mut Env) {
-        let (id, epoch, commit, last, now) =
-            (self.id, self.epoch, self.commit, self.log.last(), env.cx.now.time);
+    pub(super) fn consider_joiners(&mut self, p: &mut PartitionState, env: &mut Env) {
+        let (id, epoch, commit, last, now) = (p.id(), p.epoch(), p.commit(), p.log().last(), env.cx.now.time);
         let early = env.cx.planted(PlantedBug::ProposedBeforeCaughtUp);
-        let Role::Coordinator(coordinator) = &mut self.role else { return };
         // While a promise of this server binds it, the former coordinator may still read: a joiner, which promised it
         // nothing, could be made coordinator and would wait for nothing. A coordinator whose copy has failed fills no
         // joiners: its successor does.
-        let is_ready = coordinator.active || env.cx.planted(PlantedBug::ProposedWhileBound);
-        let Some(begin) = coordinator.begin.filter(|_| is_ready && !self.disk.mark.failed) else { return };
+        let is_ready = self.active || env.cx.planted(PlantedBug::ProposedWhileBound);
+        let Some(begin) = self.begin.filter(|_| is_ready && !p.is_failed()) else { return };
         let needed = commit.max(begin.seq);
-        if coordinator.extra.is_none() {
+        if self.extra.is_none() {
             // R6: the report to the ECS that is being rebuilt named the members proposed so far, and must stay
             // complete.
             if env.cx.promised.is_some_and(|promised| promised.generation > epoch.generation) {
                 return;
             }
-            let in_sync = &coordinator.in_sync;
+            let in_sync = &self.in_sync;
             let near = |acked: Seq| last.0 - acked.0 <= JOIN_LAG_MAX;
-            let joiner = coordinator.peers.iter().find(|(server, peer)| {
+            let joiner = self.peers.iter().find(|(server, peer)| {
                 !in_sync.contains(server)
                     && (peer.acked.is_some_and(near) || (early && peer.process.is_some()))
             });
             let Some((_, peer)) = joiner else { return };
             let (member, incarnation) = (peer.member, peer.incarnation());
-            coordinator.extra = Some(Extra { member, incarnation, noted: false, proposed: None, since: now });
-            self.disk.mark.proposed_in = epoch;
-            self.disk.mark.proposed = vec![member];
-            self.persist_mark(env);
-            env.out.after(After::Proposed { partition: id, epoch, member });
+            self.extra = Some(Extra { member, incarnation, noted: false, proposed: None, since: now });
+            p.note_proposed(env, member);
             return;
         }
-        let peers = &coordinator.peers;
-        let Some(extra) = &mut coordinator.extra else { return };
+        let peers = &self.peers;
+        let Some(extra) = &mut self.extra else { return };
         let peer = peers.get(&extra.member.server);
         let caught_up = peer.is_some_and(|peer| peer.acked.is_some_and(|acked| acked >= needed));
         if let Some(peer) = peer.filter(|_| caught_up) {
@@ -75,14 +58,19 @@ impl PartitionCopy {
     }
 
     /// The note of a proposal is on disk.
-    pub(crate) fn on_proposal_noted(&mut self, env: &mut Env, epoch: Epoch, member: Member) {
-        if epoch != self.epoch {
+    pub(crate) fn on_proposal_noted(
+        &mut self,
+        p: &PartitionState,
+        env: &mut Env,
+        epoch: Epoch,
+        member: Member,
+    ) {
+        if epoch != p.epoch() {
             return;
         }
-        let Some(coordinator) = self.coordinator() else { return };
-        if let Some(extra) = coordinator.extra.as_mut().filter(|extra| extra.member == member) {
+        if let Some(extra) = self.extra.as_mut().filter(|extra| extra.member == member) {
             extra.noted = true;
         }
-        env.touched.insert(self.id);
+        env.touched.insert(p.id());
     }
 }

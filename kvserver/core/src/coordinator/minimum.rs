@@ -10,11 +10,10 @@
 
 use common::ids::Seq;
 
-use super::super::copy::{PartitionCopy, Role};
 use super::super::env::Env;
 use super::super::planted::PlantedBug;
 use super::super::requests::ReplyTo;
-use super::Coordinator;
+use super::state::Coordinator;
 
 impl Coordinator {
     /// Whether fewer copies are in sync than the view asks for.
@@ -37,12 +36,5 @@ impl Coordinator {
 
     fn alone_to(&self) -> Seq {
         self.ticked.max(self.begin.map_or(Seq::default(), |begin| begin.seq))
-    }
-}
-
-impl PartitionCopy {
-    /// Whether writes wait, as fewer copies are in sync than the view asks for.
-    pub(crate) fn is_short(&self, env: &Env) -> bool {
-        matches!(&self.role, Role::Coordinator(coordinator) if coordinator.is_short(env))
     }
 }

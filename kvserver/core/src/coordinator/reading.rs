@@ -8,7 +8,8 @@ use common::time::Time;
 use super::super::config::Reads;
 use super::super::env::Env;
 use super::super::planted::PlantedBug;
-use super::{Coordinator, Progress};
+use super::progress::Progress;
+use super::state::Coordinator;
 
 impl Coordinator {
     /// Whether this server has a lease of a member that counts, as in

@@ -12,44 +12,18 @@
 
 use common::codec::Wire;
 use common::ids::{LogId, Seq, ServerId};
-use common::messages::{Entry, Run, Sender, ServerReport, ToReplica};
+use common::messages::{Entry, Sender, ServerReport, ToReplica};
 use common::operation::{Command, Operation};
-use common::time::{Time, WallTime};
+use common::time::WallTime;
 use common::view::Member;
 
-use super::super::copy::{PartitionCopy, Role};
 use super::super::env::Env;
 use super::super::limits::{REPORT_AGAIN, RESEND};
+use super::super::partition::state::PartitionState;
 use super::super::planted::PlantedBug;
 use super::super::validate::check_entries;
-use super::{Coordinator, Stage};
-
-/// The log that a member says it has.
-#[derive(Clone, Debug)]
-pub(crate) struct Claim {
-    pub(super) base: LogId,
-    pub(super) last: LogId,
-    pub(super) runs: Vec<Run>,
-}
-
-/// Entries that are being fetched from the member with the largest log.
-#[derive(Debug)]
-pub(super) struct Fetch {
-    pub(super) from: ServerId,
-    /// The last entry that both logs have.
-    prev: LogId,
-    /// The last entry that was claimed.
-    target: LogId,
-    asked: Option<Time>,
-}
-
-/// The members' logs contradict each other: the partition stops until an operator decides (P2).
-#[derive(Debug)]
-pub(super) struct Disagreement {
-    member: Member,
-    commit: Seq,
-    reported: Time,
-}
+use super::progress::{Claim, Progress, Stage};
+use super::state::{Coordinator, Disagreement, Fetch};
 
 impl Coordinator {
     /// The members' claims, if all of them have answered.
@@ -68,25 +42,18 @@ impl Coordinator {
         };
         enough.then_some(claims)
     }
-}
 
-impl PartitionCopy {
     /// P1: takes the next step, if it is possible.
-    pub(super) fn choose_log(&mut self, env: &mut Env) {
-        self.report_disagreement(env);
-        let own = self.log.last_id();
-        let Role::Coordinator(coordinator) = &self.role else { return };
-        if coordinator.begin.is_some()
-            || coordinator.disagreement.is_some()
-            || self.disk.installing
-            || self.disk.dropping
-        {
+    pub(super) fn choose_log(&mut self, p: &mut PartitionState, env: &mut Env) {
+        self.report_disagreement(p, env);
+        let own = p.log().last_id();
+        if self.begin.is_some() || self.disagreement.is_some() || !p.is_idle() {
             return;
         }
-        if coordinator.fetch.is_some() {
-            return self.ask_for_entries(env);
+        if self.fetch.is_some() {
+            return self.ask_for_entries(p, env);
         }
-        let Some(claims) = coordinator.claims(env) else { return };
+        let Some(claims) = self.claims(env) else { return };
         let largest = if env.cx.planted(PlantedBug::LargestBySeqAlone) {
             claims
                 .into_iter()
@@ -97,37 +64,35 @@ impl PartitionCopy {
         };
         match largest {
             Some((from, claim)) if !env.cx.planted(PlantedBug::OwnLogAuthoritative) => {
-                self.fetch(env, from, &claim)
+                self.fetch(p, env, from, &claim)
             }
-            _ => self.begin_epoch(env),
+            _ => self.begin_epoch(p, env),
         }
     }
 
     /// P1: another member's log is the log of the epoch, so its entries are fetched.
-    fn fetch(&mut self, env: &mut Env, from: ServerId, claim: &Claim) {
-        let common = self.log.common_point(claim.base, claim.last, &claim.runs);
-        let (partition, epoch, now, reaching) = (self.id, self.epoch, env.cx.now.time, self.reaching());
+    fn fetch(&mut self, p: &PartitionState, env: &mut Env, from: ServerId, claim: &Claim) {
+        let common = p.log().common_point(claim.base, claim.last, &claim.runs);
+        let (partition, epoch, now, reaching) = (p.id(), p.epoch(), env.cx.now.time, p.reaching());
         let me = env.cx.my_member();
-        let Role::Coordinator(coordinator) = &mut self.role else { return };
         match common {
             Some(common) if common.seq >= reaching => {
-                coordinator.fetch = Some(Fetch { from, prev: common, target: claim.last, asked: None });
-                self.ask_for_entries(env);
+                self.fetch = Some(Fetch { from, prev: common, target: claim.last, asked: None });
+                self.ask_for_entries(p, env);
             }
             None if reaching <= claim.base.seq => {
-                if coordinator.yielded.is_none_or(|at| now.since(at) >= REPORT_AGAIN) {
-                    coordinator.yielded = Some(now);
+                if self.yielded.is_none_or(|at| now.since(at) >= REPORT_AGAIN) {
+                    self.yielded = Some(now);
                     env.out.report(ServerReport::Yield { partition, epoch, to: from });
                 }
             }
-            _ => self.stop_for_disagreement(env, me, reaching),
+            _ => self.stop_for_disagreement(p, env, me, reaching),
         }
     }
 
-    fn ask_for_entries(&mut self, env: &mut Env) {
-        let (partition, epoch, now) = (self.id, self.epoch, env.cx.now.time);
-        let Role::Coordinator(coordinator) = &mut self.role else { return };
-        let Some(fetch) = &mut coordinator.fetch else { return };
+    fn ask_for_entries(&mut self, p: &PartitionState, env: &mut Env) {
+        let (partition, epoch, now) = (p.id(), p.epoch(), env.cx.now.time);
+        let Some(fetch) = &mut self.fetch else { return };
         if fetch.asked.is_none_or(|at| now.since(at) >= RESEND) {
             fetch.asked = Some(now);
             env.out.send(fetch.from, ToReplica::FetchRequest { prev: fetch.prev }.about(partition, epoch));
@@ -136,15 +101,20 @@ impl PartitionCopy {
 
     /// Entries of the log of the epoch. They reach the disk in this order, perhaps in parts, and nothing depends on
     /// them before the no-op after them is durable.
-    pub(crate) fn on_fetched(&mut self, env: &mut Env, from: Sender, prev: LogId, mut entries: Vec<Entry>) {
-        let (partition, epoch) = (self.id, self.epoch);
-        let Role::Coordinator(coordinator) = &mut self.role else { return };
-        let Some(fetch) =
-            coordinator.fetch.as_mut().filter(|fetch| fetch.from == from.server && fetch.prev == prev)
+    pub(crate) fn on_fetched(
+        &mut self,
+        p: &mut PartitionState,
+        env: &mut Env,
+        from: Sender,
+        prev: LogId,
+        mut entries: Vec<Entry>,
+    ) {
+        let (partition, epoch) = (p.id(), p.epoch());
+        let Some(fetch) = self.fetch.as_mut().filter(|fetch| fetch.from == from.server && fetch.prev == prev)
         else {
             return;
         };
-        let is_claimed = coordinator.peers.get(&from.server).is_some_and(|peer| peer.process == Some(from));
+        let is_claimed = self.peers.get(&from.server).is_some_and(|peer| peer.process == Some(from));
         entries.retain(|entry| entry.id.seq <= fetch.target.seq);
         if let Err(reason) = check_entries(prev, &entries, epoch) {
             return env.out.warn(format!("partition {partition}: fetched entries are dropped: {reason}"));
@@ -153,61 +123,58 @@ impl PartitionCopy {
         (fetch.prev, fetch.asked) = (last, None);
         let is_whole = last.seq == fetch.target.seq;
         if is_whole {
-            coordinator.fetch = None;
+            self.fetch = None;
         }
         // Only the first part finds entries of its own behind the common point.
-        self.cut(env, prev.seq);
+        p.cut(env, prev.seq);
         for entry in entries {
-            self.append(env, entry);
+            p.append(env, entry);
         }
         env.touched.insert(partition);
         if is_whole {
-            self.begin_epoch(env);
+            self.begin_epoch(p, env);
         }
     }
 
     /// The log is that of the epoch: its no-op is appended, and members that have answered are brought in step.
-    fn begin_epoch(&mut self, env: &mut Env) {
+    fn begin_epoch(&mut self, p: &mut PartitionState, env: &mut Env) {
         let begin = if env.cx.planted(PlantedBug::NoOpLeftOut) {
-            self.log.last_id()
+            p.log().last_id()
         } else {
-            let id = LogId { tag: self.epoch, seq: self.log.last().next() };
+            let id = LogId { tag: p.epoch(), seq: p.log().last().next() };
             // Without a stamp, so that nothing expires by it: the clocks of the members may not be known yet.
             let command = Command { origin: None, stamp: WallTime::default(), operation: Operation::NoOp {} };
-            self.append(env, Entry { id, body: command.to_wire() });
+            p.append(env, Entry { id, body: command.to_wire() });
             id
         };
-        let Role::Coordinator(coordinator) = &mut self.role else { return };
-        coordinator.begin = Some(begin);
-        let answered =
-            |(server, peer): (&ServerId, &super::Progress)| peer.claim.is_some().then_some(*server);
-        let answered: Vec<ServerId> = coordinator.peers.iter().filter_map(answered).collect();
+        self.begin = Some(begin);
+        let answered = |(server, peer): (&ServerId, &Progress)| peer.claim.is_some().then_some(*server);
+        let answered: Vec<ServerId> = self.peers.iter().filter_map(answered).collect();
         for server in answered {
-            self.bring_in_step(env, server);
+            self.bring_in_step(p, env, server);
         }
     }
 
     /// P2: a member has committed entries that the log of this epoch lacks. Its log is not the wrong one, so no log is
     /// cut, and nothing is served.
-    pub(crate) fn on_member_ahead(&mut self, env: &mut Env, from: Sender, commit: Seq) {
-        let Role::Coordinator(coordinator) = &self.role else { return };
-        let Some(peer) = coordinator.peers.get(&from.server) else { return };
-        if peer.process != Some(from) || coordinator.disagreement.is_some() {
+    pub(crate) fn on_member_ahead(&mut self, p: &PartitionState, env: &mut Env, from: Sender, commit: Seq) {
+        let Some(peer) = self.peers.get(&from.server) else { return };
+        if peer.process != Some(from) || self.disagreement.is_some() {
             return;
         }
         let member = peer.member;
-        if coordinator.in_sync.contains(&from.server) {
-            self.stop_for_disagreement(env, member, commit);
+        if self.in_sync.contains(&from.server) {
+            self.stop_for_disagreement(p, env, member, commit);
         } else {
-            self.keep_aside(env, member, commit);
+            self.keep_aside(p, env, member, commit);
         }
     }
 
     /// V4a: a joining member has more than the log of the epoch. The partition goes on, and that copy is kept as it is,
     /// not cut and not counted, until a person has decided.
-    fn keep_aside(&mut self, env: &mut Env, member: Member, commit: Seq) {
-        let (partition, now) = (self.id, env.cx.now.time);
-        let Some(peer) = self.coordinator().and_then(|c| c.peers.get_mut(&member.server)) else { return };
+    fn keep_aside(&mut self, p: &PartitionState, env: &mut Env, member: Member, commit: Seq) {
+        let (partition, now) = (p.id(), env.cx.now.time);
+        let Some(peer) = self.peers.get_mut(&member.server) else { return };
         let Some(claim) = peer.claim.clone() else { return };
         if let Stage::Snapshot(sending) = &mut peer.stage {
             sending.close(env, partition);
@@ -216,7 +183,7 @@ impl PartitionCopy {
         peer.hold = None;
         peer.on_moved(now);
         let last = claim.last.seq.max(commit);
-        let what = match self.log.common_point(claim.base, claim.last, &claim.runs) {
+        let what = match p.log().common_point(claim.base, claim.last, &claim.runs) {
             Some(LogId { seq: common, .. }) => {
                 let more = last.0.saturating_sub(common.0);
                 format!("{more} entries behind entry {common} that no in-sync copy has")
@@ -231,11 +198,10 @@ impl PartitionCopy {
         ));
     }
 
-    fn stop_for_disagreement(&mut self, env: &mut Env, member: Member, commit: Seq) {
-        let (partition, epoch, last, now) = (self.id, self.epoch, self.log.last(), env.cx.now.time);
-        let Role::Coordinator(coordinator) = &mut self.role else { return };
-        coordinator.active = false;
-        coordinator.disagreement = Some(Disagreement { member, commit, reported: now });
+    fn stop_for_disagreement(&mut self, p: &PartitionState, env: &mut Env, member: Member, commit: Seq) {
+        let (partition, epoch, last, now) = (p.id(), p.epoch(), p.log().last(), env.cx.now.time);
+        self.active = false;
+        self.disagreement = Some(Disagreement { member, commit, reported: now });
         env.out.alarm(format!(
             "COPIES DISAGREE: partition {partition}: entries up to {commit} are committed at server {}, and the log of \
              epoch {epoch} does not have them (it ends at {last}). More disks have lost what they had than can be made \
@@ -246,10 +212,9 @@ impl PartitionCopy {
         env.out.report(ServerReport::CopiesDisagree { partition, epoch, member, commit });
     }
 
-    fn report_disagreement(&mut self, env: &mut Env) {
-        let (partition, epoch, now) = (self.id, self.epoch, env.cx.now.time);
-        let Role::Coordinator(coordinator) = &mut self.role else { return };
-        let Some(Disagreement { member, commit, reported }) = &mut coordinator.disagreement else { return };
+    fn report_disagreement(&mut self, p: &PartitionState, env: &mut Env) {
+        let (partition, epoch, now) = (p.id(), p.epoch(), env.cx.now.time);
+        let Some(Disagreement { member, commit, reported }) = &mut self.disagreement else { return };
         if now.since(*reported) >= REPORT_AGAIN {
             *reported = now;
             let (member, commit) = (*member, *commit);

@@ -5,16 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::ids::{Epoch, PartitionId, ServerId};
-use common::messages::{PartitionMessage, PeerMessage, Sender, ToCoordinator, ToReplica};
+use common::messages::{PartitionMessage, PeerMessage, Sender, ToCoordinator};
 use common::view::{Member, View};
 
 use super::super::context::named_process;
-use super::super::copy::Role;
+use super::super::coordinator::state::Coordinator;
 use super::super::limits::WANT_VIEW_AGAIN;
+use super::super::partition::Partition;
 use super::super::planted::PlantedBug;
 use super::super::process::Heard;
-use super::super::replica::Append;
-use super::super::transfer::Piece;
 use super::Node;
 
 impl Node {
@@ -22,15 +21,8 @@ impl Node {
         let now = self.env.cx.now.time;
         self.next.ping = now + self.env.cx.config.timers.ping;
         self.report_unheard();
-        let granters: BTreeSet<ServerId> = self
-            .copies
-            .iter()
-            .filter_map(|copy| {
-                let Role::Coordinator(coordinator) = &copy.role else { return None };
-                Some(coordinator.granters())
-            })
-            .flatten()
-            .collect();
+        let coordinators = self.copies.iter().filter_map(Partition::coordinator);
+        let granters: BTreeSet<ServerId> = coordinators.flat_map(Coordinator::granters).collect();
         let view = self.env.cx.view.number;
         for server in granters {
             let n = self.env.promises.leases.on_ping_sent(server, now);
@@ -104,7 +96,7 @@ impl Node {
             PeerMessage::NoNewerView { number, to } => {
                 if to == self.env.cx.me.nonce && number <= self.env.cx.view.number {
                     self.env.promises.vows.on_shown(Member { server: from.server, store: from.store });
-                    self.copies.iter().for_each(|copy| self.env.touched.insert(copy.id));
+                    self.copies.iter().for_each(|copy| self.env.touched.insert(copy.id()));
                 }
             }
             PeerMessage::ReadLeaseRequest { n, view, partitions } => {
@@ -188,14 +180,16 @@ impl Node {
         epoch: Epoch,
         message: PartitionMessage,
     ) {
-        let known =
-            self.copies.get(usize::from(partition.0)).map_or(self.env.cx.view.number, |copy| copy.epoch);
+        let known = self
+            .copies
+            .get(usize::from(partition.0))
+            .map_or(self.env.cx.view.number, |copy| copy.state().epoch());
         if epoch > known {
             self.future_epochs.keep(from, PeerMessage::Partition { partition, epoch, message });
             return self.want_view(from.server);
         }
         let Some(copy) = self.copies.get(usize::from(partition.0)) else { return };
-        if epoch < copy.epoch && !self.counts_late(&message) {
+        if epoch < copy.state().epoch() && !self.counts_late(&message) {
             if message.asks() {
                 self.env.send_view(from.server);
             }
@@ -203,9 +197,11 @@ impl Node {
         }
         self.env.touched.insert(partition);
         match message {
-            PartitionMessage::ToCoordinator(message) => self.on_to_coordinator(from, partition, message),
+            PartitionMessage::ToCoordinator(message) => {
+                self.copies[usize::from(partition.0)].on_to_coordinator(&mut self.env, from, message);
+            }
             PartitionMessage::ToReplica(message) if self.is_coordinator(from, partition) => {
-                self.on_to_replica(from, partition, message);
+                self.copies[usize::from(partition.0)].on_to_replica(&mut self.env, from, message);
             }
             PartitionMessage::ToReplica(_) => {}
         }
@@ -229,48 +225,6 @@ impl Node {
         let is_named = named_process(&self.env.cx.view, from.server) == Some(from);
         assignment.is_some_and(|a| a.coordinator == from.server) && is_named
             || self.env.cx.planted(PlantedBug::OldEpochAccepted)
-    }
-
-    fn on_to_coordinator(&mut self, from: Sender, partition: PartitionId, message: ToCoordinator) {
-        let (copy, env) = (&mut self.copies[usize::from(partition.0)], &mut self.env);
-        match message {
-            ToCoordinator::SyncReply { base, last, runs, commit: _ } => {
-                copy.on_sync_reply(env, from, base, last, &runs);
-            }
-            ToCoordinator::Ack { seq, clean, bound } => copy.on_ack(env, from, seq, clean, &bound),
-            ToCoordinator::FetchReply { prev, entries } => copy.on_fetched(env, from, prev, entries),
-            ToCoordinator::Ahead { commit } => copy.on_member_ahead(env, from, commit),
-            ToCoordinator::Gap { last } => copy.on_gap(env, from, last),
-            ToCoordinator::ReadIndex { n } => copy.on_read_index(env, from.server, n),
-            ToCoordinator::SnapshotAck { transfer, next, installed } => {
-                copy.on_snapshot_ack(env, from.server, transfer, next, installed);
-            }
-            ToCoordinator::DigestReply { at, digest, equal_with } => {
-                copy.on_digest_reply(env, from, at, digest, equal_with);
-            }
-        }
-    }
-
-    fn on_to_replica(&mut self, from: Sender, partition: PartitionId, message: ToReplica) {
-        let (copy, env) = (&mut self.copies[usize::from(partition.0)], &mut self.env);
-        match message {
-            ToReplica::SyncRequest {} => copy.on_sync_request(env, from.server),
-            ToReplica::FetchRequest { prev } => copy.on_fetch_request(env, from.server, prev),
-            ToReplica::Append { sync, prev, commit, entries } => {
-                copy.on_append(env, from, Append { sync, prev, commit, entries });
-            }
-            ToReplica::SnapshotBegin { transfer, base } => {
-                copy.on_snapshot_begin(env, from.server, transfer, base);
-            }
-            ToReplica::SnapshotChunk { transfer, index, state, pairs, done } => {
-                copy.on_snapshot_chunk(env, from.server, Piece { transfer, index, state, pairs, done });
-            }
-            ToReplica::DigestRequest { at } => copy.on_digest_request(env, from.server, at),
-            ToReplica::Equal { at, servers } => copy.on_equal(env, at, servers),
-            ToReplica::Differs { at, digest } => copy.on_differs(env, from.server, at, digest),
-            ToReplica::TraceEntry { seq, request } => env.trace_coming(partition, seq, request),
-            ToReplica::ReadIndexReply { n, commit } => copy.on_read_index_reply(env, n, commit),
-        }
     }
 }
 

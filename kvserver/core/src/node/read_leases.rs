@@ -15,7 +15,7 @@ impl Node {
         let mut wanted: BTreeMap<ServerId, Vec<(PartitionId, Epoch)>> = BTreeMap::new();
         for copy in &self.copies {
             if let Some(coordinator) = copy.wants_read_lease(&self.env) {
-                wanted.entry(coordinator).or_default().push((copy.id, copy.epoch));
+                wanted.entry(coordinator).or_default().push((copy.id(), copy.state().epoch()));
             }
         }
         for (server, partitions) in wanted {

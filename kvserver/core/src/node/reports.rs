@@ -7,7 +7,9 @@ use common::messages::{CopyState, Digest, LogTail, Promised, ServerReport};
 use common::status::{CaughtUp, ComparedStatus, CopyStatus, TransferStatus};
 use common::time::Time;
 
-use super::super::copy::{Mark, PartitionCopy, Role};
+use super::super::coordinator::state::Coordinator;
+use super::super::partition::Partition;
+use super::super::partition::mark::Mark;
 use super::{CopyFacts, Node};
 
 impl Node {
@@ -17,7 +19,7 @@ impl Node {
     pub fn hello(&mut self, address: String, weight: u32) -> ServerReport {
         let (view, rebuild) = (self.env.cx.view.number, self.env.cx.view.rebuild);
         self.reported.copies.clear();
-        self.copies.iter().for_each(|copy| self.reported.changed.insert(copy.id));
+        self.copies.iter().for_each(|copy| self.reported.changed.insert(copy.id()));
         ServerReport::Hello { address, weight, view, rebuild, tails: self.tails() }
     }
 
@@ -30,9 +32,12 @@ impl Node {
             proposed: mark.proposed.clone(),
             epoch: mark.proposed_in,
         };
-        let listed =
-            self.copies.iter().filter(|copy| !copy.log.is_empty() || copy.disk.mark != Mark::default());
-        let listed = listed.map(|copy| tail(copy.id, copy.log.durable_id(), &copy.disk.mark));
+        let listed = self
+            .copies
+            .iter()
+            .map(Partition::state)
+            .filter(|p| !p.log().is_empty() || *p.mark() != Mark::default());
+        let listed = listed.map(|p| tail(p.id(), p.log().durable_id(), p.mark()));
         let found = self.recovered.iter().filter(|(_, found)| found.holds_something());
         listed.chain(found.map(|(&id, found)| tail(id, found.last_id(), &found.mark))).collect()
     }
@@ -40,17 +45,16 @@ impl Node {
     /// All copies that a view lists or that have data, for the status.
     #[must_use]
     pub fn status(&self) -> Vec<CopyStatus> {
-        let present = |copy: &&PartitionCopy| !matches!(copy.role, Role::Unlisted) || !copy.log.is_empty();
-        self.copies.iter().filter(present).map(|copy| copy.status(&self.env)).collect()
+        self.copies.iter().filter(|copy| !copy.is_nothing()).map(|copy| copy.status(&self.env)).collect()
     }
 
     /// Copies of partitions that this server sends now.
     #[must_use]
     pub fn transfers(&self) -> Vec<TransferStatus> {
         let (now, me) = (self.env.cx.now.time, self.env.cx.me.server);
-        let sending = |copy: &PartitionCopy| match &copy.role {
-            Role::Coordinator(coordinator) => coordinator.transfers(now, copy.id, me),
-            _ => Vec::new(),
+        let sending = |copy: &Partition| {
+            let coordinator = copy.coordinator();
+            coordinator.map(|coordinator| coordinator.transfers(now, copy.id(), me)).unwrap_or_default()
         };
         self.busy.iter().filter_map(|id| self.copies.get(usize::from(id.0))).flat_map(sending).collect()
     }
@@ -80,7 +84,7 @@ impl Node {
         let mut compared = self.env.integrity.compared.clone();
         let coordinates = |partition: u16| {
             let copy = self.copies.get(usize::from(partition));
-            copy.is_some_and(|copy| matches!(copy.role, Role::Coordinator(_)))
+            copy.is_some_and(|copy| copy.coordinator().is_some())
         };
         compared.differences.retain(|one| !one.wrong.is_empty() || coordinates(one.partition));
         compared
@@ -96,20 +100,17 @@ impl Node {
     #[must_use]
     pub fn facts(&self, partition: PartitionId, time: Time) -> Option<CopyFacts> {
         let copy = self.copies.get(usize::from(partition.0))?;
-        let (active, may_read) = match &copy.role {
-            Role::Coordinator(coordinator) => {
-                (coordinator.active, coordinator.may_read_at(&self.env, copy.epoch, copy.applied, time))
-            }
-            _ => (false, false),
-        };
+        let (p, coordinator) = (copy.state(), copy.coordinator());
+        let may_read =
+            |coordinator: &Coordinator| coordinator.may_read_at(&self.env, p.epoch(), p.applied(), time);
         Some(CopyFacts {
-            epoch: copy.epoch,
-            active,
-            may_read,
-            last: copy.log.last().0,
-            durable: copy.log.durable().0,
-            commit: copy.commit.0,
-            applied: copy.applied.0,
+            epoch: p.epoch(),
+            active: coordinator.is_some_and(Coordinator::is_active),
+            may_read: coordinator.is_some_and(may_read),
+            last: p.log().last().0,
+            durable: p.log().durable().0,
+            commit: p.commit().0,
+            applied: p.applied().0,
             has_read_lease: copy.has_read_lease(time),
         })
     }
@@ -125,7 +126,8 @@ impl Node {
         while let Some(partition) = self.reported.changed.pop_first() {
             let Some(facts) = self.facts(partition, self.env.cx.now.time) else { continue };
             let CopyFacts { epoch, active, durable, applied, .. } = facts;
-            let proved = self.copies.get(usize::from(partition.0)).is_some_and(|copy| copy.proved);
+            let proved =
+                self.copies.get(usize::from(partition.0)).is_some_and(|copy| copy.state().is_proved());
             let state = CopyState { partition, epoch, active, last: durable, applied, proved };
             if self.reported.copies.get(&partition) != Some(&state) {
                 self.reported.copies.insert(partition, state.clone());

@@ -21,7 +21,7 @@ impl Node {
     pub(super) fn watch_invariants(&self) {
         let (mut waits, mut told_bytes) = (0, 0);
         for copy in &self.copies {
-            let (copy_waits, copy_told_bytes) = copy.watches.held();
+            let (copy_waits, copy_told_bytes) = copy.watches().held();
             waits += copy_waits;
             told_bytes += copy_told_bytes;
         }
