@@ -1,6 +1,8 @@
 //! What all copies of a server share while they decide: what they read, the effects that are being collected, and the
 //! state of all copies together.
 
+mod tracing;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -24,7 +26,8 @@ use super::planted::PlantedBug;
 use super::promises::Promises;
 use super::requests::{ClientRequest, ReplyTo, Requests};
 use super::stamps::{Notice, StampClock};
-use super::traces::{TraceStep, Traces};
+use super::trace_step::TraceStep;
+use super::traces::Traces;
 
 /// Copies of partitions that are sent and received.
 #[derive(Debug)]

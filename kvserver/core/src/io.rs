@@ -13,7 +13,7 @@ use common::operation::Outcome;
 use common::view::View;
 
 use super::ask::{Answer, Ask, Query};
-use super::traces::Traced;
+use super::trace_step::Traced;
 
 /// Names a request of a client to the shell that passed it in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

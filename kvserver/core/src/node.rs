@@ -3,6 +3,7 @@
 //! One batch: any number of [`Node::step`]s, then [`Node::effects`]. A message is first dropped if it is old (each
 //! reason is named at its place), then handed to its copy.
 
+mod forwards;
 mod future_epochs;
 mod peer;
 mod read_leases;
@@ -22,10 +23,8 @@ use common::ring::Partitions;
 use common::time::{Now, Time};
 use common::view::View;
 
-pub use route::{ask_of, coordinator_of};
-
+use forwards::Forwards;
 use future_epochs::FutureEpochs;
-use route::Forwards;
 use unheard::Unheard;
 
 use super::ask::Answer;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::ids::{Epoch, PartitionId, ServerId};
-use common::messages::{PartitionMessage, PeerMessage, Sender, ToCoordinator};
+use common::messages::{PartitionMessage, PeerMessage, Sender, ServerReport, ToCoordinator};
 use common::view::{Member, View};
 
 use super::super::context::named_process;
@@ -30,6 +30,19 @@ impl Node {
             self.env.out.send(server, PeerMessage::Ping { n, view });
         }
         self.ask_read_leases();
+    }
+
+    pub(super) fn expect_by_view(&mut self) {
+        let (me, now) = (self.env.cx.me.server, self.env.cx.watched());
+        let grace = self.env.cx.config.timers.dead;
+        self.unheard.on_view(me, &self.env.cx.view, now, grace);
+    }
+
+    fn report_unheard(&mut self) {
+        let servers = self.unheard.due(self.env.cx.watched(), &self.env.cx.config.timers);
+        if !servers.is_empty() {
+            self.env.out.report(ServerReport::Unheard { servers });
+        }
     }
 
     /// 6.3: sends the pings that reads wait for.

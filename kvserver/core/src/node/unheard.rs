@@ -8,11 +8,8 @@ use std::time::Duration;
 
 use common::ids::ServerId;
 use common::limits::Timers;
-use common::messages::ServerReport;
 use common::time::Time;
 use common::view::{ServerState, View};
-
-use super::Node;
 
 /// See the module's text.
 #[derive(Debug, Default)]
@@ -28,7 +25,7 @@ pub(super) struct Unheard {
 impl Unheard {
     /// Takes over the expected servers of a view: coordinators ping all members whose copies they bring up to date, and
     /// are answered.
-    fn on_view(&mut self, me: ServerId, view: &View, now: Time, grace: Duration) {
+    pub(super) fn on_view(&mut self, me: ServerId, view: &View, now: Time, grace: Duration) {
         let before = std::mem::take(&mut self.heard);
         let mut expect = |server: ServerId| {
             let is_up = view.servers.get(&server).is_some_and(|info| info.state != ServerState::Down);
@@ -66,7 +63,7 @@ impl Unheard {
     }
 
     /// The servers to report now.
-    fn due(&mut self, now: Time, timers: &Timers) -> Vec<ServerId> {
+    pub(super) fn due(&mut self, now: Time, timers: &Timers) -> Vec<ServerId> {
         if self.told.is_some_and(|told| now.since(told) < timers.report) {
             return Vec::new();
         }
@@ -76,20 +73,5 @@ impl Unheard {
             self.told = Some(now);
         }
         silent
-    }
-}
-
-impl Node {
-    pub(super) fn expect_by_view(&mut self) {
-        let (me, now) = (self.env.cx.me.server, self.env.cx.watched());
-        let grace = self.env.cx.config.timers.dead;
-        self.unheard.on_view(me, &self.env.cx.view, now, grace);
-    }
-
-    pub(super) fn report_unheard(&mut self) {
-        let servers = self.unheard.due(self.env.cx.watched(), &self.env.cx.config.timers);
-        if !servers.is_empty() {
-            self.env.out.report(ServerReport::Unheard { servers });
-        }
     }
 }

@@ -14,7 +14,7 @@ use super::super::limits::{PARKED_MAX, PENDING_MAX};
 use super::super::log::Log;
 use super::super::planted::PlantedBug;
 use super::super::requests::{ClientRequest, ReplyTo};
-use super::super::traces::TraceStep;
+use super::super::trace_step::TraceStep;
 
 /// An entry that was ordered here and is not applied yet.
 #[derive(Debug)]
