@@ -36,8 +36,10 @@ use super::limits::COMMAND_BYTES;
 use super::partition::state::PartitionState;
 use super::partition::waiting::Pending;
 use super::planted::PlantedBug;
-use super::requests::{ClientRequest, PendingRead, ReplyTo};
+use super::requests::{ClientRequest, ReplyTo};
+use reads::note_read;
 use state::Coordinator;
+use streaming::Notice;
 
 impl Coordinator {
     /// A request for this partition.
@@ -53,11 +55,7 @@ impl Coordinator {
     fn admit(&mut self, p: &mut PartitionState, env: &mut Env, asked: ClientRequest) {
         match asked {
             ClientRequest { to, ask: Ask::Read(query), since, .. } => {
-                let (partition, epoch, commit) = (p.id(), p.epoch(), p.commit());
-                let floor = env.promises.leases.next_ping();
-                let (indexed, alone) = (false, false);
-                let read = PendingRead { to, partition, query, since, indexed, alone, floor, epoch, commit };
-                let id = env.requests.note_read(read);
+                let id = note_read(p, env, to, query, since);
                 self.start_read(p, env, id);
             }
             asked => self.on_write(p, env, asked),
@@ -124,7 +122,7 @@ impl Coordinator {
                 self.admit(p, env, asked);
             }
         }
-        self.stream(p, env, false);
+        self.stream(p, env, Notice::WithEntries);
         self.advance_commit(p, env);
         self.consider_joiners(p, env);
         self.settle_holds(p);
@@ -162,14 +160,19 @@ impl Coordinator {
     fn least_acked(&self, env: &Env) -> Option<Seq> {
         let acked =
             |server: ServerId| self.peers.get(&server).and_then(|peer| peer.acked).unwrap_or_default();
+        self.least_acked_by_mistake(env, &acked).unwrap_or_else(|| self.needed().map(acked).min())
+    }
+
+    /// Planted bugs: a member that counts is not awaited.
+    fn least_acked_by_mistake(&self, env: &Env, acked: &impl Fn(ServerId) -> Seq) -> Option<Option<Seq>> {
         if env.cx.planted(PlantedBug::JoinerNotAwaited) {
-            self.in_sync.iter().copied().map(acked).min()
+            Some(self.in_sync.iter().copied().map(acked).min())
         } else if env.cx.planted(PlantedBug::AckWithoutOneReplica) {
             let mut acks: Vec<Seq> = self.needed().map(acked).collect();
             acks.sort_unstable();
-            acks.get(1).or(acks.first()).copied()
+            Some(acks.get(1).or(acks.first()).copied())
         } else {
-            self.needed().map(acked).min()
+            None
         }
     }
 }

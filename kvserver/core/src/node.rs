@@ -23,7 +23,7 @@ use common::ring::Partitions;
 use common::time::{Now, Time};
 use common::view::View;
 
-use forwards::Forwards;
+use forwards::{Foreign, Forwards};
 use future_epochs::FutureEpochs;
 use unheard::Unheard;
 
@@ -40,7 +40,8 @@ use super::partition::Partition;
 use super::partition::recovered::RecoveredCopy;
 use super::partition_set::PartitionSet;
 use super::planted::PlantedBug;
-use super::process::Processes;
+use super::process::{Anew, Processes};
+use super::requests::ReadKind;
 
 /// The newest view that is known, though perhaps not on disk yet.
 #[derive(Debug, Default)]
@@ -166,10 +167,10 @@ impl Node {
             Input::Promise(asked) => self.on_promise(asked),
             Input::Refused(refusal) => self.on_refused(refusal),
             Input::Peer { from, message } => self.on_peer(from, message),
-            Input::PeerLinked { server } => self.on_peer_linked(server, false),
-            Input::Client { token, ask } => self.on_client(token, ask, false),
+            Input::PeerLinked { server } => self.on_peer_linked(server, Anew::Link),
+            Input::Client { token, ask } => self.on_client(token, ask, Foreign::SendAway),
             Input::Trace { token, request } => self.env.trace_client(token, request),
-            Input::ClientAnywhere { token, ask } => self.on_client(token, ask, true),
+            Input::ClientAnywhere { token, ask } => self.on_client(token, ask, Foreign::PassOn),
             Input::Durable { ticket } => self.on_durable(ticket),
             Input::Applied { partition, outcomes, changes } => {
                 self.with(partition, |copy, env| copy.on_applied(env, outcomes, changes));
@@ -418,12 +419,12 @@ impl Node {
 
     fn on_answered(&mut self, read: ReadId, answer: Answer) {
         let Some(pending) = self.env.requests.reads.get(&read) else { return };
-        let (partition, indexed) = (pending.partition, pending.indexed);
+        let (partition, kind) = (pending.partition, pending.kind);
         if !self.env.admits(&answer) {
             // The process ends: the client finds another server.
             return;
         }
-        if indexed {
+        if let ReadKind::ByIndex | ReadKind::UnderLease = kind {
             return self.with(partition, |copy, env| copy.on_indexed_answer(env, read, answer));
         }
         // Most answers do not change the copy; it marks itself as touched when one does.

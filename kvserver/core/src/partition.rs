@@ -52,11 +52,20 @@ pub(crate) struct Partition {
     watches: Watches,
 }
 
-/// S3: whether an epoch is older than a rebuild of the ECS. Then the view does not name the process that it was made
-/// for. A process that has not coordinated in that epoch may follow one that has, and would assign numbers again that
-/// are in use.
-fn is_of_before(assignment: &Assignment, env: &Env) -> bool {
-    assignment.epoch.generation < env.cx.view.number.generation
+/// S3: whether this process may coordinate in an epoch that names its server: the view names it and no other process.
+/// An epoch older than a rebuild of the ECS names a process of that time. One that has not coordinated in that epoch may
+/// follow one that has, and would assign numbers again that are in use.
+fn may_coordinate(assignment: &Assignment, env: &Env) -> bool {
+    let is_of_before = assignment.epoch.generation < env.cx.view.number.generation;
+    let is_meant = env.promises.vows.is_named && !is_of_before;
+    is_meant || env.cx.planted(PlantedBug::RestartResumesRole)
+}
+
+/// Planted bugs: a new epoch cuts the log to the commit, before anything was heard of it.
+fn cut_by_mistake(p: &mut PartitionState, env: &mut Env, bug: PlantedBug) {
+    if env.cx.planted(bug) && p.commit() < p.log().last() {
+        p.cut(env, p.commit().max(p.log().base().seq).max(p.reaching()));
+    }
 }
 
 impl Partition {
@@ -119,14 +128,11 @@ impl Partition {
         let before = std::mem::replace(&mut self.role, Role::Unlisted { since: env.cx.now.time });
         let p = &mut self.state;
         if in_sync && env.cx.is_me(assignment.coordinator) {
-            let resumes = env.cx.planted(PlantedBug::RestartResumesRole);
-            if (!env.promises.vows.is_named || is_of_before(assignment, env)) && !resumes {
+            if !may_coordinate(assignment, env) {
                 self.role = Role::Resting;
                 return;
             }
-            if env.cx.planted(PlantedBug::NewCoordinatorCutsToCommit) && p.commit() < p.log().last() {
-                p.cut(env, p.commit().max(p.log().base().seq));
-            }
+            cut_by_mistake(p, env, PlantedBug::NewCoordinatorCutsToCommit);
             let former = match before {
                 Role::Coordinator(former) => Some(*former),
                 Role::Replica(mut replica) => {
@@ -144,9 +150,8 @@ impl Partition {
             self.role = Role::Coordinator(Box::new(coordinator));
         } else {
             self.leave_coordination(env, before, assignment);
-            let p = &mut self.state;
-            if env.cx.planted(PlantedBug::MemberCutsToCommit) && in_sync && p.commit() < p.log().last() {
-                p.cut(env, p.commit().max(p.log().base().seq).max(p.reaching()));
+            if in_sync {
+                cut_by_mistake(&mut self.state, env, PlantedBug::MemberCutsToCommit);
             }
         }
         self.on_listed(env, assignment);

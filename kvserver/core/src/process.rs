@@ -26,6 +26,15 @@ impl From<Sender> for Process {
     }
 }
 
+/// What is new of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Anew {
+    /// The link to it: what was sent may be lost.
+    Link,
+    /// Its process.
+    Process,
+}
+
 /// How the process of a message's sender compares with the newest one known of its store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Heard {

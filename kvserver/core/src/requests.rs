@@ -29,17 +29,45 @@ pub(crate) struct PendingRead {
     pub(crate) partition: PartitionId,
     pub(crate) query: Query,
     pub(crate) since: Time,
-    /// Answered by a replica at a commit that the coordinator named.
-    pub(crate) indexed: bool,
-    /// Answered by a replica alone, under its read lease.
-    pub(crate) alone: bool,
+    pub(crate) kind: ReadKind,
+}
+
+/// What makes a read current.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ReadKind {
+    /// The coordinator answers by its right to read, or names its commit to a replica (6.1).
+    Coordinator(ReadPoint),
+    /// A replica answers at a commit that the coordinator named.
+    ByIndex,
+    /// A replica answers alone, under its read lease.
+    UnderLease,
+}
+
+/// From when on the right to read of a coordinator is needed, and what the answer must contain.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReadPoint {
     /// Pings from this number on were sent after the read began.
     pub(crate) floor: u64,
     /// The epoch in which the coordinator read.
     pub(crate) epoch: Epoch,
-    /// The commit when the coordinator was asked: what the answer must contain, and what a question by index is told
+    /// The commit when the coordinator was asked: what the answer must contain, and what a question by index is sent
     /// after the look at the clock.
     pub(crate) commit: Seq,
+}
+
+impl PendingRead {
+    /// A replica asks for the commit, and nothing is read.
+    pub(crate) fn is_question(&self) -> bool {
+        matches!(self.to, ReplyTo::Question { .. })
+    }
+
+    /// What the coordinator's answer rests on.
+    pub(crate) fn point(&self) -> ReadPoint {
+        let ReadKind::Coordinator(point) = self.kind else {
+            panic!("a read of a replica at a coordinator: {self:?}")
+        };
+        point
+    }
 }
 
 /// A request, at its coordinator or on the way to it.

@@ -8,7 +8,7 @@ use common::messages::{Bound, Run, Sender, ServerReport};
 use super::super::env::Env;
 use super::super::limits::RESEND;
 use super::super::partition::state::PartitionState;
-use super::super::process::Process;
+use super::super::process::{Anew, Process};
 use super::super::transfer::sender::Sending;
 use super::progress::{Claim, Progress, Stage, Stream};
 use super::state::{Coordinator, counts};
@@ -141,16 +141,10 @@ impl Coordinator {
 
     /// The link to a member is new, or its process is: what was sent may be lost, and acknowledgements of an older
     /// process do not count (S2).
-    pub(crate) fn on_peer_linked(
-        &mut self,
-        p: &PartitionState,
-        env: &mut Env,
-        server: ServerId,
-        restarted: bool,
-    ) {
+    pub(crate) fn on_peer_linked(&mut self, p: &PartitionState, env: &mut Env, server: ServerId, anew: Anew) {
         let now = env.cx.now.time;
         let Some(peer) = self.peers.get_mut(&server) else { return };
-        if restarted {
+        if anew == Anew::Process {
             if let Stage::Snapshot(sending) = &peer.stage {
                 sending.close(env, p.id());
             }

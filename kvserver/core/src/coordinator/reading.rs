@@ -64,21 +64,27 @@ impl Coordinator {
     /// `applied`: a former coordinator may have acknowledged anything of the log that this one began with, so the
     /// records must have all of it before they are read. What was acknowledged since is applied anyway.
     pub(crate) fn may_read_at(&self, env: &Env, epoch: Epoch, applied: Seq, time: Time) -> bool {
-        if env.cx.config.reads == Reads::Barrier {
-            return false;
-        }
+        let by_leases = env.cx.config.reads == Reads::Lease;
+        by_leases && self.has_applied_all(applied) && self.is_leased(env, epoch, time)
+    }
+
+    /// L1: whether all members that count are in step and have given leases that run at `time`.
+    fn is_leased(&self, env: &Env, epoch: Epoch, time: Time) -> bool {
+        let holds = |server: ServerId| self.has_synced(server) && self.holds_lease(env, server, epoch, time);
+        self.is_leased_by_mistake(env, &holds).unwrap_or_else(|| self.needed().all(holds))
+    }
+
+    /// Planted bugs: other leases than those of all members that count are enough.
+    fn is_leased_by_mistake(&self, env: &Env, holds: &impl Fn(ServerId) -> bool) -> Option<bool> {
         if env.cx.planted(PlantedBug::ReadWithoutLease) {
-            return self.has_applied_all(applied);
-        }
-        let holds =
-            |server: &ServerId| self.has_synced(*server) && self.holds_lease(env, *server, epoch, time);
-        let leased = if env.cx.planted(PlantedBug::LeaseOfMajority) {
-            2 * self.needed().filter(holds).count() >= self.needed().count()
+            Some(true)
+        } else if env.cx.planted(PlantedBug::LeaseOfMajority) {
+            let held = self.needed().filter(|server| holds(*server)).count();
+            Some(2 * held >= self.needed().count())
         } else if env.cx.planted(PlantedBug::LeaseIgnoresJoiner) {
-            self.in_sync.iter().all(holds)
+            Some(self.in_sync.iter().all(|server| holds(*server)))
         } else {
-            self.needed().all(|server| holds(&server))
-        };
-        self.has_applied_all(applied) && leased
+            None
+        }
     }
 }

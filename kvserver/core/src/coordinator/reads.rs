@@ -4,6 +4,7 @@ use common::codec::Wire;
 use common::ids::{Epoch, LogId, Seq, ServerId};
 use common::messages::{Entry, ToReplica};
 use common::operation::{Command, Operation};
+use common::time::Time;
 
 use super::super::answers::{expired, reply_of};
 use super::super::ask::{Answer, Ask, Query};
@@ -13,7 +14,7 @@ use super::super::io::ReadId;
 use super::super::limits::CONFIRM_AGAIN;
 use super::super::partition::state::PartitionState;
 use super::super::planted::PlantedBug;
-use super::super::requests::{PendingRead, ReplyTo};
+use super::super::requests::{PendingRead, ReadKind, ReadPoint, ReplyTo};
 use super::state::Coordinator;
 
 impl Coordinator {
@@ -29,10 +30,10 @@ impl Coordinator {
     pub(crate) fn start_read(&mut self, p: &PartitionState, env: &mut Env, id: ReadId) {
         if self.is_ready(p, env, id) {
             if let Some(read) = env.requests.reads.get_mut(&id) {
-                read.epoch = p.epoch();
                 // A replica's question that waited until this coordinator was active gets the commit as of now: all of
                 // the log that the epoch began with.
-                read.commit = p.commit();
+                let point = ReadPoint { epoch: p.epoch(), commit: p.commit(), ..read.point() };
+                read.kind = ReadKind::Coordinator(point);
             }
             env.issue_read(id);
         } else {
@@ -44,17 +45,17 @@ impl Coordinator {
     /// Whether the read may be answered now, from the records as they are.
     fn is_ready(&self, p: &PartitionState, env: &Env, id: ReadId) -> bool {
         let Some(read) = env.requests.reads.get(&id) else { return false };
-        let is_question = matches!(read.to, ReplyTo::Question { .. });
-        let is_well = !p.is_failed() || is_question;
-        is_well && p.applied() >= read.commit && self.may_serve(env, p.epoch(), p.applied(), read.floor)
+        let ReadPoint { floor, commit, .. } = read.point();
+        let is_well = !p.is_failed() || read.is_question();
+        is_well && p.applied() >= commit && self.may_serve(env, p.epoch(), p.applied(), floor)
     }
 
     /// The state was read: answers, if this server might read all the while.
     pub(crate) fn on_answered(&mut self, p: &mut PartitionState, env: &mut Env, id: ReadId, answer: Answer) {
         let Some(read) = env.requests.reads.get(&id) else { return };
-        let (to, epoch, commit, floor) = (read.to, read.epoch, read.commit, read.floor);
+        let (to, is_question, ReadPoint { floor, epoch, commit }) =
+            (read.to, read.is_question(), read.point());
         let (mine, applied, failed) = (p.epoch(), p.applied(), p.is_failed());
-        let is_question = matches!(to, ReplyTo::Question { .. });
         let unchecked = env.cx.planted(PlantedBug::LeaseNotRechecked);
         let may_serve = self.may_serve(env, mine, applied, floor)
             || (is_question && self.tells_by_mistake(env, mine, applied));
@@ -100,15 +101,11 @@ impl Coordinator {
     /// A replica asks up to where it must have applied (6.1).
     pub(crate) fn on_read_index(&mut self, p: &PartitionState, env: &mut Env, from: ServerId, n: u64) {
         let (epoch, applied) = (p.epoch(), p.applied());
-        let (partition, commit, since) = (p.id(), p.commit(), env.cx.now.time);
         let by_lease = env.cx.config.reads == Reads::Lease;
         let tells_anyway =
             by_lease && !self.may_read(env, epoch, applied) && self.tells_by_mistake(env, epoch, applied);
-        let (to, query, floor) =
-            (ReplyTo::Question { server: from, n }, Query::Nothing, env.promises.leases.next_ping());
-        let (indexed, alone) = (false, false);
-        let read = PendingRead { to, partition, query, since, indexed, alone, floor, epoch, commit };
-        let id = env.requests.note_read(read);
+        let (to, now) = (ReplyTo::Question { server: from, n }, env.cx.now.time);
+        let id = note_read(p, env, to, Query::Nothing, now);
         if tells_anyway {
             env.issue_read(id);
         } else {
@@ -130,7 +127,7 @@ impl Coordinator {
             }
         }
         let first = self.reads.front().and_then(|id| env.requests.reads.get(id));
-        let Some(floor) = first.map(|read| read.floor).filter(|_| self.active) else { return };
+        let Some(floor) = first.map(|read| read.point().floor).filter(|_| self.active) else { return };
         if env.cx.config.reads == Reads::Barrier {
             // 6.3: one ping for all reads that came before it.
             let silent = self.unconfirmed(env, epoch, floor);
@@ -141,4 +138,11 @@ impl Coordinator {
             env.promises.to_confirm.extend(to_ask);
         }
     }
+}
+
+/// Notes a read that begins now.
+pub(super) fn note_read(p: &PartitionState, env: &mut Env, to: ReplyTo, query: Query, since: Time) -> ReadId {
+    let floor = env.promises.leases.next_ping();
+    let kind = ReadKind::Coordinator(ReadPoint { floor, epoch: p.epoch(), commit: p.commit() });
+    env.requests.note_read(PendingRead { to, partition: p.id(), query, since, kind })
 }

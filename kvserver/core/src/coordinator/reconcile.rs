@@ -33,20 +33,25 @@ impl Coordinator {
             claim.map(|claim| (*server, claim))
         };
         let claims: Vec<_> = self.in_sync.iter().filter_map(said).collect();
-        let enough = if env.cx.planted(PlantedBug::SyncOfMajority) {
-            2 * (claims.len() + 1) > self.in_sync.len() + 1
-        } else if env.cx.planted(PlantedBug::LearnerAnswersSync) {
-            self.peers.values().filter(|peer| peer.claim.is_some()).count() >= self.in_sync.len()
-        } else {
-            claims.len() == self.in_sync.len()
-        };
+        let all = self.in_sync.len();
+        let enough = self.enough_by_mistake(env, claims.len()).unwrap_or(claims.len() == all);
         enough.then_some(claims)
+    }
+
+    /// Planted bugs: the log of the epoch is chosen before all have answered.
+    fn enough_by_mistake(&self, env: &Env, claims: usize) -> Option<bool> {
+        if env.cx.planted(PlantedBug::SyncOfMajority) {
+            Some(2 * (claims + 1) > self.in_sync.len() + 1)
+        } else if env.cx.planted(PlantedBug::LearnerAnswersSync) {
+            Some(self.peers.values().filter(|peer| peer.claim.is_some()).count() >= self.in_sync.len())
+        } else {
+            None
+        }
     }
 
     /// P1: takes the next step, if it is possible.
     pub(super) fn choose_log(&mut self, p: &mut PartitionState, env: &mut Env) {
         self.report_disagreement(p, env);
-        let own = p.log().last_id();
         if self.begin.is_some() || self.disagreement.is_some() || !p.is_idle() {
             return;
         }
@@ -54,17 +59,9 @@ impl Coordinator {
             return self.ask_for_entries(p, env);
         }
         let Some(claims) = self.claims(env) else { return };
-        let largest = if env.cx.planted(PlantedBug::LargestBySeqAlone) {
-            claims
-                .into_iter()
-                .max_by_key(|(_, claim)| claim.last.seq)
-                .filter(|(_, best)| best.last.seq > own.seq)
-        } else {
-            claims.into_iter().max_by_key(|(_, claim)| claim.last).filter(|(_, best)| best.last > own)
-        };
-        match largest {
+        match largest(env, claims).filter(|(_, claim)| is_larger(env, claim.last, p.log().last_id())) {
             Some((from, claim)) if !env.cx.planted(PlantedBug::OwnLogAuthoritative) => {
-                self.fetch(p, env, from, &claim)
+                self.fetch(p, env, from, &claim);
             }
             _ => self.begin_epoch(p, env),
         }
@@ -221,4 +218,17 @@ impl Coordinator {
             env.out.report(ServerReport::CopiesDisagree { partition, epoch, member, commit });
         }
     }
+}
+
+/// The claim with the largest last entry, by tag and place.
+fn largest(env: &Env, claims: Vec<(ServerId, Claim)>) -> Option<(ServerId, Claim)> {
+    if env.cx.planted(PlantedBug::LargestBySeqAlone) {
+        return claims.into_iter().max_by_key(|(_, claim)| claim.last.seq);
+    }
+    claims.into_iter().max_by_key(|(_, claim)| claim.last)
+}
+
+/// Whether a log that ends at `last` is larger than one that ends at `own`.
+fn is_larger(env: &Env, last: LogId, own: LogId) -> bool {
+    if env.cx.planted(PlantedBug::LargestBySeqAlone) { last.seq > own.seq } else { last > own }
 }

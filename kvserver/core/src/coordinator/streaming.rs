@@ -10,9 +10,18 @@ use super::super::partition::state::PartitionState;
 use super::progress::{Progress, Stage, Stream};
 use super::state::{Coordinator, counts};
 
+/// How members learn of the commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Notice {
+    /// With the next entries.
+    WithEntries,
+    /// Also alone, if they were sent an older one.
+    Alone,
+}
+
 impl Coordinator {
-    /// Sends members what they lack. With `notice` also the commit alone, to those that were sent an older one.
-    pub(super) fn stream(&mut self, p: &PartitionState, env: &mut Env, notice: bool) {
+    /// Sends members what they lack. `notice`: how they learn of the commit.
+    pub(super) fn stream(&mut self, p: &PartitionState, env: &mut Env, notice: Notice) {
         let (id, epoch, now) = (p.id(), p.epoch(), env.cx.now.time);
         if self.disagreement.is_some() {
             return;
@@ -83,12 +92,12 @@ fn send_log(
     server: ServerId,
     peer: &mut Progress,
     counts: bool,
-    notice: bool,
+    notice: Notice,
 ) {
     let sync = peer.asks_to_sync();
     let Stage::Stream(stream) = &mut peer.stage else { return };
     let log = p.log();
-    let lacks_commit = |stream: &Stream| notice && stream.told < p.commit();
+    let lacks_commit = |stream: &Stream| notice == Notice::Alone && stream.told < p.commit();
     if stream.next == log.last().next() && sync.is_none() && !lacks_commit(stream) {
         return;
     }

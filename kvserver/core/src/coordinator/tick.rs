@@ -10,15 +10,17 @@ use super::super::partition::state::PartitionState;
 use super::super::planted::PlantedBug;
 use super::progress::{Progress, Stage};
 use super::state::Coordinator;
+use super::streaming::Notice;
 
 impl Coordinator {
     /// Time has passed.
     pub(crate) fn on_tick(&mut self, p: &mut PartitionState, env: &mut Env) {
         env.touched.insert(p.id());
         let now = env.cx.now.time;
-        let notice = now.since(self.noticed) >= COMMIT_NOTICE;
-        if notice {
+        let mut notice = Notice::WithEntries;
+        if now.since(self.noticed) >= COMMIT_NOTICE {
             self.noticed = now;
+            notice = Notice::Alone;
         }
         self.stream(p, env, notice);
         self.look_at_members(p, env);

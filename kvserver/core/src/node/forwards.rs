@@ -7,6 +7,15 @@ use common::time::Time;
 
 use super::super::requests::ClientRequest;
 
+/// What becomes of a client's request for a partition that another server coordinates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Foreign {
+    /// The client gets the number of the view, and asks the coordinator.
+    SendAway,
+    /// It is passed on to the coordinator.
+    PassOn,
+}
+
 /// A request that was passed on.
 #[derive(Debug)]
 pub(super) struct Forward {

@@ -13,7 +13,7 @@ use super::super::coordinator::state::Coordinator;
 use super::super::limits::WANT_VIEW_AGAIN;
 use super::super::partition::Partition;
 use super::super::planted::PlantedBug;
-use super::super::process::Heard;
+use super::super::process::{Anew, Heard};
 use super::Node;
 
 impl Node {
@@ -54,9 +54,9 @@ impl Node {
         }
     }
 
-    pub(super) fn on_peer_linked(&mut self, server: ServerId, restarted: bool) {
+    pub(super) fn on_peer_linked(&mut self, server: ServerId, anew: Anew) {
         for copy in &mut self.copies {
-            copy.on_peer_linked(&mut self.env, server, restarted);
+            copy.on_peer_linked(&mut self.env, server, anew);
         }
     }
 
@@ -129,7 +129,7 @@ impl Node {
     /// Another process of a server counts from now on.
     pub(super) fn on_restarted(&mut self, server: ServerId) {
         self.env.clock.on_restarted(server);
-        self.on_peer_linked(server, true);
+        self.on_peer_linked(server, Anew::Process);
     }
 
     /// Keeps a message of a newer process until a view that names the process is here.

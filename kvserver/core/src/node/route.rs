@@ -5,7 +5,6 @@
 
 use common::ids::{PartitionId, ServerId};
 use common::messages::{PeerMessage, Reply, Request};
-use common::time::Time;
 use common::view::ServerState;
 
 use super::super::ask::Ask;
@@ -14,7 +13,7 @@ use super::super::limits::{BYPASSED_FOR, FORWARD_AGAIN, RELAY_AFTER};
 use super::super::requests::{ClientRequest, ReplyTo};
 use super::super::routing::{ask_of, check, coordinator_of, partition_of, request_of};
 use super::Node;
-use super::forwards::Forward;
+use super::forwards::{Foreign, Forward};
 
 impl Node {
     /// Sends requests to the next coordinator whose former one coordinates no longer.
@@ -36,7 +35,7 @@ impl Node {
         coordinator_of(&self.env.cx.view, ask).is_none_or(|server| self.env.cx.is_me(server))
     }
 
-    pub(super) fn on_client(&mut self, token: Token, ask: Ask, anywhere: bool) {
+    pub(super) fn on_client(&mut self, token: Token, ask: Ask, foreign: Foreign) {
         let to = ReplyTo::Client { token, session: None };
         if let Err(reason) = check(&ask, self.env.cx.config.value_bytes_max, &self.env.cx.view) {
             return self.env.reply(to, Reply::Refused { reason });
@@ -46,41 +45,49 @@ impl Node {
             return self.env.reply(to, Reply::Busy { reason });
         };
         self.env.trace_received(to, partition);
-        let now = self.env.cx.now.time;
         let copy = &mut self.copies[usize::from(partition.0)];
-        if let Ask::Watch(asked) = ask {
+        let ask = match ask {
             // A server that does not coordinate the partition says so at once.
-            return copy.on_watch(&mut self.env, to, asked);
-        }
-        if self.env.cx.view.assignment(partition).is_some_and(|a| self.env.cx.is_me(a.coordinator)) {
+            Ask::Watch(asked) => return copy.on_watch(&mut self.env, to, asked),
+            ask => ask,
+        };
+        let now = self.env.cx.now.time;
+        let coordinator = self.env.cx.view.assignment(partition).map(|assignment| assignment.coordinator);
+        if coordinator.is_some_and(|coordinator| self.env.cx.is_me(coordinator)) {
             return copy.on_ask(&mut self.env, ClientRequest { to, ask, since: now, maybe_done: false });
         }
-        let coordinator = self.env.cx.view.assignment(partition).map(|assignment| assignment.coordinator);
-        let unheard = coordinator.is_some_and(|coordinator| self.is_unheard(coordinator));
-        if matches!(ask, Ask::Read(_)) && unheard && (anywhere || self.is_in_sync(partition)) {
-            return self.env.requests.unrouted.push(ClientRequest { to, ask, since: now, maybe_done: false });
+        if self.is_answered_here(partition, coordinator, &ask, foreign, to) {
+            return;
         }
-        let copy = &mut self.copies[usize::from(partition.0)];
-        if let Ask::Read(query) = &ask {
-            if copy.on_replica_read(&mut self.env, to, query, now) {
-                return;
-            }
-            let me = self.env.cx.me.server;
-            if self.env.cx.view.assignment(partition).is_some_and(|a| a.in_sync_member(me).is_some()) {
-                // This server has a copy, as the view says, but is not in step in this epoch yet.
-                return self.env.requests.unrouted.push(ClientRequest {
-                    to,
-                    ask,
-                    since: now,
-                    maybe_done: false,
-                });
-            }
+        let (me, assignment) = (self.env.cx.me.server, self.env.cx.view.assignment(partition));
+        let has_copy = assignment.is_some_and(|assignment| assignment.in_sync_member(me).is_some());
+        let is_read_of_copy = matches!(ask, Ask::Read(_)) && has_copy;
+        if foreign == Foreign::PassOn || is_read_of_copy {
+            // A server that has a copy, as the view says, passes reads on while it is not in step in this epoch.
+            self.env.requests.unrouted.push(ClientRequest { to, ask, since: now, maybe_done: false });
+        } else {
+            let view = self.env.cx.view.number;
+            self.env.reply(to, Reply::Moved { view });
         }
-        if anywhere {
-            return self.env.requests.unrouted.push(ClientRequest { to, ask, since: now, maybe_done: false });
+    }
+
+    /// Whether this server's copy takes a read. It does not while the coordinator is not heard and another server may
+    /// be asked: another member may reach it.
+    fn is_answered_here(
+        &mut self,
+        partition: PartitionId,
+        coordinator: Option<ServerId>,
+        ask: &Ask,
+        foreign: Foreign,
+        to: ReplyTo,
+    ) -> bool {
+        let Ask::Read(query) = ask else { return false };
+        let is_unheard = coordinator.is_some_and(|coordinator| self.is_unheard(coordinator));
+        if is_unheard && (foreign == Foreign::PassOn || self.is_in_sync(partition)) {
+            return false;
         }
-        let view = self.env.cx.view.number;
-        self.env.reply(to, Reply::Moved { view });
+        let now = self.env.cx.now.time;
+        self.copies[usize::from(partition.0)].on_replica_read(&mut self.env, to, query, now)
     }
 
     /// Sends a request on that has lost its coordinator.

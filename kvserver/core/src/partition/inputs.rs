@@ -13,7 +13,7 @@ use super::super::compare;
 use super::super::env::Env;
 use super::super::io::{Later, ReadId, Reader};
 use super::super::planted::PlantedBug;
-use super::super::process::Process;
+use super::super::process::{Anew, Process};
 use super::super::replica::append::Append;
 use super::super::replica::index::answer_without_role;
 use super::super::requests::{ClientRequest, ReplyTo};
@@ -83,12 +83,12 @@ impl Partition {
     }
 
     /// The link to a server is new, or its process is.
-    pub(crate) fn on_peer_linked(&mut self, env: &mut Env, server: ServerId, restarted: bool) {
-        if restarted && env.cx.planted(PlantedBug::RestartEndsReadLease) {
+    pub(crate) fn on_peer_linked(&mut self, env: &mut Env, server: ServerId, anew: Anew) {
+        if anew == Anew::Process && env.cx.planted(PlantedBug::RestartEndsReadLease) {
             self.state.given_mut().forget_read_leases(server);
         }
         if let Some((coordinator, p)) = self.as_coordinator() {
-            coordinator.on_peer_linked(p, env, server, restarted);
+            coordinator.on_peer_linked(p, env, server, anew);
         }
     }
 

@@ -10,7 +10,7 @@ use super::super::env::Env;
 use super::super::io::ReadId;
 use super::super::limits::RESEND;
 use super::super::partition::state::PartitionState;
-use super::super::requests::{PendingRead, ReplyTo};
+use super::super::requests::{PendingRead, ReadKind, ReplyTo};
 use super::state::Replica;
 
 impl Replica {
@@ -26,20 +26,10 @@ impl Replica {
         if !p.is_synced() || p.is_failed() {
             return false;
         }
-        let (partition, epoch, commit) = (p.id(), p.epoch(), Seq(0));
-        let alone = self.may_answer_alone(p, env, query);
-        let (query, indexed, floor) = (query.clone(), true, 0);
-        let id = env.requests.note_read(PendingRead {
-            to,
-            partition,
-            query,
-            since,
-            indexed,
-            alone,
-            floor,
-            epoch,
-            commit,
-        });
+        let (partition, query) = (p.id(), query.clone());
+        let alone = self.may_answer_alone(p, env, &query);
+        let kind = if alone { ReadKind::UnderLease } else { ReadKind::ByIndex };
+        let id = env.requests.note_read(PendingRead { to, partition, query, since, kind });
         if alone {
             env.issue_read(id);
         } else {
@@ -90,8 +80,11 @@ impl Replica {
         if p.is_failed() {
             return env.requests.reroute_read(id);
         }
-        let Some(read) = env.requests.reads.get_mut(&id) else { return };
-        if std::mem::take(&mut read.alone) && !self.stands_alone(p, env, &answer) {
+        let kind = env.requests.reads.get(&id).map(|read| read.kind);
+        if matches!(kind, Some(ReadKind::UnderLease)) && !self.stands_alone(p, env, &answer) {
+            if let Some(read) = env.requests.reads.get_mut(&id) {
+                read.kind = ReadKind::ByIndex;
+            }
             env.touched.insert(p.id());
             return self.index.queued.push(id);
         }
@@ -132,7 +125,9 @@ impl Replica {
 /// The state was read for a replica, and this server has become something else: an answer at a commit that was the
 /// coordinator's then is still right, and one under a read lease is not.
 pub(crate) fn answer_without_role(p: &PartitionState, env: &mut Env, id: ReadId, answer: Answer) {
-    if p.is_failed() || env.requests.reads.get(&id).is_some_and(|read| read.alone) {
+    if p.is_failed()
+        || env.requests.reads.get(&id).is_some_and(|read| matches!(read.kind, ReadKind::UnderLease))
+    {
         return env.requests.reroute_read(id);
     }
     answer_at_index(env, id, answer);
