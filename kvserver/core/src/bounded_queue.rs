@@ -53,6 +53,7 @@ impl<T> BoundedQueue<T> {
 
     pub(crate) fn pop(&mut self, budget: &mut ByteBudget) -> Option<T> {
         let (item, bytes) = self.items.pop_front()?;
+        assert!(bytes <= self.bytes && bytes <= budget.bytes, "what is taken out was counted");
         self.bytes -= bytes;
         budget.bytes -= bytes;
         Some(item)
@@ -60,12 +61,17 @@ impl<T> BoundedQueue<T> {
 
     /// Takes all requests, in order.
     pub(crate) fn take(&mut self, budget: &mut ByteBudget) -> impl Iterator<Item = T> + use<T> {
+        assert!(self.bytes <= budget.bytes, "what is taken out was counted");
         budget.bytes -= std::mem::take(&mut self.bytes);
         std::mem::take(&mut self.items).into_iter().map(|(item, _)| item)
     }
 
     pub(crate) fn front(&self) -> Option<&T> {
         self.items.front().map(|(item, _)| item)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.items.iter().map(|(item, _)| item)
     }
 
     pub(crate) fn is_empty(&self) -> bool {

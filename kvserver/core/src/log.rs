@@ -196,6 +196,19 @@ impl Log {
         let behind = self.runs.partition_point(|run| run.first <= seq);
         behind.checked_sub(1).map(|index| &self.runs[index])
     }
+
+    /// Asserts what must be true after every step.
+    pub(crate) fn invariants(&self) {
+        assert!(self.base.seq <= self.durable && self.durable <= self.last, "a part of the log is on disk");
+        let ascend = self.runs.windows(2).all(|two| two[0].first < two[1].first && two[0].tag < two[1].tag);
+        assert!(ascend, "runs ascend: {:?}", self.runs);
+        assert!(self.runs.iter().all(|run| self.base.seq < run.first && run.first <= self.last));
+        let (first, last) = (self.tail.front(), self.tail.back());
+        assert!(last.is_none_or(|entry| entry.id.seq == self.last), "what is in memory ends as the log does");
+        let from = first.map_or(self.last.next(), |entry| entry.id.seq);
+        assert!(from <= self.durable.next(), "what is not on disk is in memory");
+        assert_eq!(self.last.next().0 - from.0, self.tail.len() as u64, "what is in memory has no holes");
+    }
 }
 
 #[cfg(test)]

@@ -321,8 +321,12 @@ impl Partition {
     /// Asserts what must be true after every step.
     pub(crate) fn invariants(&self) {
         self.state.invariants();
-        if let Some(coordinator) = self.coordinator() {
-            coordinator.invariants(self.state.log().last());
+        self.watches.invariants();
+        let last = self.state.log().last();
+        match &self.role {
+            Role::Coordinator(coordinator) => coordinator.invariants(last),
+            Role::Replica(replica) => replica.invariants(last),
+            Role::Unlisted { .. } | Role::Resting => {}
         }
     }
 }

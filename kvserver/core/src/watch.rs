@@ -343,6 +343,18 @@ impl Watches {
             env.watched.remove(&p.id());
         }
     }
+
+    /// Asserts what must be true after every step.
+    pub(crate) fn invariants(&self) {
+        assert!(self.from.is_some() || self.told.is_empty(), "changes are kept for no client");
+        assert_eq!(self.told_bytes, self.told.iter().map(|told| told.bytes).sum::<usize>());
+        let ids = || self.told.iter().map(|told| told.id);
+        assert!(
+            ids().zip(ids().skip(1)).all(|(one, next)| one < next),
+            "changes are in the order of the log"
+        );
+        assert!(ids().all(|id| self.from.is_some_and(|from| id.seq > from)), "changes follow the place");
+    }
 }
 
 fn answer(env: &mut Env, to: ReplyTo, page: Page) {

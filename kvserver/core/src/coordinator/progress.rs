@@ -57,6 +57,13 @@ impl Stream {
         let (next, in_flight) = (common.seq.next(), VecDeque::new());
         Self { common, next, in_flight, reading: false, told: Seq::default(), fresh: true }
     }
+
+    fn invariants(&self, last: Seq) {
+        assert!(self.common.seq < self.next && self.next <= last.next(), "sent from the common point on");
+        let sent = || self.in_flight.iter().map(|(sent, _)| *sent);
+        assert!(sent().zip(sent().skip(1)).all(|(one, next)| one <= next), "appends leave in order");
+        assert!(sent().all(|sent| sent < self.next), "what is in flight was sent");
+    }
 }
 
 /// What the coordinator knows of one member.
@@ -152,6 +159,21 @@ impl Progress {
             // After its answer the member waits for the log of the epoch.
             Stage::Probe { .. } => self.claim.is_none(),
             Stage::Snapshot(_) => true,
+        }
+    }
+
+    /// Asserts what must be true after every step. `last`: the end of the log.
+    pub(super) fn invariants(&self, last: Seq) {
+        assert!(self.acked.is_none_or(|acked| acked <= last), "acknowledged what was never sent");
+        assert!(self.acked <= self.acked_by_any, "an acknowledgement is forgotten");
+        assert!(self.hold.is_none_or(|hold| hold <= last.next()), "the log is kept beyond its end");
+        match &self.stage {
+            Stage::Probe { .. } => {}
+            Stage::Stream(stream) => {
+                assert!(self.process.is_some() && self.claim.is_some(), "sent to before it has answered");
+                stream.invariants(last);
+            }
+            Stage::Snapshot(sending) => sending.invariants(),
         }
     }
 }

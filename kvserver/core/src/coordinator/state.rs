@@ -184,9 +184,20 @@ impl Coordinator {
             || self.peers.values().any(|peer| peer.waits(last) || untold(peer))
     }
 
+    /// Asserts what must be true after every step. `last`: the end of the log.
     pub(crate) fn invariants(&self, last: Seq) {
-        for peer in self.peers.values() {
-            assert!(peer.acked.is_none_or(|acked| acked <= last), "acknowledged what was never sent");
+        assert!(!self.active || self.begin.is_some(), "active before the log of the epoch was found");
+        assert!(!self.active || self.disagreement.is_none(), "active although the copies disagree");
+        assert!(self.begin.is_none_or(|begin| begin.seq <= last), "the no-op of the epoch is never cut");
+        let extra = self.extra.as_ref().map(|extra| extra.member.server);
+        assert!(extra.is_none_or(|extra| !self.in_sync.contains(&extra)), "a member counts once");
+        assert!(
+            self.in_sync.iter().all(|server| self.peers.contains_key(server)),
+            "each member is sent the log"
+        );
+        for (server, peer) in &self.peers {
+            assert_eq!(peer.member.server, *server);
+            peer.invariants(last);
         }
     }
 }

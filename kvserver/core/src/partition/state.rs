@@ -418,7 +418,7 @@ impl PartitionState {
 
     /// Asserts what must be true after every step.
     pub(crate) fn invariants(&self) {
-        assert!(self.log.base().seq <= self.log.durable() && self.log.durable() <= self.log.last());
+        self.log.invariants();
         assert!(self.log.base().seq <= self.applied, "partition {}: trimmed before it was applied", self.id);
         assert!(
             self.reaching() <= self.commit.min(self.log.durable()),
@@ -426,5 +426,8 @@ impl PartitionState {
             self.id
         );
         assert!(self.disk.synced_durable <= self.disk.mark.synced.max(self.epoch));
+        assert!(!self.disk.written, "partition {}: what was written is awaited", self.id);
+        assert!(self.failure.noted <= self.disk.mark.failed, "partition {}: failed by mistake", self.id);
+        self.waiting.invariants(self.log.last());
     }
 }

@@ -40,6 +40,7 @@ impl Waiting {
     }
 
     pub(super) fn await_applied(&mut self, env: &mut Env, pending: Pending, bytes: usize) {
+        debug_assert!(bytes > 0, "an entry has bytes");
         self.pending.push(&mut env.budgets.pending, pending, bytes);
     }
 
@@ -113,6 +114,16 @@ impl Waiting {
         for pending in self.pending.take(&mut env.budgets.pending) {
             reroute(env, log, pending);
         }
+    }
+
+    /// Asserts what must be true after every step. `last`: the end of the log.
+    pub(super) fn invariants(&self, last: Seq) {
+        let seqs = || self.pending.iter().map(|pending| pending.seq);
+        assert!(
+            seqs().zip(seqs().skip(1)).all(|(one, next)| one < next),
+            "writes wait in the order of the log"
+        );
+        assert!(seqs().all(|seq| seq <= last), "a write waits for an entry that is cut");
     }
 }
 

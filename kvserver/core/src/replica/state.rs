@@ -101,4 +101,13 @@ impl Replica {
     pub(crate) fn owe_ack(&mut self) {
         self.ack_due = true;
     }
+
+    /// Asserts what must be true after every step. `last`: the end of the log.
+    pub(crate) fn invariants(&self, last: Seq) {
+        assert!(self.acknowledged.is_none_or(|acked| acked <= last), "what was acknowledged is never cut");
+        assert!(self.alone.known <= last, "keys of entries that are cut");
+        if let Some(receiving) = &self.receiving {
+            assert!(receiving.staged <= receiving.next, "staged before it came");
+        }
+    }
 }

@@ -133,6 +133,7 @@ impl Sending {
     /// Closes the snapshot.
     pub(crate) fn close(&self, env: &mut Env, partition: PartitionId) {
         if let Some(transfer) = self.transfer {
+            assert!(env.transfers.open > 0, "partition {partition}: a snapshot is closed once");
             env.transfers.open -= 1;
             env.out.effect(Later::CloseSnapshot { partition, transfer });
         }
@@ -245,6 +246,19 @@ impl Sending {
         let done = std::mem::replace(&mut self.chunks, left);
         self.bytes_done += done.values().map(|chunk| chunk.bytes as u64).sum::<u64>();
         moved
+    }
+
+    /// Asserts what must be true after every step.
+    pub(crate) fn invariants(&self) {
+        assert!(
+            self.transfer.is_some() || (self.state.is_none() && !self.reading),
+            "read before it was open"
+        );
+        assert!(self.taken <= self.next_read, "taken before it was read");
+        let are_kept = self.chunks.keys().all(|index| (self.taken..self.next_read).contains(index));
+        assert!(are_kept, "only what is read and not taken is kept");
+        let bound = self.taken.saturating_add(SNAPSHOT_WINDOW);
+        assert!(self.next_read <= bound, "a window of chunks is in memory");
     }
 }
 
