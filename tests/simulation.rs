@@ -19,7 +19,6 @@ mod simulation {
     mod server;
     mod timeline;
     pub(crate) mod trace;
-    mod tree;
     pub(crate) mod truth;
     pub(crate) mod world;
 }

@@ -13,7 +13,6 @@ use bytes::{Bytes, BytesMut};
 use common::codec::Wire;
 use common::frame::{take_frame, write_frame};
 use common::ids::{ClientId, ClusterId, Epoch, Incarnation, Nonce, RequestNumber, ServerId, StoreId};
-use common::limits::Timers;
 use common::messages::{ClientMessage, PeerMessage, Reply, Request, Sender, ServerMessage};
 use common::operation::{Condition, Operation, Origin, Outcome};
 use common::ring::Partitions;
@@ -25,8 +24,7 @@ use tempfile::TempDir;
 use crate::store::log_writer::append;
 use crate::store::state_machine::Machine;
 use kvserver_core::{
-    Ask, COPY_FROM, Config, Effect, First, Input, Later, LogRecord, Node, Reads, Ticket, Token, ask_of,
-    check_message,
+    Ask, Config, Effect, First, Input, Later, LogRecord, Node, Ticket, Token, ask_of, check_message,
 };
 
 const SERVERS: u128 = 3;
@@ -95,18 +93,7 @@ impl Server {
         let options = storage::Options { background: false, ..storage::Options::default() };
         let Opened { log, reader, trees, recovered, .. } = Store::open(dir.path(), &options).unwrap();
         let (machine, copies) = Machine::new(trees, reader, recovered).unwrap();
-        let config = Config {
-            timers: Timers::FAST,
-            park: Duration::from_secs(5),
-            reads: Reads::Lease,
-            value_bytes_max: 1 << 20,
-            pending_bytes_max: usize::MAX,
-            parked_bytes_max: usize::MAX,
-            session: ClientId(server),
-            transfer_rate: 0,
-            copy_from: COPY_FROM,
-            bug: None,
-        };
+        let config = Config { session: ClientId(server), ..Config::for_tests() };
         let me = sender(server);
         Self { me, node: Node::new(config, me, None, copies, now), machine, log, _dir: dir }
     }

@@ -4,14 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use bytes::Bytes;
-use common::ids::{Epoch, LogId, PartitionId, Seq};
-use common::messages::{Entry, Run};
+use common::ids::{LogId, PartitionId, Seq};
 use common::view::View;
 use fastrand::Rng;
-use kvserver_core::{LogRecord, Mark, RecoveredCopy, Ticket};
-
-use super::tree::Tree;
+use kvserver_core::testkit::{PartitionLog, Tree};
+use kvserver_core::{LogRecord, RecoveredCopy, Ticket};
 
 /// One write.
 #[derive(Clone, Debug)]
@@ -19,51 +16,6 @@ enum Write {
     Records(Vec<LogRecord>),
     View(Arc<View>),
     Trim(PartitionId, LogId),
-}
-
-/// The log of one partition as the writes up to some place make it.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct PartitionLog {
-    /// The entry before the first one.
-    pub(crate) base: LogId,
-    pub(crate) entries: BTreeMap<Seq, Entry>,
-    mark: Bytes,
-    /// How often the records were replaced or dropped: each time another tree begins.
-    pub(crate) life: u64,
-    /// The staged copy that the present life began with.
-    begun_with: Option<u32>,
-}
-
-impl PartitionLog {
-    /// The epoch in which the log was last in step, as its mark says.
-    pub(crate) fn synced(&self) -> Epoch {
-        Mark::decode(self.mark.clone()).expect("a mark as it was written").synced
-    }
-
-    pub(crate) fn last(&self) -> LogId {
-        self.entries.last_key_value().map_or(self.base, |(_, entry)| entry.id)
-    }
-
-    /// The entry is in the log, or in the records below it.
-    pub(crate) fn holds(&self, id: LogId) -> bool {
-        id.seq < self.base.seq
-            || id == self.base
-            || self.entries.get(&id.seq).is_some_and(|entry| entry.id == id)
-    }
-
-    fn id_at(&self, seq: Seq) -> Option<LogId> {
-        if seq == self.base.seq { Some(self.base) } else { self.entries.get(&seq).map(|entry| entry.id) }
-    }
-
-    fn runs(&self) -> Vec<Run> {
-        let mut runs: Vec<Run> = Vec::new();
-        for (&first, entry) in &self.entries {
-            if runs.last().is_none_or(|run| run.tag != entry.id.tag) {
-                runs.push(Run { tag: entry.id.tag, first });
-            }
-        }
-        runs
-    }
 }
 
 /// All that the writes up to some place make.
@@ -79,46 +31,16 @@ impl Content {
         match write {
             Write::View(view) => self.view = Some(Arc::clone(view)),
             Write::Trim(partition, base) => {
-                let log = self.logs.entry(*partition).or_default();
-                log.entries = log.entries.split_off(&base.seq.next());
-                log.base = *base;
+                self.logs.entry(*partition).or_default().trim(*base);
             }
             Write::Records(records) => records.iter().for_each(|record| self.take_record(record, lost)),
         }
     }
 
     fn take_record(&mut self, record: &LogRecord, lost: &mut BTreeSet<PartitionId>) {
-        match record {
-            LogRecord::Entry { partition, entry } => {
-                let log = self.logs.entry(*partition).or_default();
-                assert_eq!(
-                    entry.id.seq,
-                    log.last().seq.next(),
-                    "partition {partition}: a gap in the log on disk"
-                );
-                log.entries.insert(entry.id.seq, entry.clone());
-            }
-            LogRecord::Cut { partition, after } => {
-                let log = self.logs.entry(*partition).or_default();
-                assert!(*after >= log.base.seq, "partition {partition}: cut below what the log holds");
-                log.entries.split_off(&after.next());
-                lost.insert(*partition);
-            }
-            LogRecord::Mark { partition, mark } => {
-                self.logs.entry(*partition).or_default().mark = mark.clone()
-            }
-            LogRecord::Install { partition, generation, base } => {
-                let log = self.logs.entry(*partition).or_default();
-                let (mark, life) = (log.mark.clone(), log.life + 1);
-                let begun_with = Some(*generation);
-                *log = PartitionLog { base: *base, mark, life, begun_with, ..PartitionLog::default() };
-                lost.insert(*partition);
-            }
-            LogRecord::Drop { partition } => {
-                let log = self.logs.entry(*partition).or_default();
-                *log = PartitionLog { life: log.life + 1, ..PartitionLog::default() };
-                lost.insert(*partition);
-            }
+        let partition = record.partition();
+        if self.logs.entry(partition).or_default().take(record) {
+            lost.insert(partition);
         }
     }
 }
@@ -344,14 +266,7 @@ impl Disk {
                 applied.seq <= last.seq,
                 "partition {partition}: records up to {applied}, a log up to {last}"
             );
-            let copy = RecoveredCopy {
-                base: log.base,
-                runs: log.runs(),
-                last: log.last().seq,
-                applied: tree.applied.seq,
-                mark: Mark::decode(log.mark.clone()).expect("a mark as it was written"),
-            };
-            copies.insert(partition, copy);
+            copies.insert(partition, log.recover(applied.seq));
             trees.insert(partition, tree);
         }
         (copies, trees)

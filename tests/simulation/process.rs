@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
+use common::codec::Wire;
 use common::ids::{PartitionId, Seq};
-use common::messages::Entry;
-use common::operation::Outcome;
-use kvserver_core::{Answer, Effect, Input, Later, Node, Query, Token};
+use common::messages::{Digest, Entry};
+use common::operation::{Command, Outcome};
+use kvserver_core::testkit::{Store, StoreHost, Tree};
+use kvserver_core::{Effect, Input, Later, Node, Token};
 
 use super::disk::Disk;
-use super::tree::Tree;
 use super::truth::Truth;
 
 /// Pairs in a chunk of a copy: few, so that copies take several chunks.
@@ -23,9 +24,7 @@ pub(crate) struct Process {
     pub(super) work: VecDeque<Effect>,
     pub(super) working: bool,
     pub(super) syncing: bool,
-    pub(super) trees: BTreeMap<PartitionId, Tree>,
-    pictures: BTreeMap<(PartitionId, u64), Tree>,
-    staging: BTreeMap<PartitionId, BTreeMap<Bytes, Bytes>>,
+    pub(super) store: Store,
     /// A planted bug: results are not looked at when an entry is applied.
     applies_again: bool,
     pub(super) pins: BTreeMap<PartitionId, Seq>,
@@ -56,9 +55,7 @@ impl Process {
             work: VecDeque::new(),
             working: false,
             syncing: false,
-            trees,
-            pictures: BTreeMap::new(),
-            staging: BTreeMap::new(),
+            store: Store::new(trees, CHUNK_PAIRS),
             pins: BTreeMap::new(),
             waiting: BTreeMap::new(),
             last_token: 0,
@@ -86,97 +83,71 @@ impl Process {
         work: Effect,
         misreads: bool,
     ) -> Option<Input> {
-        match work {
-            Effect::Later(Later::Apply { partition, entries, tell }) => {
-                assert!(!tell, "nobody watches here");
-                let tree = self.trees.entry(partition).or_default();
-                let applies_again = self.applies_again;
-                let outcomes = entries.into_iter().map(|entry| {
-                    let outcome = tree.apply(entry.id, entry.body.clone(), applies_again);
-                    truth.on_applied(partition, entry.id, &entry.body, &outcome, tree.digest());
-                    if let Outcome::Compared { at } = outcome {
-                        let mut digest = tree.full_digest();
-                        digest.records += u64::from(misreads);
-                        self.digesting.push_back(Input::Digested { partition, at, digest: Some(digest) });
-                    }
-                    outcome
-                });
-                let (outcomes, changes) = (outcomes.collect(), Vec::new());
-                Some(Input::Applied { partition, outcomes, changes })
-            }
-            Effect::Later(Later::Read { read, partition, query }) => {
-                let answer = match query {
-                    Query::Get { key, bytes_max } => {
-                        let found = self.trees.get(&partition).and_then(|tree| tree.get(&key));
-                        Answer::to_get(&key, bytes_max, found)
-                    }
-                    Query::Scan { .. } => {
-                        let pairs = self.trees.get(&partition).map(Tree::scan).unwrap_or_default();
-                        Answer::Page { pairs, more: false }
-                    }
-                    Query::Keys { .. } | Query::Count { .. } => {
-                        Answer::Page { pairs: Vec::new(), more: false }
-                    }
-                    Query::Nothing => Answer::Nothing,
-                };
-                Some(Input::Answered { read, answer })
-            }
-            Effect::Later(Later::ReadLog { partition, reader, from, .. }) => {
-                Some(Input::LogRead { partition, reader, entries: read_log(disk, partition, from) })
-            }
-            Effect::Later(Later::OpenSnapshot { partition, transfer }) => {
-                let tree = self.trees.entry(partition).or_default().clone();
-                let state = tree.encoded_state();
-                self.pictures.insert((partition, transfer), tree);
-                Some(Input::SnapshotOpened { partition, transfer, state, bytes: 0 })
-            }
-            Effect::Later(Later::ReadSnapshot { partition, transfer, index }) => {
-                let pairs = self.pictures.get(&(partition, transfer))?.pairs();
-                let first = usize::try_from(index).expect("few chunks") * CHUNK_PAIRS;
-                let done = first + CHUNK_PAIRS >= pairs.len();
-                let pairs = pairs.into_iter().skip(first).take(CHUNK_PAIRS).collect();
-                Some(Input::SnapshotRead { partition, transfer, index, pairs, done })
-            }
-            Effect::Later(Later::CloseSnapshot { partition, transfer }) => {
-                self.pictures.remove(&(partition, transfer));
-                None
-            }
-            Effect::Later(Later::Stage { partition, staging, index, pairs, done }) => {
-                if index == 0 {
-                    self.staging.remove(&partition);
-                }
-                let staged = self.staging.entry(partition).or_default();
-                staged.extend(pairs);
-                let generation =
-                    done.map(|(base, state)| disk.stage(Tree::staged(staged.clone(), state, base)));
-                Some(Input::Staged { partition, staging, index, generation })
-            }
-            Effect::Later(Later::Install { partition, generation, .. }) => {
-                let life = self.trees.get(&partition).map_or(0, |tree| tree.life) + 1;
-                let tree = disk.staged(generation).in_life(life);
-                truth.on_installed(partition, tree.applied, tree.digest());
-                self.trees.insert(partition, tree);
-                None
-            }
-            Effect::Later(Later::Drop { partition }) => {
-                let life = self.trees.get(&partition).map_or(0, |tree| tree.life) + 1;
-                self.trees.insert(partition, Tree::default().in_life(life));
-                None
-            }
-            other => unreachable!("{other:?} is nothing for the store"),
+        let mut host = Host { disk, truth, applies_again: self.applies_again, misreads };
+        let Effect::Later(work) = work else { unreachable!("{work:?} is nothing for the store") };
+        assert!(!matches!(work, Later::Apply { tell: true, .. }), "no client watches here");
+        let found = self.store.carry_out(&mut host, work).expect("something for the store");
+        let (digests, found): (Vec<Input>, Vec<Input>) =
+            found.into_iter().partition(|input| matches!(input, Input::Digested { .. }));
+        self.digesting.extend(digests);
+        let mut found = found.into_iter().next();
+        if let Some(Input::SnapshotOpened { bytes, .. }) = &mut found {
+            *bytes = 0;
         }
+        found
     }
 }
 
-/// Entries of the log from a place on, a few of them.
-fn read_log(disk: &Disk, partition: PartitionId, from: Seq) -> Option<Vec<Entry>> {
-    /// Entries that one read gives: few, so that a longer log takes several.
-    const ENTRIES_MAX: usize = 7;
-    let log = disk.written.logs.get(&partition)?;
-    if from <= log.base.seq {
-        return None;
+/// The disk below a store, and what is known to be true.
+struct Host<'a> {
+    disk: &'a mut Disk,
+    truth: &'a mut Truth,
+    /// A planted bug: results are not looked at when an entry is applied.
+    applies_again: bool,
+    misreads: bool,
+}
+
+impl StoreHost for Host<'_> {
+    /// Entries of the log from a place on, a few of them.
+    fn read_log(&mut self, partition: PartitionId, from: Seq) -> Option<Vec<Entry>> {
+        /// Entries that one read gives: few, so that a longer log takes several.
+        const ENTRIES_MAX: usize = 7;
+        let log = self.disk.written.logs.get(&partition)?;
+        if from <= log.base.seq {
+            return None;
+        }
+        let entries: Vec<_> =
+            log.entries.range(from..).take(ENTRIES_MAX).map(|(_, entry)| entry.clone()).collect();
+        (!entries.is_empty()).then_some(entries)
     }
-    let entries: Vec<_> =
-        log.entries.range(from..).take(ENTRIES_MAX).map(|(_, entry)| entry.clone()).collect();
-    (!entries.is_empty()).then_some(entries)
+
+    fn keep_staged(&mut self, tree: Tree) -> u32 {
+        self.disk.stage(tree)
+    }
+
+    fn staged(&mut self, generation: u32) -> Tree {
+        self.disk.staged(generation)
+    }
+
+    fn body_of(&self, entry: &Entry) -> Bytes {
+        if !self.applies_again {
+            return entry.body.clone();
+        }
+        let command = Command::from_wire(entry.body.clone()).expect("an entry as it was ordered");
+        Command { origin: None, ..command }.to_wire()
+    }
+
+    fn on_applied(&mut self, partition: PartitionId, entry: &Entry, outcome: &Outcome, tree: &Tree) {
+        self.truth.on_applied(partition, entry.id, &entry.body, outcome, tree.digest());
+    }
+
+    fn on_installed(&mut self, partition: PartitionId, tree: &Tree) {
+        self.truth.on_installed(partition, tree.applied, tree.digest());
+    }
+
+    fn digest(&mut self, tree: &Tree) -> Digest {
+        let mut digest = tree.full_digest();
+        digest.records += u64::from(self.misreads);
+        digest
+    }
 }

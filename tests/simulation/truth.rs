@@ -11,8 +11,8 @@ use common::messages::{Entry, StoreVerdict};
 use common::operation::{Command, Outcome};
 use common::time::WallTime;
 use common::view::{ServerState, View};
+use kvserver_core::testkit::PartitionLog;
 
-use super::disk::PartitionLog;
 use super::model::Model;
 use super::server::WALL_BEGIN_MS;
 

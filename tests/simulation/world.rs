@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use bytes::Bytes;
-use common::ids::{ClientId, PartitionId, ServerId};
+use common::ids::{PartitionId, ServerId};
 use ecs_core::Input as EcsInput;
 use kvserver_core::{COPY_FROM, Config, Input};
 
@@ -93,12 +93,8 @@ impl World {
             timers: scenario.timers,
             park: std::time::Duration::from_millis(line.between(300, 3_000)),
             reads: scenario.reads,
-            value_bytes_max: common::limits::VALUE_BYTES_MAX,
             // In some runs few writes fill what may wait. Not drawn: all else is as in the other runs.
             pending_bytes_max: if seed.is_multiple_of(5) { FEW_BYTES } else { usize::MAX },
-            parked_bytes_max: usize::MAX,
-            session: ClientId(0),
-            transfer_rate: 0,
             // Few writes are made for each partition; in some runs they are enough. Not drawn either.
             copy_from: match seed % 16 {
                 11 => 2,
@@ -106,6 +102,7 @@ impl World {
                 _ => COPY_FROM,
             },
             bug: scenario.bug,
+            ..Config::for_tests()
         };
         let first = line.rng.usize(scenario.servers.0..=scenario.servers.1);
         let all = first + scenario.spares;

@@ -67,6 +67,20 @@ pub enum LogRecord {
     },
 }
 
+impl LogRecord {
+    /// The partition.
+    #[must_use]
+    pub fn partition(&self) -> PartitionId {
+        match self {
+            Self::Entry { partition, .. }
+            | Self::Cut { partition, .. }
+            | Self::Mark { partition, .. }
+            | Self::Install { partition, .. }
+            | Self::Drop { partition } => *partition,
+        }
+    }
+}
+
 /// The purpose for which entries are read from the commit log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reader {

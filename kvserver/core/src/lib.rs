@@ -65,6 +65,8 @@ mod routing;
 mod scrub;
 mod stamps;
 mod state;
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;
 mod trace_step;
 mod traces;
 mod transfer;

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use common::ids::{Epoch, LogId, Nonce, PartitionId, StoreId};
 use common::view::{Assignment, View};
 use kvserver_core::PlantedBug;
+use kvserver_core::testkit::PartitionLog;
 
-use super::super::disk::{Disk, PartitionLog};
+use super::super::disk::Disk;
 use super::super::timeline::Timeline;
 use super::{Gray, NEVER, OPEN, Server};
 
@@ -154,7 +155,7 @@ impl Server {
             let log = logs.get(partition);
             // A coordinator notes nothing when its log is that of a later epoch: the epoch's entries show it.
             let is_whole =
-                |log: &PartitionLog| log.synced() > *epoch || log.last().tag > *epoch || log.holds(*last);
+                |log: &PartitionLog| log.decoded_mark().synced > *epoch || log.last().tag > *epoch || log.holds(*last);
             !log.is_some_and(is_whole)
         });
     }

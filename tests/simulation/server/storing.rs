@@ -123,11 +123,11 @@ impl Server {
         let wall = self.now(line.now).wall;
         let Some(process) = &mut self.process else { return };
         process.finish_digest();
-        if process.trees.is_empty() {
+        if process.store.trees.is_empty() {
             return;
         }
-        let nth = line.rng.usize(0..process.trees.len());
-        let (&partition, tree) = process.trees.iter().nth(nth).expect("within the map");
+        let nth = line.rng.usize(0..process.store.trees.len());
+        let (&partition, tree) = process.store.trees.iter().nth(nth).expect("within the map");
         if line.chance(self.compares) {
             process.inbox.push(Input::Compare { partition });
         }

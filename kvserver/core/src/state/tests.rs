@@ -1,29 +1,8 @@
+use super::super::testkit::Map;
 use super::*;
 use common::ids::{Epoch, Seq};
 use common::limits::VALUE_BYTES_MAX;
 use common::operation::{Condition, Expiry};
-use std::convert::Infallible;
-
-#[derive(Default)]
-struct Map(BTreeMap<Bytes, Bytes>);
-
-impl Records for Map {
-    type Error = Infallible;
-
-    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Infallible> {
-        Ok(self.0.get(key).cloned())
-    }
-
-    fn put(&mut self, key: Bytes, record: Bytes) -> Result<(), Infallible> {
-        self.0.insert(key, record);
-        Ok(())
-    }
-
-    fn remove(&mut self, key: Bytes) -> Result<(), Infallible> {
-        self.0.remove(&key);
-        Ok(())
-    }
-}
 
 #[derive(Default)]
 struct Machine {

@@ -2,114 +2,60 @@
 //! is on disk, and the store does at once what it is asked.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use common::ids::{ClientId, Incarnation, LogId, Nonce, PartitionId, Seq, ServerId, StoreId};
-use common::limits::Timers;
-use common::messages::{Digest, Entry, PeerMessage, Promised, Run, Sender};
-use common::operation::{Found, Outcome};
+use common::ids::{ClientId, Incarnation, Nonce, PartitionId, Seq, ServerId, StoreId};
+use common::messages::{Digest, Entry, PeerMessage, Promised, Sender};
 use common::time::{Now, Time, WallTime};
 use common::view::View;
+use kvserver_core::testkit::{PartitionLog, Store, StoreHost, Tree};
 use kvserver_core::{
-    Answer, COPY_FROM, Config, Effect, First, Input, Later, LogRecord, Mark, Node, PlantedBug, Query, Reads,
-    Records, RecoveredCopy, State, Ticket, changes_of, decode_record, digest_record, encode_record,
+    Answer, COPY_FROM, Config, Effect, First, Input, Later, LogRecord, Node, PlantedBug, Query, Reads, Ticket,
 };
 
 /// The only partition.
 pub(crate) const P: PartitionId = PartitionId(0);
 
-#[derive(Clone, Debug, Default)]
-struct Map(BTreeMap<Bytes, Bytes>);
-
-/// A map, with what one entry writes to it.
-struct Noting<'a> {
-    map: &'a mut Map,
-    written: Vec<(Bytes, Option<Bytes>)>,
-}
-
-impl Records for Noting<'_> {
-    type Error = Infallible;
-
-    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Infallible> {
-        self.map.get(key)
-    }
-
-    fn put(&mut self, key: Bytes, record: Bytes) -> Result<(), Infallible> {
-        self.written.push((key.clone(), Some(record.clone())));
-        self.map.put(key, record)
-    }
-
-    fn remove(&mut self, key: Bytes) -> Result<(), Infallible> {
-        self.written.push((key.clone(), None));
-        self.map.remove(key)
-    }
-}
-
-impl Records for Map {
-    type Error = Infallible;
-
-    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Infallible> {
-        Ok(self.0.get(key).cloned())
-    }
-
-    fn put(&mut self, key: Bytes, record: Bytes) -> Result<(), Infallible> {
-        self.0.insert(key, record);
-        Ok(())
-    }
-
-    fn remove(&mut self, key: Bytes) -> Result<(), Infallible> {
-        self.0.remove(&key);
-        Ok(())
-    }
-}
-
-#[derive(Clone, Debug, Default)]
-struct Tree {
-    map: Map,
-    state: State,
-    applied: Seq,
-}
-
 /// What a list of writes makes.
 #[derive(Clone, Debug, Default)]
 struct Content {
     view: Option<Arc<View>>,
-    base: LogId,
-    entries: BTreeMap<Seq, Entry>,
-    mark: Bytes,
+    log: PartitionLog,
 }
 
 impl Content {
-    fn take(&mut self, record: &LogRecord) {
-        match record {
-            LogRecord::Entry { entry, .. } => {
-                self.entries.insert(entry.id.seq, entry.clone());
-            }
-            LogRecord::Cut { after, .. } => {
-                self.entries.split_off(&after.next());
-            }
-            LogRecord::Mark { mark, .. } => self.mark = mark.clone(),
-            LogRecord::Install { base, .. } => {
-                self.base = *base;
-                self.entries.clear();
-            }
-            LogRecord::Drop { .. } => *self = Self { view: self.view.clone(), ..Self::default() },
-        }
+    fn take(&mut self, records: &[LogRecord]) {
+        records.iter().for_each(|record| _ = self.log.take(record));
+    }
+}
+
+/// A log and staged copies, for the store.
+struct Disk<'a> {
+    log: &'a PartitionLog,
+    whole: &'a mut Option<Tree>,
+    misreads: &'a mut bool,
+}
+
+impl StoreHost for Disk<'_> {
+    fn read_log(&mut self, _: PartitionId, from: Seq) -> Option<Vec<Entry>> {
+        let entries = self.log.entries.range(from..).map(|(_, entry)| entry.clone()).collect();
+        (from > self.log.base.seq).then_some(entries)
     }
 
-    fn recover(&self, applied: Seq) -> RecoveredCopy {
-        let mut runs: Vec<Run> = Vec::new();
-        for (&first, entry) in &self.entries {
-            if runs.last().is_none_or(|run| run.tag != entry.id.tag) {
-                runs.push(Run { tag: entry.id.tag, first });
-            }
-        }
-        let last = self.entries.last_key_value().map_or(self.base.seq, |(&seq, _)| seq);
-        let mark = Mark::decode(self.mark.clone()).expect("a mark as it was written");
-        RecoveredCopy { base: self.base, runs, last, applied, mark }
+    fn keep_staged(&mut self, tree: Tree) -> u32 {
+        *self.whole = Some(tree);
+        1
+    }
+
+    fn staged(&mut self, _: u32) -> Tree {
+        self.whole.take().expect("a whole copy")
+    }
+
+    fn digest(&mut self, tree: &Tree) -> Digest {
+        let mut digest = tree.full_digest();
+        digest.sum = digest.sum.wrapping_add(u128::from(std::mem::take(self.misreads)));
+        digest
     }
 }
 
@@ -136,12 +82,10 @@ pub(crate) struct Host {
     written: Content,
     waiting: VecDeque<(Ticket, Write)>,
     flushed: Tree,
-    tree: Tree,
-    staged: BTreeMap<Bytes, Bytes>,
+    store: Store,
     whole: Option<Tree>,
     /// What was staged and is not told yet, if that is wanted.
     pub(crate) held: Option<VecDeque<Input>>,
-    picture: Option<Tree>,
     /// Keys whose records do not check.
     pub(crate) bad: BTreeSet<Bytes>,
     /// The next digest comes out wrong.
@@ -165,11 +109,9 @@ impl Host {
             written: Content::default(),
             waiting: VecDeque::new(),
             flushed: Tree::default(),
-            tree: Tree::default(),
-            staged: BTreeMap::new(),
+            store: store(Tree::default()),
             whole: None,
             held: None,
-            picture: None,
             bad: BTreeSet::new(),
             misreads: false,
             outgoing: BTreeMap::new(),
@@ -188,8 +130,6 @@ impl Host {
     pub(crate) fn start(&mut self, now: Time, reads: Reads) {
         self.incarnation += 1;
         let config = Config {
-            timers: Timers::FAST,
-            park: Duration::from_secs(2),
             reads,
             value_bytes_max: 1000,
             pending_bytes_max: self.waiting_bytes_max,
@@ -198,10 +138,11 @@ impl Host {
             transfer_rate: self.transfer_rate,
             copy_from: self.copy_from,
             bug: self.bug,
+            ..Config::for_tests()
         };
-        let copies = BTreeMap::from([(P, self.durable.recover(self.flushed.applied))]);
+        let copies = BTreeMap::from([(P, self.durable.log.recover(self.flushed.applied.seq))]);
         let view = self.durable.view.clone();
-        self.tree = self.flushed.clone();
+        self.store = store(self.flushed.clone());
         self.node = Some(Node::new(config, self.sender(), view, copies, at(now)).promised(self.promised));
     }
 
@@ -220,15 +161,14 @@ impl Host {
     }
 
     pub(crate) fn flush(&mut self) {
-        self.flushed = self.tree.clone();
+        self.flushed = self.store.trees[&P].clone();
     }
 
     /// The commit log loses the entries up to a place.
     pub(crate) fn trim(&mut self, seq: Seq) -> Input {
-        let base = self.written.entries.get(&seq).expect("an entry of the log").id;
+        let base = self.written.log.id_at(seq).expect("an entry of the log");
         for content in [&mut self.written, &mut self.durable] {
-            content.entries = content.entries.split_off(&seq.next());
-            content.base = base;
+            content.log.trim(base);
         }
         Input::Trimmed { partition: P, seq }
     }
@@ -238,7 +178,7 @@ impl Host {
         let mut last = None;
         for (ticket, write) in std::mem::take(&mut self.waiting) {
             match write {
-                Write::Records(records) => records.iter().for_each(|record| self.durable.take(record)),
+                Write::Records(records) => self.durable.take(&records),
                 Write::View(view) => self.durable.view = Some(view),
                 Write::Promise(promised) => self.promised = promised,
             }
@@ -261,145 +201,61 @@ impl Host {
 
     /// A record becomes another one, and its checksum with it.
     pub(crate) fn rot(&mut self, key: Bytes, value: Bytes) {
-        for tree in [&mut self.tree, &mut self.flushed] {
-            if let Some(record) = tree.map.0.get_mut(&key) {
-                let found = decode_record(record.clone()).expect("a record");
-                *record = encode_record(&Found { value: value.clone(), ..found });
-            }
-        }
+        let tree = self.store.trees.get_mut(&P).expect("the records of the partition");
+        tree.rot(&key, value.clone());
+        self.flushed.rot(&key, value);
     }
 
-    /// The digest of the tree as it is now.
-    fn digest(&mut self) -> Digest {
-        let (log_time, mut digest) = (self.tree.state.log_time(), self.tree.state.digest());
-        for (key, record) in &self.tree.map.0 {
-            digest_record(&mut digest, log_time, key, record).expect("a record");
-        }
-        digest.sum = digest.sum.wrapping_add(u128::from(std::mem::take(&mut self.misreads)));
-        digest
-    }
-
-    /// Does what the core wants of disk and store; what it is told then, if it is told at once.
+    /// Does what the core wants of disk and store; what comes in then, if it comes at once.
     pub(crate) fn carry_out(&mut self, effect: Effect) -> Vec<Input> {
-        let Effect::Later(Later::Apply { partition, entries, tell }) = effect else {
-            return self.carry_out_other(effect).into_iter().collect();
-        };
-        let (mut outcomes, mut digests, mut changes) = (Vec::new(), Vec::new(), Vec::new());
-        for entry in entries {
-            let tree = &mut self.tree;
-            tree.applied = entry.id.seq;
-            let mut records = Noting { map: &mut tree.map, written: Vec::new() };
-            let (id, body) = (entry.id, entry.body);
-            let outcome =
-                tree.state.apply(&mut records, id, body.clone()).expect("an entry as it was ordered");
-            let written = records.written;
-            if tell && !written.is_empty() {
-                changes.push((id, changes_of(id, &body, written.into_iter()).expect("as it was written")));
-            }
-            if let Outcome::Compared { at } = outcome {
-                let digest = Some(self.digest());
-                digests.push(Input::Digested { partition, at, digest });
-            }
-            outcomes.push(outcome);
-        }
-        let mut told = vec![Input::Applied { partition, outcomes, changes }];
-        told.append(&mut digests);
-        told
-    }
-
-    fn carry_out_other(&mut self, effect: Effect) -> Option<Input> {
-        let partition = P;
         match effect {
             Effect::First(First::Persist { ticket, records }) => {
-                records.iter().for_each(|record| self.written.take(record));
+                self.written.take(&records);
                 self.waiting.push_back((ticket, Write::Records(records)));
-                None
+                Vec::new()
             }
             Effect::First(First::PersistView { ticket, view }) => {
                 self.waiting.push_back((ticket, Write::View(view)));
-                None
+                Vec::new()
             }
             Effect::First(First::PersistPromise { ticket, promised }) => {
                 self.waiting.push_back((ticket, Write::Promise(promised)));
-                None
+                Vec::new()
             }
             // All clocks of a script are right.
-            Effect::First(First::Send { message: PeerMessage::Clock { .. }, .. }) => None,
+            Effect::First(First::Send { message: PeerMessage::Clock { .. }, .. }) => Vec::new(),
             Effect::First(First::Send { to, message }) => {
                 self.outgoing.entry(to).or_default().push_back(message);
-                None
+                Vec::new()
             }
-            Effect::Later(Later::Read { read, query, .. }) => {
-                let answer = match query {
-                    Query::Get { key, .. } if self.bad.contains(&key) => {
-                        Answer::Damaged("file 7 is damaged at byte 9".to_owned())
-                    }
-                    Query::Get { key, bytes_max } => {
-                        let found = self.tree.state.read(&self.tree.map, &key).expect("a record");
-                        Answer::to_get(&key, bytes_max, found)
-                    }
-                    _ => Answer::Nothing,
-                };
-                Some(Input::Answered { read, answer })
+            Effect::First(First::Trace { .. }) => Vec::new(),
+            Effect::Later(Later::Read { read, query: Query::Get { key, .. }, .. })
+                if self.bad.contains(&key) =>
+            {
+                let answer = Answer::Damaged("file 7 is damaged at byte 9".to_owned());
+                vec![Input::Answered { read, answer }]
             }
-            Effect::Later(Later::ReadLog { reader, from, .. }) => {
-                let entries: Vec<Entry> =
-                    self.written.entries.range(from..).map(|(_, entry)| entry.clone()).collect();
-                let entries = (from > self.written.base.seq).then_some(entries);
-                Some(Input::LogRead { partition, reader, entries })
-            }
-            Effect::Later(Later::OpenSnapshot { transfer, .. }) => {
-                let state = self.tree.state.encode();
-                self.picture = Some(self.tree.clone());
-                let bytes =
-                    self.tree.map.0.iter().map(|(key, record)| key.len() + record.len()).sum::<usize>();
-                Some(Input::SnapshotOpened { partition, transfer, state, bytes: bytes as u64 })
-            }
-            Effect::Later(Later::ReadSnapshot { transfer, index, .. }) => {
-                // One pair in each chunk.
-                let pairs = &self.picture.as_ref()?.map.0;
-                let nth = usize::try_from(index).expect("few");
-                let pair = pairs.iter().nth(nth).map(|(key, record)| (key.clone(), record.clone()));
-                let done = nth + 1 >= pairs.len();
-                Some(Input::SnapshotRead {
-                    partition,
-                    transfer,
-                    index,
-                    pairs: pair.into_iter().collect(),
-                    done,
-                })
-            }
-            Effect::Later(Later::Stage { staging, index, pairs, done, .. }) => {
-                if index == 0 {
-                    self.staged.clear();
-                }
-                self.staged.extend(pairs);
-                self.whole = done.as_ref().map(|(base, state)| Tree {
-                    map: Map(self.staged.clone()),
-                    state: State::decode(state.clone()).expect("a state as it was sent"),
-                    applied: base.seq,
-                });
-                let staged = Input::Staged { partition, staging, index, generation: done.map(|_| 1) };
-                match &mut self.held {
-                    Some(held) => {
-                        held.push_back(staged);
-                        None
-                    }
-                    None => Some(staged),
-                }
-            }
-            Effect::Later(Later::Install { .. }) => {
-                self.tree = self.whole.take().expect("a whole copy");
-                self.flushed = self.tree.clone();
-                None
-            }
-            Effect::Later(Later::Drop { .. }) => {
-                (self.tree, self.flushed) = (Tree::default(), Tree::default());
-                None
-            }
-            _ => None,
+            Effect::Later(work) => self.carry_out_in_store(work),
         }
     }
+
+    fn carry_out_in_store(&mut self, work: Later) -> Vec<Input> {
+        let replaces = matches!(work, Later::Install { .. } | Later::Drop { .. });
+        let mut disk = Disk { log: &self.written.log, whole: &mut self.whole, misreads: &mut self.misreads };
+        let mut inputs = self.store.carry_out(&mut disk, work).unwrap_or_default();
+        if replaces {
+            self.flush();
+        }
+        if let Some(held) = &mut self.held {
+            held.extend(inputs.extract_if(.., |input| matches!(input, Input::Staged { .. })));
+        }
+        inputs
+    }
+}
+
+/// A store with the records of the partition. One pair in each chunk of a copy.
+fn store(tree: Tree) -> Store {
+    Store::new(BTreeMap::from([(P, tree)]), 1)
 }
 
 fn at(time: Time) -> Now {
