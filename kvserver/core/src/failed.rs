@@ -3,12 +3,12 @@
 //!
 //! # States
 //!
-//! *Failed* is noted in the copy's [`Mark`](super::partition::mark::Mark) and on disk before it is reported. From then on nothing
-//! is answered from the records: a replica sends reads to the coordinator; a coordinator answers neither reads nor
-//! writes (they may be decided by wrong records), proposes no members and sends no copies. The log is as good as any
-//! other: it goes on taking entries and acknowledging them, and the coordinator goes on committing. The failure is
-//! reported to the ECS until a newer view does not count the copy; then it is *dropped*, log, records and mark in one
-//! record of the commit log. If the view lists it as joining, it begins with nothing.
+//! *Failed* is noted in the copy's [`Mark`] and on disk before it is reported. From then on nothing is answered from
+//! the records: a replica sends reads to the coordinator; a coordinator answers neither reads nor writes (they may be
+//! decided by wrong records), proposes no members and sends no copies. The log is as good as any other: it goes on
+//! taking entries and acknowledging them, and the coordinator goes on committing. The failure is reported to the ECS
+//! until a newer view does not count the copy; then it is *dropped*, log, records and mark in one record of the commit
+//! log. If the view lists it as joining, it begins with nothing.
 //!
 //! # Why that is sound
 //!
@@ -17,8 +17,9 @@
 //! The view that takes it out may list it as joining at once; what matters is that nothing of the old records counts
 //! again:
 //!
-//! - In the new epoch the copy is dropped before it says anything about its log ([`Busy::Dropping`] defers syncs, appends and
-//!   copies), so every acknowledgement of that epoch is of the new copy; those of older epochs do not count (S2).
+//! - In the new epoch the copy is dropped before it says anything about its log ([`Busy::Dropping`] defers syncs,
+//!   appends and copies), so every acknowledgement of that epoch is of the new copy; those of older epochs do not
+//!   count (S2).
 //! - A crash before the drop is on disk finds the mark, and drops at its start, before the first message.
 //! - It is never dropped while the newest adopted view counts it, so I2 is true for each view: the store id stands for
 //!   all that this store acknowledged in partitions that count it, and nothing else is touched. That is why no new
@@ -28,6 +29,7 @@
 //! sync, there is no other: the mark is taken back, and logged at `error`.
 //!
 //! [`Busy::Dropping`]: super::partition::state::Busy::Dropping
+//! [`Mark`]: super::partition::mark::Mark
 
 use common::messages::ServerReport;
 use common::view::Assignment;

@@ -68,7 +68,7 @@ pub enum LogRecord {
 }
 
 impl LogRecord {
-    /// The partition.
+    /// What the record is about.
     #[must_use]
     pub fn partition(&self) -> PartitionId {
         match self {

@@ -53,8 +53,8 @@ pub(crate) struct Partition {
 }
 
 /// S3: whether this process may coordinate in an epoch that names its server: the view names it and no other process.
-/// An epoch older than a rebuild of the ECS names a process of that time. One that has not coordinated in that epoch may
-/// follow one that has, and would assign numbers again that are in use.
+/// An epoch older than a rebuild of the ECS names a process of that time. One that has not coordinated in that epoch
+/// may follow one that has, and would assign numbers again that are in use.
 fn may_coordinate(assignment: &Assignment, env: &Env) -> bool {
     let is_of_before = assignment.epoch.generation < env.cx.view.number.generation;
     let is_meant = env.promises.vows.is_named && !is_of_before;

@@ -31,7 +31,7 @@ impl From<Sender> for Process {
 pub(crate) enum Anew {
     /// The link to it: what was sent may be lost.
     Link,
-    /// Its process.
+    /// Another process of it.
     Process,
 }
 

@@ -154,8 +154,9 @@ impl Server {
         self.hollow.retain(|partition, (epoch, last)| {
             let log = logs.get(partition);
             // A coordinator notes nothing when its log is that of a later epoch: the epoch's entries show it.
-            let is_whole =
-                |log: &PartitionLog| log.decoded_mark().synced > *epoch || log.last().tag > *epoch || log.holds(*last);
+            let is_whole = |log: &PartitionLog| {
+                log.decoded_mark().synced > *epoch || log.last().tag > *epoch || log.holds(*last)
+            };
             !log.is_some_and(is_whole)
         });
     }

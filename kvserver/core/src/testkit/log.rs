@@ -15,7 +15,7 @@ use super::super::partition::recovered::RecoveredCopy;
 pub struct PartitionLog {
     /// The entry before the first one.
     pub base: LogId,
-    /// The entries that were neither cut nor trimmed.
+    /// Those that were neither cut nor trimmed.
     pub entries: BTreeMap<Seq, Entry>,
     /// The last mark that was written.
     pub mark: Bytes,
@@ -65,7 +65,7 @@ impl PartitionLog {
         Mark::decode(self.mark.clone()).expect("a mark as it was written")
     }
 
-    /// The last entry.
+    /// The newest entry, or the base of a log without any.
     #[must_use]
     pub fn last(&self) -> LogId {
         self.entries.last_key_value().map_or(self.base, |(_, entry)| entry.id)
