@@ -123,16 +123,20 @@ impl Server {
         self.hollow.extend(all);
     }
 
-    /// It is a copy that was named in place of its original, and what that one had is not known yet.
-    pub(crate) fn is_new_in_place(&self) -> bool {
-        let is_open = self.hollow.values().any(|(_, last)| *last == OPEN);
-        is_open && self.named_in > Epoch::default()
+    /// The partitions in which it is a copy that was named in place of its original, and what that one had is not known
+    /// yet.
+    pub(crate) fn unknown_in_place(&self) -> Vec<PartitionId> {
+        if self.named_in == Epoch::default() {
+            return Vec::new();
+        }
+        let unknown = self.hollow.iter().filter(|(_, (_, last))| *last == OPEN);
+        unknown.map(|(&partition, _)| partition).collect()
     }
 
-    /// `lasts`: the ends of its original's logs.
-    pub(crate) fn on_in_place(&mut self, lasts: &BTreeMap<PartitionId, LogId>) {
-        for (partition, (_, last)) in self.hollow.iter_mut().filter(|(_, (_, last))| *last == OPEN) {
-            *last = lasts.get(partition).copied().unwrap_or_default();
+    /// `last`: the end of its original's log.
+    pub(crate) fn on_in_place(&mut self, partition: PartitionId, last: LogId) {
+        if let Some((_, known)) = self.hollow.get_mut(&partition) {
+            *known = last;
         }
     }
 

@@ -1,10 +1,9 @@
 //! The checks after every step that need more than one server: I2, I5, I6, and what is whole.
 
-use std::collections::BTreeMap;
-
 use common::ids::PartitionId;
 use common::view::{Member, View};
 
+use super::super::disk::PartitionLog;
 use super::super::server::Server;
 use super::super::truth::Truth;
 use super::World;
@@ -78,31 +77,30 @@ impl World {
     fn judge_twins(&mut self) {
         for index in 0..self.servers.len() {
             self.find_former_twin(index);
-            if !self.servers[index].is_new_in_place() {
-                continue;
+            for partition in self.servers[index].unknown_in_place() {
+                // Until its coordinator among the others uses the view that names the copy, it counts what the original
+                // says.
+                if self.servers.iter().any(|other| self.counts_original(index, partition, other)) {
+                    continue;
+                }
+                let id = self.servers[index].id;
+                let originals = self.servers.iter().filter(|other| other.index != index && other.id == id);
+                let logs = originals.filter_map(|original| original.disk.written.logs.get(&partition));
+                let last = logs.map(PartitionLog::last).max().unwrap_or_default();
+                self.servers[index].on_in_place(partition, last);
             }
-            let id = self.servers[index].id;
-            let named_in = self.servers[index].named_in;
-            // Until the coordinators among the others use that view, they count what the original says.
-            let counts_original = |other: &Server| {
-                let used = other.process.as_ref().map(|process| process.node.view());
-                other.id != id
-                    && used.is_some_and(|used| {
-                        let coordinates = used.assignments.iter().any(|now| now.coordinator == other.id);
-                        used.number < named_in && coordinates
-                    })
-            };
-            if self.servers.iter().any(counts_original) {
-                continue;
-            }
-            let originals = self.servers.iter().filter(|other| other.index != index && other.id == id);
-            let mut lasts = BTreeMap::new();
-            for (&partition, log) in originals.flat_map(|original| &original.disk.written.logs) {
-                let last = lasts.entry(partition).or_insert_with(|| log.last());
-                *last = log.last().max(*last);
-            }
-            self.servers[index].on_in_place(&lasts);
         }
+    }
+
+    /// Whether a server coordinates a partition in a view of before the one that names the copy `index`.
+    fn counts_original(&self, index: usize, partition: PartitionId, other: &Server) -> bool {
+        let Server { id, named_in, .. } = self.servers[index];
+        let used = other.process.as_ref().map(|process| process.node.view());
+        other.id != id
+            && used.is_some_and(|used| {
+                let now = used.assignment(partition);
+                used.number < named_in && now.is_some_and(|now| now.coordinator == other.id)
+            })
     }
 
     /// A process is named after another one with its id, which was named since this one was last.
@@ -117,7 +115,7 @@ impl World {
         }
         self.servers[index].judged_in = named_in;
         let view = self.truth.newest().cloned();
-        if let Some(view) = view.filter(|_| !self.servers[index].is_new_in_place()) {
+        if let Some(view) = view.filter(|_| self.servers[index].unknown_in_place().is_empty()) {
             self.servers[index].on_after_twin(&view);
         }
     }
