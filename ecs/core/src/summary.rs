@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use common::ids::{PartitionId, ServerId};
 use common::status::{ClusterStatus, DiskState, MemberStatus};
-use common::view::{Assignment, Member, ServerInfo, ServerState, View};
+use common::view::{Assignment, ServerInfo, ServerState, View};
 
 use super::peers::{FailedCopies, Peer};
 use super::planner::Target;
 use super::proof;
 use super::silence::{FLAPPING, Gaps};
 use super::state::State;
-use super::verdict::{self, Known};
+use super::verdict::{self, Known, living};
 
 /// The state of the cluster, with its verdict.
 pub(super) fn status(known: &Known<'_>, target: &Target) -> ClusterStatus {
@@ -101,21 +101,6 @@ fn awaited(state: &State) -> Vec<ServerId> {
 /// No living server has a copy that counts and has not failed.
 pub(super) fn is_offline(view: &View, failed: &FailedCopies, partition: PartitionId) -> bool {
     view.assignment(partition).is_some_and(|assignment| living(view, failed, partition, assignment) == 0)
-}
-
-/// In-sync copies at servers that are heard, have the store that was counted, and do not say that it has failed there.
-pub(super) fn living(
-    view: &View,
-    failed: &FailedCopies,
-    partition: PartitionId,
-    assignment: &Assignment,
-) -> usize {
-    let is_living = |member: &&Member| {
-        let info = view.servers.get(&member.server);
-        info.is_some_and(|info| info.store == member.store && info.state != ServerState::Down)
-            && !failed.contains(&(partition, **member))
-    };
-    assignment.in_sync.iter().filter(is_living).count()
 }
 
 fn member(

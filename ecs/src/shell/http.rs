@@ -4,6 +4,7 @@ mod admin;
 mod answers;
 mod dashboard;
 mod door;
+mod lookup;
 mod metrics;
 mod orders;
 mod refusal;
@@ -17,11 +18,9 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use common::address::HostNames;
-use common::ids::{Epoch, ServerId};
-use common::status::{ClusterStatus, Condition};
+use common::ids::Epoch;
 use common::stream::Stream;
 use common::time::WallTime;
-use common::view::View;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -31,32 +30,8 @@ use tracing::debug;
 use super::driver::{Command, Handle};
 use crate::limits::FIRST_BYTES_WITHIN;
 use answers::{PartitionAnswer, ServerAnswer};
-use ecs_core::verdict::Kind;
+use lookup::{find, makes_views};
 use refusal::Refusal;
-
-/// What the front page says to programs; browsers get the dashboard.
-const FRONT_PAGE: &str = "\
-This is a Trefoil ECS: it knows the servers of a cluster and makes the views.
-
-  GET  /healthz                     is it alive
-  GET  /readyz                      does it make views
-  GET  /metrics                     figures for Prometheus
-  GET  /api/v1/status               how the cluster does
-  GET  /api/v1/view                 the newest view
-  GET  /api/v1/servers              the servers
-  GET  /api/v1/servers/ID           one server and its partitions (the first digits of the id suffice)
-  POST /api/v1/servers/ID/drain     move its copies away, then remove it
-  POST /api/v1/servers/ID/cancel    take a drain or an addition back; POST /api/v1/cancel takes all back
-  GET  /api/v1/plan?add=ID          what an addition would move; or ?drain=ID, or ?replace=ID&with=ID; POST applies it
-  GET  /api/v1/partitions           which servers have what, and where it is wanted
-  POST /api/v1/partitions/P/recover let it go on though writes may be lost, when it is offline
-  GET  /api/v1/settings             what operators have set; POST sets it
-  GET  /api/v1/load                 rates and times of the last ten minutes, hot partitions and keys
-  GET  /api/v1/stream               all of this as it changes (server-sent events)
-  GET  /api/v1/events               the last changes of the view, and why
-
-Keys and values are at the servers: kvclient -s HOST:PORT
-";
 
 /// Serves HTTP/1.1 on one connection to its end.
 pub(super) async fn serve(stream: Stream, handle: Handle, names: Arc<HostNames>) {
@@ -107,16 +82,6 @@ async fn ready(State(handle): State<Handle>) -> Result<Response, Refusal> {
     Ok(Json(json!({ "status": "ready", "cluster": status.cluster, "view": status.view })).into_response())
 }
 
-/// The status, or a refusal while the ECS makes no views: an order could not be carried out then.
-async fn makes_views(handle: &Handle) -> Result<ClusterStatus, Refusal> {
-    let status = handle.ask(Command::Status).await?;
-    let no_views = |condition: &&Condition| Kind::NO_VIEWS.iter().any(|kind| kind.name() == condition.name);
-    match status.conditions.iter().find(no_views) {
-        Some(condition) => Err(Refusal::no_views(condition)),
-        None => Ok(status),
-    }
-}
-
 async fn status(State(handle): State<Handle>) -> Result<Response, Refusal> {
     Ok(Json(handle.ask(Command::Status).await?).into_response())
 }
@@ -157,19 +122,4 @@ async fn load(State(handle): State<Handle>) -> Response {
 async fn events(State(handle): State<Handle>) -> Result<Response, Refusal> {
     Ok(Json(json!({ "events": handle.ask(|answer| Command::Events(Epoch::default(), answer)).await? }))
         .into_response())
-}
-
-/// The server of an id or of its first digits, or at an address.
-fn find(view: &View, id: &str) -> Result<ServerId, Refusal> {
-    let at_address = view.servers.iter().find(|(_, info)| info.address == id);
-    if let Some((&server, _)) = at_address {
-        return Ok(server);
-    }
-    let id = id.to_ascii_lowercase();
-    let mut found = view.servers.keys().copied().filter(|server| server.to_string().starts_with(&id));
-    match (found.next(), found.next()) {
-        (Some(server), None) if !id.is_empty() => Ok(server),
-        (Some(_), Some(_)) => Err(Refusal::ambiguous_server(&id)),
-        _ => Err(Refusal::no_such_server(&id)),
-    }
 }

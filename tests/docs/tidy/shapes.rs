@@ -71,7 +71,7 @@ pub(super) fn assertions(text: &str) -> usize {
 }
 
 /// The `impl` blocks of a crate for types that another subject of the crate defines, as `file: type`. A file and the
-/// folder of its name are a subject, and so are the files of a folder.
+/// folder of its name are a subject, and so is a folder with all that is below it, but for the crate's own.
 pub(super) fn foreign_impls(files: &BTreeMap<PathBuf, &str>) -> Vec<String> {
     let mut types: BTreeMap<String, Vec<&PathBuf>> = BTreeMap::new();
     let mut impls = Vec::new();
@@ -120,7 +120,7 @@ fn is_one_subject(definition: &Path, implementation: &Path) -> bool {
     let own = definition.with_extension("");
     folder == implementation.parent()
         || implementation.starts_with(&own)
-        || definition.ends_with("mod.rs") && folder.is_some_and(|folder| implementation.starts_with(folder))
+        || folder.is_some_and(|folder| !folder.ends_with("src") && implementation.starts_with(folder))
 }
 
 #[cfg(test)]
@@ -160,7 +160,7 @@ mod tests {
             ("src/other/far.rs", "fn a(x: impl Copy) {}\nimpl<T: B> fmt::Debug for super::Copy<T> {}"),
         ]);
         assert_eq!(far, ["src/other/far.rs: Copy"]);
-        let module = [("src/tree/mod.rs", "pub struct Tree;"), ("src/tree/deep/x.rs", "impl Tree {}")];
-        assert_eq!(found(&module), Vec::<String>::new());
+        let below = [("src/tree/kind.rs", "pub struct Kind;"), ("src/tree/deep/x.rs", "impl Kind {}")];
+        assert_eq!(found(&below), Vec::<String>::new());
     }
 }

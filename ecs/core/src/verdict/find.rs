@@ -11,9 +11,9 @@ use common::ids::{PartitionId, ServerId};
 use common::status::{ClusterStatus, WaitingStore};
 use common::view::{Assignment, ServerState};
 
-use super::{Found, Kind, Known, counted, listed};
+use super::kind::Kind;
+use super::known::{Found, Known, counted, listed, living};
 use crate::limits::{PERSISTED_WITHIN, VIEWS_TAKEN_WITHIN};
-use crate::summary::living;
 
 /// What there is of one kind of condition.
 pub(super) fn find(kind: Kind, known: &Known<'_>, status: &ClusterStatus) -> Vec<Found> {

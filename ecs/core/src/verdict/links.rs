@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use common::ids::ServerId;
 use common::status::ClusterStatus;
 
-use super::{Found, Known, listed};
+use super::known::{Found, Known, listed};
 
 impl Known<'_> {
     /// Pairs of servers that are heard here, of which one does not hear the other.

@@ -9,8 +9,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use super::lookup::{find, makes_views};
 use super::refusal::Refusal;
-use super::{find, makes_views};
 use crate::shell::driver::{Command, Handle, Recovery};
 use ecs_core::Settings;
 

@@ -5,12 +5,35 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-use super::FRONT_PAGE;
 use crate::shell::driver::Handle;
 
 /// The page runs only scripts of this server, sends requests only to it, and cannot be framed by another page.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'";
+
+/// What the front page says to programs; browsers get the dashboard.
+const FRONT_PAGE: &str = "\
+This is a Trefoil ECS: it knows the servers of a cluster and makes the views.
+
+  GET  /healthz                     is it alive
+  GET  /readyz                      does it make views
+  GET  /metrics                     figures for Prometheus
+  GET  /api/v1/status               how the cluster does
+  GET  /api/v1/view                 the newest view
+  GET  /api/v1/servers              the servers
+  GET  /api/v1/servers/ID           one server and its partitions (the first digits of the id suffice)
+  POST /api/v1/servers/ID/drain     move its copies away, then remove it
+  POST /api/v1/servers/ID/cancel    take a drain or an addition back; POST /api/v1/cancel takes all back
+  GET  /api/v1/plan?add=ID          what an addition would move; or ?drain=ID, or ?replace=ID&with=ID; POST applies it
+  GET  /api/v1/partitions           which servers have what, and where it is wanted
+  POST /api/v1/partitions/P/recover let it go on though writes may be lost, when it is offline
+  GET  /api/v1/settings             what operators have set; POST sets it
+  GET  /api/v1/load                 rates and times of the last ten minutes, hot partitions and keys
+  GET  /api/v1/stream               all of this as it changes (server-sent events)
+  GET  /api/v1/events               the last changes of the view, and why
+
+Keys and values are at the servers: kvclient -s HOST:PORT
+";
 
 const PAGE: &str = include_str!("dashboard/index.html");
 

@@ -10,8 +10,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::admin::body;
+use super::lookup::{find, makes_views};
 use super::refusal::Refusal;
-use super::{find, makes_views};
 use crate::shell::driver::{Command, Handle, NotApplied};
 use ecs_core::{Order, RequestedState};
 

@@ -4,7 +4,7 @@ use common::ids::ServerId;
 use common::status::{DiskState, Health};
 use common::view::Assignment;
 
-use super::{Found, Known};
+use crate::verdict::known::{Found, Known};
 
 impl Known<'_> {
     /// Servers that are not down and whose disk counts as `state`, or that say so.

@@ -6,9 +6,9 @@ use common::ids::{PartitionId, ServerId};
 use common::status::ClusterStatus;
 use common::view::{Assignment, Member};
 
-use super::{Found, Known, counted};
 use crate::limits::ACTIVE_WITHIN;
 use crate::proof;
+use crate::verdict::known::{Found, Known, counted};
 
 impl Known<'_> {
     pub(super) fn offline(&self) -> Option<Found> {

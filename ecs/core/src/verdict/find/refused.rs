@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use common::ids::{ClusterId, ServerId};
 
-use super::{Found, Known, listed};
 use crate::refusal::Refusal;
+use crate::verdict::known::{Found, Known, listed};
 
 impl Known<'_> {
     /// Processes that are refused for the same reason are one condition.
