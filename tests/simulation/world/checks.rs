@@ -2,8 +2,8 @@
 
 use common::ids::PartitionId;
 use common::view::{Member, View};
+use kvserver_core::testkit::PartitionLog;
 
-use super::super::disk::PartitionLog;
 use super::super::server::Server;
 use super::super::truth::Truth;
 use super::World;
