@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use common::codec::Wire;
-use common::ids::{Epoch, LogId, PartitionId, Seq};
+use common::ids::{Epoch, LogId, PartitionId, Seq, ServerId};
 use common::messages::{Entry, StoreVerdict};
 use common::operation::{Command, Outcome};
 use common::time::WallTime;
@@ -128,6 +128,21 @@ impl Truth {
                 self.changed.insert(partition);
             }
         }
+    }
+
+    /// Whether a server was the only member of a partition in a view from `first` on, and before `end`.
+    pub(crate) fn was_alone(
+        &self,
+        partition: PartitionId,
+        server: ServerId,
+        first: Epoch,
+        end: Epoch,
+    ) -> bool {
+        let mut views = self.views.range(..end).rev().take_while(|(number, _)| **number >= first);
+        views.any(|(_, view)| {
+            let now = view.assignment(partition);
+            now.is_some_and(|now| now.in_sync.len() == 1 && now.in_sync[0].server == server)
+        })
     }
 
     /// Views that the ECS has made so far.

@@ -83,6 +83,7 @@ impl World {
                 if self.servers.iter().any(|other| self.counts_original(index, partition, other)) {
                     continue;
                 }
+                self.truth.is_beyond |= self.lives_alone_beside(index, partition);
                 let id = self.servers[index].id;
                 let originals = self.servers.iter().filter(|other| other.index != index && other.id == id);
                 let logs = originals.filter_map(|original| original.disk.written.logs.get(&partition));
@@ -90,6 +91,17 @@ impl World {
                 self.servers[index].on_in_place(partition, last);
             }
         }
+    }
+
+    /// Whether the original of the copy `index` lives, and some view that it uses, or may still use, made its store the
+    /// only member. Nothing fences it there, as no other member grants it a lease: two processes of one store may then
+    /// coordinate, which is beyond the promise.
+    fn lives_alone_beside(&self, index: usize, partition: PartitionId) -> bool {
+        let Server { id, named_in, .. } = self.servers[index];
+        let lives = |other: &&Server| other.index != index && other.id == id && other.process.is_some();
+        let used = self.servers.iter().filter(lives).filter_map(|other| other.process.as_ref());
+        let used = used.map(|process| process.node.view().number).min();
+        used.is_some_and(|used| self.truth.was_alone(partition, id, used, named_in))
     }
 
     /// Whether a server coordinates a partition in a view of before the one that names the copy `index`.
