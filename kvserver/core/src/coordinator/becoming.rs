@@ -34,7 +34,7 @@ impl Coordinator {
             ticked: Seq::default(),
             in_sync: assignment.replicas().map(|member| member.server).collect(),
             peers: BTreeMap::new(),
-            extra: None,
+            voter: None,
             reads: VecDeque::new(),
             noticed: env.cx.now.time,
             comparison: None,

@@ -9,7 +9,7 @@ use super::super::env::Env;
 use super::super::limits::{JOIN_LAG_MAX, REPORT_AGAIN};
 use super::super::partition::state::PartitionState;
 use super::super::planted::PlantedBug;
-use super::state::{Coordinator, Extra};
+use super::state::{Coordinator, JoiningVoter};
 
 impl Coordinator {
     /// J2: lets a joining member that has almost caught up count, and proposes it when it has all that is committed.
@@ -23,7 +23,7 @@ impl Coordinator {
         let is_ready = self.active || env.cx.planted(PlantedBug::ProposedWhileBound);
         let Some(begin) = self.begin.filter(|_| is_ready && !p.is_failed()) else { return };
         let needed = commit.max(begin.seq);
-        if self.extra.is_none() {
+        if self.voter.is_none() {
             // R6: the report to the ECS that is being rebuilt named the members proposed so far, and must stay
             // complete.
             if env.cx.promised.is_some_and(|promised| promised.generation > epoch.generation) {
@@ -37,22 +37,22 @@ impl Coordinator {
             });
             let Some((_, peer)) = joiner else { return };
             let (member, incarnation) = (peer.member, peer.incarnation());
-            self.extra = Some(Extra { member, incarnation, noted: false, proposed: None, since: now });
+            self.voter = Some(JoiningVoter { member, incarnation, noted: false, proposed: None, since: now });
             p.note_proposed(env, member);
             return;
         }
         let peers = &self.peers;
-        let Some(extra) = &mut self.extra else { return };
-        let peer = peers.get(&extra.member.server);
+        let Some(voter) = &mut self.voter else { return };
+        let peer = peers.get(&voter.member.server);
         let caught_up = peer.is_some_and(|peer| peer.acked.is_some_and(|acked| acked >= needed));
         if let Some(peer) = peer.filter(|_| caught_up) {
             // After a restart the joiner's acknowledgements were counted anew: they are those of its new process.
-            extra.incarnation = peer.incarnation();
+            voter.incarnation = peer.incarnation();
         }
-        let again = extra.proposed.is_none_or(|at| now.since(at) >= REPORT_AGAIN);
-        if extra.noted && again && (caught_up || early) {
-            extra.proposed = Some(now);
-            let (member, incarnation) = (extra.member, extra.incarnation);
+        let again = voter.proposed.is_none_or(|at| now.since(at) >= REPORT_AGAIN);
+        if voter.noted && again && (caught_up || early) {
+            voter.proposed = Some(now);
+            let (member, incarnation) = (voter.member, voter.incarnation);
             env.out.report(ServerReport::Propose { partition: id, epoch, member, incarnation });
         }
     }
@@ -68,8 +68,8 @@ impl Coordinator {
         if epoch != p.epoch() {
             return;
         }
-        if let Some(extra) = self.extra.as_mut().filter(|extra| extra.member == member) {
-            extra.noted = true;
+        if let Some(voter) = self.voter.as_mut().filter(|voter| voter.member == member) {
+            voter.noted = true;
         }
         env.touched.insert(p.id());
     }

@@ -163,10 +163,10 @@ impl Coordinator {
     /// Keeps the log from the first entry on that a member still needs (J1).
     pub(super) fn settle_holds(&mut self, p: &PartitionState) {
         let reaching = p.reaching();
-        let Self { peers, in_sync, extra, .. } = self;
+        let Self { peers, in_sync, voter, .. } = self;
         for (server, peer) in peers {
             let (Some(hold), Some(acked)) = (peer.hold, peer.acked) else { continue };
-            let is_near = counts(in_sync, extra, *server) && acked >= reaching;
+            let is_near = counts(in_sync, voter, *server) && acked >= reaching;
             peer.hold = (!is_near).then(|| hold.max(acked.next()));
         }
     }

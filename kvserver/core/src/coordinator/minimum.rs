@@ -6,7 +6,7 @@
 //! a write is answered when it asks again and another copy has the write: from the beginning of the epoch on, its
 //! requests wait like new ones.
 //!
-//! The extra (J2) does not count for the minimum: the ECS may not know of it, and could drop it.
+//! The joining voter (J2) does not count for the minimum: the ECS may not know of it, and could drop it.
 
 use common::ids::Seq;
 

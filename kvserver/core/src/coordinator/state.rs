@@ -35,7 +35,7 @@ pub(super) struct Disagreement {
 
 /// The one proposed joining member, which counts before the ECS has answered.
 #[derive(Debug)]
-pub(super) struct Extra {
+pub(super) struct JoiningVoter {
     pub(super) member: Member,
     pub(super) incarnation: Incarnation,
     /// The note of the proposal is on disk.
@@ -64,7 +64,7 @@ pub(crate) struct Coordinator {
     /// The in-sync members other than this server.
     pub(super) in_sync: Vec<ServerId>,
     pub(super) peers: BTreeMap<ServerId, Progress>,
-    pub(super) extra: Option<Extra>,
+    pub(super) voter: Option<JoiningVoter>,
     /// Reads that wait for leases.
     pub(super) reads: VecDeque<ReadId>,
     /// When members were last sent the commit alone, without entries.
@@ -76,9 +76,9 @@ impl Coordinator {
     /// Takes over the joining members of a view: they come and go without a new epoch.
     pub(crate) fn relist(&mut self, env: &mut Env, partition: PartitionId, assignment: &Assignment) {
         let listed: Vec<Member> = assignment.replicas().chain(assignment.joining.iter().copied()).collect();
-        let extra = self.extra.as_ref().map(|extra| extra.member);
+        let voter = self.voter.as_ref().map(|voter| voter.member);
         self.peers.retain(|_, peer| {
-            let stays = listed.contains(&peer.member) || Some(peer.member) == extra;
+            let stays = listed.contains(&peer.member) || Some(peer.member) == voter;
             if let Stage::Snapshot(sending) = &peer.stage
                 && !stays
             {
@@ -128,9 +128,9 @@ impl Coordinator {
         std::mem::take(&mut self.reads)
     }
 
-    /// The members whose acknowledgements and leases are needed: the in-sync set and the extra.
+    /// The members whose acknowledgements and leases are needed: the in-sync set and the joining voter.
     pub(super) fn needed(&self) -> impl Iterator<Item = ServerId> + '_ {
-        self.in_sync.iter().copied().chain(self.extra.iter().map(|extra| extra.member.server))
+        self.in_sync.iter().copied().chain(self.voter.iter().map(|voter| voter.member.server))
     }
 
     /// Whether the records have all that a former coordinator may have acknowledged: the no-op of the epoch is applied.
@@ -179,7 +179,7 @@ impl Coordinator {
         !self.active
             || commit < last
             || !self.reads.is_empty()
-            || self.extra.is_some()
+            || self.voter.is_some()
             || self.comparison.is_some()
             || self.peers.values().any(|peer| peer.waits(last) || untold(peer))
     }
@@ -189,8 +189,8 @@ impl Coordinator {
         assert!(!self.active || self.begin.is_some(), "active before the log of the epoch was found");
         assert!(!self.active || self.disagreement.is_none(), "active although the copies disagree");
         assert!(self.begin.is_none_or(|begin| begin.seq <= last), "the no-op of the epoch is never cut");
-        let extra = self.extra.as_ref().map(|extra| extra.member.server);
-        assert!(extra.is_none_or(|extra| !self.in_sync.contains(&extra)), "a member counts once");
+        let voter = self.voter.as_ref().map(|voter| voter.member.server);
+        assert!(voter.is_none_or(|voter| !self.in_sync.contains(&voter)), "a member counts once");
         assert!(
             self.in_sync.iter().all(|server| self.peers.contains_key(server)),
             "each member is sent the log"
@@ -203,6 +203,6 @@ impl Coordinator {
 }
 
 /// Whether a server is one of [`Coordinator::needed`].
-pub(super) fn counts(in_sync: &[ServerId], extra: &Option<Extra>, server: ServerId) -> bool {
-    in_sync.contains(&server) || extra.as_ref().is_some_and(|extra| extra.member.server == server)
+pub(super) fn counts(in_sync: &[ServerId], voter: &Option<JoiningVoter>, server: ServerId) -> bool {
+    in_sync.contains(&server) || voter.as_ref().is_some_and(|voter| voter.member.server == server)
 }

@@ -26,7 +26,7 @@ impl Coordinator {
         if self.disagreement.is_some() {
             return;
         }
-        let Self { peers, in_sync, extra, .. } = self;
+        let Self { peers, in_sync, voter, .. } = self;
         // One snapshot is read at a time for each partition, also where several of its members need one.
         let mut may_open = !p.is_failed() && !peers.values().any(Progress::has_open_snapshot);
         for (&server, peer) in peers {
@@ -44,7 +44,7 @@ impl Coordinator {
                         peer.hold = Some(base.seq.next());
                     }
                 }
-                Stage::Stream(_) => send_log(p, env, server, peer, counts(in_sync, extra, server), notice),
+                Stage::Stream(_) => send_log(p, env, server, peer, counts(in_sync, voter, server), notice),
             }
         }
     }
@@ -57,7 +57,7 @@ impl Coordinator {
         server: ServerId,
         entries: Option<Vec<Entry>>,
     ) {
-        let counts = counts(&self.in_sync, &self.extra, server);
+        let counts = counts(&self.in_sync, &self.voter, server);
         let Some(peer) = self.peers.get_mut(&server) else { return };
         let sync = peer.asks_to_sync();
         let Stage::Stream(stream) = &mut peer.stage else { return };

@@ -25,9 +25,9 @@ impl Coordinator {
         self.stream(p, env, notice);
         self.look_at_members(p, env);
         if env.cx.planted(PlantedBug::ProposalDropped)
-            && self.extra.as_ref().is_some_and(|extra| now.since(extra.since) > REPORT_AGAIN / 4)
+            && self.voter.as_ref().is_some_and(|voter| now.since(voter.since) > REPORT_AGAIN / 4)
         {
-            self.extra = None;
+            self.voter = None;
         }
         self.give_up_reads(p, env);
     }
