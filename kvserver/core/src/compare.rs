@@ -51,20 +51,22 @@ pub(crate) enum Verdict {
 
 /// The answer of one copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Told {
+pub(crate) struct Reported {
     pub(crate) digest: Digest,
     pub(crate) equal_with: Vec<ServerId>,
 }
 
 /// The verdict: more than half of the copies are right, if all were equal before.
-pub(crate) fn judge(told: &BTreeMap<ServerId, Told>) -> Verdict {
-    let agree = |right: &Told| told.values().filter(|other| other.digest == right.digest).count();
-    let were_equal = told.values().all(|one| told.keys().all(|server| one.equal_with.contains(server)));
-    let Some(right) = told.values().find(|one| 2 * agree(one) > told.len()).map(|one| one.digest) else {
+pub(crate) fn judge(reported: &BTreeMap<ServerId, Reported>) -> Verdict {
+    let agree = |right: &Reported| reported.values().filter(|other| other.digest == right.digest).count();
+    let were_equal =
+        reported.values().all(|one| reported.keys().all(|server| one.equal_with.contains(server)));
+    let Some(right) = reported.values().find(|one| 2 * agree(one) > reported.len()).map(|one| one.digest)
+    else {
         return Verdict::Undecided;
     };
     let wrong: BTreeSet<ServerId> =
-        told.iter().filter(|(_, one)| one.digest != right).map(|(&server, _)| server).collect();
+        reported.iter().filter(|(_, one)| one.digest != right).map(|(&server, _)| server).collect();
     match wrong.is_empty() {
         true => Verdict::Equal,
         false if were_equal => Verdict::Wrong(wrong, right),
@@ -73,9 +75,9 @@ pub(crate) fn judge(told: &BTreeMap<ServerId, Told>) -> Verdict {
 }
 
 /// Servers with equal digests as groups, the largest first.
-pub(crate) fn groups(told: &BTreeMap<ServerId, Told>) -> Vec<Vec<ServerId>> {
+pub(crate) fn groups(reported: &BTreeMap<ServerId, Reported>) -> Vec<Vec<ServerId>> {
     let mut groups: Vec<(Digest, Vec<ServerId>)> = Vec::new();
-    for (&server, one) in told {
+    for (&server, one) in reported {
         match groups.iter_mut().find(|(digest, _)| *digest == one.digest) {
             Some((_, servers)) => servers.push(server),
             None => groups.push((one.digest, vec![server])),
@@ -89,7 +91,7 @@ pub(crate) fn groups(told: &BTreeMap<ServerId, Told>) -> Vec<Vec<ServerId>> {
 #[derive(Debug)]
 pub(crate) struct Comparison {
     pub(crate) at: LogId,
-    pub(crate) told: BTreeMap<ServerId, Told>,
+    pub(crate) reported: BTreeMap<ServerId, Reported>,
     /// When digests were last asked for, or sent to wrong copies. At first replicas send theirs unasked.
     pub(crate) asked: Option<Time>,
     /// The copies that were wrong in the first comparison, if this is the second.
@@ -184,11 +186,11 @@ mod tests {
 
     /// The verdict on digests with these sums, of servers from 1 on, each with the servers that it was equal with.
     fn verdict(copies: &[(u128, &[u128])]) -> Verdict {
-        let told = |&(sum, equal_with): &(u128, &[u128])| Told {
+        let reported = |&(sum, equal_with): &(u128, &[u128])| Reported {
             digest: Digest { sum, records: 1, bytes: 1 },
             equal_with: equal_with.iter().copied().map(ServerId).collect(),
         };
-        judge(&copies.iter().zip(1..).map(|(copy, server)| (ServerId(server), told(copy))).collect())
+        judge(&copies.iter().zip(1..).map(|(copy, server)| (ServerId(server), reported(copy))).collect())
     }
 
     #[test]

@@ -14,7 +14,7 @@ use common::view::{Member, View};
 use super::ask::Answer;
 use super::env::Env;
 use super::io::Later;
-use super::limits::DAMAGE_TOLD_MAX;
+use super::limits::DAMAGE_REPORTED_MAX;
 
 /// Partitions that have the member in sync.
 pub fn in_sync_partitions(view: &View, me: Member) -> Vec<PartitionId> {
@@ -43,10 +43,10 @@ impl Env {
             return false;
         }
         // Reported once for each place, as a damaged file may be read again and again.
-        if self.integrity.told_damage.len() == DAMAGE_TOLD_MAX {
-            self.integrity.told_damage.clear();
+        if self.integrity.reported_damage.len() == DAMAGE_REPORTED_MAX {
+            self.integrity.reported_damage.clear();
         }
-        if self.integrity.told_damage.insert(reason.to_owned()) {
+        if self.integrity.reported_damage.insert(reason.to_owned()) {
             self.out.alarm(format!(
                 "{reason}; the store is kept, as it is the only in-sync copy of {} partitions. What cannot be read is \
                  refused; see \"A disk has changed what was written\" in the operations guide",

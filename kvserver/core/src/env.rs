@@ -49,7 +49,7 @@ pub(crate) struct Integrity {
     /// The store must not be used any more (R3): the process is about to end.
     pub(crate) condemned: bool,
     /// Damage that was reported and that the server goes on with.
-    pub(crate) told_damage: BTreeSet<String>,
+    pub(crate) reported_damage: BTreeSet<String>,
     pub(crate) compared: ComparedStatus,
 }
 
@@ -63,7 +63,7 @@ pub(crate) struct Budgets {
     /// Requests for changes that wait in all copies.
     pub(crate) watches: usize,
     /// Bytes of changes that are kept for them, in all copies.
-    pub(crate) told_bytes: usize,
+    pub(crate) change_bytes: usize,
 }
 
 /// See the module's text.
@@ -104,7 +104,7 @@ impl Env {
                 pending: ByteBudget::new(config.pending_bytes_max),
                 parked: ByteBudget::new(config.parked_bytes_max),
                 watches: 0,
-                told_bytes: 0,
+                change_bytes: 0,
             },
             watched: BTreeSet::new(),
             touched: PartitionSet::default(),
@@ -146,8 +146,8 @@ impl Env {
     }
 
     /// Sends a server the clocks of this one, at intervals.
-    pub(crate) fn tell_clock(&mut self, to: ServerId) {
-        if let Some((wall, stamps)) = self.clock.next_told(to, self.cx.now) {
+    pub(crate) fn send_clock(&mut self, to: ServerId) {
+        if let Some((wall, stamps)) = self.clock.next_to_send(to, self.cx.now) {
             self.out.send(to, PeerMessage::Clock { wall, stamps });
         }
     }

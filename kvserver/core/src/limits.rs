@@ -84,7 +84,7 @@ pub(crate) const DIFFERENCES_KEPT: usize = 32;
 
 /// Damaged places that are remembered as reported while the server goes on with them; beyond so many they are reported
 /// again.
-pub(crate) const DAMAGE_TOLD_MAX: usize = 1024;
+pub(crate) const DAMAGE_REPORTED_MAX: usize = 1024;
 
 /// Chunks of a copy that are sent and not acknowledged.
 pub(crate) const SNAPSHOT_WINDOW: u64 = 4;

@@ -88,7 +88,7 @@ pub(crate) struct StampClock {
     /// Another server has agreed since this process began.
     agreed: bool,
     heard: BTreeMap<ServerId, Heard>,
-    told: BTreeMap<ServerId, Time>,
+    sent: BTreeMap<ServerId, Time>,
     /// The offset that most clocks agree on, and since when, if it is far from `offset`.
     step: Option<(Offset, Time)>,
     /// It was reported that this server's wall clock is off.
@@ -124,7 +124,7 @@ impl StampClock {
             settled: false,
             agreed: false,
             heard: BTreeMap::new(),
-            told: BTreeMap::new(),
+            sent: BTreeMap::new(),
             step: None,
             is_off: false,
         }
@@ -147,16 +147,16 @@ impl StampClock {
     }
 
     /// The clocks to send a peer, if it is time: the wall clock, and the clock that stamps if it is known to be good.
-    pub(crate) fn next_told(&mut self, to: ServerId, now: Now) -> Option<(WallTime, Option<WallTime>)> {
-        if self.told.get(&to).is_some_and(|told| now.time.since(*told) < CLOCK_EVERY) {
+    pub(crate) fn next_to_send(&mut self, to: ServerId, now: Now) -> Option<(WallTime, Option<WallTime>)> {
+        if self.sent.get(&to).is_some_and(|at| now.time.since(*at) < CLOCK_EVERY) {
             return None;
         }
-        self.told.insert(to, now.time);
+        self.sent.insert(to, now.time);
         Some((now.wall, (self.settled && self.agreed).then(|| self.at(now.time))))
     }
 
     /// Takes a peer's clocks.
-    pub(crate) fn on_told(&mut self, from: ServerId, wall: WallTime, stamps: Option<WallTime>, time: Time) {
+    pub(crate) fn on_heard(&mut self, from: ServerId, wall: WallTime, stamps: Option<WallTime>, time: Time) {
         let new = || Heard { walls: VecDeque::new(), stamps: None, at: time };
         let heard = self.heard.entry(from).or_insert_with(new);
         if heard.walls.len() == CLOCK_SAMPLES {
@@ -173,14 +173,14 @@ impl StampClock {
 
     /// A server has a new process, which knows no clocks yet: the next message to it is due at once.
     pub(crate) fn on_restarted(&mut self, server: ServerId) {
-        self.told.remove(&server);
+        self.sent.remove(&server);
     }
 
     /// Time has passed. `is_alone`: the cluster has no other server.
     pub(crate) fn look(&mut self, now: Now, is_alone: bool) -> Option<Notice> {
         self.own = offset(now.wall, now.time);
         self.heard.retain(|_, heard| now.time.since(heard.at) < CLOCK_HEARD_FOR);
-        self.told.retain(|_, told| now.time.since(*told) < CLOCK_HEARD_FOR);
+        self.sent.retain(|_, at| now.time.since(*at) < CLOCK_HEARD_FOR);
         let passed = now.time.since(std::mem::replace(&mut self.looked, now.time));
         if !self.settled {
             self.settle(now.time, is_alone);
@@ -297,13 +297,13 @@ mod tests {
 
         fn run(&mut self, lasts: Duration) {
             let end = self.time + lasts;
-            let mut tell = self.time;
+            let mut next_sent = self.time;
             while self.time < end {
-                if self.time >= tell {
-                    tell = self.time + CLOCK_EVERY;
+                if self.time >= next_sent {
+                    next_sent = self.time + CLOCK_EVERY;
                     for (index, off) in self.peers_off_ms.iter().enumerate() {
                         let wall = WallTime(right(self.time).saturating_add_signed(*off));
-                        self.clock.on_told(ServerId(index as u128), wall, None, self.time);
+                        self.clock.on_heard(ServerId(index as u128), wall, None, self.time);
                     }
                 }
                 let before = self.clock.at(self.time);
@@ -409,7 +409,7 @@ mod tests {
         for (off, known, ahead) in [(-YEAR_MS, true, 0), (YEAR_MS, true, 0), (-YEAR_MS, false, -YEAR_MS)] {
             let mut machine = Machine::new(off, &[0]);
             let wall = WallTime(right(machine.time));
-            machine.clock.on_told(ServerId(0), wall, known.then_some(wall), machine.time);
+            machine.clock.on_heard(ServerId(0), wall, known.then_some(wall), machine.time);
             assert_eq!(machine.ahead(), ahead, "{off} {known}");
         }
     }
@@ -420,7 +420,7 @@ mod tests {
         machine.run(Duration::from_secs(10));
         let late = WallTime(right(machine.time) - 900);
         for server in [0, 1] {
-            machine.clock.on_told(ServerId(server), late, None, machine.time);
+            machine.clock.on_heard(ServerId(server), late, None, machine.time);
         }
         machine.clock.look(machine.now(), false);
         machine.time = machine.time + Duration::from_secs(1);
@@ -433,7 +433,7 @@ mod tests {
         let mut machine = Machine::new(0, &[0, 0]);
         machine.run(Duration::from_secs(10));
         for wall in [0, u64::MAX] {
-            machine.clock.on_told(ServerId(0), WallTime(wall), Some(WallTime(wall)), machine.time);
+            machine.clock.on_heard(ServerId(0), WallTime(wall), Some(WallTime(wall)), machine.time);
             machine.clock.look(machine.now(), false);
             assert_eq!(machine.ahead(), 0);
         }

@@ -15,7 +15,7 @@
 //!
 //! # Invariants
 //!
-//! `told` has all changes of the entries behind `from` up to the last applied one, in order. A place in an answer is
+//! `kept` has all changes of the entries behind `from` up to the last applied one, in order. A place in an answer is
 //! that of an applied entry.
 //!
 //! # What it lacks on purpose
@@ -62,7 +62,7 @@ struct Wait {
 
 /// The changes of one entry.
 #[derive(Debug)]
-struct Told {
+struct EntryChanges {
     id: LogId,
     /// `None`: they are too large to be delivered.
     changes: Option<Vec<Change>>,
@@ -74,9 +74,9 @@ struct Told {
 pub(crate) struct Watches {
     waits: Vec<Wait>,
     last: u64,
-    told: VecDeque<Told>,
-    told_bytes: usize,
-    /// All changes behind this entry are in `told`; `None`: no client has watched of late.
+    kept: VecDeque<EntryChanges>,
+    kept_bytes: usize,
+    /// All changes behind this entry are in `kept`; `None`: no client has watched of late.
     from: Option<Seq>,
     asked: Time,
     /// The question that the log is being read for.
@@ -105,7 +105,7 @@ impl Watches {
 
     /// How many questions wait, and the bytes of changes that are kept.
     pub(crate) fn held(&self) -> (usize, usize) {
-        (self.waits.len(), self.told_bytes)
+        (self.waits.len(), self.kept_bytes)
     }
 
     /// Whether a client waits for an answer.
@@ -123,34 +123,34 @@ impl Watches {
             let bytes: usize = changes.iter().map(Change::bytes).sum();
             let fits = bytes <= WATCH_ANSWER_BYTES_MAX;
             let bytes = if fits { bytes } else { 0 };
-            self.told.push_back(Told { id, changes: fits.then_some(changes), bytes });
-            self.told_bytes += bytes;
-            env.budgets.told_bytes += bytes;
+            self.kept.push_back(EntryChanges { id, changes: fits.then_some(changes), bytes });
+            self.kept_bytes += bytes;
+            env.budgets.change_bytes += bytes;
         }
         // The newest stays, however large, as waiting clients are about to get it.
-        while self.told.len() > 1
-            && (self.told_bytes > WATCHED_PARTITION_BYTES_MAX || env.budgets.told_bytes > WATCHED_BYTES_MAX)
-            && let Some(oldest) = self.told.pop_front()
+        while self.kept.len() > 1
+            && (self.kept_bytes > WATCHED_PARTITION_BYTES_MAX || env.budgets.change_bytes > WATCHED_BYTES_MAX)
+            && let Some(oldest) = self.kept.pop_front()
         {
             from = oldest.id.seq;
-            self.told_bytes -= oldest.bytes;
-            env.budgets.told_bytes -= oldest.bytes;
+            self.kept_bytes -= oldest.bytes;
+            env.budgets.change_bytes -= oldest.bytes;
         }
         self.from = Some(from);
     }
 
     /// Drops the changes that are kept: they are no longer needed, or no longer true.
     fn close(&mut self, env: &mut Env) {
-        env.budgets.told_bytes -= std::mem::take(&mut self.told_bytes);
-        self.told.clear();
+        env.budgets.change_bytes -= std::mem::take(&mut self.kept_bytes);
+        self.kept.clear();
         self.from = None;
     }
 
     /// The next changes for a question, from memory.
     fn page(&self, wait: &Wait, place: LogId, applied: LogId) -> Page {
         let mut page = Page::new(place, wait.bytes_max);
-        let first = self.told.partition_point(|told| told.id.seq <= place.seq);
-        for Told { id, changes, .. } in self.told.range(first..) {
+        let first = self.kept.partition_point(|kept| kept.id.seq <= place.seq);
+        for EntryChanges { id, changes, .. } in self.kept.range(first..) {
             let Some(changes) = changes else {
                 page.skip(*id);
                 continue;
@@ -346,9 +346,9 @@ impl Watches {
 
     /// Asserts what must be true after every step.
     pub(crate) fn invariants(&self) {
-        assert!(self.from.is_some() || self.told.is_empty(), "changes are kept for no client");
-        assert_eq!(self.told_bytes, self.told.iter().map(|told| told.bytes).sum::<usize>());
-        let ids = || self.told.iter().map(|told| told.id);
+        assert!(self.from.is_some() || self.kept.is_empty(), "changes are kept for no client");
+        assert_eq!(self.kept_bytes, self.kept.iter().map(|kept| kept.bytes).sum::<usize>());
+        let ids = || self.kept.iter().map(|kept| kept.id);
         assert!(
             ids().zip(ids().skip(1)).all(|(one, next)| one < next),
             "changes are in the order of the log"

@@ -9,7 +9,7 @@ use common::messages::{Digest, Entry, Sender, ToReplica};
 use common::operation::{Command, Operation};
 use common::status::Difference;
 
-use super::super::compare::{self, Comparison, Told, Verdict, difference, groups, judge};
+use super::super::compare::{self, Comparison, Reported, Verdict, difference, groups, judge};
 use super::super::env::Env;
 use super::super::failed::fail;
 use super::super::limits::{COMPARE_AGAIN, DIFFERENCES_KEPT};
@@ -32,8 +32,8 @@ impl Coordinator {
         // Without an origin, as the coordinator itself asks: digests are made within the scrub's rate.
         let body = Command { origin: None, stamp: env.stamp(), operation }.to_wire();
         p.append(env, Entry { id: at, body });
-        let (told, asked) = (BTreeMap::new(), Some(env.cx.now.time));
-        self.comparison = Some(Comparison { at, told, asked, before, wrong: None });
+        let (reported, asked) = (BTreeMap::new(), Some(env.cx.now.time));
+        self.comparison = Some(Comparison { at, reported, asked, before, wrong: None });
     }
 
     /// Asks for digests, judges when all have come, and informs servers whose copies are wrong.
@@ -56,8 +56,8 @@ impl Coordinator {
         }
         match env.integrity.digests.get((p.id(), at)) {
             Some(digest) => {
-                let told = Told { digest, equal_with: p.mark().equal_with.clone() };
-                comparison.told.insert(env.cx.me.server, told);
+                let reported = Reported { digest, equal_with: p.mark().equal_with.clone() };
+                comparison.reported.insert(env.cx.me.server, reported);
             }
             None if env.integrity.digests.is_making((p.id(), at)) => {}
             None => {
@@ -65,7 +65,7 @@ impl Coordinator {
                 return;
             }
         }
-        let silent = self.in_sync.iter().copied().filter(|server| !comparison.told.contains_key(server));
+        let silent = self.in_sync.iter().copied().filter(|server| !comparison.reported.contains_key(server));
         let silent: Vec<ServerId> = silent.collect();
         if due && !silent.is_empty() {
             comparison.asked = Some(now);
@@ -73,22 +73,22 @@ impl Coordinator {
                 env.out.send(to, ToReplica::DigestRequest { at }.about(p.id(), p.epoch()));
             }
         }
-        if silent.is_empty() && comparison.told.contains_key(&env.cx.me.server) {
+        if silent.is_empty() && comparison.reported.contains_key(&env.cx.me.server) {
             self.judge_copies(p, env);
         }
     }
 
     fn judge_copies(&mut self, p: &mut PartitionState, env: &mut Env) {
         let Some(comparison) = self.comparison.take() else { return };
-        let Comparison { at, told, before, .. } = &comparison;
-        let (wrong, right) = match judge(told) {
+        let Comparison { at, reported, before, .. } = &comparison;
+        let (wrong, right) = match judge(reported) {
             Verdict::Equal => {
                 if before.is_some() {
                     env.out.alarm(format!(
                         "partition {}: the copies at {} differed once and are equal at entry {at}: one of these \
                          servers has read wrongly; look at memory and disks",
                         p.id(),
-                        names(env, told.keys())
+                        names(env, reported.keys())
                     ));
                 }
                 env.integrity.compared.equal += 1;
@@ -125,7 +125,7 @@ impl Coordinator {
         let counts = self.is_replica(from);
         let Some(comparison) = self.comparison.as_mut().filter(|now| now.at == at && counts) else { return };
         match digest.filter(|_| comparison.is_open()) {
-            Some(digest) => _ = comparison.told.insert(from.server, Told { digest, equal_with }),
+            Some(digest) => _ = comparison.reported.insert(from.server, Reported { digest, equal_with }),
             None => self.comparison = None,
         }
         env.touched.insert(p.id());
@@ -140,8 +140,8 @@ fn forget_undecided(p: &PartitionState, env: &mut Env) {
 /// All copies are equal: notes it at each copy that does not know it.
 fn note_equal(p: &mut PartitionState, env: &mut Env, comparison: &Comparison) {
     let at = comparison.at;
-    let servers: Vec<ServerId> = comparison.told.keys().copied().collect();
-    for (&to, one) in &comparison.told {
+    let servers: Vec<ServerId> = comparison.reported.keys().copied().collect();
+    for (&to, one) in &comparison.reported {
         if one.equal_with == servers {
             continue;
         }
@@ -155,8 +155,8 @@ fn note_equal(p: &mut PartitionState, env: &mut Env, comparison: &Comparison) {
 }
 
 fn report_difference(p: &PartitionState, env: &mut Env, comparison: &Comparison, wrong: &BTreeSet<ServerId>) {
-    let Comparison { at, told, .. } = comparison;
-    let groups = groups(told);
+    let Comparison { at, reported, .. } = comparison;
+    let groups = groups(reported);
     let equal: Vec<String> = groups.iter().map(|group| names(env, group.iter())).collect();
     let differ = format!("partition {}: copies differ at entry {at}: {}", p.id(), equal.join(" / "));
     if wrong.is_empty() {

@@ -45,7 +45,7 @@ pub(super) struct Stream {
     /// Entries for it are being read back.
     pub(super) reading: bool,
     /// The commit that it was last sent.
-    pub(super) told: Seq,
+    pub(super) sent_commit: Seq,
     /// It has acknowledged nothing since it was probed: the coordinator asks for an acknowledgement, even without new
     /// entries.
     pub(super) fresh: bool,
@@ -55,7 +55,7 @@ impl Stream {
     /// Begins after the common point.
     pub(super) fn after(common: LogId) -> Self {
         let (next, in_flight) = (common.seq.next(), VecDeque::new());
-        Self { common, next, in_flight, reading: false, told: Seq::default(), fresh: true }
+        Self { common, next, in_flight, reading: false, sent_commit: Seq::default(), fresh: true }
     }
 
     fn invariants(&self, last: Seq) {
@@ -142,7 +142,7 @@ impl Progress {
                 let common = stream.common.seq;
                 stream.next = self.acked.unwrap_or(common).max(common).next();
                 stream.in_flight.clear();
-                stream.told = Seq::default();
+                stream.sent_commit = Seq::default();
             }
             Stage::Snapshot(sending) => sending.rewind(),
         }

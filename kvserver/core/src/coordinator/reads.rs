@@ -19,7 +19,7 @@ use super::state::Coordinator;
 
 impl Coordinator {
     /// Planted bugs: the commit is sent though this coordinator has no leases, or is not active.
-    fn tells_by_mistake(&self, env: &Env, epoch: Epoch, applied: Seq) -> bool {
+    fn is_named_by_mistake(&self, env: &Env, epoch: Epoch, applied: Seq) -> bool {
         let has_leases = || self.needed().all(|server| self.holds_lease(env, server, epoch, env.cx.now.time));
         (env.cx.planted(PlantedBug::IndexWithoutLease) && self.has_applied_all(applied))
             || (env.cx.planted(PlantedBug::IndexWhileInactive) && has_leases())
@@ -58,7 +58,7 @@ impl Coordinator {
         let (mine, applied, failed) = (p.epoch(), p.applied(), p.is_failed());
         let unchecked = env.cx.planted(PlantedBug::LeaseNotRechecked);
         let may_serve = self.may_serve(env, mine, applied, floor)
-            || (is_question && self.tells_by_mistake(env, mine, applied));
+            || (is_question && self.is_named_by_mistake(env, mine, applied));
         if (failed && !is_question) || (!unchecked && (epoch != mine || !may_serve)) {
             if is_question {
                 // The replica asks again.
@@ -102,11 +102,11 @@ impl Coordinator {
     pub(crate) fn on_read_index(&mut self, p: &PartitionState, env: &mut Env, from: ServerId, n: u64) {
         let (epoch, applied) = (p.epoch(), p.applied());
         let by_lease = env.cx.config.reads == Reads::Lease;
-        let tells_anyway =
-            by_lease && !self.may_read(env, epoch, applied) && self.tells_by_mistake(env, epoch, applied);
+        let is_named_anyway =
+            by_lease && !self.may_read(env, epoch, applied) && self.is_named_by_mistake(env, epoch, applied);
         let (to, now) = (ReplyTo::Question { server: from, n }, env.cx.now.time);
         let id = note_read(p, env, to, Query::Nothing, now);
-        if tells_anyway {
+        if is_named_anyway {
             env.issue_read(id);
         } else {
             // Before this coordinator is active it waits, as other reads do.

@@ -173,7 +173,7 @@ impl Coordinator {
 
     pub(crate) fn is_busy(&self, last: Seq, commit: Seq) -> bool {
         let untold = |peer: &Progress| match &peer.stage {
-            Stage::Stream(stream) => stream.told < commit,
+            Stage::Stream(stream) => stream.sent_commit < commit,
             _ => true,
         };
         !self.active

@@ -97,7 +97,7 @@ fn send_log(
     let sync = peer.asks_to_sync();
     let Stage::Stream(stream) = &mut peer.stage else { return };
     let log = p.log();
-    let lacks_commit = |stream: &Stream| notice == Notice::Alone && stream.told < p.commit();
+    let lacks_commit = |stream: &Stream| notice == Notice::Alone && stream.sent_commit < p.commit();
     if stream.next == log.last().next() && sync.is_none() && !lacks_commit(stream) {
         return;
     }
@@ -169,7 +169,7 @@ impl Stream {
             self.in_flight.push_back((last, bytes));
         }
         let commit = p.commit();
-        (self.next, self.told) = (last.next(), commit);
+        (self.next, self.sent_commit) = (last.next(), commit);
         env.out.send(to, ToReplica::Append { sync, prev, commit, entries }.about(p.id(), p.epoch()));
     }
 }

@@ -189,9 +189,9 @@ impl Env {
         takes: impl Fn(&mut Entry) -> bool,
     ) {
         let entries = self.traces.entries.range_mut((partition, Seq(0))..=(partition, seq));
-        let told: Vec<(RequestId, Time)> =
+        let done: Vec<(RequestId, Time)> =
             entries.filter_map(|(_, entry)| takes(entry).then_some((entry.id, entry.since))).collect();
-        for (id, since) in told {
+        for (id, since) in done {
             self.trace_step(id, Some(partition), since, step);
         }
     }

@@ -26,7 +26,7 @@ impl Node {
         let view = self.env.cx.view.number;
         for server in granters {
             let n = self.env.promises.leases.on_ping_sent(server, now);
-            self.env.tell_clock(server);
+            self.env.send_clock(server);
             self.env.out.send(server, PeerMessage::Ping { n, view });
         }
         self.ask_read_leases();
@@ -86,7 +86,7 @@ impl Node {
         self.forwards.bypassed.remove(&from.server);
         match message {
             PeerMessage::Clock { wall, stamps } => {
-                self.env.clock.on_told(from.server, wall, stamps, self.env.cx.now.time);
+                self.env.clock.on_heard(from.server, wall, stamps, self.env.cx.now.time);
             }
             PeerMessage::Ping { n, view } => self.on_ping(from, n, view),
             PeerMessage::Pong { n, view } => self.on_pong(from, n, view),
@@ -149,7 +149,7 @@ impl Node {
     fn on_ping(&mut self, sender: Sender, n: u64, view: Epoch) {
         let from = sender.server;
         self.env.promises.saw_view(sender.into(), view);
-        self.env.tell_clock(from);
+        self.env.send_clock(from);
         let own = self.env.cx.view.number;
         if view < self.newest.number && !self.env.cx.planted(PlantedBug::PromiseToOldView) {
             if view < own {

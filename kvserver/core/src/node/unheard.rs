@@ -19,7 +19,7 @@ pub(super) struct Unheard {
     heard: BTreeMap<ServerId, Time>,
     /// When any server was last heard, expected or not.
     last: BTreeMap<ServerId, Time>,
-    told: Option<Time>,
+    reported: Option<Time>,
 }
 
 impl Unheard {
@@ -64,13 +64,13 @@ impl Unheard {
 
     /// The servers to report now.
     pub(super) fn due(&mut self, now: Time, timers: &Timers) -> Vec<ServerId> {
-        if self.told.is_some_and(|told| now.since(told) < timers.report) {
+        if self.reported.is_some_and(|at| now.since(at) < timers.report) {
             return Vec::new();
         }
         let silent = self.heard.iter().filter(|(_, heard)| now.since(**heard) >= timers.report);
         let silent: Vec<ServerId> = silent.map(|(&server, _)| server).collect();
         if !silent.is_empty() {
-            self.told = Some(now);
+            self.reported = Some(now);
         }
         silent
     }

@@ -19,12 +19,12 @@ impl Node {
 
     /// Asserts that the counted questions and bytes are those of the copies.
     pub(super) fn watch_invariants(&self) {
-        let (mut waits, mut told_bytes) = (0, 0);
+        let (mut waits, mut kept_bytes) = (0, 0);
         for copy in &self.copies {
-            let (copy_waits, copy_told_bytes) = copy.watches().held();
+            let (copy_waits, copy_bytes) = copy.watches().held();
             waits += copy_waits;
-            told_bytes += copy_told_bytes;
+            kept_bytes += copy_bytes;
         }
-        assert_eq!((waits, told_bytes), (self.env.budgets.watches, self.env.budgets.told_bytes));
+        assert_eq!((waits, kept_bytes), (self.env.budgets.watches, self.env.budgets.change_bytes));
     }
 }

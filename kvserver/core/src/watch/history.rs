@@ -91,7 +91,7 @@ impl Page {
     /// Adds the next entry of the log, as far as it says what it did. Returns `false` if there is no room, so the page
     /// is done.
     pub(super) fn add_entry(&mut self, entry: &Entry, selection: &Selection, no_ops: &NoOps) -> bool {
-        match told_by(entry, selection, no_ops) {
+        match changes_by(entry, selection, no_ops) {
             Some(changes) => self.add(entry.id, changes),
             None => {
                 self.skip(entry.id);
@@ -102,7 +102,7 @@ impl Page {
 }
 
 /// The changes that an entry made to watched keys, if the log says them.
-fn told_by(Entry { id, body }: &Entry, selection: &Selection, no_ops: &NoOps) -> Option<Vec<Change>> {
+fn changes_by(Entry { id, body }: &Entry, selection: &Selection, no_ops: &NoOps) -> Option<Vec<Change>> {
     let Command { operation, .. } = Command::from_wire(body.clone()).ok()?;
     let mut watched = false;
     operation.each_key(|key| watched |= selection.contains(key));
