@@ -125,7 +125,7 @@ impl Coordinator {
         self.stream(p, env, Notice::WithEntries);
         self.advance_commit(p, env);
         self.consider_joiners(p, env);
-        self.settle_holds(p);
+        self.settle_retained(p);
         self.retry_reads(p, env);
         self.go_on_comparing(p, env);
     }

@@ -173,14 +173,14 @@ impl Env {
     /// S4: whether this process may promise for all partitions that it shares with `server` as coordinator.
     pub(crate) fn may_promise(&self, server: ServerId) -> bool {
         let me = self.cx.me.server;
-        let holds = |assignment: &Assignment| {
+        let is_shared = |assignment: &Assignment| {
             let mut listed = assignment.in_sync.iter().chain(&assignment.joining);
             assignment.coordinator == server && listed.any(|member| member.server == me)
         };
-        let mut held = self.cx.view.assignments.iter().filter(|now| holds(now));
+        let mut shared = self.cx.view.assignments.iter().filter(|now| is_shared(now));
         self.promises.vows.is_named
             || self.cx.planted(PlantedBug::ActsBeforeHello)
-            || held.all(|now| self.promises.vows.may_speak(me, now))
+            || shared.all(|now| self.promises.vows.may_speak(me, now))
     }
 
     /// Sends this server's view to one whose view is older.

@@ -34,7 +34,7 @@ struct Answered {
 }
 
 #[derive(Debug, Default)]
-struct Held {
+struct Granter {
     pings: VecDeque<(u64, Time)>,
     answered: Option<Answered>,
 }
@@ -44,7 +44,7 @@ struct Held {
 pub(crate) struct Leases {
     timers: Timers,
     next_ping: u64,
-    held: BTreeMap<ServerId, Held>,
+    granters: BTreeMap<ServerId, Granter>,
     /// When the last promise to each process was given.
     given: BTreeMap<Process, Time>,
     /// Count a lease from the receipt of its answer: a planted bug.
@@ -57,7 +57,7 @@ impl Leases {
         Self {
             timers,
             next_ping,
-            held: BTreeMap::new(),
+            granters: BTreeMap::new(),
             given: BTreeMap::new(),
             #[cfg(feature = "planted-bugs")]
             count_from_receipt: false,
@@ -73,22 +73,22 @@ impl Leases {
     pub(crate) fn on_ping_sent(&mut self, to: ServerId, now: Time) -> u64 {
         let n = self.next_ping;
         self.next_ping += 1;
-        let held = self.held.entry(to).or_default();
-        if held.pings.len() == PINGS_REMEMBERED {
-            held.pings.pop_front();
+        let granter = self.granters.entry(to).or_default();
+        if granter.pings.len() == PINGS_REMEMBERED {
+            granter.pings.pop_front();
         }
-        held.pings.push_back((n, now));
+        granter.pings.push_back((n, now));
         n
     }
 
     /// `from` has promised in answer to ping `n`, with the view `view`, not newer than ours.
     pub(crate) fn on_pong(&mut self, from: Member, n: u64, view: Epoch, now: Time) {
-        let Some(held) = self.held.get_mut(&from.server) else { return };
-        let Some(&(_, sent)) = held.pings.iter().find(|(sent_n, _)| *sent_n == n) else { return };
+        let Some(granter) = self.granters.get_mut(&from.server) else { return };
+        let Some(&(_, sent)) = granter.pings.iter().find(|(sent_n, _)| *sent_n == n) else { return };
         // The same ping may be answered again, by then in a newer view.
-        held.pings.retain(|(sent_n, _)| *sent_n >= n);
-        if held.answered.is_none_or(|answered| (answered.n, answered.view) < (n, view)) {
-            held.answered = Some(Answered {
+        granter.pings.retain(|(sent_n, _)| *sent_n >= n);
+        if granter.answered.is_none_or(|answered| (answered.n, answered.view) < (n, view)) {
+            granter.answered = Some(Answered {
                 n,
                 store: from.store,
                 sent,
@@ -107,15 +107,16 @@ impl Leases {
 
     /// The newest answer of `granter`, if it is to ping `floor` or a later one, in `epoch` or a later one.
     fn answered(&self, granter: Member, floor: u64, epoch: Epoch) -> Option<Answered> {
-        let answered = self.held.get(&granter.server)?.answered?;
+        let answered = self.granters.get(&granter.server)?.answered?;
         let counts = answered.store == granter.store && answered.n >= floor && answered.view >= epoch;
         counts.then_some(answered)
     }
 
     /// Whether a ping with this number or a later one is on its way to `granter`, sent less than `again` ago.
     pub(crate) fn is_asked(&self, granter: ServerId, floor: u64, again: Duration, now: Time) -> bool {
-        let newest = self.held.get(&granter).and_then(|held| held.pings.back());
-        let answered = self.held.get(&granter).and_then(|held| held.answered).map(|answered| answered.n);
+        let newest = self.granters.get(&granter).and_then(|granter| granter.pings.back());
+        let answered =
+            self.granters.get(&granter).and_then(|granter| granter.answered).map(|answered| answered.n);
         let on_its_way = |n: u64| answered.is_none_or(|answered| answered < n);
         newest.is_some_and(|(n, sent)| *n >= floor && on_its_way(*n) && now.since(*sent) < again)
     }

@@ -220,7 +220,7 @@ impl Partition {
             Role::Unlisted { .. } | Role::Resting => {}
         }
         report_failed(p, env);
-        let retained = self.coordinator().and_then(Coordinator::hold);
+        let retained = self.coordinator().and_then(Coordinator::retained_from);
         let p = &mut self.state;
         p.pin_log(env, retained);
         p.await_written(env);

@@ -104,7 +104,7 @@ impl Watches {
     }
 
     /// How many questions wait, and the bytes of changes that are kept.
-    pub(crate) fn held(&self) -> (usize, usize) {
+    pub(crate) fn counted(&self) -> (usize, usize) {
         (self.waits.len(), self.kept_bytes)
     }
 

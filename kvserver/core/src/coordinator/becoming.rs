@@ -49,7 +49,7 @@ impl Coordinator {
                     coordinator.peers.get_mut(&server).filter(|peer| joins && peer.member == old.member);
                 let Stage::Snapshot(sending) = old.stage else {
                     if let Some(peer) = peer {
-                        peer.hold = old.hold;
+                        peer.retained = old.retained;
                     }
                     continue;
                 };
@@ -57,7 +57,7 @@ impl Coordinator {
                     Some(peer) => {
                         peer.process = old.process;
                         peer.stage = Stage::Snapshot(sending);
-                        peer.hold = old.hold;
+                        peer.retained = old.retained;
                         peer.rewind(env.cx.now.time);
                     }
                     None => sending.close(env, partition),

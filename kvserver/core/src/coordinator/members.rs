@@ -73,7 +73,8 @@ impl Coordinator {
         let by_copy = claim.last == LogId::default() && is_long && !p.is_failed() && !counts;
         let common = p.log().common_point(claim.base, claim.last, &claim.runs);
         let streams = common.filter(|common| common.seq >= own_base && !by_copy);
-        peer.hold = streams.filter(|common| !counts || common.seq < reaching).map(|common| common.seq.next());
+        peer.retained =
+            streams.filter(|common| !counts || common.seq < reaching).map(|common| common.seq.next());
         peer.stage = match streams {
             Some(common) => Stage::Stream(Stream::after(common)),
             None => Stage::Snapshot(Box::new(Sending::new())),
@@ -150,7 +151,7 @@ impl Coordinator {
             }
             *peer = Progress {
                 awaited: peer.awaited,
-                hold: peer.hold,
+                retained: peer.retained,
                 acked_by_any: peer.acked_by_any,
                 ..Progress::new(peer.member, now)
             };
@@ -161,13 +162,13 @@ impl Coordinator {
     }
 
     /// Keeps the log from the first entry on that a member still needs (J1).
-    pub(super) fn settle_holds(&mut self, p: &PartitionState) {
+    pub(super) fn settle_retained(&mut self, p: &PartitionState) {
         let reaching = p.reaching();
         let Self { peers, in_sync, voter, .. } = self;
         for (server, peer) in peers {
-            let (Some(hold), Some(acked)) = (peer.hold, peer.acked) else { continue };
+            let (Some(retained), Some(acked)) = (peer.retained, peer.acked) else { continue };
             let is_near = counts(in_sync, voter, *server) && acked >= reaching;
-            peer.hold = (!is_near).then(|| hold.max(acked.next()));
+            peer.retained = (!is_near).then(|| retained.max(acked.next()));
         }
     }
 }

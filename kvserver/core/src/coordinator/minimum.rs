@@ -1,7 +1,7 @@
 //! The minimum of copies (`--min-copies`, in the view): with fewer in sync no write is acknowledged, and reads go on.
 //!
 //! Below it writes wait to be ordered, and nothing that was ordered is committed, with two exceptions that reads need
-//! and that acknowledge nothing: what the log held when the epoch began, with the no-op (a former coordinator may have
+//! and that acknowledge nothing: what the log had when the epoch began, with the no-op (a former coordinator may have
 //! acknowledged any of it, so it must be applied before any read), and ticks of log time behind it. The client of such
 //! a write is answered when it asks again and another copy has the write: from the beginning of the epoch on, its
 //! requests wait like new ones.

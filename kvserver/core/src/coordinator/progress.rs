@@ -86,7 +86,7 @@ pub(super) struct Progress {
     pub(super) patience: Duration,
     /// The first entry that the log is to keep for it: it has what comes before, or gets it with a copy. `None` when
     /// the entries that it lacks cannot be applied, and so trimmed, without its acknowledgement, or when it is silent.
-    pub(super) hold: Option<Seq>,
+    pub(super) retained: Option<Seq>,
     /// Since when an answer is awaited of it, as [`Context::watched`](crate::context::Context::watched) counts; for
     /// reports of silence.
     pub(super) awaited: Option<Time>,
@@ -104,7 +104,7 @@ impl Progress {
             clean: false,
             moved: now,
             patience: RESEND,
-            hold: None,
+            retained: None,
             awaited: None,
         }
     }
@@ -166,7 +166,7 @@ impl Progress {
     pub(super) fn invariants(&self, last: Seq) {
         assert!(self.acked.is_none_or(|acked| acked <= last), "acknowledged what was never sent");
         assert!(self.acked <= self.acked_by_any, "an acknowledgement is forgotten");
-        assert!(self.hold.is_none_or(|hold| hold <= last.next()), "the log is kept beyond its end");
+        assert!(self.retained.is_none_or(|first| first <= last.next()), "the log is kept beyond its end");
         match &self.stage {
             Stage::Probe { .. } => {}
             Stage::Stream(stream) => {

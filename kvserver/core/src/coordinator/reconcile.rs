@@ -177,7 +177,7 @@ impl Coordinator {
             sending.close(env, partition);
         }
         peer.stage = Stage::Probe { asked: Some(now) };
-        peer.hold = None;
+        peer.retained = None;
         peer.on_moved(now);
         let last = claim.last.seq.max(commit);
         let what = match p.log().common_point(claim.base, claim.last, &claim.runs) {

@@ -101,8 +101,8 @@ impl Coordinator {
     }
 
     /// The first entry that the log is to keep for members.
-    pub(crate) fn hold(&self) -> Option<Seq> {
-        self.peers.values().filter_map(|peer| peer.hold).min()
+    pub(crate) fn retained_from(&self) -> Option<Seq> {
+        self.peers.values().filter_map(|peer| peer.retained).min()
     }
 
     /// The copies that are being sent, for the status.

@@ -41,7 +41,7 @@ impl Coordinator {
                     sending.advance(env, server, id, epoch, base);
                     may_open &= !sending.is_open();
                     if let Some(base) = sending.base() {
-                        peer.hold = Some(base.seq.next());
+                        peer.retained = Some(base.seq.next());
                     }
                 }
                 Stage::Stream(_) => send_log(p, env, server, peer, counts(in_sync, voter, server), notice),

@@ -107,6 +107,6 @@ fn report_if_silent(p: &PartitionState, env: &mut Env, server: ServerId, peer: &
             sending.close(env, p.id());
             peer.probe_again();
         }
-        peer.hold = None;
+        peer.retained = None;
     }
 }

@@ -38,7 +38,7 @@ impl Node {
             .map(Partition::state)
             .filter(|p| !p.log().is_empty() || *p.mark() != Mark::default());
         let listed = listed.map(|p| tail(p.id(), p.log().durable_id(), p.mark()));
-        let found = self.recovered.iter().filter(|(_, found)| found.holds_something());
+        let found = self.recovered.iter().filter(|(_, found)| found.has_something());
         listed.chain(found.map(|(&id, found)| tail(id, found.last_id(), &found.mark))).collect()
     }
 

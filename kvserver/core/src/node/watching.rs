@@ -21,7 +21,7 @@ impl Node {
     pub(super) fn watch_invariants(&self) {
         let (mut waits, mut kept_bytes) = (0, 0);
         for copy in &self.copies {
-            let (copy_waits, copy_bytes) = copy.watches().held();
+            let (copy_waits, copy_bytes) = copy.watches().counted();
             waits += copy_waits;
             kept_bytes += copy_bytes;
         }

@@ -26,7 +26,7 @@ impl RecoveredCopy {
         Log::recovered(self.base, self.runs.clone(), self.last).last_id()
     }
 
-    pub(crate) fn holds_something(&self) -> bool {
+    pub(crate) fn has_something(&self) -> bool {
         self.last != Seq::default() || self.mark != Mark::default()
     }
 }

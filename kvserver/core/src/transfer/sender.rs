@@ -151,9 +151,9 @@ impl Sending {
     ) {
         // Paused by an operator: chunks that were sent may be sent again, as the member may wait for them, but no new
         // ones.
-        let held = env.cx.view.paused;
+        let paused = env.cx.view.paused;
         let Some(transfer) = self.transfer else {
-            if let Some(base) = base.filter(|_| !held) {
+            if let Some(base) = base.filter(|_| !paused) {
                 self.open(env, partition, base);
             }
             return;
@@ -164,7 +164,7 @@ impl Sending {
             let base = self.base;
             env.out.send(to, ToReplica::SnapshotBegin { transfer, base }.about(partition, epoch));
         }
-        while !held
+        while !paused
             && !self.reading
             && !self.whole
             && self.next_read < self.taken.saturating_add(SNAPSHOT_WINDOW)
@@ -181,7 +181,7 @@ impl Sending {
         }
         let (now, rate) = (env.cx.now.time, env.cx.config.transfer_rate);
         for (&index, chunk) in
-            self.chunks.iter_mut().filter(|(_, chunk)| !chunk.sent && (chunk.asked || !held))
+            self.chunks.iter_mut().filter(|(_, chunk)| !chunk.sent && (chunk.asked || !paused))
         {
             if !env.transfers.pace.is_open(now) {
                 break;
