@@ -47,7 +47,7 @@ impl Ask {
 pub struct WatchAsk {
     /// The partition.
     pub partition: PartitionId,
-    /// The place up to which the client knows the changes; `None`: it asks for the last place.
+    /// The position up to which the client knows the changes; `None`: it asks for the last position.
     pub after: Option<Version>,
     /// The keys.
     pub selection: Selection,

@@ -90,7 +90,7 @@ impl Coordinator {
         }
     }
 
-    /// W1: gives a write its place in the log.
+    /// W1: gives a write its position in the log.
     fn order(&mut self, p: &mut PartitionState, env: &mut Env, to: ReplyTo, ask: Ask, since: Time) {
         let Ask::Write { origin, operation, .. } = ask else { return };
         let (to, origin) = match (to, origin) {

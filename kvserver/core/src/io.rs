@@ -37,7 +37,7 @@ pub enum LogRecord {
         /// The entry.
         entry: Entry,
     },
-    /// Entries after a place are void.
+    /// Entries after a position are void.
     Cut {
         /// The partition.
         partition: PartitionId,
@@ -163,7 +163,7 @@ pub enum Input {
         partition: PartitionId,
         /// The purpose for which they were read.
         reader: Reader,
-        /// The entries from the place asked for on, one at least; `None`: the commit log no longer has the first.
+        /// The entries from the position asked for on, one at least; `None`: the commit log no longer has the first.
         entries: Option<Vec<Entry>>,
     },
     /// The commit log no longer has entries up to `seq`.
@@ -318,7 +318,7 @@ pub enum Later {
         /// About so many bytes at most, one entry at least.
         bytes_max: usize,
     },
-    /// Keep the commit log's entries from a place on until they are released.
+    /// Keep the commit log's entries from a position on until they are released.
     PinLog {
         /// The partition.
         partition: PartitionId,

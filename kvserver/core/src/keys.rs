@@ -12,7 +12,7 @@ use common::view::View;
 
 use super::ask::Answer;
 
-/// Bits of a position within its partition: the lowest ones of the key's place on the ring.
+/// Bits of a position within its partition: the lowest ones of the key's position on the ring.
 const POSITION_BITS: u32 = 48;
 
 /// A page has at least one in so many of the keys after its beginning, so that a scan looks at each key a bounded

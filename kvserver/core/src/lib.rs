@@ -27,7 +27,7 @@
 //!
 //! # The way of a write
 //!
-//! [`Input::Client`] → `node::route` finds the partition → `coordinator` gives the write its place `(epoch, seq)`
+//! [`Input::Client`] → `node::route` finds the partition → `coordinator` gives the write its position `(epoch, seq)`
 //! → [`First::Persist`] here and `Append` to the members, side by side → `replica::append` takes the entries, and
 //! `replica` acknowledges when they are durable → `coordinator` commits what all that count have → [`Later::Apply`] →
 //! [`Input::Applied`] with the outcome → [`Later::Reply`].

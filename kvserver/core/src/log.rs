@@ -70,7 +70,7 @@ impl Log {
         self.id_at(self.last).expect("the last entry has a tag")
     }
 
-    /// The entry at a place: known from `base` to `last`.
+    /// The entry at a position: known from `base` to `last`.
     pub(crate) fn id_at(&self, seq: Seq) -> Option<LogId> {
         if seq < self.base.seq || seq > self.last {
             return None;
@@ -96,7 +96,7 @@ impl Log {
         self.tail.push_back(entry);
     }
 
-    /// Voids the entries after a place.
+    /// Voids the entries after a position.
     pub(crate) fn cut(&mut self, after: Seq) {
         assert!(after >= self.base.seq && after <= self.last, "cut within the log");
         self.runs.retain(|run| run.first <= after);
@@ -133,7 +133,7 @@ impl Log {
         self.runs.retain(|run| run.first <= self.last);
     }
 
-    /// Entries from a place on that are in memory, up to about `bytes_max` (one at least); `None` if the first is
+    /// Entries from a position on that are in memory, up to about `bytes_max` (one at least); `None` if the first is
     /// not.
     pub(crate) fn in_memory(&self, from: Seq, bytes_max: usize) -> Option<Vec<Entry>> {
         let first = self.tail.front()?.id.seq;
@@ -163,7 +163,7 @@ impl Log {
         }
     }
 
-    /// The largest place at which this log and another one have the same entry. `None` when it is before the beginning
+    /// The largest position at which this log and another one have the same entry. `None` when it is before the beginning
     /// of one of them: then only a copy of the state helps.
     pub(crate) fn common_point(&self, base: LogId, last: LogId, runs: &[Run]) -> Option<LogId> {
         let other = Self::recovered(base, runs.to_vec(), last.seq);

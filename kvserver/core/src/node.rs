@@ -1,7 +1,7 @@
 //! A server's core: all its copies, the view it uses, and the requests that it passes on.
 //!
 //! One batch: any number of [`Node::step`]s, then [`Node::effects`]. A message is first dropped if it is old (each
-//! reason is named at its place), then handed to its copy.
+//! reason is named where it is judged), then handed to its copy.
 
 mod forwards;
 mod future_epochs;

@@ -8,7 +8,7 @@ pub(crate) struct PartitionSet(Vec<u64>);
 
 impl PartitionSet {
     pub(crate) fn insert(&mut self, partition: PartitionId) {
-        let (word, bit) = place(partition);
+        let (word, bit) = word_and_bit(partition);
         if word >= self.0.len() {
             self.0.resize(word + 1, 0);
         }
@@ -16,7 +16,7 @@ impl PartitionSet {
     }
 
     pub(crate) fn remove(&mut self, partition: PartitionId) {
-        let (word, bit) = place(partition);
+        let (word, bit) = word_and_bit(partition);
         if let Some(word) = self.0.get_mut(word) {
             *word &= !bit;
         }
@@ -57,7 +57,7 @@ impl PartitionSet {
 }
 
 /// The word and the bit of a partition.
-fn place(PartitionId(partition): PartitionId) -> (usize, u64) {
+fn word_and_bit(PartitionId(partition): PartitionId) -> (usize, u64) {
     (usize::from(partition) / 64, 1 << (partition % 64))
 }
 

@@ -32,14 +32,14 @@ pub enum TraceStep {
     },
     /// It is parked: the coordinator is not active yet, or too many writes are under way.
     Parked {},
-    /// A write has its place in the log, and is on its way to this disk and to the replicas.
+    /// A write has its position in the log, and is on its way to this disk and to the replicas.
     Ordered {
-        /// The place, which is the version that it makes.
+        /// The position, which is the version that it makes.
         entry: LogId,
     },
     /// The coordinator's entry joined this replica's log.
     Appended {
-        /// The entry's place.
+        /// The entry's position.
         entry: LogId,
     },
     /// The entry is on this server's disk.

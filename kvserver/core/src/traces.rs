@@ -1,6 +1,6 @@
 //! Traced requests: the steps of each at this server, and their times, go to the shell's log.
 //!
-//! A traced request is identified by where its answer goes, and once it is in the log by its place there. Tracing
+//! A traced request is identified by where its answer goes, and once it is in the log by its position there. Tracing
 //! decides nothing: nothing else changes without it, or when one of its messages is lost. While nothing is traced, each
 //! of these functions is one test.
 

@@ -2,10 +2,10 @@
 //!
 //! # How
 //!
-//! A client asks the coordinator of a partition for the changes behind a place in its log, and is answered when there
-//! are some. The answer names the place up to which it goes, and the next question begins there. So each change is
+//! A client asks the coordinator of a partition for the changes behind a position in its log, and is answered when there
+//! are some. The answer names the position up to which it goes, and the next question begins there. So each change is
 //! delivered once. A slow client asks late, and nothing piles up here for it. The next coordinator goes on from that
-//! place, since all coordinators have the same log up to there.
+//! position, since all coordinators have the same log up to there.
 //!
 //! # What is delivered
 //!
@@ -15,7 +15,7 @@
 //!
 //! # Invariants
 //!
-//! `kept` has all changes of the entries behind `from` up to the last applied one, in order. A place in an answer is
+//! `kept` has all changes of the entries behind `from` up to the last applied one, in order. A position in an answer is
 //! that of an applied entry.
 //!
 //! # What it lacks on purpose
@@ -54,8 +54,8 @@ struct Wait {
     n: u64,
     to: ReplyTo,
     selection: Selection,
-    /// The place up to which the client knows the changes; `None`: it asks for the last place.
-    place: Option<LogId>,
+    /// The position up to which the client knows the changes; `None`: it asks for the last position.
+    position: Option<LogId>,
     bytes_max: usize,
     until: Time,
 }
@@ -147,9 +147,9 @@ impl Watches {
     }
 
     /// The next changes for a question, from memory.
-    fn page(&self, wait: &Wait, place: LogId, applied: LogId) -> Page {
-        let mut page = Page::new(place, wait.bytes_max);
-        let first = self.kept.partition_point(|kept| kept.id.seq <= place.seq);
+    fn page(&self, wait: &Wait, position: LogId, applied: LogId) -> Page {
+        let mut page = Page::new(position, wait.bytes_max);
+        let first = self.kept.partition_point(|kept| kept.id.seq <= position.seq);
         for EntryChanges { id, changes, .. } in self.kept.range(first..) {
             let Some(changes) = changes else {
                 page.skip(*id);
@@ -180,7 +180,7 @@ impl Watches {
             n: self.last,
             to,
             selection: asked.selection,
-            place: asked.after,
+            position: asked.after,
             bytes_max: asked.bytes_max.min(WATCH_ANSWER_BYTES_MAX),
             until: env.cx.now.time + asked.hold.min(WATCH_HOLD_MAX),
         });
@@ -233,10 +233,10 @@ impl Watches {
                 }
                 true
             }
-            Looked::Nothing => match wait.place {
+            Looked::Nothing => match wait.position {
                 // The client does not want to wait, or not any longer.
-                Some(place) if env.cx.now.time >= wait.until => {
-                    answer(env, wait.to, Page::new(place, 0));
+                Some(position) if env.cx.now.time >= wait.until => {
+                    answer(env, wait.to, Page::new(position, 0));
                     false
                 }
                 _ => true,
@@ -247,29 +247,29 @@ impl Watches {
     }
 
     fn look(&self, p: &PartitionState, wait: &mut Wait, applied: LogId) -> Looked {
-        let Some(place) = wait.place else { return Looked::Answer(Page::new(applied, 0)) };
-        if p.log().contains(place) && place.seq >= applied.seq {
+        let Some(position) = wait.position else { return Looked::Answer(Page::new(applied, 0)) };
+        if p.log().contains(position) && position.seq >= applied.seq {
             return Looked::Nothing;
         }
         let from = self.from.unwrap_or(p.applied());
         let base = p.log().base();
-        let mut page = Page::new(place, wait.bytes_max);
-        if place.seq < base.seq && place.tag <= base.tag {
-            // The log begins after that place.
+        let mut page = Page::new(position, wait.bytes_max);
+        if position.seq < base.seq && position.tag <= base.tag {
+            // The log begins after that position.
             page.skip(base);
             return Looked::Answer(page);
         }
-        if !p.log().contains(place) {
-            // This log has never had that place: the partition began anew, or the version is made up.
+        if !p.log().contains(position) {
+            // This log has never had that position: the partition began anew, or the version is made up.
             page.skip(applied);
             return Looked::Answer(page);
         }
-        if place.seq < from {
-            return Looked::Read(place.seq.next());
+        if position.seq < from {
+            return Looked::Read(position.seq.next());
         }
-        let page = self.page(wait, place, applied);
+        let page = self.page(wait, position, applied);
         if page.is_empty() {
-            wait.place = Some(page.through);
+            wait.position = Some(page.through);
             return Looked::Nothing;
         }
         Looked::Answer(page)
@@ -280,27 +280,27 @@ impl Watches {
         let Some(n) = self.reading.take() else { return };
         env.touched.insert(p.id());
         let Some(at) = self.waits.iter().position(|wait| wait.n == n) else { return };
-        let Some(place) = self.waits[at].place else { return };
+        let Some(position) = self.waits[at].position else { return };
         let last = self.from.map_or(p.applied(), |from| from.min(p.applied()));
         let entries = entries.unwrap_or_default();
-        let usable = in_order(&entries, place.seq, last);
+        let usable = in_order(&entries, position.seq, last);
         let cut = usable.iter().position(|entry| !p.log().contains(entry.id));
         let usable = &usable[..cut.unwrap_or(usable.len())];
-        if usable.is_empty() && place.seq >= p.log().base().seq && place.seq < last {
+        if usable.is_empty() && position.seq >= p.log().base().seq && position.seq < last {
             // The commit log lacks entries that it should have: the client is to ask again, and gets no gap.
             let to = self.waits.remove(at).to;
             env.budgets.watches -= 1;
-            let reason = format!("partition {}: entry {} cannot be read back", p.id(), place.seq.next());
+            let reason = format!("partition {}: entry {} cannot be read back", p.id(), position.seq.next());
             return env.reply(to, Reply::Busy { reason });
         }
         let wait = &self.waits[at];
-        let mut page = Page::new(place, wait.bytes_max);
+        let mut page = Page::new(position, wait.bytes_max);
         for entry in usable {
             if !page.add_entry(entry, &wait.selection, &self.no_ops) {
                 break;
             }
         }
-        if page.through != place || !page.is_empty() {
+        if page.through != position || !page.is_empty() {
             // Also without changes: little is read for one answer, so that others have their turn.
             let wait = self.waits.remove(at);
             answer(env, wait.to, page);
@@ -327,8 +327,8 @@ impl Watches {
             if now < wait.until || reading == Some(wait.n) {
                 return true;
             }
-            match wait.place.filter(|_| shows_changes) {
-                Some(place) => answer(env, wait.to, Page::new(place, 0)),
+            match wait.position.filter(|_| shows_changes) {
+                Some(position) => answer(env, wait.to, Page::new(position, 0)),
                 None => {
                     env.budgets.watches -= 1;
                     let reason =
@@ -353,7 +353,7 @@ impl Watches {
             ids().zip(ids().skip(1)).all(|(one, next)| one < next),
             "changes are in the order of the log"
         );
-        assert!(ids().all(|id| self.from.is_some_and(|from| id.seq > from)), "changes follow the place");
+        assert!(ids().all(|id| self.from.is_some_and(|from| id.seq > from)), "changes follow the position");
     }
 }
 

@@ -220,7 +220,7 @@ impl Coordinator {
     }
 }
 
-/// The claim with the largest last entry, by tag and place.
+/// The claim with the largest last entry, by tag and position.
 fn largest(env: &Env, claims: Vec<(ServerId, Claim)>) -> Option<(ServerId, Claim)> {
     if env.cx.planted(PlantedBug::LargestBySeqAlone) {
         return claims.into_iter().max_by_key(|(_, claim)| claim.last.seq);

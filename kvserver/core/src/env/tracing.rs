@@ -74,7 +74,7 @@ impl Env {
         }
     }
 
-    /// A write has its place: a message before the entry says to its replicas that it is traced.
+    /// A write has its position: a message before the entry says to its replicas that it is traced.
     #[inline]
     pub(crate) fn trace_ordered(
         &mut self,

@@ -204,7 +204,7 @@ impl PartitionState {
         self.disk.written = true;
     }
 
-    /// Voids the entries after a place, here and on disk.
+    /// Voids the entries after a position, here and on disk.
     pub(crate) fn cut(&mut self, env: &mut Env, after: Seq) {
         if after >= self.log.last() {
             return;

@@ -29,8 +29,8 @@ impl Outcomes {
     }
 
     pub(super) fn get(&self, number: RequestNumber) -> Option<&Outcome> {
-        let place = self.place(number).ok()?;
-        self.0.get(place).map(|(_, outcome)| outcome)
+        let index = self.index(number).ok()?;
+        self.0.get(index).map(|(_, outcome)| outcome)
     }
 
     /// Notes an outcome; one that was noted before under the same number is replaced.
@@ -38,9 +38,9 @@ impl Outcomes {
         if self.0.back().is_none_or(|(last, _)| *last < number) {
             return self.0.push_back((number, outcome));
         }
-        match self.place(number) {
-            Ok(place) => self.0[place].1 = outcome,
-            Err(place) => self.0.insert(place, (number, outcome)),
+        match self.index(number) {
+            Ok(index) => self.0[index].1 = outcome,
+            Err(index) => self.0.insert(index, (number, outcome)),
         }
     }
 
@@ -56,7 +56,7 @@ impl Outcomes {
         self.0.pop_front().map(|(number, _)| number)
     }
 
-    fn place(&self, number: RequestNumber) -> Result<usize, usize> {
+    fn index(&self, number: RequestNumber) -> Result<usize, usize> {
         self.0.binary_search_by_key(&number, |(number, _)| *number)
     }
 }

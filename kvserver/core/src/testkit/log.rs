@@ -1,4 +1,4 @@
-//! The log of one partition as the writes up to some place make it.
+//! The log of one partition as the writes up to some position make it.
 
 use std::collections::BTreeMap;
 
@@ -77,7 +77,7 @@ impl PartitionLog {
         id.seq < self.base.seq || self.id_at(id.seq) == Some(id)
     }
 
-    /// The entry at a place, from the base on.
+    /// The entry at a position, from the base on.
     #[must_use]
     pub fn id_at(&self, seq: Seq) -> Option<LogId> {
         if seq == self.base.seq { Some(self.base) } else { self.entries.get(&seq).map(|entry| entry.id) }

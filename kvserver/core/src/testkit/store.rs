@@ -13,7 +13,7 @@ use super::tree::Tree;
 
 /// What a store in memory leaves to the test around it: the disk, and what is checked.
 pub trait StoreHost {
-    /// Entries of the log from a place on, one at least; `None` if the log begins later.
+    /// Entries of the log from a position on, one at least; `None` if the log begins later.
     fn read_log(&mut self, partition: PartitionId, from: Seq) -> Option<Vec<Entry>>;
 
     /// Keeps a staged copy that is whole, and names it.
