@@ -15,7 +15,7 @@
 //! same error does not happen twice by accident. Without that it cannot be known. Of two copies that differ either may
 //! be wrong. And copies are made of copies: a joiner that was filled from a wrong coordinator agrees with it, and the
 //! third one, which is right, would be outvoted. So each copy keeps in its mark the copies that it was found equal with
-//! since it was filled ([`Mark::equal_with`]), and the majority decides only if that is, for every one of the copies
+//! since it was filled ([`DurableState::equal_with`]), and the majority decides only if that is, for every one of the copies
 //! compared, all of the others. A copy that was filled anew has nothing there. Otherwise the server reports that the
 //! copies differ and which agree, and nothing is changed.
 //!
@@ -26,7 +26,7 @@
 //! again and again until the epoch ends, and the server checks that its own was another one. Entries of a client's
 //! `verify` are not followed up.
 //!
-//! [`Mark::equal_with`]: super::partition::mark::Mark::equal_with
+//! [`DurableState::equal_with`]: super::partition::durable_state::DurableState::equal_with
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -135,7 +135,7 @@ pub(crate) fn on_digest_request(p: &PartitionState, env: &mut Env, from: ServerI
 }
 
 fn send_digest(p: &PartitionState, env: &mut Env, to: ServerId, at: LogId, digest: Option<Digest>) {
-    let equal_with = p.mark().equal_with.clone();
+    let equal_with = p.durable_state().equal_with.clone();
     env.out.send(to, ToCoordinator::DigestReply { at, digest, equal_with }.about(p.id(), p.epoch()));
 }
 

@@ -3,7 +3,7 @@
 //!
 //! # States
 //!
-//! *Failed* is noted in the copy's [`Mark`] and on disk before it is reported. From then on nothing is answered from
+//! *Failed* is noted in the copy's [`DurableState`] and on disk before it is reported. From then on nothing is answered from
 //! the records: a replica sends reads to the coordinator; a coordinator answers neither reads nor writes (they may be
 //! decided by wrong records), proposes no members and sends no copies. The log is as good as any other: it goes on
 //! taking entries and acknowledging them, and the coordinator goes on committing. The failure is reported to the ECS
@@ -29,7 +29,7 @@
 //! sync, there is no other: the mark is taken back, and logged at `error`.
 //!
 //! [`Busy::Dropping`]: super::partition::state::Busy::Dropping
-//! [`Mark`]: super::partition::mark::Mark
+//! [`DurableState`]: super::partition::durable_state::DurableState
 
 use common::messages::ServerReport;
 use common::view::Assignment;

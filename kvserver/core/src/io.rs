@@ -44,7 +44,7 @@ pub enum LogRecord {
         /// The last one that stays.
         after: Seq,
     },
-    /// The partition's small durable state, see [`Mark`](super::Mark).
+    /// The partition's small durable state, see [`DurableState`](super::DurableState).
     Mark {
         /// The partition.
         partition: PartitionId,

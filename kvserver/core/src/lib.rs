@@ -141,7 +141,7 @@ pub use io::{Effect, First, Input, Later, LogRecord, ReadId, Reader, Ticket, Tok
 pub use keys::{PartitionKeys, key_position};
 pub use limits::{COPY_FROM, PARKED_BYTES_MAX, PENDING_BYTES_MAX, TICK};
 pub use node::{CopyFacts, Node, StoredPairs};
-pub use partition::mark::Mark;
+pub use partition::durable_state::DurableState;
 pub use partition::recovered::RecoveredCopy;
 pub use planted::PlantedBug;
 pub use routing::{ask_of, coordinator_of};

@@ -4,9 +4,9 @@
 //! Inputs change the state (`inputs`), and [`Partition::settle`] does once for a batch what they made possible. It
 //! looks at the state alone and not at what happened, so a lost or late message delays a step and never skips it.
 
+pub(crate) mod durable_state;
 pub(crate) mod given;
 mod inputs;
-pub(crate) mod mark;
 pub(crate) mod recovered;
 pub(crate) mod removal;
 pub(crate) mod state;

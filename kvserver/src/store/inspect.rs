@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::error::Error;
 use crate::store::identity;
 use crate::store::log_writer::from_log_id;
-use kvserver_core::Mark;
+use kvserver_core::DurableState;
 
 /// A storage directory's content.
 #[derive(Debug, Serialize)]
@@ -48,7 +48,7 @@ pub(crate) fn run(dir: &Path, json: bool) -> Result<(), Error> {
     let view = identity::read_view(dir)?;
     let inspection = storage::inspect(dir).map_err(Error::storage(dir))?;
     let partitions = inspection.partitions.into_iter().map(|found| {
-        let mark = Mark::decode(found.mark).unwrap_or_default();
+        let mark = DurableState::decode(found.mark).unwrap_or_default();
         Line {
             partition: found.partition,
             role: role(view.as_deref(), server, found.partition),

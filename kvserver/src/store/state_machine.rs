@@ -23,7 +23,8 @@ use crate::store::sealed::{self, Counts};
 use crate::workers::digest::DigestSource;
 use crate::workers::scrub::Stored;
 use kvserver_core::{
-    Answer, ApplyError, LogTime, Mark, Query, Records, RecoveredCopy, State, changes_of, decode_record,
+    Answer, ApplyError, DurableState, LogTime, Query, Records, RecoveredCopy, State, changes_of,
+    decode_record,
 };
 
 /// See the module's text.
@@ -187,7 +188,7 @@ impl Machine {
                 runs: found.runs.into_iter().map(run).collect(),
                 last: Seq(found.last),
                 applied: Seq(found.applied.seq),
-                mark: Mark::decode(found.mark).map_err(malformed)?,
+                durable_state: DurableState::decode(found.mark).map_err(malformed)?,
             };
             copies.insert(partition, copy);
         }

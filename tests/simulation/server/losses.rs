@@ -159,7 +159,7 @@ impl Server {
             let log = logs.get(partition);
             // A coordinator notes nothing when its log is that of a later epoch: the epoch's entries show it.
             let is_whole = |log: &PartitionLog| {
-                log.decoded_mark().synced > *epoch || log.last().tag > *epoch || log.holds(*last)
+                log.durable_state().synced > *epoch || log.last().tag > *epoch || log.holds(*last)
             };
             !log.is_some_and(is_whole)
         });

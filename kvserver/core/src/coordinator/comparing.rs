@@ -56,7 +56,7 @@ impl Coordinator {
         }
         match env.integrity.digests.get((p.id(), at)) {
             Some(digest) => {
-                let reported = Reported { digest, equal_with: p.mark().equal_with.clone() };
+                let reported = Reported { digest, equal_with: p.durable_state().equal_with.clone() };
                 comparison.reported.insert(env.cx.me.server, reported);
             }
             None if env.integrity.digests.is_making((p.id(), at)) => {}

@@ -9,7 +9,7 @@ use common::time::Time;
 
 use super::super::coordinator::state::Coordinator;
 use super::super::partition::Partition;
-use super::super::partition::mark::Mark;
+use super::super::partition::durable_state::DurableState;
 use super::{CopyFacts, Node};
 
 impl Node {
@@ -26,20 +26,20 @@ impl Node {
     /// The logs of all copies, also of those that no view names yet: the file of the view may be lost, and the logs are
     /// there.
     fn tails(&self) -> Vec<LogTail> {
-        let tail = |partition: PartitionId, last, mark: &Mark| LogTail {
+        let tail = |partition: PartitionId, last, state: &DurableState| LogTail {
             partition,
             last,
-            proposed: mark.proposed.clone(),
-            epoch: mark.proposed_in,
+            proposed: state.proposed.clone(),
+            epoch: state.proposed_in,
         };
         let listed = self
             .copies
             .iter()
             .map(Partition::state)
-            .filter(|p| !p.log().is_empty() || *p.mark() != Mark::default());
-        let listed = listed.map(|p| tail(p.id(), p.log().durable_id(), p.mark()));
+            .filter(|p| !p.log().is_empty() || *p.durable_state() != DurableState::default());
+        let listed = listed.map(|p| tail(p.id(), p.log().durable_id(), p.durable_state()));
         let found = self.recovered.iter().filter(|(_, found)| found.has_something());
-        listed.chain(found.map(|(&id, found)| tail(id, found.last_id(), &found.mark))).collect()
+        listed.chain(found.map(|(&id, found)| tail(id, found.last_id(), &found.durable_state))).collect()
     }
 
     /// All copies that a view lists or that have data, for the status.

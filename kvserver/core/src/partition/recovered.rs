@@ -4,7 +4,7 @@ use common::ids::{LogId, Seq};
 use common::messages::Run;
 
 use super::super::log::Log;
-use super::mark::Mark;
+use super::durable_state::DurableState;
 
 /// A copy of a partition as it was found on disk.
 #[derive(Clone, Debug, Default)]
@@ -17,8 +17,8 @@ pub struct RecoveredCopy {
     pub last: Seq,
     /// The last entry that the records contain.
     pub applied: Seq,
-    /// See [`Mark`].
-    pub mark: Mark,
+    /// See [`DurableState`].
+    pub durable_state: DurableState,
 }
 
 impl RecoveredCopy {
@@ -27,6 +27,6 @@ impl RecoveredCopy {
     }
 
     pub(crate) fn has_something(&self) -> bool {
-        self.last != Seq::default() || self.mark != Mark::default()
+        self.last != Seq::default() || self.durable_state != DurableState::default()
     }
 }

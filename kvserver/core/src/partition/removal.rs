@@ -25,7 +25,7 @@ pub(crate) fn drop_if_forced(p: &mut PartitionState, env: &mut Env) {
     let Some(&forced) = env.cx.view.forced.get(&p.id()) else { return };
     let me = env.cx.my_member();
     let joining = env.cx.view.assignment(p.id()).is_some_and(|now| now.joining.contains(&me));
-    let is_older = p.mark().synced < forced && !p.log().is_empty();
+    let is_older = p.durable_state().synced < forced && !p.log().is_empty();
     if joining && is_older && p.is_idle() {
         p.begin_drop(env);
     }
@@ -41,7 +41,7 @@ pub(crate) fn was_left_out(p: &PartitionState, env: &Env) -> bool {
     let in_sync = env.cx.view.assignment(p.id()).is_some_and(|now| now.in_sync.contains(&me));
     let took_part =
         (in_sync || p.log().last_tag() >= resumed) && !env.cx.planted(PlantedBug::CoordinatorLeftOut);
-    p.mark().synced < resumed && !took_part
+    p.durable_state().synced < resumed && !took_part
 }
 
 /// V4a: whether this copy was left out and may have acknowledged entries that no other copy has, so that only an

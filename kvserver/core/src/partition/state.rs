@@ -20,8 +20,8 @@ use super::super::limits::TAIL_BYTES_MAX;
 use super::super::log::Log;
 use super::super::out::After;
 use super::super::planted::PlantedBug;
+use super::durable_state::DurableState;
 use super::given::Given;
-use super::mark::Mark;
 use super::recovered::RecoveredCopy;
 use super::waiting::{Pending, Waiting};
 
@@ -62,7 +62,7 @@ struct ShellWork {
 /// What of a copy is on disk, or on its way there.
 #[derive(Debug)]
 struct OnDisk {
-    mark: Mark,
+    state: DurableState,
     /// The newest sync whose mark is on disk.
     synced_durable: Epoch,
     /// The log was written to in this batch.
@@ -109,10 +109,10 @@ impl PartitionState {
             commit: found.applied,
             applied: found.applied,
             shell: ShellWork::default(),
-            failure: Failure { noted: found.mark.failed, reported: None },
+            failure: Failure { noted: found.durable_state.failed, reported: None },
             disk: OnDisk {
-                synced_durable: found.mark.synced,
-                mark: found.mark,
+                synced_durable: found.durable_state.synced,
+                state: found.durable_state,
                 written: false,
                 busy: Busy::Idle,
                 installed: None,
@@ -144,8 +144,8 @@ impl PartitionState {
         self.applied
     }
 
-    pub(crate) fn mark(&self) -> &Mark {
-        &self.disk.mark
+    pub(crate) fn durable_state(&self) -> &DurableState {
+        &self.disk.state
     }
 
     /// The epoch of the newest sync whose mark is on disk.
@@ -155,7 +155,7 @@ impl PartitionState {
 
     /// The records are wrong: nothing is answered from them (`failed`).
     pub(crate) fn is_failed(&self) -> bool {
-        self.disk.mark.failed
+        self.disk.state.failed
     }
 
     pub(crate) fn busy(&self) -> Busy {
@@ -270,7 +270,7 @@ impl PartitionState {
     /// Whether the copy is in step: its log is a prefix of the coordinator's and has the no-op of the epoch, and the
     /// mark on disk says so. A mark without the no-op, on a disk that lost only the end of its log, counts for nothing.
     pub(crate) fn is_synced(&self) -> bool {
-        self.disk.mark.synced == self.epoch && self.has_no_op()
+        self.disk.state.synced == self.epoch && self.has_no_op()
     }
 
     /// Whether an entry of the present epoch is committed, so that its coordinator is active.
@@ -288,12 +288,12 @@ impl PartitionState {
     }
 
     fn persist_mark(&self, env: &mut Env) {
-        env.out.persist(LogRecord::Mark { partition: self.id, mark: self.disk.mark.encode() });
+        env.out.persist(LogRecord::Mark { partition: self.id, mark: self.disk.state.encode() });
     }
 
     /// Notes in the mark that the log has the no-op of the epoch, with the batch that brings it.
     pub(crate) fn get_in_step(&mut self, env: &mut Env) {
-        self.disk.mark.synced = self.epoch;
+        self.disk.state.synced = self.epoch;
         if !env.cx.planted(PlantedBug::SyncMarkNotDurable) {
             self.persist_mark(env);
         }
@@ -309,31 +309,31 @@ impl PartitionState {
 
     /// J2: notes in the mark that a member is proposed in this epoch.
     pub(crate) fn note_proposed(&mut self, env: &mut Env, member: Member) {
-        self.disk.mark.proposed_in = self.epoch;
-        self.disk.mark.proposed = vec![member];
+        self.disk.state.proposed_in = self.epoch;
+        self.disk.state.proposed = vec![member];
         self.persist_mark(env);
         env.out.after(After::Proposed { partition: self.id, epoch: self.epoch, member });
     }
 
     /// Notes in the mark the servers whose copies were found equal with this one.
     pub(crate) fn note_equal_with(&mut self, env: &mut Env, servers: Vec<ServerId>) {
-        if self.disk.mark.equal_with != servers {
-            self.disk.mark.equal_with = servers;
+        if self.disk.state.equal_with != servers {
+            self.disk.state.equal_with = servers;
             self.persist_mark(env);
         }
     }
 
     /// Marks the records as wrong.
     pub(crate) fn note_failed(&mut self, env: &mut Env) {
-        assert!(!self.disk.mark.failed, "partition {}: a copy fails once", self.id);
-        self.disk.mark.failed = true;
+        assert!(!self.disk.state.failed, "partition {}: a copy fails once", self.id);
+        self.disk.state.failed = true;
         self.persist_mark(env);
         env.out.after(After::Failed { partition: self.id });
     }
 
     /// The mark of a failed copy is on disk.
     pub(crate) fn on_failed(&mut self, env: &mut Env) {
-        self.failure.noted = self.disk.mark.failed;
+        self.failure.noted = self.disk.state.failed;
         env.touched.insert(self.id);
     }
 
@@ -348,7 +348,7 @@ impl PartitionState {
 
     /// Takes the mark of a failed copy back. Writes that were applied meanwhile were not answered, and are now.
     pub(crate) fn take_failure_back(&mut self, env: &mut Env) {
-        self.disk.mark.failed = false;
+        self.disk.state.failed = false;
         self.failure = Failure::default();
         self.persist_mark(env);
         while let Some(pending) = self.waiting.pop_applied(env, self.applied) {
@@ -425,9 +425,9 @@ impl PartitionState {
             "partition {}: applied early",
             self.id
         );
-        assert!(self.disk.synced_durable <= self.disk.mark.synced.max(self.epoch));
+        assert!(self.disk.synced_durable <= self.disk.state.synced.max(self.epoch));
         assert!(!self.disk.written, "partition {}: what was written is awaited", self.id);
-        assert!(self.failure.noted <= self.disk.mark.failed, "partition {}: failed by mistake", self.id);
+        assert!(self.failure.noted <= self.disk.state.failed, "partition {}: failed by mistake", self.id);
         self.waiting.invariants(self.log.last());
     }
 }

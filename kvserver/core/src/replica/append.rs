@@ -39,7 +39,7 @@ impl Replica {
         let owed = is_sync || !entries.is_empty();
         add_new(p, env, entries);
         let has_no_op = p.has_no_op() || env.cx.planted(PlantedBug::NoOpLeftOut);
-        if p.mark().synced != p.epoch() && has_no_op {
+        if p.durable_state().synced != p.epoch() && has_no_op {
             p.get_in_step(env);
         }
         p.advance_commit_to(commit.min(reaches).min(p.log().last()));

@@ -7,7 +7,7 @@ use common::ids::{LogId, Seq};
 use common::messages::{Entry, Run};
 
 use super::super::io::LogRecord;
-use super::super::partition::mark::Mark;
+use super::super::partition::durable_state::DurableState;
 use super::super::partition::recovered::RecoveredCopy;
 
 /// See the module's text.
@@ -61,8 +61,8 @@ impl PartitionLog {
 
     /// What the mark says.
     #[must_use]
-    pub fn decoded_mark(&self) -> Mark {
-        Mark::decode(self.mark.clone()).expect("a mark as it was written")
+    pub fn durable_state(&self) -> DurableState {
+        DurableState::decode(self.mark.clone()).expect("a mark as it was written")
     }
 
     /// The newest entry, or the base of a log without any.
@@ -92,6 +92,7 @@ impl PartitionLog {
                 runs.push(Run { tag: entry.id.tag, first });
             }
         }
-        RecoveredCopy { base: self.base, runs, last: self.last().seq, applied, mark: self.decoded_mark() }
+        let (last, durable_state) = (self.last().seq, self.durable_state());
+        RecoveredCopy { base: self.base, runs, last, applied, durable_state }
     }
 }

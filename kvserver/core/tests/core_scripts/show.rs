@@ -8,7 +8,7 @@ use common::messages::{
     ToCoordinator, ToReplica,
 };
 use common::operation::{Command, Operation};
-use kvserver_core::{Effect, First, Later, LogRecord, Mark, Reader, TraceStep, Traced};
+use kvserver_core::{DurableState, Effect, First, Later, LogRecord, Reader, TraceStep, Traced};
 
 fn names(servers: &[ServerId]) -> String {
     servers.iter().copied().map(name).collect()
@@ -47,7 +47,7 @@ fn record(record: &LogRecord) -> String {
         LogRecord::Entry { entry: one, .. } => format!("entry {}", entry(one)),
         LogRecord::Cut { after, .. } => format!("cut after {after}"),
         LogRecord::Mark { mark, .. } => {
-            let mark = Mark::decode(mark.clone()).expect("a mark as it was written");
+            let mark = DurableState::decode(mark.clone()).expect("a mark as it was written");
             let proposed: String = mark.proposed.iter().map(|member| name(member.server)).collect();
             let proposed = if proposed.is_empty() {
                 String::new()

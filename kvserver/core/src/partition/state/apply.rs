@@ -102,7 +102,7 @@ impl PartitionState {
             if let Outcome::Compared { at } = outcome {
                 env.integrity.digests.on_applied((self.id, at));
             }
-            if self.disk.mark.failed {
+            if self.disk.state.failed {
                 // The outcome was decided by wrong records: the next coordinator is asked.
                 continue;
             }

@@ -9,7 +9,7 @@ use common::wire_struct;
 /// What a copy keeps durably besides its log: in which epoch the log was last brought in step with its
 /// coordinator, and which members this server, as the coordinator of an epoch, has proposed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Mark {
+pub struct DurableState {
     /// The epoch of the last sync; later appends of it never shorten the log.
     pub synced: Epoch,
     /// The epoch of `proposed`.
@@ -37,20 +37,20 @@ impl Wire for StoredMember {
     }
 }
 
-struct StoredMark {
+struct StoredState {
     synced: Epoch,
     proposed_in: Epoch,
     proposed: Vec<StoredMember>,
 }
-wire_struct!(StoredMark { synced, proposed_in, proposed });
+wire_struct!(StoredState { synced, proposed_in, proposed });
 
-impl Mark {
+impl DurableState {
     /// The bytes that the commit log keeps.
     #[must_use]
     pub fn encode(&self) -> Bytes {
         let proposed = self.proposed.iter().copied().map(StoredMember).collect();
         let mut out = Vec::new();
-        StoredMark { synced: self.synced, proposed_in: self.proposed_in, proposed }.write(&mut out);
+        StoredState { synced: self.synced, proposed_in: self.proposed_in, proposed }.write(&mut out);
         if self.failed || !self.equal_with.is_empty() {
             // Marks of older versions end before these fields.
             self.failed.write(&mut out);
@@ -67,7 +67,7 @@ impl Mark {
         if bytes.is_empty() {
             return Ok(Self::default());
         }
-        let StoredMark { synced, proposed_in, proposed } = StoredMark::read(&mut bytes)?;
+        let StoredState { synced, proposed_in, proposed } = StoredState::read(&mut bytes)?;
         let proposed = proposed.into_iter().map(|member| member.0).collect();
         let (failed, equal_with) = match bytes.is_empty() {
             true => (false, Vec::new()),
@@ -86,15 +86,15 @@ mod tests {
     fn a_mark_is_read_as_written_and_an_older_one_has_not_failed() {
         let synced = Epoch { generation: 1, version: 2 };
         let proposed = vec![Member { server: ServerId(3), store: StoreId(4) }];
-        let old = Mark { synced, proposed_in: synced, proposed, failed: false, equal_with: vec![] };
-        let failed = Mark { failed: true, ..old.clone() };
-        let equal = Mark { equal_with: vec![ServerId(3), ServerId(5)], ..old.clone() };
-        for mark in [&old, &failed, &equal] {
-            assert_eq!(Mark::decode(mark.encode()), Ok(mark.clone()));
+        let old = DurableState { synced, proposed_in: synced, proposed, failed: false, equal_with: vec![] };
+        let failed = DurableState { failed: true, ..old.clone() };
+        let equal = DurableState { equal_with: vec![ServerId(3), ServerId(5)], ..old.clone() };
+        for state in [&old, &failed, &equal] {
+            assert_eq!(DurableState::decode(state.encode()), Ok(state.clone()));
         }
         assert!(old.encode().len() < failed.encode().len());
-        assert!(Mark::decode(failed.encode().slice(..5)).is_err());
+        assert!(DurableState::decode(failed.encode().slice(..5)).is_err());
         let end = equal.encode().len() - 1;
-        assert!(Mark::decode(equal.encode().slice(..end)).is_err());
+        assert!(DurableState::decode(equal.encode().slice(..end)).is_err());
     }
 }
