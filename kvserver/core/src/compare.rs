@@ -15,9 +15,9 @@
 //! same error does not happen twice by accident. Without that it cannot be known. Of two copies that differ either may
 //! be wrong. And copies are made of copies: a joiner that was filled from a wrong coordinator agrees with it, and the
 //! third one, which is right, would be outvoted. So each copy keeps in its mark the copies that it was found equal with
-//! since it was filled ([`DurableState::equal_with`]), and the majority decides only if that is, for every one of the copies
-//! compared, all of the others. A copy that was filled anew has nothing there. Otherwise the server reports that the
-//! copies differ and which agree, and nothing is changed.
+//! since it was filled ([`DurableState::equal_with`]), and the majority decides only if that is, for every one of the
+//! copies compared, all of the others. A copy that was filled anew has nothing there. Otherwise the server reports that
+//! the copies differ and which agree, and nothing is changed.
 //!
 //! A difference is confirmed by a second comparison at a new entry before it is reported or acted on, as the first
 //! reading may have gone wrong.

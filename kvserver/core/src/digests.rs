@@ -1,6 +1,6 @@
 //! Digests of this server's copies, each as of an entry that compares copies: those that are being made, and the last
-//! ones that were made. An entry has the same position in every copy's log, so copies can be compared whatever is written
-//! meanwhile.
+//! ones that were made. An entry has the same position in every copy's log, so copies can be compared whatever is
+//! written meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

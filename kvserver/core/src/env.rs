@@ -1,8 +1,6 @@
 //! What all copies of a server share while they decide: what they read, the effects that are being collected, and the
 //! state of all copies together.
 
-mod tracing;
-
 use std::collections::BTreeSet;
 use std::sync::Arc;
 

@@ -3,9 +3,9 @@
 //!
 //! # States
 //!
-//! *Failed* is noted in the copy's [`DurableState`] and on disk before it is reported. From then on nothing is answered from
-//! the records: a replica sends reads to the coordinator; a coordinator answers neither reads nor writes (they may be
-//! decided by wrong records), proposes no members and sends no copies. The log is as good as any other: it goes on
+//! *Failed* is noted in the copy's [`DurableState`] and on disk before it is reported. From then on nothing is answered
+//! from the records: a replica sends reads to the coordinator; a coordinator answers neither reads nor writes (they may
+//! be decided by wrong records), proposes no members and sends no copies. The log is as good as any other: it goes on
 //! taking entries and acknowledging them, and the coordinator goes on committing. The failure is reported to the ECS
 //! until a newer view does not count the copy; then it is *dropped*, log, records and mark in one record of the commit
 //! log. If the view lists it as joining, it begins with nothing.

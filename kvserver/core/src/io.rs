@@ -19,6 +19,9 @@ use super::trace_step::Traced;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Token(pub u64);
 
+/// Stored keys and values, as copies of partitions carry them.
+pub type StoredPairs = Vec<(Bytes, Bytes)>;
+
 /// Names a write to disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(pub u64);

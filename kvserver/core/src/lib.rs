@@ -22,8 +22,8 @@
 //!    [`Input::Durable`] names that ticket, and is then a step like any other. No handler can promise too early: what
 //!    it would promise is not in the state yet.
 //!
-//! A tick ([`TICK`]) is an input as well. It sends again what was not answered, and gives up reads that waited too long.
-//! It never makes a write succeed or fail.
+//! A tick ([`TICK`]) is an input as well. It sends again what was not answered, and gives up reads that waited too
+//! long. It never makes a write succeed or fail.
 //!
 //! # The way of a write
 //!
@@ -130,6 +130,7 @@ mod state;
 pub mod testkit;
 mod trace_step;
 mod traces;
+mod tracing;
 mod transfer;
 mod validate;
 mod watch;
@@ -137,10 +138,10 @@ mod watch;
 pub use ask::{Answer, Ask, Query, WatchAsk};
 pub use config::{Config, Reads};
 pub use damage::in_sync_partitions;
-pub use io::{Effect, First, Input, Later, LogRecord, ReadId, Reader, Ticket, Token};
+pub use io::{Effect, First, Input, Later, LogRecord, ReadId, Reader, StoredPairs, Ticket, Token};
 pub use keys::{PartitionKeys, key_position};
 pub use limits::{COPY_FROM, PARKED_BYTES_MAX, PENDING_BYTES_MAX, TICK};
-pub use node::{CopyFacts, Node, StoredPairs};
+pub use node::{CopyFacts, Node};
 pub use partition::durable_state::DurableState;
 pub use partition::recovered::RecoveredCopy;
 pub use planted::PlantedBug;

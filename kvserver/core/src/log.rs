@@ -163,8 +163,8 @@ impl Log {
         }
     }
 
-    /// The largest position at which this log and another one have the same entry. `None` when it is before the beginning
-    /// of one of them: then only a copy of the state helps.
+    /// The largest position at which this log and another one have the same entry. `None` when it is before the
+    /// beginning of one of them: then only a copy of the state helps.
     pub(crate) fn common_point(&self, base: LogId, last: LogId, runs: &[Run]) -> Option<LogId> {
         let other = Self::recovered(base, runs.to_vec(), last.seq);
         let mut seq = self.last.min(last.seq);

@@ -15,7 +15,6 @@ mod watching;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use common::ids::{ClusterId, Epoch, PartitionId, RebuildId, ServerId};
 use common::leaps::{generation_leaps, view_leaps};
 use common::messages::{CopyState, Promised, Refusal, Sender};
@@ -469,6 +468,3 @@ impl Node {
         }
     }
 }
-
-/// Stored pairs, as transfers carry them.
-pub type StoredPairs = Vec<(Bytes, Bytes)>;

@@ -12,8 +12,3 @@
 
 pub(crate) mod receiver;
 pub(crate) mod sender;
-
-use bytes::Bytes;
-
-/// Stored keys and values.
-pub(crate) type Pairs = Vec<(Bytes, Bytes)>;

@@ -2,10 +2,10 @@
 //!
 //! # How
 //!
-//! A client asks the coordinator of a partition for the changes behind a position in its log, and is answered when there
-//! are some. The answer names the position up to which it goes, and the next question begins there. So each change is
-//! delivered once. A slow client asks late, and nothing piles up here for it. The next coordinator goes on from that
-//! position, since all coordinators have the same log up to there.
+//! A client asks the coordinator of a partition for the changes behind a position in its log, and is answered when
+//! there are some. The answer names the position up to which it goes, and the next question begins there. So each
+//! change is delivered once. A slow client asks late, and nothing piles up here for it. The next coordinator goes on
+//! from that position, since all coordinators have the same log up to there.
 //!
 //! # What is delivered
 //!
@@ -60,7 +60,7 @@ struct Wait {
     until: Time,
 }
 
-/// The changes of one entry.
+/// What one entry has changed.
 #[derive(Debug)]
 struct EntryChanges {
     id: LogId,

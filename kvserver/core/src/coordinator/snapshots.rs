@@ -4,8 +4,8 @@ use bytes::Bytes;
 use common::ids::ServerId;
 
 use super::super::env::Env;
+use super::super::io::StoredPairs;
 use super::super::partition::state::PartitionState;
-use super::super::transfer::Pairs;
 use super::super::transfer::sender::Sending;
 use super::progress::Stage;
 use super::state::Coordinator;
@@ -25,8 +25,8 @@ impl Coordinator {
         }
     }
 
-    /// Pairs of the snapshot were read.
-    pub(crate) fn on_snapshot_read(&mut self, transfer: u64, index: u64, pairs: Pairs, done: bool) {
+    /// StoredPairs of the snapshot were read.
+    pub(crate) fn on_snapshot_read(&mut self, transfer: u64, index: u64, pairs: StoredPairs, done: bool) {
         if let Some((_, sending)) = self.sending(transfer) {
             sending.on_read(index, pairs, done);
         }

@@ -93,8 +93,8 @@ fn report_if_silent(p: &PartitionState, env: &mut Env, server: ServerId, peer: &
         return;
     }
     let awaited = *peer.awaited.get_or_insert(env.cx.watched());
-    // A silent joining member delays no write, but it takes one of the slots for joining members, and the log is kept for its
-    // copy.
+    // A silent joining member delays no write, but it takes one of the slots for joining members, and the log is kept
+    // for its copy.
     let patience = if counts { 1 } else { JOINER_PATIENCE };
     if env.cx.watched().since(awaited) < env.cx.config.timers.report * patience {
         return;

@@ -11,13 +11,12 @@ use common::view::Member;
 use super::super::ask::{Answer, Query, WatchAsk};
 use super::super::compare;
 use super::super::env::Env;
-use super::super::io::{Later, ReadId, Reader};
+use super::super::io::{Later, ReadId, Reader, StoredPairs};
 use super::super::planted::PlantedBug;
 use super::super::process::{Anew, Process};
 use super::super::replica::append::Append;
 use super::super::replica::index::answer_without_role;
 use super::super::requests::{ClientRequest, ReplyTo};
-use super::super::transfer::Pairs;
 use super::super::transfer::receiver::Piece;
 use super::super::watch::Watches;
 use super::Partition;
@@ -193,8 +192,8 @@ impl Partition {
         }
     }
 
-    /// Pairs of a snapshot for a member were read.
-    pub(crate) fn on_snapshot_read(&mut self, transfer: u64, index: u64, pairs: Pairs, done: bool) {
+    /// StoredPairs of a snapshot for a member were read.
+    pub(crate) fn on_snapshot_read(&mut self, transfer: u64, index: u64, pairs: StoredPairs, done: bool) {
         if let Some((coordinator, _)) = self.as_coordinator() {
             coordinator.on_snapshot_read(transfer, index, pairs, done);
         }

@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use common::ids::{LogId, ServerId};
 
-use super::Pairs;
+use super::super::io::StoredPairs;
 
 /// The member's side of a copy.
 #[derive(Debug)]
@@ -27,6 +27,6 @@ pub(crate) struct Piece {
     pub(crate) transfer: u64,
     pub(crate) index: u64,
     pub(crate) state: Bytes,
-    pub(crate) pairs: Pairs,
+    pub(crate) pairs: StoredPairs,
     pub(crate) done: bool,
 }

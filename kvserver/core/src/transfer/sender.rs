@@ -9,10 +9,9 @@ use common::status::TransferStatus;
 use common::time::Time;
 
 use super::super::env::Env;
-use super::super::io::Later;
+use super::super::io::{Later, StoredPairs};
 use super::super::limits::{SNAPSHOT_WINDOW, SNAPSHOTS_SENT_MAX, STATE_PIECE_BYTES};
 use super::super::planted::PlantedBug;
-use super::Pairs;
 
 /// The coordinator's side of a copy.
 #[derive(Debug)]
@@ -44,7 +43,7 @@ pub(crate) struct Sending {
 #[derive(Debug)]
 struct Chunk {
     state: Bytes,
-    pairs: Pairs,
+    pairs: StoredPairs,
     bytes: usize,
     done: bool,
     sent: bool,
@@ -53,7 +52,7 @@ struct Chunk {
 }
 
 impl Chunk {
-    fn new(state: Bytes, pairs: Pairs, done: bool) -> Self {
+    fn new(state: Bytes, pairs: StoredPairs, done: bool) -> Self {
         let bytes = pairs.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() + state.len();
         Self { state, pairs, bytes, done, sent: false, asked: false }
     }
@@ -221,8 +220,8 @@ impl Sending {
         self.bytes_all = bytes.saturating_add(state.len() as u64);
     }
 
-    /// Pairs of the snapshot were read.
-    pub(crate) fn on_read(&mut self, index: u64, pairs: Pairs, done: bool) {
+    /// StoredPairs of the snapshot were read.
+    pub(crate) fn on_read(&mut self, index: u64, pairs: StoredPairs, done: bool) {
         if index == self.next_read && std::mem::take(&mut self.reading) {
             self.next_read += 1;
             self.whole = done;

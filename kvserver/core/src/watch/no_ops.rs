@@ -65,8 +65,8 @@ fn has_changed(outcome: &Outcome, seq: Seq) -> bool {
         | Outcome::OutOfRange {}
         | Outcome::Told { .. }
         | Outcome::Aborted {} => false,
-        // An outcome may name what a batch did in part only, and that of a retry nothing. See `history`: what a batch did
-        // is not taken from the log in any case.
+        // An outcome may name what a batch did in part only, and that of a retry nothing. See `history`: what a batch
+        // did is not taken from the log in any case.
         Outcome::Forgotten {} => false,
     }
 }

@@ -6,12 +6,12 @@ use common::ids::{LogId, PartitionId, RequestId, Seq, ServerId};
 use common::messages::{PeerMessage, Reply, ToReplica};
 use common::time::Time;
 
-use super::super::io::{First, Token};
-use super::super::limits::TRACED_MAX;
-use super::super::requests::ReplyTo;
-use super::super::trace_step::{TraceStep, Traced};
-use super::super::traces::{Asker, Entry, Request};
-use super::Env;
+use super::env::Env;
+use super::io::{First, Token};
+use super::limits::TRACED_MAX;
+use super::requests::ReplyTo;
+use super::trace_step::{TraceStep, Traced};
+use super::traces::{Asker, Entry, Request};
 
 impl Env {
     /// The next request of a client under this token is traced.
