@@ -58,6 +58,7 @@ pub(crate) struct Reported {
 
 /// The verdict: more than half of the copies are right, if all were equal before.
 pub(crate) fn judge(reported: &BTreeMap<ServerId, Reported>) -> Verdict {
+    assert!(!reported.is_empty(), "a comparison without copies");
     let agree = |right: &Reported| reported.values().filter(|other| other.digest == right.digest).count();
     let were_equal =
         reported.values().all(|one| reported.keys().all(|server| one.equal_with.contains(server)));
@@ -83,6 +84,8 @@ pub(crate) fn groups(reported: &BTreeMap<ServerId, Reported>) -> Vec<Vec<ServerI
             None => groups.push((one.digest, vec![server])),
         }
     }
+    let in_groups: usize = groups.iter().map(|(_, servers)| servers.len()).sum();
+    assert_eq!(in_groups, reported.len(), "each copy is in one group");
     groups.sort_by_key(|(_, servers)| std::cmp::Reverse(servers.len()));
     groups.into_iter().map(|(_, servers)| servers).collect()
 }

@@ -38,6 +38,7 @@ impl Digests {
         {
             self.made.remove(&oldest);
         }
+        assert_eq!(self.order.len(), self.made.len(), "each digest leaves in its turn");
     }
 
     pub(crate) fn get(&self, copy: CopyAt) -> Option<Digest> {

@@ -220,6 +220,7 @@ impl Node {
                 self.reported.changed.insert(partition);
             }
         }
+        assert!(self.env.touched.is_empty(), "all that was touched is settled");
         self.confirm();
         self.env.out.take()
     }
@@ -337,6 +338,7 @@ impl Node {
         let old = Arc::clone(&self.env.cx.view);
         self.env.set_view(Arc::clone(&view));
         self.note_named_processes(&view);
+        assert!(self.copies.len() >= view.assignments.len(), "each partition has its state");
         let time = self.env.cx.now.time;
         let mut givers = BTreeSet::new();
         for (partition, assignment) in view.iter() {

@@ -84,7 +84,8 @@ impl Out {
     fn ticket(&mut self, after: Vec<After>) -> Ticket {
         self.last_ticket += 1;
         let ticket = Ticket(self.last_ticket);
-        self.waiting.insert(ticket, after);
+        let before = self.waiting.insert(ticket, after);
+        assert!(before.is_none(), "a write has a ticket of its own");
         ticket
     }
 
@@ -100,6 +101,7 @@ impl Out {
 
     /// What follows from the writes up to `ticket`, which are done.
     pub(crate) fn on_durable(&mut self, ticket: Ticket) -> Vec<After> {
+        assert!(ticket.0 <= self.last_ticket, "a write is durable that was never asked for");
         let later = self.waiting.split_off(&Ticket(ticket.0 + 1));
         std::mem::replace(&mut self.waiting, later).into_values().flatten().collect()
     }

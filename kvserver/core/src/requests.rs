@@ -138,7 +138,8 @@ impl Requests {
     pub(crate) fn note_read(&mut self, read: PendingRead) -> ReadId {
         self.last_read += 1;
         let id = ReadId(self.last_read);
-        self.reads.insert(id, read);
+        let before = self.reads.insert(id, read);
+        assert!(before.is_none(), "a read has a number of its own");
         id
     }
 

@@ -170,6 +170,7 @@ impl Watches {
             let reason = format!("{WATCHES_MAX} watches wait at this server already, retry");
             return env.reply(to, Reply::Busy { reason });
         }
+        assert!(asked.partition == p.id(), "changes of another partition");
         env.budgets.watches += 1;
         env.watched.insert(p.id());
         env.touched.insert(p.id());
@@ -358,6 +359,7 @@ impl Watches {
 }
 
 fn answer(env: &mut Env, to: ReplyTo, page: Page) {
+    assert!(env.budgets.watches > 0, "a question is answered once");
     env.budgets.watches -= 1;
     let Page { changes, through, next_bytes, .. } = page;
     env.reply(to, Reply::Changes { changes, through, next_bytes: next_bytes as u64 });

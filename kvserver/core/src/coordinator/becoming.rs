@@ -40,6 +40,7 @@ impl Coordinator {
             comparison: None,
         };
         coordinator.relist(env, partition, assignment);
+        assert!(!coordinator.in_sync.contains(&env.cx.me.server), "a coordinator sends itself nothing");
         if let Some(former) = former {
             // A copy under way goes on: its content is committed, so it serves every later epoch. An in-sync member
             // is asked for its log first (P1).
@@ -99,6 +100,7 @@ impl Coordinator {
             return;
         }
         if free || env.cx.planted(PlantedBug::PromiseNotAwaited) {
+            assert!(p.log().contains(begin), "partition {}: active without the no-op", p.id());
             self.active = true;
             p.prove();
             // No former coordinator reads any more, nor a replica under a read lease of one. So the promises to them

@@ -38,6 +38,7 @@ impl Coordinator {
             let Some((_, peer)) = joiner else { return };
             let (member, incarnation) = (peer.member, peer.incarnation());
             self.voter = Some(JoiningVoter { member, incarnation, noted: false, proposed: None, since: now });
+            assert!(!self.in_sync.contains(&member.server), "a member of the in-sync set is proposed");
             p.note_proposed(env, member);
             return;
         }

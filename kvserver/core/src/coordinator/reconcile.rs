@@ -69,6 +69,7 @@ impl Coordinator {
 
     /// P1: another member's log is the log of the epoch, so its entries are fetched.
     fn fetch(&mut self, p: &PartitionState, env: &mut Env, from: ServerId, claim: &Claim) {
+        assert!(self.fetch.is_none(), "partition {}: entries are fetched from one member", p.id());
         let common = p.log().common_point(claim.base, claim.last, &claim.runs);
         let (partition, epoch, now, reaching) = (p.id(), p.epoch(), env.cx.now.time, p.reaching());
         let me = env.cx.my_member();
@@ -135,6 +136,7 @@ impl Coordinator {
 
     /// The log is that of the epoch: its no-op is appended, and members that have answered are brought in step.
     fn begin_epoch(&mut self, p: &mut PartitionState, env: &mut Env) {
+        assert!(self.begin.is_none() && self.fetch.is_none(), "partition {}: an epoch begins once", p.id());
         let begin = if env.cx.planted(PlantedBug::NoOpLeftOut) {
             p.log().last_id()
         } else {

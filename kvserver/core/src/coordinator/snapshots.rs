@@ -52,6 +52,7 @@ impl Coordinator {
         env.touched.insert(id);
         let moved = sending.on_taken(next);
         if installed {
+            assert!(sending.is_open(), "partition {id}: a copy is in place that was never opened");
             sending.close(env, id);
         }
         let Some(peer) = self.peers.get_mut(&from) else { return };

@@ -78,6 +78,7 @@ impl Coordinator {
         ask: Ask,
         since: Time,
     ) {
+        assert!(self.active, "partition {}: ordered by a coordinator that is not active", p.id());
         let Ask::Write { origin, operation, .. } = ask else { return };
         let (to, origin) = match (to, origin) {
             (ReplyTo::Client { token, session: None }, None) => {

@@ -20,6 +20,7 @@ impl FutureEpochs {
         if self.messages.len() < EARLY_MESSAGES_MAX && self.bytes + bytes <= EARLY_BYTES_MAX {
             self.bytes += bytes;
             self.messages.push_back((from, message));
+            debug_assert!(self.bytes <= EARLY_BYTES_MAX, "what is kept is bounded");
         }
     }
 

@@ -37,6 +37,7 @@ impl Node {
             self.read_questions.pop_front();
         }
         self.read_questions.push_back((n, self.env.cx.now.time));
+        assert!(self.read_questions.len() <= READ_LEASE_QUESTIONS, "questions are bounded");
         self.env.out.send(server, PeerMessage::ReadLeaseRequest { n, view, partitions });
     }
 

@@ -348,6 +348,7 @@ impl PartitionState {
 
     /// Takes the mark of a failed copy back. Writes that were applied meanwhile were not answered, and are now.
     pub(crate) fn take_failure_back(&mut self, env: &mut Env) {
+        assert!(self.disk.state.failed, "partition {}: it has not failed", self.id);
         self.disk.state.failed = false;
         self.failure = Failure::default();
         self.persist_mark(env);
@@ -367,6 +368,7 @@ impl PartitionState {
 
     /// The drop record is on disk: the partition begins with nothing, in the present epoch.
     pub(crate) fn on_dropped(&mut self, env: &mut Env) {
+        assert!(self.disk.busy == Busy::Dropping, "partition {}: it was not being dropped", self.id);
         let given = std::mem::take(&mut self.given);
         self.waiting.reroute_parked(env);
         self.reroute_pending(env);
@@ -391,6 +393,7 @@ impl PartitionState {
 
     /// The install record is on disk: log and records begin after `base`.
     pub(crate) fn on_installed(&mut self, env: &mut Env, base: LogId) {
+        assert!(self.disk.busy == Busy::Installing, "partition {}: nothing was being installed", self.id);
         self.log.install(base);
         self.commit = self.commit.max(base.seq);
         self.applied = base.seq;
@@ -402,6 +405,7 @@ impl PartitionState {
 
     /// Notes the copy of the state that was put in place, by its sender and number.
     pub(crate) fn note_installed(&mut self, from: ServerId, transfer: u64) {
+        assert!(self.is_idle(), "partition {}: in place before its record is on disk", self.id);
         self.disk.installed = Some((from, transfer));
     }
 

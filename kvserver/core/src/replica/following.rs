@@ -109,6 +109,8 @@ impl Replica {
         let says_something = seq == p.log().last() || self.acknowledged.is_none_or(|before| before < seq);
         if self.ack_due && in_step && says_something {
             self.ack_due = false;
+            let goes_on = self.acknowledged.is_none_or(|before| before <= seq);
+            assert!(goes_on, "partition {}: an acknowledgement was taken back", p.id());
             self.acknowledged = Some(seq);
             self.is_bound = is_bound;
             env.trace_acknowledged(p.id(), seq, self.coordinator);
@@ -122,6 +124,7 @@ impl Replica {
 fn send_fetched(p: &PartitionState, env: &mut Env, to: ServerId, prev: LogId, mut entries: Vec<Entry>) {
     let log = p.log();
     entries.retain(|entry| entry.id.seq <= log.durable() && log.contains(entry.id));
+    debug_assert!(entries.is_sorted_by_key(|entry| entry.id), "entries leave in the order of the log");
     let follows = entries.first().is_some_and(|entry| entry.id.seq == prev.seq.next());
     if follows && log.contains(prev) {
         env.out.send(to, ToCoordinator::FetchReply { prev, entries }.about(p.id(), p.epoch()));

@@ -69,6 +69,7 @@ impl Replica {
         let (now_ready, later) =
             std::mem::take(&mut self.index.ready).into_iter().partition(|(seq, _)| *seq <= applied);
         self.index.ready = later;
+        debug_assert!(self.index.ready.iter().all(|(seq, _)| *seq > applied), "a read waits for no entry");
         let now_ready: Vec<(Seq, ReadId)> = now_ready;
         for (_, id) in now_ready {
             env.issue_read(id);

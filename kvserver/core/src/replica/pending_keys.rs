@@ -48,6 +48,7 @@ impl LocalReads {
                 });
             }
         }
+        debug_assert!(self.known >= log.last().max(applied), "all entries are indexed");
         let open = usize::try_from(log.last().0 - applied.0).unwrap_or(usize::MAX);
         if self.pending.len() > open.saturating_add(PENDING_KEYS_SLACK) {
             self.pending.retain(|_, seq| *seq > applied);

@@ -83,6 +83,7 @@ impl Replica {
             return;
         }
         receiving.staged = index + 1;
+        assert!(receiving.staged <= receiving.next, "partition {}: staged before it came", p.id());
         let (from, transfer, base) = (receiving.coordinator, receiving.transfer, receiving.base);
         let Some(generation) = generation else { return send_taken(p, env, from, transfer, index + 1) };
         if needs_no_copy(p, base) {
@@ -99,6 +100,7 @@ impl Replica {
     pub(crate) fn on_installed(&mut self, p: &mut PartitionState, env: &mut Env, staging: u64) {
         let Some(receiving) = self.receiving.take().filter(|now| now.staging == staging) else { return };
         let (from, transfer) = (receiving.coordinator, receiving.transfer);
+        assert!(p.log().base() == receiving.base, "partition {}: another copy is in place", p.id());
         p.note_installed(from, transfer);
         send_installed(p, env, from, transfer);
     }

@@ -200,6 +200,7 @@ impl Sending {
         if env.transfers.open >= SNAPSHOTS_SENT_MAX {
             return;
         }
+        assert!(self.transfer.is_none(), "partition {partition}: a snapshot is opened once");
         env.transfers.open += 1;
         env.transfers.last_transfer += 1;
         let transfer = env.transfers.last_transfer;
@@ -215,6 +216,7 @@ impl Sending {
 
     /// The snapshot is open, with this state besides the records and about so many bytes of pairs.
     pub(crate) fn on_opened(&mut self, env: &Env, state: &Bytes, bytes: u64) {
+        assert!(self.transfer.is_some() && self.state.is_none(), "a snapshot is opened once");
         let bare = env.cx.planted(PlantedBug::ResultsMissingFromSnapshot);
         self.state = Some(if bare { vec![Bytes::new()] } else { pieces(state) });
         self.bytes_all = bytes.saturating_add(state.len() as u64);

@@ -113,6 +113,7 @@ impl PartitionState {
             }
         }
         self.applied = self.reaching();
+        assert!(self.applied <= self.commit, "partition {}: applied before it was committed", self.id);
         self.shell.applying = Applying::Nothing;
         ticked
     }
