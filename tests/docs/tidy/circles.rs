@@ -241,7 +241,7 @@ fn components<'a>(
             edges.keys().filter(|other| reached[*node].contains(*other) && reached[*other].contains(*node));
         back.copied().collect()
     };
-    let circles: BTreeSet<BTreeSet<&ModulePath>> = edges.keys().map(|node| circle(node)).collect();
+    let circles: BTreeSet<BTreeSet<&ModulePath>> = edges.keys().map(circle).collect();
     circles.into_iter().filter(|circle| circle.len() > 1).collect()
 }
 
