@@ -231,3 +231,10 @@ pub(crate) const HTTP_CONNECTIONS_MAX: usize = 64;
 
 /// A connection to the HTTP port ends after this; a program that keeps it open connects anew.
 pub(crate) const HTTP_CONNECTION_FOR: Duration = Duration::from_secs(3600);
+
+/// Bytes of the file that is given up when a view, or another small file, does not fit on a full disk: views of the
+/// largest clusters fit.
+pub(crate) const SPARE_BYTES: u64 = 4 << 20;
+
+/// The file is made when the disk has so many times its size free.
+pub(crate) const SPARE_SHARE: u64 = 8;

@@ -2,7 +2,7 @@
 //!
 //! `identity` is who the server is, `new_store` gives a directory another identity. `log_writer` is the log thread, and
 //! `syncs` how long its syncs take. `state_machine` is the state machine on the trees, and `sealed` what it seals with
-//! their records. `suspect` waits with a store that failed, `quarantine` sets it aside, `reinstate` takes it back, and
+//! their records. `spare` is room for small files on a full disk. `suspect` waits with a store that failed, `quarantine` sets it aside, `reinstate` takes it back, and
 //! `inspect` shows what is in it.
 
 pub(crate) mod identity;
@@ -12,6 +12,7 @@ pub(crate) mod new_store;
 pub(crate) mod quarantine;
 pub(crate) mod reinstate;
 pub(crate) mod sealed;
+mod spare;
 pub(crate) mod state_machine;
 pub(crate) mod suspect;
 pub(crate) mod syncs;

@@ -12,6 +12,7 @@ use common::messages::{Promised, Sender};
 use common::view::View;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use super::spare;
 use crate::error::Error;
 
 const IDENTITY: &str = "identity";
@@ -44,7 +45,13 @@ fn read<T: DeserializeOwned>(dir: &Path, name: &str) -> Result<Option<T>, Error>
 
 fn write<T: Serialize>(dir: &Path, name: &str, value: &T) -> Result<(), storage::Error> {
     let bytes = serde_json::to_vec(value).expect("plain values are JSON");
-    storage::write_atomically(dir, name, &bytes)
+    match storage::write_atomically(dir, name, &bytes) {
+        Err(storage::Error::DiskFull { .. }) if spare::give_up(dir) => {
+            tracing::warn!("the disk is full: the spare room of {} is used now", dir.display());
+            storage::write_atomically(dir, name, &bytes)
+        }
+        done => done,
+    }
 }
 
 /// Checks that this program can read what is in the directory, before anything is opened there.
@@ -142,7 +149,9 @@ pub(crate) fn read_view(dir: &Path) -> Result<Option<Arc<View>>, Error> {
 
 /// Keeps a view.
 pub(crate) fn write_view(dir: &Path, view: &View) -> Result<(), storage::Error> {
-    write(dir, VIEW, view)
+    write(dir, VIEW, view)?;
+    spare::make(dir);
+    Ok(())
 }
 
 /// A promise, with the store that gave it: the store that replaces it has promised nothing.

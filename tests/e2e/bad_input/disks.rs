@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use common::status::MemberStatus;
 use kvclient::Error;
 use skipped::{Missing, skip};
 
@@ -136,6 +137,42 @@ fn a_replica_whose_disk_is_full_stops_and_comes_back() {
     cluster.wait_settled();
     let db = db::Db::connect(&[cluster.address(small).to_string()]);
     assert_eq!(db.scan("key-"), all);
+}
+
+/// Others may fill a disk beyond the reserve. A server goes on with new views then, and answers reads.
+#[test]
+fn a_disk_without_a_byte_left_takes_views() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let mut cluster = Cluster::start(2);
+    let small = cluster.add_server_with(Some(disk.dir()), &["--reserve-mb", "8", "--log-mb", "64"], &[]);
+    cluster.wait_settled();
+    let all = db::pairs("key/", 200);
+    cluster.client().put_many(&all);
+
+    let ballast = disk.at.path().join("ballast");
+    let mut file = std::fs::File::create(&ballast).expect("a file");
+    let zeros = vec![0; 64 << 10];
+    while file.write(&zeros).is_ok_and(|written| written > 0) {}
+    drop(file);
+    let before = cluster.status().expect("the ECS answers").view;
+    cluster.kill_server(1);
+    let address = cluster.address(small).to_string();
+    wait_for("it follows the views of the fail-over", SOON, || {
+        let status = cluster.status()?;
+        let is_it = |server: &&MemberStatus| server.address == address && server.view == status.view;
+        let follows =
+            status.view > before && status.offline == 0 && status.servers.iter().any(|one| is_it(&one));
+        if follows { Ok(()) } else { Err(format!("{status:?}")) }
+    });
+    let db = db::Db::connect(&[address]);
+    assert_eq!(db.scan("key/"), all);
+    assert!(cluster.server_mut(small).ended().is_none());
+
+    std::fs::remove_file(&ballast).expect("it is there");
+    cluster.start_server(1);
+    cluster.wait_settled();
+    wait_until("there is a spare again", SOON, || disk.dir().join("spare").exists());
+    wait_until("writes are taken again", SOON, || db.block(db.client.put("one", "more")).is_ok());
 }
 
 /// Compiles the library that makes fsync fail, or take long.
