@@ -1,39 +1,33 @@
-//! A connection that speaks the Redis protocol.
-//!
-//! The connection's task reads and decodes; the core's thread, which has the replies, writes them, in the order of the
-//! commands ([`pipeline`]). What needs several steps is carried out by the task with nothing else under way ([`wide`]).
+//! Clients that speak the Redis protocol. Replies leave in the order of the commands ([`pipeline`]). What needs several
+//! steps is carried out by the connection's task with nothing else under way ([`steps`], [`wide`]).
 
 mod pipeline;
 mod registry;
+mod steps;
 mod wide;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use common::messages::Reply;
-use common::stream::{ReadHalf, Stream};
+use common::stream::Stream;
 use common::time::WallTime;
 use common::view::View;
+use kvserver_core::{Ask, Query};
 use tokio::io::AsyncWriteExt;
-use tokio::task::yield_now;
 
-use self::pipeline::{Gather, RespOutbox, too_much};
+use self::pipeline::Pipeline;
 use self::registry::Registered;
 pub(crate) use self::registry::Registry;
-use super::Shared;
-use super::intake::Intake;
-use super::window::{Looks, Window};
-use crate::driver::Event;
-use crate::driver::replies::Outbox;
-use crate::limits::{ASKS_AT_ONCE_MAX, DECODED_AT_ONCE, GET_BYTES_FIRST, REPLY_BYTES_MAX};
+use self::steps::Steps;
+use super::connection::{self, Connection, Protocol, Taken};
+use super::order::KeyUses;
+use super::reply_queue::State;
+use super::shared::Shared;
 use crate::net::rope::Rope;
-use crate::net::send_buffer::SendBuffer;
 use crate::protocol::resp::{
     Call, ClientFacts, Host, Kill, Part, RespDecoder, Session, Step, Version, Wide, error_line,
 };
-use crate::server::shutdown::hear_out;
-use kvserver_core::{Ask, Query};
 
 /// Parts of a command beyond which it is carried out with nothing else of its connection under way.
 const PARTS_BESIDE_OTHERS_MAX: usize = 64;
@@ -83,259 +77,166 @@ impl Host for RespHost<'_> {
     }
 }
 
-struct Connection {
-    shared: Shared,
-    local: SocketAddr,
-    outbox: Arc<RespOutbox>,
+/// Reads commands.
+struct Commands {
+    /// The port that the client has connected to.
+    port: u16,
     registered: Registered,
     decoder: RespDecoder,
     session: Session,
-}
-
-/// Whether more commands are to be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reading {
-    On,
-    Over,
+    /// The reply to a command that is known at once.
+    known: Vec<u8>,
 }
 
 pub(super) async fn serve(stream: Stream, shared: Shared, input: BytesMut) -> std::io::Result<()> {
     let (local, address) = (stream.local_addr()?, stream.peer_addr()?);
-    let (mut reading, stream) = stream.into_split();
-    let stream = Arc::new(stream);
-    let send_buffer = SendBuffer::open(Arc::clone(&stream), shared.open_bytes.clone());
-    let outbox =
-        Arc::new(RespOutbox::new(send_buffer, Window::new(shared.open_bytes.clone()), shared.agreed.clone()));
-    let (events, last_call) = (shared.events.clone(), shared.last_call.clone());
     let registered = shared.resp.add(address, local, shared.agreed.now());
+    let killed = registered.killed();
     let decoder = RespDecoder::new(shared.value_bytes_max);
-    let session = Session::default();
-    let mut connection =
-        Connection { shared, local, outbox: Arc::clone(&outbox), registered, decoder, session };
-    let killed = connection.registered.killed();
-    let ended = tokio::select! {
-        error = outbox.send_buffer.drain(&stream) => Err(error),
-        ended = connection.run(&mut reading, input) => ended,
-        () = killed => Ok(()),
-        never = outbox.keep_asking(&events) => match never {},
-    };
-    // Commands that wait keep the outbox alive: the socket must not stay open with it.
-    outbox.send_buffer.disconnect();
-    drop(stream);
-    if ended.is_ok() && last_call.is_called() {
-        hear_out(reading).await;
-    }
-    ended
+    let (session, known) = (Session::default(), Vec::new());
+    let commands = Commands { port: local.port(), registered, decoder, session, known };
+    let pipeline = Pipeline::new(shared.agreed.clone());
+    connection::serve(stream, shared, input, commands, pipeline, killed).await
 }
 
-impl Connection {
-    async fn run(&mut self, stream: &mut ReadHalf, input: BytesMut) -> std::io::Result<()> {
-        let mut intake = Intake::new(input, &self.shared.input);
-        loop {
-            let reading = self.take_commands(&mut intake.bytes).await;
-            if reading == Reading::Over {
-                self.outbox.all_answered().await;
-                self.outbox.all_sent().await;
-                return Ok(());
+impl Protocol for Commands {
+    type Answers = Pipeline;
+    const ANYWHERE: bool = true;
+    const ANSWERS_AFTER_END: bool = true;
+
+    async fn take(
+        &mut self,
+        connection: &mut Connection<Pipeline>,
+        input: &mut BytesMut,
+    ) -> std::io::Result<Taken> {
+        match self.decoder.decode(input) {
+            Ok(true) => {}
+            Ok(false) => {
+                self.decoder.release();
+                return Ok(Taken::All);
             }
-            self.decoder.release();
-            let read = tokio::select! {
-                read = intake.read(stream, self.decoder.kept_bytes()) => match read {
-                    Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
-                        let mut line = Rope::default();
-                        error_line(&mut line, &format!("ERR {error}"));
-                        self.outbox.push_ready(line);
-                        0
-                    }
-                    read => read?,
-                },
-                // The connection is to end: a command that has come in part is not carried out.
-                () = self.shared.last_call.called() => 0,
-            };
-            self.shared.traffic.on_heard();
-            if read == 0 {
-                // A client that has sent all may close its half and still read the replies.
-                self.outbox.all_answered().await;
-                self.outbox.all_sent().await;
-                return Ok(());
+            Err(problem) => {
+                error_line(&mut self.known, &format!("ERR {problem}"));
+                push(connection, std::mem::take(&mut self.known).into());
+                return Ok(Taken::Last);
             }
         }
-    }
-
-    /// Takes all commands that have arrived. Calls are passed on many at a time.
-    async fn take_commands(&mut self, input: &mut BytesMut) -> Reading {
-        let mut asks: Vec<(u64, Ask)> = Vec::new();
-        let mut at_once = Vec::new();
-        let mut decoded = 0;
-        loop {
-            decoded += 1;
-            if decoded % DECODED_AT_ONCE == 0 {
-                // Other connections have their turn.
-                self.send(&mut asks);
-                yield_now().await;
-            }
-            match self.decoder.decode(input) {
-                Ok(true) => {}
-                Ok(false) => {
-                    self.send(&mut asks);
-                    self.outbox.flush();
-                    return Reading::On;
+        let host = RespHost { shared: &connection.shared, registered: &self.registered };
+        let step = self.session.take(self.decoder.words(), &host, &mut self.known);
+        connection.shared.resp.count_command();
+        let (version, mute) = (self.session.version(), self.session.is_mute());
+        let taken = if matches!(step, Step::Close) { Taken::Last } else { Taken::Request };
+        match step {
+            Step::Done | Step::Close => {
+                if mute {
+                    self.known.clear();
                 }
-                Err(problem) => {
-                    self.send(&mut asks);
-                    error_line(&mut at_once, &format!("ERR {problem}"));
-                    self.outbox.push_ready(std::mem::take(&mut at_once).into());
-                    return Reading::Over;
+                if !self.known.is_empty() {
+                    push(connection, std::mem::take(&mut self.known).into());
                 }
             }
-            let host = RespHost { shared: &self.shared, registered: &self.registered };
-            let step = self.session.take(self.decoder.words(), &host, &mut at_once);
-            self.shared.resp.count_command();
-            let (version, mute) = (self.session.version(), self.session.is_mute());
-            let reading = if matches!(step, Step::Close) { Reading::Over } else { Reading::On };
-            match step {
-                Step::Done | Step::Close => {
-                    if mute {
-                        at_once.clear();
-                    }
-                    if !at_once.is_empty() {
-                        self.outbox.push_ready(std::mem::take(&mut at_once).into());
-                    }
-                }
-                Step::Call(call) if call.len() <= PARTS_BESIDE_OTHERS_MAX => {
-                    self.begin(call, version, mute, &mut asks).await;
-                }
-                Step::Call(call) => {
-                    self.send(&mut asks);
-                    self.outbox.all_answered().await;
-                    self.carry_out_alone(call, version, mute).await;
-                }
-                Step::Wide(wide) => {
-                    self.send(&mut asks);
-                    self.outbox.all_answered().await;
-                    let mut reply = self.carry_out_wide(wide, version).await;
-                    if mute {
-                        reply.clear();
-                    }
-                    self.outbox.push_ready(reply.into());
-                }
+            Step::Call(call) if call.len() <= PARTS_BESIDE_OTHERS_MAX => {
+                begin(connection, call, version, mute).await;
             }
-            if reading == Reading::Over {
-                self.send(&mut asks);
-                return reading;
+            Step::Call(call) => {
+                connection.all_answered().await;
+                let reply = self.call(connection, call, version, mute).await;
+                push(connection, reply);
             }
-            if !self.outbox.has_room() {
-                self.send(&mut asks);
-                self.outbox.flush();
-                self.outbox.room().await;
+            Step::Wide(wide) => {
+                connection.all_answered().await;
+                let mut reply = self.wide(connection, wide, version).await;
+                if mute {
+                    reply.clear();
+                }
+                push(connection, reply.into());
             }
         }
+        Ok(taken)
     }
 
-    fn send(&self, asks: &mut Vec<(u64, Ask)>) {
-        if !asks.is_empty() {
-            let outbox: Outbox = Arc::clone(&self.outbox) as Outbox;
-            // The core's thread ends only with the server.
-            let _gone = self.shared.events.send(Event::AsksAnywhere(outbox, std::mem::take(asks)));
-        }
+    fn kept_bytes(&self) -> usize {
+        self.decoder.kept_bytes()
     }
 
-    /// Whether this server orders the writes of a key.
-    fn coordinates(&self, key: &[u8]) -> bool {
-        let view = self.shared.views.borrow();
-        let coordinator = view.as_ref().and_then(|view| view.assignment(view.partitions.of_key(key)));
-        coordinator.is_some_and(|assignment| assignment.coordinator == self.shared.me.server)
+    fn on_late(
+        &mut self,
+        connection: &mut Connection<Pipeline>,
+        error: std::io::Error,
+    ) -> std::io::Result<()> {
+        let mut line = Rope::default();
+        error_line(&mut line, &format!("ERR {error}"));
+        push(connection, line);
+        Ok(())
+    }
+}
+
+/// Appends a reply that is known; it leaves after those before it.
+fn push(connection: &Connection<Pipeline>, reply: Rope) {
+    let State { in_flight, answers } = &mut *connection.state();
+    answers.push_ready(reply, in_flight);
+}
+
+/// Begins a call beside those that are under way, as soon as it may pass them.
+async fn begin(connection: &mut Connection<Pipeline>, call: Call, version: Version, mute: bool) {
+    let mut uses = KeyUses::default();
+    for part in std::iter::once(&call.first).chain(&call.rest) {
+        part.keys(|key, write| uses.add(key, write));
+    }
+    connection.begin(&uses, |shared| coordinates(shared, &call)).await;
+    let Call { first, rest, form } = call;
+    let next = connection.state().answers.next();
+    let asks = (next..).zip(std::iter::once(first).chain(rest).map(ask_of));
+    connection.ask(asks, |State { in_flight, answers }, asks| {
+        answers.push_call(form, version, mute, uses, asks, in_flight);
+    });
+}
+
+/// Whether this server orders the writes of all keys of a call.
+fn coordinates(shared: &Shared, call: &Call) -> bool {
+    let view = shared.views.borrow();
+    let coordinator = |key: &[u8]| {
+        let assignment = view.as_ref().and_then(|view| view.assignment(view.partitions.of_key(key)));
+        assignment.is_some_and(|assignment| assignment.coordinator == shared.me.server)
+    };
+    let mut all = true;
+    for part in std::iter::once(&call.first).chain(&call.rest) {
+        part.keys(|key, write| all &= !write || coordinator(key));
+    }
+    all
+}
+
+impl Commands {
+    fn steps<'a>(&self, connection: &'a Connection<Pipeline>) -> Steps<'a> {
+        Steps { connection, port: self.port }
     }
 
-    /// Begins a call beside those that are under way, as soon as it may pass them.
-    async fn begin(&mut self, call: Call, version: Version, mute: bool, asks: &mut Vec<(u64, Ask)>) {
-        let Call { first, rest, form } = call;
-        let mut looks = Looks::new();
-        loop {
-            let parts = std::iter::once(&first).chain(&rest);
-            match self.outbox.try_begin(parts, version, mute, |key| self.coordinates(key)) {
-                Some(id) => {
-                    let parts = std::iter::once(first).chain(rest);
-                    let begun = asks.len();
-                    asks.extend((id..).zip(parts.map(ask_of)));
-                    self.outbox.set_form(id, form, &mut asks[begun..]);
-                    return;
-                }
-                None => {
-                    // The calls that it waits for must have been passed on.
-                    self.send(asks);
-                    self.outbox.flush();
-                    self.outbox.changed(&mut looks).await;
-                }
-            }
-        }
-    }
-
-    /// Asks all, [`ASKS_AT_ONCE_MAX`] at a time, and waits for all replies.
-    async fn gather(&self, asks: Vec<Ask>) -> Vec<Reply> {
-        let mut replies = Vec::with_capacity(asks.len());
-        let mut asks = asks.into_iter().peekable();
-        while asks.peek().is_some() {
-            let some = asks.by_ref().take(ASKS_AT_ONCE_MAX).collect();
-            replies.extend(self.gather_some(some).await);
-        }
-        replies
-    }
-
-    /// Asks all at once, and waits for all replies.
-    async fn gather_some(&self, asks: Vec<Ask>) -> Vec<Reply> {
-        let gather = Gather::new(asks.len());
-        let outbox: Outbox = Arc::clone(&gather) as Outbox;
-        let _gone = self.shared.events.send(Event::AsksAnywhere(outbox, (0..).zip(asks).collect()));
-        gather.all().await
-    }
-
-    /// Asks the parts of a call, and waits for all replies; no more than fit into one are kept.
-    async fn gather_call(&self, asks: Vec<Ask>, needs_values: bool) -> Vec<Reply> {
-        let mut replies = Vec::with_capacity(asks.len());
-        let mut bytes = 0;
-        let mut asks = asks.into_iter().map(bounded).peekable();
-        while asks.peek().is_some() {
-            for mut reply in self.gather_some(asks.by_ref().take(ASKS_AT_ONCE_MAX).collect()).await {
-                while needs_values && let Reply::TooLarge { key, bytes: more } = reply {
-                    reply = match u32::try_from(more) {
-                        Ok(more) if bytes + more as usize <= REPLY_BYTES_MAX => {
-                            let again = Ask::Read(Query::Get { key, bytes_max: more });
-                            self.gather_some(vec![again]).await.pop().unwrap_or_else(too_much)
-                        }
-                        _ => too_much(),
-                    };
-                }
-                if let Reply::Value { found: Some(found) } = &reply {
-                    bytes += found.value.len();
-                }
-                if bytes > REPLY_BYTES_MAX {
-                    reply = too_much();
-                }
-                replies.push(reply);
-            }
-        }
-        replies
-    }
-
-    /// A call of many parts.
-    async fn carry_out_alone(&mut self, call: Call, version: Version, mute: bool) {
+    /// The reply to a call of many parts.
+    async fn call(
+        &self,
+        connection: &Connection<Pipeline>,
+        call: Call,
+        version: Version,
+        mute: bool,
+    ) -> Rope {
         let parts = std::iter::once(call.first).chain(call.rest);
         let needs_values = call.form.needs_values();
-        let replies = self.gather_call(parts.map(ask_of).collect(), needs_values).await;
+        let replies = self.steps(connection).gather_call(parts.map(ask_of).collect(), needs_values).await;
         let mut out = Rope::default();
         if !mute {
-            call.form.answer(&replies, self.shared.agreed.now(), &mut out, version);
+            call.form.answer(&replies, connection.shared.agreed.now(), &mut out, version);
         }
-        self.outbox.push_ready(out);
+        out
     }
 
-    async fn carry_out_wide(&mut self, wide: Wide, version: Version) -> Vec<u8> {
-        let Wide::Watch { keys } = wide else { return self.wide(wide, version).await };
+    /// The reply to a command that needs several steps.
+    async fn wide(&mut self, connection: &Connection<Pipeline>, wide: Wide, version: Version) -> Vec<u8> {
+        let steps = self.steps(connection);
+        let Wide::Watch { keys } = wide else { return steps.wide(wide, version).await };
         let read = |key: &Bytes| Ask::Read(Query::get(key.clone()));
         let mut replies = Vec::with_capacity(keys.len());
         for some in keys.chunks(WATCHED_AT_ONCE) {
-            for mut reply in self.gather_some(some.iter().map(read).collect()).await {
+            for mut reply in steps.gather_some(some.iter().map(read).collect()).await {
                 if let Reply::Value { found: Some(found) } = &mut reply {
                     // The version is enough.
                     found.value = Bytes::new();
@@ -350,14 +251,6 @@ impl Connection {
         }
         out
     }
-}
-
-/// Gives a get the bound of the first try, so that it returns no large value.
-fn bounded(mut ask: Ask) -> Ask {
-    if let Ask::Read(Query::Get { bytes_max, .. }) = &mut ask {
-        *bytes_max = GET_BYTES_FIRST;
-    }
-    ask
 }
 
 fn ask_of(part: Part) -> Ask {

@@ -1,32 +1,25 @@
-//! A connection that speaks the text protocol. Requests may be pipelined; those of one key are carried out in their
-//! order, and replies leave in the order of the requests.
+//! Clients that speak the text protocol. Requests may be pipelined; replies leave in the order of the requests.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
+use common::codec::Sink;
 use common::messages::Reply;
 use common::operation::{Condition, Operation, Outcome};
 use common::stream::Stream;
+use kvserver_core::{Ask, Query};
 use tokio::io::AsyncWriteExt;
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
-use tokio::task::yield_now;
-use tokio::time::timeout;
 
-use super::Shared;
-use super::intake::Intake;
-use super::order::KeyOrder;
-use super::window::Window;
-use crate::driver::Event;
-use crate::driver::replies::{Deliver, Outbox, Replies};
-use crate::limits::{DECODED_AT_ONCE, PIPELINE_MAX, ROOM_LOOK};
-use crate::net::send_buffer::write_all;
+use super::connection::{self, Connection, Protocol, Taken};
+use super::in_flight::{Charge, InFlight, Wanted};
+use super::order::KeyUses;
+use super::reply_queue::{Answers, State};
+use super::shared::Shared;
+use crate::net::rope::Rope;
 use crate::protocol::text::{
     LINE_END, TextAnswer, TextCommand, TextDecoder, TextProblem, TextRequest, encode_parts, greeting,
     line_bytes_max,
 };
-use crate::server::shutdown::hear_out;
-use kvserver_core::{Ask, Query};
 
 /// Answers a connection beyond the limit with an error line.
 pub(super) async fn refuse(mut stream: Stream) {
@@ -43,269 +36,191 @@ pub(super) async fn greet(stream: &mut Stream) -> std::io::Result<()> {
     stream.write_all(&line).await
 }
 
+pub(super) async fn serve(stream: Stream, shared: Shared, input: BytesMut) -> std::io::Result<()> {
+    let value_bytes_max = shared.value_bytes_max;
+    let decoder = TextDecoder::new(line_bytes_max(value_bytes_max), value_bytes_max);
+    let lines = Lines { decoder };
+    connection::serve(stream, shared, input, lines, InOrder::default(), std::future::pending()).await
+}
+
+/// Reads requests, one per line.
+struct Lines {
+    decoder: TextDecoder,
+}
+
+impl Protocol for Lines {
+    type Answers = InOrder;
+    const ANYWHERE: bool = false;
+    const ANSWERS_AFTER_END: bool = true;
+
+    async fn take(
+        &mut self,
+        connection: &mut Connection<InOrder>,
+        input: &mut BytesMut,
+    ) -> std::io::Result<Taken> {
+        match self.decoder.decode(input) {
+            None => Ok(Taken::All),
+            Some(Ok(command)) => Ok(begin(connection, command).await),
+            Some(Err(problem)) => {
+                let taken = if problem.closes() { Taken::Last } else { Taken::Request };
+                connection.state().answers.owed.push_back(Owed::Problem(problem));
+                Ok(taken)
+            }
+        }
+    }
+
+    fn on_late(
+        &mut self,
+        connection: &mut Connection<InOrder>,
+        error: std::io::Error,
+    ) -> std::io::Result<()> {
+        connection.state().answers.owed.push_back(Owed::Late(format!("error {error}\r\n")));
+        Ok(())
+    }
+}
+
+async fn begin(connection: &mut Connection<InOrder>, command: TextCommand) -> Taken {
+    let answer = match &command.request {
+        TextRequest::Ping { .. } => Some(TextAnswer::Pong),
+        TextRequest::Quit => Some(TextAnswer::Bye),
+        TextRequest::Keyrange | TextRequest::KeyrangeRead => {
+            connection.shared.ranges.borrow().answer(&command)
+        }
+        _ if !connection.shared.serves() => Some(TextAnswer::Stopped),
+        _ => None,
+    };
+    let taken = if command.request == TextRequest::Quit { Taken::Last } else { Taken::Request };
+    if let Some(answer) = answer {
+        connection.state().answers.owed.push_back(Owed::Known { command, answer });
+        return taken;
+    }
+    let Some((ask, uses)) = ask_of(&command.request) else { return taken };
+    let kept = ask.bytes();
+    // A server that does not order the writes of a key does not carry them out either.
+    connection.begin(&uses, |_| true).await;
+    let number = connection.state().answers.next();
+    connection.ask(std::iter::once((number, ask)), |State { in_flight, answers }, asks| {
+        let asks = asks.iter_mut().map(|(_, ask)| ask);
+        // The request is kept as well, as a refusal repeats it.
+        let charge = in_flight.begin(asks, kept, Wanted::UpTo(u64::MAX));
+        answers.owed.push_back(Owed::Asked { command, answer: None, uses, charge });
+    });
+    taken
+}
+
 /// A request whose reply is owed, in the order of arrival.
 enum Owed {
-    /// A command, its answer if it is there, and the bytes that it has open.
-    Command(TextCommand, Option<TextAnswer>, usize),
+    /// A request of the data.
+    Asked {
+        command: TextCommand,
+        answer: Option<TextAnswer>,
+        uses: KeyUses,
+        charge: Charge,
+    },
+    /// A request with its answer.
+    Known {
+        command: TextCommand,
+        answer: TextAnswer,
+    },
     Problem(TextProblem),
     /// The line that ends a connection whose request did not come in time.
     Late(String),
 }
 
-/// Replies go to the connection's task: it puts them into the order of the requests.
-struct TextOutbox(UnboundedSender<Replies>);
-
-impl Deliver for TextOutbox {
-    fn deliver(&self, replies: Replies) {
-        // A connection that is gone has no use for its replies.
-        let _gone = self.0.send(replies);
-    }
-}
-
-struct Connection {
-    shared: Shared,
-    decoder: TextDecoder,
+/// Replies in the order of the requests.
+#[derive(Default)]
+struct InOrder {
     owed: VecDeque<Owed>,
     /// The number of the first request in `owed`.
     first: u64,
-    outbox: Outbox,
-    order: KeyOrder,
-    window: Window,
-    /// Gets whose values are larger than they were asked for, by number: they are asked again when there is room.
-    large: BTreeMap<u64, (Bytes, u64)>,
-    /// The next request, which waits for earlier ones of its key.
-    held: Option<TextCommand>,
-    /// No more requests are taken: the client has quit, or has sent bytes after which nothing can be understood.
-    closing: bool,
-    /// More has come than is decoded at once: other connections have their turn.
-    pauses: bool,
+    /// A line that is encoded.
+    line: Vec<u8>,
 }
 
-pub(super) async fn serve(mut stream: Stream, shared: Shared, input: BytesMut) -> std::io::Result<()> {
-    let mut intake = Intake::new(input, &shared.input);
-    let (sender, mut replies) = unbounded_channel();
-    let value_bytes_max = shared.value_bytes_max;
-    let decoder = TextDecoder::new(line_bytes_max(value_bytes_max), value_bytes_max);
-    let window = Window::new(shared.open_bytes.clone());
-    let mut connection = Connection {
-        shared,
-        decoder,
-        owed: VecDeque::new(),
-        first: 0,
-        outbox: Arc::new(TextOutbox(sender)),
-        order: KeyOrder::default(),
-        window,
-        large: BTreeMap::new(),
-        held: None,
-        closing: false,
-        pauses: false,
-    };
-    let mut out = Vec::new();
-    let (mut at_end, mut last_call) = (false, connection.shared.last_call.clone());
-    loop {
-        let took_all = connection.take_requests(&mut intake.bytes);
-        connection.write_ready(&mut stream, &mut out).await?;
-        connection.ask_again();
-        if connection.pauses {
-            yield_now().await;
-            continue;
-        }
-        if connection.owed.is_empty() {
-            if took_all && (at_end || connection.closing) {
-                stream.shutdown().await?;
-                if connection.shared.last_call.is_called() {
-                    hear_out(stream).await;
-                }
-                return Ok(());
-            }
-            if !took_all {
-                continue;
-            }
-        }
-        tokio::select! {
-            read = intake.read(&mut stream, 0), if took_all && !at_end && !connection.closing => {
-                at_end = match read {
-                    Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
-                        connection.owed.push_back(Owed::Late(format!("error {error}\r\n")));
-                        // The decoder has a part of the line, so nothing else may be decoded after it.
-                        connection.closing = true;
-                        intake.bytes.clear();
-                        true
-                    }
-                    read => read? == 0,
-                };
-                connection.shared.traffic.on_heard();
-            }
-            () = last_call.called(), if !at_end => at_end = true,
-            Some(batch) = replies.recv() => {
-                for (id, reply) in batch {
-                    connection.on_reply(id, reply);
-                }
-            }
-            // Large values wait for room that other connections have.
-            _ = timeout(ROOM_LOOK.1, std::future::pending::<()>()), if !connection.large.is_empty() => {}
-        }
+impl InOrder {
+    /// The number of the next request.
+    fn next(&self) -> u64 {
+        self.first + self.owed.len() as u64
+    }
+
+    /// The place of a request in `owed`.
+    fn place(&self, number: u64) -> Option<usize> {
+        usize::try_from(number.checked_sub(self.first)?).ok()
     }
 }
 
-impl Connection {
-    /// Decodes what has arrived and passes it on; false when some of it has to wait.
-    fn take_requests(&mut self, input: &mut BytesMut) -> bool {
-        let mut asks = Vec::new();
-        let mut decoded = 0;
-        let took_all = loop {
-            decoded += 1;
-            self.pauses = decoded > DECODED_AT_ONCE;
-            if self.pauses {
-                break false;
-            }
-            if self.owed.len() == PIPELINE_MAX || !self.window.has_room(0) {
-                break false;
-            }
-            let next = self.held.take().map(Ok);
-            let next = next.or_else(|| if self.closing { None } else { self.decoder.decode(input) });
-            match next {
-                None => break true,
-                Some(Ok(command)) => {
-                    if let Some((key, write)) = key_of(&command.request)
-                        && !self.order.admits(key, write)
-                    {
-                        self.held = Some(command);
-                        break false;
-                    }
-                    self.on_command(command, &mut asks);
-                }
-                Some(Err(problem)) => {
-                    self.closing |= problem.closes();
-                    self.owed.push_back(Owed::Problem(problem));
-                }
-            }
-        };
-        if !asks.is_empty() {
-            // The core's thread ends only with the server.
-            let _gone = self.shared.events.send(Event::Asks(self.outbox.clone(), asks));
-        }
-        took_all
+impl Answers for InOrder {
+    fn len(&self) -> usize {
+        self.owed.len()
     }
 
-    fn on_command(&mut self, command: TextCommand, asks: &mut Vec<(u64, Ask)>) {
-        let id = self.first + self.owed.len() as u64;
-        let (mut answer, mut price) = (None, 0);
-        match &command.request {
-            TextRequest::Ping { .. } => answer = Some(TextAnswer::Pong),
-            TextRequest::Quit => {
-                answer = Some(TextAnswer::Bye);
-                self.closing = true;
-            }
-            TextRequest::Keyrange | TextRequest::KeyrangeRead => {
-                answer = self.shared.ranges.borrow().answer(&command)
-            }
-            _ if !self.shared.serves() => answer = Some(TextAnswer::Stopped),
-            request => {
-                if let Some((key, write)) = key_of(request) {
-                    self.order.begin(key, write);
-                }
-                if let Some(mut ask) = ask_of(request) {
-                    // The request is kept as well, as a refusal repeats it.
-                    price = Window::price(&mut ask, self.window.expected()) + ask.bytes();
-                    asks.push((id, ask));
-                }
-            }
-        }
-        self.window.open(price);
-        self.owed.push_back(Owed::Command(command, answer, price));
-    }
-
-    fn on_reply(&mut self, id: u64, reply: Reply) {
-        let Some(index) = id.checked_sub(self.first).and_then(|index| usize::try_from(index).ok()) else {
-            return;
-        };
-        if let Some(Owed::Command(command, answer, _)) = self.owed.get_mut(index) {
-            match reply {
-                Reply::TooLarge { key, bytes } => {
-                    self.window.learn(bytes);
-                    self.large.insert(id, (key, bytes));
-                    return;
-                }
-                Reply::Value { found: Some(ref found) } => self.window.learn(found.value.len() as u64),
-                _ => {}
-            }
-            if let Some((key, write)) = key_of(&command.request) {
-                self.order.end(key, write);
-            }
-            *answer = Some(answer_of(command, reply));
+    fn on_reply(&mut self, number: u64, reply: Reply, in_flight: &mut InFlight) {
+        let asked = self.place(number).and_then(|place| self.owed.get_mut(place));
+        let Some(Owed::Asked { command, answer, uses, charge }) = asked else { return };
+        let Some(reply) = in_flight.accept(number, reply, charge) else { return };
+        if answer.replace(answer_of(command, reply)).is_none() {
+            in_flight.order.end(uses);
         }
     }
 
-    /// Asks for the large values for which there is room now; the first one is asked even without room.
-    fn ask_again(&mut self) {
-        let mut asks = Vec::new();
-        while let Some((&id, &(_, bytes))) = self.large.first_key_value() {
-            if !self.window.has_room(0) && (id > self.first || !self.window.goes_beyond(0)) {
-                break;
-            }
-            let index = usize::try_from(id - self.first).unwrap_or(usize::MAX);
-            let Some((_, (key, _))) = self.large.pop_first() else { break };
-            if let Some(Owed::Command(_, _, price)) = self.owed.get_mut(index) {
-                let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-                *price += bytes as usize;
-                self.window.open(bytes as usize);
-                asks.push((id, Ask::Read(Query::Get { key, bytes_max: bytes })));
-            }
-        }
-        if !asks.is_empty() {
-            let _gone = self.shared.events.send(Event::Asks(self.outbox.clone(), asks));
+    fn find(&mut self, number: u64, _large: usize) -> Option<(&mut Charge, bool)> {
+        let place = self.place(number)?;
+        match self.owed.get_mut(place)? {
+            Owed::Asked { charge, .. } => Some((charge, place == 0)),
+            _ => None,
         }
     }
 
-    /// Writes the answers that are next.
-    async fn write_ready(&mut self, stream: &mut Stream, out: &mut Vec<u8>) -> std::io::Result<()> {
-        out.clear();
-        loop {
-            match self.owed.front() {
-                Some(Owed::Problem(problem)) => problem.encode(out),
-                Some(Owed::Late(line)) => out.extend_from_slice(line.as_bytes()),
-                Some(Owed::Command(command, Some(answer), price)) => {
-                    let price = *price;
-                    if let Some(large) = encode_parts(command, answer, out) {
-                        write_all(stream, out, self.window.all()).await?;
-                        write_all(stream, &large, self.window.all()).await?;
-                        out.clear();
-                        out.extend_from_slice(LINE_END);
-                    }
-                    self.window.close(price);
-                }
-                Some(Owed::Command(_, None, _)) | None => break,
-            }
-            self.owed.pop_front();
+    fn has_next(&self) -> bool {
+        !matches!(self.owed.front(), None | Some(Owed::Asked { answer: None, .. }))
+    }
+
+    fn write_next(&mut self, out: &mut Rope, in_flight: &mut InFlight) {
+        while self.has_next()
+            && let Some(owed) = self.owed.pop_front()
+        {
             self.first += 1;
+            self.line.clear();
+            let large = match &owed {
+                Owed::Asked { command, answer: Some(answer), charge, .. } => {
+                    in_flight.end(charge);
+                    encode_parts(command, answer, &mut self.line)
+                }
+                Owed::Known { command, answer } => encode_parts(command, answer, &mut self.line),
+                Owed::Problem(problem) => {
+                    problem.encode(&mut self.line);
+                    None
+                }
+                Owed::Late(line) => {
+                    self.line.extend_from_slice(line.as_bytes());
+                    None
+                }
+                Owed::Asked { answer: None, .. } => None,
+            };
+            out.put(&self.line);
+            if let Some(large) = large {
+                out.share(&large);
+                out.put(LINE_END);
+            }
         }
-        write_all(stream, out, self.window.all()).await
     }
 }
 
-/// The key of a request of the data, and whether it is a write.
-fn key_of(request: &TextRequest) -> Option<(&Bytes, bool)> {
-    match request {
-        TextRequest::Put { key, .. } | TextRequest::Delete { key } => Some((key, true)),
-        TextRequest::Get { key } => Some((key, false)),
-        _ => None,
-    }
-}
-
-/// The core's question for a text request. Keys and values are copied out of the read buffer, which would stay in
+/// The core's question for a request of the data, and the key that it uses. Keys and values are copied out of the read buffer, which would stay in
 /// memory with them otherwise.
-fn ask_of(request: &TextRequest) -> Option<Ask> {
+fn ask_of(request: &TextRequest) -> Option<(Ask, KeyUses)> {
     let copy = |bytes: &Bytes| Bytes::copy_from_slice(bytes);
     let write = |operation| Ask::Write { origin: None, age_ms: 0, operation };
-    Some(match request {
-        TextRequest::Put { key, value } => write(Operation::put(copy(key), value.clone())),
+    let (key, ask) = match request {
+        TextRequest::Put { key, value } => (key, write(Operation::put(copy(key), value.clone()))),
         TextRequest::Delete { key } => {
-            write(Operation::Delete { key: copy(key), condition: Condition::Always {} })
+            (key, write(Operation::Delete { key: copy(key), condition: Condition::Always {} }))
         }
-        TextRequest::Get { key } => Ask::Read(Query::get(copy(key))),
+        TextRequest::Get { key } => (key, Ask::Read(Query::get(copy(key)))),
         _ => return None,
-    })
+    };
+    let uses = KeyUses::one(key, matches!(ask, Ask::Write { .. }));
+    Some((ask, uses))
 }
 
 fn answer_of(command: &TextCommand, reply: Reply) -> TextAnswer {

@@ -8,7 +8,6 @@
 //! value that is larger than the share of a connection is got though all are at their limit, but not beyond
 //! [`CLIENTS_BEYOND_BYTES_MAX`].
 
-use std::convert::Infallible;
 use std::time::Duration;
 
 use crate::limits::{
@@ -19,7 +18,6 @@ use crate::net::byte_counter::ByteCounter;
 use crate::net::send_buffer::SendBuffer;
 use common::limits::{VALUE_BYTES_MAX, WATCH_ANSWER_BYTES_MAX};
 use kvserver_core::{Ask, Query};
-use tokio::sync::Notify;
 use tokio::time::timeout;
 
 /// A bound that is larger than needed halves in about so many replies (exponential decay).
@@ -39,11 +37,6 @@ impl Window {
     /// The window of a new connection.
     pub(super) fn new(all: ByteCounter) -> Self {
         Self { all, open: 0, expected: GET_BYTES_FIRST }
-    }
-
-    /// Bytes that all connections have open.
-    pub(super) fn all(&self) -> &ByteCounter {
-        &self.all
     }
 
     /// Whether a further request may be taken. `waiting`: bytes of replies that the socket has not taken, which are
@@ -120,32 +113,6 @@ impl Looks {
         let wait = self.0;
         self.0 = (2 * self.0).min(ROOM_LOOK.1);
         let _over = timeout(wait, send_buffer.emptied()).await;
-    }
-}
-
-/// Asks for large values when there is room for them, for as long as the connection lasts. `ask` asks for those that
-/// there is room for; it returns whether it asked for any, and whether others wait.
-pub(super) async fn keep_asking(
-    some: &Notify,
-    send_buffer: &SendBuffer,
-    mut ask: impl FnMut() -> (bool, bool),
-) -> Infallible {
-    loop {
-        some.notified().await;
-        let mut looks = Looks::new();
-        loop {
-            let (asked, others_wait) = ask();
-            if !others_wait {
-                break;
-            }
-            if asked {
-                looks = Looks::new();
-            }
-            tokio::select! {
-                () = some.notified() => {}
-                () = looks.next(send_buffer) => {}
-            }
-        }
     }
 }
 

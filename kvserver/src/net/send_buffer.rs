@@ -5,8 +5,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use common::stream::{Stream, WriteHalf};
-use tokio::io::AsyncWriteExt;
+use common::stream::WriteHalf;
 use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::timeout;
@@ -153,30 +152,6 @@ impl SendBuffer {
     fn is_short(&self) -> bool {
         self.pending().counter.bytes() >= CLIENTS_OPEN_BYTES_MAX
     }
-}
-
-/// Writes from a connection's own task, some at a time. As in [`SendBuffer::drain`], a socket that takes nothing is
-/// given up where `counter` is at its limit.
-pub(crate) async fn write_all(
-    stream: &mut Stream,
-    mut bytes: &[u8],
-    counter: &ByteCounter,
-) -> io::Result<()> {
-    while !bytes.is_empty() {
-        let turn = &bytes[..bytes.len().min(TURN_BYTES_MAX)];
-        match timeout(STALLED_FOR, stream.write(turn)).await {
-            Ok(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => bytes = &bytes[written?..],
-            Err(_elapsed) if counter.bytes() >= CLIENTS_OPEN_BYTES_MAX => {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            Err(_elapsed) => {}
-        }
-        if !bytes.is_empty() {
-            yield_now().await;
-        }
-    }
-    Ok(())
 }
 
 impl Pending {

@@ -7,7 +7,8 @@ use common::messages::Reply;
 use common::operation::{Condition, Operation};
 use common::status::ServerStatus;
 
-use super::Connection;
+use super::super::principal::Denied;
+use super::steps::Steps;
 use crate::protocol::resp::{
     ELEMENTS_MAX, Facts, Version, Wide, Writer, error_line, failure, matches, write_info,
 };
@@ -38,7 +39,7 @@ fn keys_of(reply: Reply) -> Result<Found, String> {
     }
 }
 
-impl Connection {
+impl Steps<'_> {
     /// The reply to a command that needs more than the session and one call.
     pub(super) async fn wide(&self, wide: Wide, version: Version) -> Vec<u8> {
         let mut out = Vec::new();
@@ -73,7 +74,7 @@ impl Connection {
     }
 
     fn partitions(&self) -> Result<usize, String> {
-        let view = self.shared.views.borrow();
+        let view = self.connection.shared.views.borrow();
         let view = view.as_ref().filter(|view| !view.assignments.is_empty());
         view.map(|view| view.partitions.count()).ok_or_else(|| NO_VIEW.to_owned())
     }
@@ -187,12 +188,14 @@ impl Connection {
     }
 
     async fn info(&self, sections: &[String]) -> Result<String, String> {
-        let json = self.shared.status().await.ok_or("ERR the server stops")?;
+        let denied = |denied: Denied| failure(&denied.into()).unwrap_or_default();
+        let shared = self.connection.facts().map_err(denied)?;
+        let json = shared.status().await.ok_or("ERR the server stops")?;
         let status: ServerStatus = serde_json::from_slice(&json).map_err(|error| format!("ERR {error}"))?;
-        let registry = &self.shared.resp;
+        let registry = &shared.resp;
         let (commands, connections) = registry.counts();
         let facts = Facts {
-            port: self.local.port(),
+            port: self.port,
             process_id: std::process::id(),
             run_id: format!("{}{:08x}", status.server, status.incarnation.0),
             uptime_seconds: clock::time().since(registry.started).as_secs(),
@@ -216,8 +219,8 @@ impl Connection {
     }
 
     fn coordinated(&self) -> usize {
-        let view = self.shared.views.borrow();
-        let me = self.shared.me.server;
+        let view = self.connection.shared.views.borrow();
+        let me = self.connection.shared.me.server;
         view.as_ref()
             .map_or(0, |view| view.iter().filter(|(_, assignment)| assignment.coordinator == me).count())
     }
