@@ -14,23 +14,34 @@
 //! Lacking on purpose: sockets, clocks, the order of replies, and every command on other data than strings.
 
 mod answer;
+mod client;
 mod command;
 mod config;
 mod decode;
+mod describe;
 mod encode;
+mod expiry;
+mod failure;
 mod glob;
+mod host;
 mod info;
 mod local;
 mod parse;
 mod scripts;
 mod session;
+mod spec;
+mod state;
+mod transactions;
+mod words;
 
 pub use answer::{Call, Form, Part};
 pub use command::is_command;
 pub use config::SETTINGS;
 pub use decode::{COMMAND_BYTES_MAX, ELEMENTS_MAX, Problem, RespDecoder};
 pub use encode::{Version, Writer, error_line};
+pub use failure::failure;
 pub use glob::matches;
+pub use host::{ClientFacts, Host, Kill};
 pub use info::{Facts, write_info};
-pub use local::{ClientFacts, Host, Kill};
-pub use session::{Session, Step, Wide, failure};
+pub use session::Session;
+pub use state::{Step, Wide};

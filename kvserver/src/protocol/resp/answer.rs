@@ -7,7 +7,8 @@ use common::operation::{Expiry, Found, Operation, Outcome, PartOutcome};
 use common::time::WallTime;
 
 use super::encode::{Version, Writer};
-use super::session::failure;
+use super::failure::failure;
+use super::words::Refusal;
 
 /// Bytes of the longest value that Redis keeps in one piece with its header; only `OBJECT ENCODING` shows it.
 const EMBEDDED_BYTES_MAX: usize = 44;
@@ -45,6 +46,9 @@ impl Part {
         }
     }
 }
+
+/// The call that a command asks for, or the error line.
+pub(super) type Parsed = Result<Call, Refusal>;
 
 /// What a command asks, in parts, and the form of its reply.
 #[derive(Debug)]

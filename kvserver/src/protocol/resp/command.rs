@@ -3,60 +3,16 @@
 
 use bytes::Bytes;
 
-use super::config;
-use super::encode::Writer;
-use super::local::{self, Local};
-use super::parse::{self, Parsed, Refusal};
-use super::scripts;
-use super::session::{self, Session, Wide};
-
-/// The function that carries a command out, by what it needs.
-#[derive(Clone, Copy)]
-pub(super) enum Run {
-    /// It needs one call on keys.
-    Keys(fn(&[Bytes]) -> Parsed),
-    /// The connection answers it by itself.
-    Local(fn(&mut Local<'_>, &[Bytes]) -> Result<(), Refusal>),
-    /// It needs more than one call.
-    Wide(fn(&Session, &[Bytes]) -> Result<Wide, Refusal>),
-}
-
-/// One command.
-pub(super) struct Spec {
-    pub(super) name: &'static str,
-    /// The number of its words with the name; at least so many if negative.
-    arity: i8,
-    /// A letter for each, see `FLAGS`.
-    flags: &'static str,
-    /// Places of the first and last key, and from one to the next; a negative place counts from the end.
-    keys: (i8, i8, i8),
-    group: &'static str,
-    since: &'static str,
-    summary: &'static str,
-    pub(super) run: Run,
-}
-
-const FLAGS: [(char, &str); 9] = [
-    ('w', "write"),
-    ('r', "readonly"),
-    ('m', "denyoom"),
-    ('a', "admin"),
-    ('n', "noscript"),
-    ('l', "loading"),
-    ('b', "blocking"),
-    ('s', "no_auth"),
-    ('F', "fast"),
-];
-
-/// The longest name of a command.
-const NAME_BYTES_MAX: usize = 16;
+use super::spec::{Run, Spec};
+use super::words::Refusal;
+use super::{client, config, describe, expiry, local, parse, scripts, transactions};
 
 /// Bytes of the words that the error for an unknown command repeats, as in Redis.
 const WORDS_SHOWN_BYTES: usize = 128;
 
 /// All commands, in the order of their names.
 #[rustfmt::skip]
-const COMMANDS: &[Spec] = &[
+pub(super) const COMMANDS: &[Spec] = &[
     Spec { name: "APPEND", arity: 3, flags: "wmF", keys: (1, 1, 1), group: "string", since: "2.0.0",
         summary: "Appends a string to the value of a key.", run: Run::Keys(parse::append) },
     Spec { name: "ASKING", arity: 1, flags: "F", keys: (0, 0, 0), group: "cluster", since: "3.0.0",
@@ -64,11 +20,11 @@ const COMMANDS: &[Spec] = &[
     Spec { name: "AUTH", arity: -2, flags: "nsF", keys: (0, 0, 0), group: "connection", since: "1.0.0",
         summary: "Refused: there are no passwords.", run: Run::Local(local::auth) },
     Spec { name: "CLIENT", arity: -2, flags: "n", keys: (0, 0, 0), group: "connection", since: "2.4.0",
-        summary: "About this connection and others of this server.", run: Run::Local(local::client) },
+        summary: "About this connection and others of this server.", run: Run::Local(client::client) },
     Spec { name: "CLUSTER", arity: -2, flags: "", keys: (0, 0, 0), group: "cluster", since: "3.0.0",
         summary: "Refused: clients need no cluster mode.", run: Run::Local(local::cluster) },
     Spec { name: "COMMAND", arity: -1, flags: "l", keys: (0, 0, 0), group: "server", since: "2.8.13",
-        summary: "Describes the commands.", run: Run::Local(local::command) },
+        summary: "Describes the commands.", run: Run::Local(describe::command) },
     Spec { name: "CONFIG", arity: -2, flags: "an", keys: (0, 0, 0), group: "server", since: "2.0.0",
         summary: "Returns settings that clients ask for.", run: Run::Local(config::config) },
     Spec { name: "DBSIZE", arity: 1, flags: "rF", keys: (0, 0, 0), group: "server", since: "1.0.0",
@@ -84,7 +40,7 @@ const COMMANDS: &[Spec] = &[
     Spec { name: "DELIFEQ", arity: 3, flags: "wF", keys: (1, 1, 1), group: "string", since: "9.0.0",
         summary: "Removes a key if its value is the given one.", run: Run::Keys(parse::delifeq) },
     Spec { name: "DISCARD", arity: 1, flags: "nF", keys: (0, 0, 0), group: "transactions", since: "2.0.0",
-        summary: "Forgets a transaction.", run: Run::Local(session::discard) },
+        summary: "Forgets a transaction.", run: Run::Local(transactions::discard) },
     Spec { name: "ECHO", arity: 2, flags: "F", keys: (0, 0, 0), group: "connection", since: "1.0.0",
         summary: "Returns its argument.", run: Run::Local(local::echo) },
     Spec { name: "EVAL", arity: -3, flags: "n", keys: (0, 0, 0), group: "scripting", since: "2.6.0",
@@ -92,15 +48,15 @@ const COMMANDS: &[Spec] = &[
     Spec { name: "EVALSHA", arity: -3, flags: "n", keys: (0, 0, 0), group: "scripting", since: "2.6.0",
         summary: "Carries out one of the known scripts that keep locks.", run: Run::Keys(scripts::evalsha) },
     Spec { name: "EXEC", arity: 1, flags: "n", keys: (0, 0, 0), group: "transactions", since: "1.2.0",
-        summary: "Carries out a transaction.", run: Run::Local(session::exec) },
+        summary: "Carries out a transaction.", run: Run::Local(transactions::exec) },
     Spec { name: "EXISTS", arity: -2, flags: "rF", keys: (1, -1, 1), group: "generic", since: "1.0.0",
         summary: "Counts which of the keys are there.", run: Run::Keys(parse::exists) },
     Spec { name: "EXPIRE", arity: -3, flags: "wF", keys: (1, 1, 1), group: "generic", since: "1.0.0",
-        summary: "Sets the expiry of a key in seconds from now.", run: Run::Keys(parse::expire) },
+        summary: "Sets the expiry of a key in seconds from now.", run: Run::Keys(expiry::expire) },
     Spec { name: "EXPIREAT", arity: -3, flags: "wF", keys: (1, 1, 1), group: "generic", since: "1.2.0",
-        summary: "Sets the expiry of a key to a Unix time.", run: Run::Keys(parse::expireat) },
+        summary: "Sets the expiry of a key to a Unix time.", run: Run::Keys(expiry::expireat) },
     Spec { name: "EXPIRETIME", arity: 2, flags: "rF", keys: (1, 1, 1), group: "generic", since: "7.0.0",
-        summary: "Tells the Unix time at which a key expires.", run: Run::Keys(parse::expiretime) },
+        summary: "Tells the Unix time at which a key expires.", run: Run::Keys(expiry::expiretime) },
     Spec { name: "FLUSHALL", arity: -1, flags: "w", keys: (0, 0, 0), group: "server", since: "1.0.0",
         summary: "Removes all keys of the cluster.", run: Run::Wide(local::flush) },
     Spec { name: "FLUSHDB", arity: -1, flags: "w", keys: (0, 0, 0), group: "server", since: "1.0.0",
@@ -138,23 +94,23 @@ const COMMANDS: &[Spec] = &[
     Spec { name: "MSETNX", arity: -3, flags: "wm", keys: (1, -1, 2), group: "string", since: "1.0.1",
         summary: "Sets the values of keys if none of them is there.", run: Run::Keys(parse::msetnx) },
     Spec { name: "MULTI", arity: 1, flags: "nF", keys: (0, 0, 0), group: "transactions", since: "1.2.0",
-        summary: "Begins a transaction.", run: Run::Local(session::multi) },
+        summary: "Begins a transaction.", run: Run::Local(transactions::multi) },
     Spec { name: "OBJECT", arity: -2, flags: "r", keys: (2, 2, 1), group: "generic", since: "2.2.3",
         summary: "Tells how Redis would hold a value.", run: Run::Keys(parse::object) },
     Spec { name: "PERSIST", arity: 2, flags: "wF", keys: (1, 1, 1), group: "generic", since: "2.2.0",
-        summary: "Removes the expiry of a key.", run: Run::Keys(parse::persist) },
+        summary: "Removes the expiry of a key.", run: Run::Keys(expiry::persist) },
     Spec { name: "PEXPIRE", arity: -3, flags: "wF", keys: (1, 1, 1), group: "generic", since: "2.6.0",
-        summary: "Sets the expiry of a key in milliseconds from now.", run: Run::Keys(parse::pexpire) },
+        summary: "Sets the expiry of a key in milliseconds from now.", run: Run::Keys(expiry::pexpire) },
     Spec { name: "PEXPIREAT", arity: -3, flags: "wF", keys: (1, 1, 1), group: "generic", since: "2.6.0",
-        summary: "Sets the expiry of a key to a Unix time in milliseconds.", run: Run::Keys(parse::pexpireat) },
+        summary: "Sets the expiry of a key to a Unix time in milliseconds.", run: Run::Keys(expiry::pexpireat) },
     Spec { name: "PEXPIRETIME", arity: 2, flags: "rF", keys: (1, 1, 1), group: "generic", since: "7.0.0",
-        summary: "Tells the Unix time in milliseconds at which a key expires.", run: Run::Keys(parse::pexpiretime) },
+        summary: "Tells the Unix time in milliseconds at which a key expires.", run: Run::Keys(expiry::pexpiretime) },
     Spec { name: "PING", arity: -1, flags: "F", keys: (0, 0, 0), group: "connection", since: "1.0.0",
         summary: "Answers.", run: Run::Local(local::ping) },
     Spec { name: "PSETEX", arity: 4, flags: "wm", keys: (1, 1, 1), group: "string", since: "2.6.0",
         summary: "Sets the value of a key with an expiry in milliseconds.", run: Run::Keys(parse::psetex) },
     Spec { name: "PTTL", arity: 2, flags: "rF", keys: (1, 1, 1), group: "generic", since: "2.6.0",
-        summary: "Tells the milliseconds until a key expires.", run: Run::Keys(parse::pttl) },
+        summary: "Tells the milliseconds until a key expires.", run: Run::Keys(expiry::pttl) },
     Spec { name: "QUIT", arity: -1, flags: "nsF", keys: (0, 0, 0), group: "connection", since: "1.0.0",
         summary: "Ends the connection.", run: Run::Local(local::quit) },
     Spec { name: "RANDOMKEY", arity: 1, flags: "r", keys: (0, 0, 0), group: "generic", since: "1.0.0",
@@ -192,28 +148,23 @@ const COMMANDS: &[Spec] = &[
     Spec { name: "TOUCH", arity: -2, flags: "rF", keys: (1, -1, 1), group: "generic", since: "3.2.1",
         summary: "Counts which of the keys are there.", run: Run::Keys(parse::exists) },
     Spec { name: "TTL", arity: 2, flags: "rF", keys: (1, 1, 1), group: "generic", since: "1.0.0",
-        summary: "Tells the seconds until a key expires.", run: Run::Keys(parse::ttl) },
+        summary: "Tells the seconds until a key expires.", run: Run::Keys(expiry::ttl) },
     Spec { name: "TYPE", arity: 2, flags: "rF", keys: (1, 1, 1), group: "generic", since: "1.0.0",
         summary: "Tells the type of a value.", run: Run::Keys(parse::type_command) },
     Spec { name: "UNLINK", arity: -2, flags: "wF", keys: (1, -1, 1), group: "generic", since: "4.0.0",
         summary: "Removes keys.", run: Run::Keys(parse::del) },
     Spec { name: "UNWATCH", arity: 1, flags: "nF", keys: (0, 0, 0), group: "transactions", since: "2.2.0",
-        summary: "Watches no key any more.", run: Run::Local(session::unwatch) },
+        summary: "Watches no key any more.", run: Run::Local(transactions::unwatch) },
     Spec { name: "WAIT", arity: 3, flags: "b", keys: (0, 0, 0), group: "generic", since: "3.0.0",
         summary: "Tells the copies that every acknowledged write has besides the \
             first.", run: Run::Local(local::wait) },
     Spec { name: "WATCH", arity: -2, flags: "nF", keys: (1, -1, 1), group: "transactions", since: "2.2.0",
-        summary: "A transaction is carried out only if these keys stay as they are.", run: Run::Wide(session::watch) },
+        summary: "A transaction is carried out only if these keys stay as they are.", run: Run::Wide(transactions::watch) },
 ];
 
 /// The command of this name, in any case.
 pub(super) fn find(name: &[u8]) -> Option<&'static Spec> {
-    let mut upper = [0; NAME_BYTES_MAX];
-    let upper = upper.get_mut(..name.len())?;
-    upper.copy_from_slice(name);
-    upper.make_ascii_uppercase();
-    let upper = &upper[..];
-    COMMANDS.binary_search_by(|spec| spec.name.as_bytes().cmp(upper)).ok().map(|at| &COMMANDS[at])
+    Spec::find(COMMANDS, name)
 }
 
 /// Whether there is a command of this name, in any case.
@@ -238,110 +189,9 @@ pub(super) fn unknown(words: &[Bytes]) -> Refusal {
     text.into()
 }
 
-impl Spec {
-    /// Whether the command takes so many words.
-    pub(super) fn takes(&self, words: usize) -> bool {
-        let arity = usize::from(self.arity.unsigned_abs());
-        if self.arity < 0 { words >= arity } else { words == arity }
-    }
-
-    fn lower(&self) -> String {
-        self.name.to_ascii_lowercase()
-    }
-
-    /// Places of the keys among so many words.
-    fn key_places(&self, words: usize) -> Vec<usize> {
-        let (first, last, step) = self.keys;
-        let place = |at: i8| {
-            if at < 0 { words.checked_sub(usize::from(at.unsigned_abs())) } else { usize::try_from(at).ok() }
-        };
-        match (place(first), place(last), usize::try_from(step)) {
-            (Some(first), Some(last), Ok(step)) if first > 0 && step > 0 => {
-                (first..=last.min(words - 1)).step_by(step).collect()
-            }
-            _ => Vec::new(),
-        }
-    }
-
-    fn describe(&self, writer: &mut Writer<'_>) {
-        writer.array(10);
-        writer.bulk(self.lower().as_bytes());
-        writer.int(self.arity.into());
-        let flags = FLAGS.iter().filter(|(letter, _)| self.flags.contains(*letter));
-        writer.set(flags.clone().count());
-        flags.for_each(|(_, name)| writer.simple(name));
-        let (first, last, step) = self.keys;
-        [first, last, step].into_iter().for_each(|number| writer.int(number.into()));
-        writer.set(1);
-        writer.simple(&format!("@{}", self.group));
-        // Hints, key specifications, subcommands.
-        writer.set(0);
-        writer.set(0);
-        writer.set(0);
-    }
-}
-
-/// `COMMAND` and its subcommands.
-pub(super) fn command(words: &[Bytes], writer: &mut Writer<'_>) -> Result<(), Refusal> {
-    let Some(sub) = words.get(1) else {
-        writer.array(COMMANDS.len());
-        COMMANDS.iter().for_each(|spec| spec.describe(writer));
-        return Ok(());
-    };
-    let names = &words[2..];
-    match sub.to_ascii_uppercase().as_slice() {
-        b"COUNT" if names.is_empty() => writer.count(COMMANDS.len()),
-        b"LIST" => {
-            writer.array(COMMANDS.len());
-            COMMANDS.iter().for_each(|spec| writer.bulk(spec.lower().as_bytes()));
-        }
-        b"INFO" if names.is_empty() => {
-            writer.array(COMMANDS.len());
-            COMMANDS.iter().for_each(|spec| spec.describe(writer));
-        }
-        b"INFO" => {
-            writer.array(names.len());
-            for name in names {
-                match find(name) {
-                    Some(spec) => spec.describe(writer),
-                    None => writer.null_array(),
-                }
-            }
-        }
-        b"DOCS" => {
-            let wanted = |spec: &&Spec| {
-                names.is_empty() || names.iter().any(|name| name.eq_ignore_ascii_case(spec.name.as_bytes()))
-            };
-            writer.map(COMMANDS.iter().filter(wanted).count());
-            for spec in COMMANDS.iter().filter(wanted) {
-                writer.bulk(spec.lower().as_bytes());
-                writer.map(3);
-                for (name, text) in [("summary", spec.summary), ("since", spec.since), ("group", spec.group)]
-                {
-                    writer.bulk(name.as_bytes());
-                    writer.bulk(text.as_bytes());
-                }
-            }
-        }
-        b"GETKEYS" => {
-            let spec = names.first().and_then(|name| find(name)).ok_or("ERR Invalid command specified")?;
-            if !spec.takes(names.len()) {
-                return Err("ERR Invalid number of arguments specified for command".into());
-            }
-            let places = spec.key_places(names.len());
-            if places.is_empty() {
-                return Err("ERR The command has no key arguments".into());
-            }
-            writer.array(places.len());
-            places.into_iter().for_each(|place| writer.bulk(&names[place]));
-        }
-        _ => return Err(parse::unknown_subcommand(sub, "COMMAND")),
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::spec::NAME_BYTES_MAX;
     use super::*;
 
     #[test]

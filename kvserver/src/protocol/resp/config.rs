@@ -4,8 +4,8 @@
 use bytes::Bytes;
 
 use super::glob::matches;
-use super::local::Local;
-use super::parse::{Refusal, unknown_subcommand, wrong_subcommand};
+use super::spec::Local;
+use super::words::{Refusal, unknown_subcommand, wrong_subcommand};
 
 /// Names and values. Every write is on disk at every copy before it is acknowledged: what Redis calls
 /// `appendfsync always`.

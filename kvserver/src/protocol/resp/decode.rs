@@ -6,7 +6,7 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::super::is_http_request;
+use super::super::http_request::is_http_request;
 
 /// Elements of one command, at most.
 pub const ELEMENTS_MAX: usize = 1 << 20;

@@ -1,80 +1,14 @@
 //! Commands on keys: from words to calls. The errors are Redis' own.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 use common::limits::VALUE_BYTES_MAX;
-use common::operation::{
-    Check, Condition, Expiry, ExpiryCondition, InvalidOperation, Operation, Part as BatchPart, check_key,
+use common::operation::{Check, Condition, Expiry, ExpiryCondition, Operation, Part as BatchPart};
+
+use super::answer::{Call, Form, Parsed, Part, set};
+use super::expiry::{expiry_option, positive_expiry};
+use super::words::{
+    Refusal, SYNTAX, integer, is, key, name_of, too_large, unknown_subcommand, wrong_number, wrong_subcommand,
 };
-use common::time::WallTime;
-
-use super::answer::{Call, Form, Left, Part, set};
-
-/// An error line.
-pub(super) type Refusal = Cow<'static, str>;
-
-/// The call that a command asks for, or the error line.
-pub(super) type Parsed = Result<Call, Refusal>;
-
-pub(super) const SYNTAX: &str = "ERR syntax error";
-pub(super) const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
-
-/// Milliseconds of a relative expiry, at most: beyond it the sum with the time of day would not fit.
-const EXPIRY_MS_MAX: u64 = (i64::MAX / 2).unsigned_abs();
-
-/// A decimal integer of 64 bits without blanks, leading zeros or a plus.
-pub(super) fn integer(word: &[u8]) -> Result<i64, Refusal> {
-    let text = std::str::from_utf8(word).map_err(|_| NOT_AN_INTEGER)?;
-    let plain = !text.starts_with('+') && (text == "0" || !text.trim_start_matches('-').starts_with('0'));
-    text.parse().ok().filter(|_| plain).ok_or(NOT_AN_INTEGER.into())
-}
-
-/// A key within its limits.
-pub(super) fn key(word: &Bytes) -> Result<Bytes, Refusal> {
-    check_key(word).map_err(|error| Cow::Owned(format!("ERR {error}")))?;
-    Ok(word.clone())
-}
-
-/// Checks keys against their limits.
-pub(super) fn check_keys(words: &[Bytes]) -> Result<(), Refusal> {
-    words.iter().try_for_each(|word| key(word).map(drop))
-}
-
-fn name_of(words: &[Bytes]) -> String {
-    String::from_utf8_lossy(&words[0]).to_ascii_lowercase()
-}
-
-fn wrong_number(words: &[Bytes]) -> Refusal {
-    format!("ERR wrong number of arguments for '{}' command", name_of(words)).into()
-}
-
-fn is(word: &[u8], name: &str) -> bool {
-    word.eq_ignore_ascii_case(name.as_bytes())
-}
-
-fn bad_expiry(words: &[Bytes]) -> Refusal {
-    format!("ERR invalid expire time in '{}' command", name_of(words)).into()
-}
-
-/// A time that must be above 0, relative or absolute, in seconds or milliseconds.
-fn positive_expiry(words: &[Bytes], word: &[u8], ms: bool, absolute: bool) -> Result<Expiry, Refusal> {
-    let number = integer(word)?;
-    let scaled = u64::try_from(number).ok().filter(|&number| number > 0);
-    let scaled = scaled.and_then(|number| number.checked_mul(if ms { 1 } else { 1000 }));
-    let scaled = scaled.filter(|&ms| ms <= EXPIRY_MS_MAX).ok_or_else(|| bad_expiry(words))?;
-    Ok(if absolute { Expiry::At { at: WallTime(scaled) } } else { Expiry::In { ms: scaled } })
-}
-
-/// The option of `SET` and `GETEX` at `at` that gives an expiry, if it is one.
-fn expiry_option(words: &[Bytes], at: usize) -> Result<Option<Expiry>, Refusal> {
-    let options = [("EX", false, false), ("PX", true, false), ("EXAT", false, true), ("PXAT", true, true)];
-    let Some(&(_, ms, absolute)) = options.iter().find(|(name, _, _)| is(&words[at], name)) else {
-        return Ok(None);
-    };
-    let word = words.get(at + 1).ok_or(SYNTAX)?;
-    positive_expiry(words, word, ms, absolute).map(Some)
-}
 
 pub(super) fn get(words: &[Bytes]) -> Parsed {
     Ok(Call::one(Part::Read(key(&words[1])?), Form::Value))
@@ -192,7 +126,7 @@ pub(super) fn del(words: &[Bytes]) -> Parsed {
 
 fn pairs(words: &[Bytes]) -> Result<Vec<Operation>, Refusal> {
     if words.len().is_multiple_of(2) {
-        return Err(wrong_number(words));
+        return Err(wrong_number(&name_of(words)));
     }
     let pair = |pair: &[Bytes]| Ok(set(&key(&pair[0])?, &pair[1], Expiry::Never {}));
     words[1..].chunks_exact(2).map(pair).collect()
@@ -200,7 +134,7 @@ fn pairs(words: &[Bytes]) -> Result<Vec<Operation>, Refusal> {
 
 pub(super) fn mset(words: &[Bytes]) -> Parsed {
     let mut parts = pairs(words)?.into_iter().map(Part::Change);
-    let first = parts.next().ok_or_else(|| wrong_number(words))?;
+    let first = parts.next().ok_or_else(|| wrong_number(&name_of(words)))?;
     Ok(Call { first, rest: parts.collect(), form: Form::Ok })
 }
 
@@ -267,90 +201,6 @@ pub(super) fn setrange(words: &[Bytes]) -> Parsed {
     Ok(Call::change(Operation::Overwrite { key: name, offset, value }, Form::Length { added: 0 }))
 }
 
-/// The error for a value over its limit.
-pub(super) fn too_large(bytes: u64) -> Refusal {
-    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-    let error = InvalidOperation::ValueTooLarge { bytes, limit: VALUE_BYTES_MAX };
-    format!("ERR string exceeds maximum allowed size: {error}").into()
-}
-
-/// The four commands that set an expiry. A moment that is past removes the value.
-fn expire_by(words: &[Bytes], ms: bool, absolute: bool) -> Parsed {
-    let name = key(&words[1])?;
-    let number = integer(&words[2])?;
-    let (mut none, mut some, mut earlier, mut later) = (false, false, false, false);
-    for word in &words[3..] {
-        let flags = [("NX", &mut none), ("XX", &mut some), ("GT", &mut earlier), ("LT", &mut later)];
-        match flags.into_iter().find(|(name, _)| is(word, name)) {
-            Some((_, flag)) => *flag = true,
-            None => {
-                let word = String::from_utf8_lossy(word);
-                return Err(format!("ERR Unsupported option {word}").into());
-            }
-        }
-    }
-    if none && (some || earlier || later) {
-        return Err("ERR NX and XX, GT or LT options at the same time are not compatible".into());
-    }
-    let when = match (none, some, earlier, later) {
-        (_, _, true, true) => return Err("ERR GT and LT options at the same time are not compatible".into()),
-        (true, ..) => ExpiryCondition::None {},
-        (_, _, true, _) => ExpiryCondition::Earlier {},
-        (_, true, _, true) => ExpiryCondition::SomeLater {},
-        (_, _, _, true) => ExpiryCondition::Later {},
-        (_, true, ..) => ExpiryCondition::Some {},
-        _ => ExpiryCondition::Always {},
-    };
-    let scaled =
-        number.checked_mul(if ms { 1 } else { 1000 }).filter(|ms| ms.unsigned_abs() <= EXPIRY_MS_MAX);
-    let scaled = scaled.ok_or_else(|| bad_expiry(words))?;
-    let expiry = match u64::try_from(scaled) {
-        Ok(ms) if absolute => Expiry::At { at: WallTime(ms) },
-        Ok(ms) => Expiry::In { ms },
-        Err(_) => Expiry::At { at: WallTime(0) },
-    };
-    let condition = Condition::Always {};
-    Ok(Call::change(Operation::Retime { key: name, expiry, when, condition, tell: false }, Form::Flag))
-}
-
-pub(super) fn expire(words: &[Bytes]) -> Parsed {
-    expire_by(words, false, false)
-}
-
-pub(super) fn pexpire(words: &[Bytes]) -> Parsed {
-    expire_by(words, true, false)
-}
-
-pub(super) fn expireat(words: &[Bytes]) -> Parsed {
-    expire_by(words, false, true)
-}
-
-pub(super) fn pexpireat(words: &[Bytes]) -> Parsed {
-    expire_by(words, true, true)
-}
-
-pub(super) fn persist(words: &[Bytes]) -> Parsed {
-    let (expiry, when, condition) = (Expiry::Never {}, ExpiryCondition::Some {}, Condition::Always {});
-    let retime = Operation::Retime { key: key(&words[1])?, expiry, when, condition, tell: false };
-    Ok(Call::change(retime, Form::Flag))
-}
-
-pub(super) fn ttl(words: &[Bytes]) -> Parsed {
-    Ok(Call::read(&key(&words[1])?, Form::Left(Left::Time { ms: false })))
-}
-
-pub(super) fn pttl(words: &[Bytes]) -> Parsed {
-    Ok(Call::read(&key(&words[1])?, Form::Left(Left::Time { ms: true })))
-}
-
-pub(super) fn expiretime(words: &[Bytes]) -> Parsed {
-    Ok(Call::read(&key(&words[1])?, Form::Left(Left::Moment { ms: false })))
-}
-
-pub(super) fn pexpiretime(words: &[Bytes]) -> Parsed {
-    Ok(Call::read(&key(&words[1])?, Form::Left(Left::Moment { ms: true })))
-}
-
 pub(super) fn type_command(words: &[Bytes]) -> Parsed {
     Ok(Call::read(&key(&words[1])?, Form::Type))
 }
@@ -372,7 +222,7 @@ pub(super) fn delex(words: &[Bytes]) -> Parsed {
             return Err("ERR digests are not served; compare with IFEQ or IFNE".into());
         }
         [_, _] => return Err("ERR Invalid condition. Use IFEQ, IFNE, IFDEQ, or IFDNE".into()),
-        _ => return Err(wrong_number(words)),
+        _ => return Err(wrong_number(&name_of(words))),
     };
     Ok(Call::change(Operation::Delete { key: name, condition }, Form::Flag))
 }
@@ -416,20 +266,9 @@ pub(super) fn memory(words: &[Bytes]) -> Parsed {
     Ok(Call::read(&name, form))
 }
 
-/// The error for an unknown subcommand.
-pub(super) fn unknown_subcommand(word: &[u8], command: &str) -> Refusal {
-    let word: String = String::from_utf8_lossy(word).chars().take(128).collect();
-    format!("ERR unknown subcommand '{word}'. Try {command} HELP.").into()
-}
-
-/// The error for a subcommand with too few or too many words.
-pub(super) fn wrong_subcommand(command: &str, word: &[u8]) -> Refusal {
-    let word = String::from_utf8_lossy(word).to_ascii_lowercase();
-    format!("ERR wrong number of arguments for '{command}|{word}' command").into()
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::words::NOT_AN_INTEGER;
     use super::*;
 
     fn words(line: &str) -> Vec<Bytes> {
@@ -474,33 +313,6 @@ mod tests {
             assert_eq!(error, "ERR invalid expire time in 'set' command", "{line}");
         }
         assert_eq!(set_command(&words("SET k v EX x")).unwrap_err(), NOT_AN_INTEGER);
-    }
-
-    #[test]
-    fn expiry_conditions_combine_as_in_redis() {
-        let when = |line| match operation(expire(&words(line))) {
-            Operation::Retime { when, .. } => when,
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(when("EXPIRE k 1 XX LT"), ExpiryCondition::SomeLater {});
-        assert_eq!(when("EXPIRE k 1 XX GT"), ExpiryCondition::Earlier {});
-        for line in
-            ["EXPIRE k 1 NX XX", "EXPIRE k 1 GT LT", "EXPIRE k 1 what", "EXPIRE k 9223372036854775807"]
-        {
-            assert!(expire(&words(line)).is_err(), "{line}");
-        }
-        let past = operation(expire(&words("EXPIRE k -5")));
-        assert!(matches!(past, Operation::Retime { expiry: Expiry::At { at: WallTime(0) }, .. }));
-    }
-
-    #[test]
-    fn integers_are_strict() {
-        for word in ["1", "0", "-5", "9223372036854775807"] {
-            assert!(integer(word.as_bytes()).is_ok(), "{word}");
-        }
-        for word in ["", "+1", "01", "-0", " 1", "1.0", "9223372036854775808", "x", "--1"] {
-            assert!(integer(word.as_bytes()).is_err(), "{word}");
-        }
     }
 
     #[test]

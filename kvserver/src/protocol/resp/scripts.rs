@@ -4,9 +4,9 @@
 use bytes::Bytes;
 use common::operation::{Condition, Expiry, ExpiryCondition, Operation};
 
-use super::answer::{Call, Form};
-use super::local::Local;
-use super::parse::{Parsed, Refusal, integer, key, unknown_subcommand, wrong_subcommand};
+use super::answer::{Call, Form, Parsed};
+use super::spec::Local;
+use super::words::{Refusal, integer, key, unknown_subcommand, wrong_subcommand};
 
 /// The answer to every other script.
 const NOT_SERVED: &str = "ERR scripting is not supported by this server (see DELEX, SET IFEQ)";

@@ -9,8 +9,9 @@ use bytes::{Buf, BytesMut};
 use common::limits::KEY_BYTES_MAX;
 
 use super::parse::{dialect_of_beginning, parse};
+use super::problem::{TextProblem, Wrong};
 use super::scan::{find_end, is_end};
-use super::{Dialect, TextCommand, TextProblem, TextRequest, Wrong};
+use super::types::{Dialect, TextCommand, TextRequest};
 
 /// Bytes of a line besides its key and value, at most: the verb and some blanks.
 const LINE_OVERHEAD_BYTES: usize = 64;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 
 use super::scan::find_end;
-use super::{Dialect, TextCommand, TextRequest};
+use super::types::{Dialect, TextCommand, TextRequest};
 
 /// The end of every reply; some clients hang on a lone LF.
 pub const LINE_END: &[u8] = b"\r\n";

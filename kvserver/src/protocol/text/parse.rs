@@ -8,8 +8,9 @@ use bytes::Bytes;
 use common::limits::VALUE_BYTES_MAX;
 use common::operation::{InvalidOperation, check_key};
 
-use super::super::is_http_request;
-use super::{Dialect, TextCommand, TextProblem, TextRequest, Wrong};
+use super::super::http_request::is_http_request;
+use super::problem::{TextProblem, Wrong};
+use super::types::{Dialect, TextCommand, TextRequest};
 
 /// The value that stands for a deletion in the upper dialect.
 const NULL: &[u8] = b"null";

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use common::limits::KEY_BYTES_MAX;
 use common::operation::InvalidOperation;
 
-use super::Dialect;
 use super::encode::LINE_END;
+use super::types::Dialect;
 
 /// Bytes of an unknown verb that the answer repeats, at most: enough to recognise it.
 const VERB_SHOWN_BYTES_MAX: usize = 32;

@@ -15,7 +15,8 @@ use common::ids::ServerId;
 use common::ring::Position;
 use common::view::{Assignment, KeyRange, View};
 
-use super::{Dialect, TextAnswer, TextCommand, TextRequest};
+use super::encode::TextAnswer;
+use super::types::{Dialect, TextCommand, TextRequest};
 
 /// Which list is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
