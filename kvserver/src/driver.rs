@@ -6,163 +6,33 @@
 //! read again after the state machine was read, as the lease rule demands.
 
 mod effects;
+mod event;
 mod figures;
+mod intake;
 pub(crate) mod replies;
 mod requests;
+mod state;
 pub(crate) mod traces;
 mod turns;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::mpsc::Sender as Sending;
-
 use common::clock;
-use common::ids::{LogId, PartitionId, RequestId, ServerId};
-use common::messages::{Digest, PeerMessage, Sender, ServerReport};
-use common::status::ServerStatus;
+use common::messages::PeerMessage;
 use common::time::Time;
-use common::view::View;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+use kvserver_core::{Input, ScrubStep, TICK};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
-use crate::agreed::AgreedClock;
-use crate::driver::replies::{BatchReplies, Outbox};
+pub(crate) use self::event::{Event, Events};
+use self::state::hand;
+pub(crate) use self::state::{Driver, Parts};
 use crate::error::Failure;
 use crate::limits::{BATCH_EVENTS_MAX, BATCH_PEER_BYTES_MAX, ROOM_AGAIN, SWEEP_FOR, SWEEP_LOOK};
-use crate::metrics::{Asked, Meter, Sizes, SlowLog, Snapshot};
-use crate::net::peers::Peers;
-use crate::server::shutdown::Traffic;
-use crate::store::log_writer::LogQueue;
-use crate::store::sealed::Counts;
-use crate::store::state_machine::Machine;
-use crate::workers::digest::{DigestJob, DigestPiece};
-use crate::workers::key_scan::KeyScan;
-use crate::workers::scrub::{Piece, ScrubJob};
-use crate::workers::transfer::{BuildJob, ReadJob, TransferId};
-use kvserver_core::{Ask, Input, Node, Scrub, ScrubStep, TICK, Token};
-use requests::Requests;
-
-/// The channel by which events come to the core.
-pub(crate) type Events = UnboundedSender<Event>;
-
-/// An event for the core's thread.
-pub(crate) enum Event {
-    /// An input for the core as it is.
-    Core(Input),
-    /// A frame of another server, and the room that it takes until the core has it.
-    Peer(Sender, Vec<PeerMessage>, OwnedSemaphorePermit),
-    /// The server that listens at this address has opened a link here.
-    Incoming(ServerId, String),
-    /// Such a link has ended.
-    IncomingEnded(ServerId),
-    /// Requests of one connection.
-    Asks(Outbox, Vec<(u64, Ask)>),
-    /// Requests of one connection; those that other servers coordinate are passed on to them.
-    AsksAnywhere(Outbox, Vec<(u64, Ask)>),
-    /// A request of one connection that is traced.
-    Traced(Outbox, u64, Ask, RequestId),
-    /// The link to the ECS is new.
-    Hello(oneshot::Sender<ServerReport>),
-    /// The status is asked for.
-    Status(oneshot::Sender<ServerStatus>),
-    /// A chunk of a copy is in place; with the last one the copy is whole and on disk.
-    Staged { copy: TransferId, index: u64, whole: Option<(storage::Staging, Counts)> },
-    /// A piece of a copy that is compared with others was read.
-    DigestRead(DigestPiece),
-    /// The digest of a copy as it was at an entry is asked for, if it is made.
-    Digest(PartitionId, LogId, oneshot::Sender<Option<Digest>>),
-    /// A piece of what is stored was read through.
-    Scrubbed(Piece),
-    /// The disk or the store failed.
-    Failed(Failure),
-    /// The server stops.
-    Stop,
-}
-
-/// The parts that the driver is made of.
-pub(crate) struct Parts {
-    pub(crate) node: Node,
-    pub(crate) machine: Machine,
-    pub(crate) log: LogQueue,
-    pub(crate) readers: Sending<ReadJob>,
-    pub(crate) builders: Sending<BuildJob>,
-    pub(crate) scrubber: Sending<ScrubJob>,
-    pub(crate) digester: Sending<DigestJob>,
-    pub(crate) walker: Sending<KeyScan>,
-    pub(crate) scrub: Scrub,
-    pub(crate) peers: Peers,
-    pub(crate) views: watch::Sender<Option<Arc<View>>>,
-    pub(crate) reports: UnboundedSender<ServerReport>,
-    pub(crate) snapshots: watch::Sender<Option<Arc<Snapshot>>>,
-    pub(crate) traffic: Traffic,
-    pub(crate) me: Sender,
-    pub(crate) address: String,
-    pub(crate) ecs: String,
-    pub(crate) weight: u32,
-    pub(crate) slow_ms: u64,
-    pub(crate) reserve_bytes: u64,
-    pub(crate) traces: traces::TraceLog,
-    pub(crate) agreed: AgreedClock,
-}
-
-/// See the module's text.
-pub(crate) struct Driver {
-    parts: Parts,
-    /// Requests that the core has not answered.
-    open: BTreeMap<Token, Open>,
-    last_token: u64,
-    /// Requests that the core has not taken.
-    intake: Requests,
-    outgoing: BTreeMap<ServerId, Vec<PeerMessage>>,
-    replies: BatchReplies,
-    next_tick: Time,
-    next_room: Time,
-    next_sweep: Time,
-    free_bytes: u64,
-    has_room: bool,
-    sizes: Sizes,
-    /// Requests that were asked since the last heartbeat.
-    requests: u64,
-    meter: Meter,
-    /// The time of the first reply of a batch; the others leave with it.
-    replied: Option<Time>,
-    told_damage: bool,
-}
-
-/// A request that is not answered, and where its reply goes.
-struct Open {
-    outbox: Outbox,
-    id: u64,
-    asked: Asked,
-    /// The server that it was passed on to, and the bytes that it counts there.
-    passed: Option<(ServerId, usize)>,
-}
+use crate::workers::digest::DigestJob;
+use crate::workers::pieces::{DigestPiece, ScrubPiece};
+use crate::workers::scrub::ScrubJob;
 
 impl Driver {
-    pub(crate) fn new(parts: Parts) -> Self {
-        let now = clock::time();
-        Self {
-            open: BTreeMap::new(),
-            last_token: 0,
-            intake: Requests::default(),
-            outgoing: BTreeMap::new(),
-            replies: BatchReplies::default(),
-            next_tick: now,
-            next_room: now,
-            next_sweep: now + SWEEP_LOOK,
-            free_bytes: 0,
-            has_room: true,
-            sizes: Sizes::default(),
-            requests: 0,
-            meter: Meter::new(now, SlowLog::new(parts.slow_ms)),
-            replied: None,
-            told_damage: false,
-            parts,
-        }
-    }
-
     /// Runs until the server is to stop, or until going on would break a promise: then it returns the reason.
     pub(crate) async fn run(mut self, mut events: UnboundedReceiver<Event>) -> Result<(), Failure> {
         self.carry_out()?;
@@ -283,8 +153,8 @@ impl Driver {
         }
     }
 
-    fn on_scrubbed(&mut self, piece: Piece) -> Result<(), Failure> {
-        let Piece { partition, bytes, expired, is_good, done } = piece;
+    fn on_scrubbed(&mut self, piece: ScrubPiece) -> Result<(), Failure> {
+        let ScrubPiece { partition, bytes, expired, is_good, done } = piece;
         for key in expired {
             if self.parts.machine.remove_expired(partition, &key)? {
                 self.parts.scrub.on_removed(1);
@@ -358,9 +228,4 @@ impl Driver {
         self.tell_figures(now, waiting);
         Ok(())
     }
-}
-
-/// Gives a thread a job. A thread that has ended has reported why before, or has panicked.
-fn hand<T>(thread: &Sending<T>, job: T) -> Result<(), Failure> {
-    thread.send(job).map_err(|_| Failure::Stopped("a thread has ended; see the log above".to_owned()))
 }

@@ -7,9 +7,11 @@
 
 pub(crate) mod identity;
 pub(crate) mod inspect;
+pub(crate) mod log_ids;
 pub(crate) mod log_writer;
 pub(crate) mod new_store;
 pub(crate) mod quarantine;
+mod records;
 pub(crate) mod reinstate;
 pub(crate) mod sealed;
 mod spare;

@@ -3,5 +3,6 @@
 
 pub(crate) mod digest;
 pub(crate) mod key_scan;
+pub(crate) mod pieces;
 pub(crate) mod scrub;
 pub(crate) mod transfer;

@@ -7,7 +7,7 @@ use kvserver_core::{
     Answer, Effect, First, Input, Later, LogRecord, PartitionKeys, Query, ReadId, Reader, Ticket, Token,
 };
 
-use super::{Driver, Open, hand};
+use super::state::{Driver, Open, hand};
 use crate::error::Failure;
 use crate::store::log_writer::Job;
 use crate::workers::digest::DigestJob;

@@ -7,7 +7,7 @@ use common::status::{Role, ServerStatus};
 use common::time::Time;
 use common::view::ServerState;
 
-use super::{Driver, Parts};
+use super::state::{Driver, Parts};
 use crate::metrics::{Roles, Snapshot};
 
 impl Driver {

@@ -68,29 +68,11 @@ pub(super) async fn serve(mut stream: Stream, shared: Shared, permit: Permit) ->
             }
             drop(permit);
             known_sender(&shared, sender)?;
-            if !bulk {
-                let host = stream.peer_addr()?.ip();
-                let listens = (port != 0).then(|| SocketAddr::new(host, port).to_string());
-                if let Some(address) = listens.clone() {
-                    let _gone = shared.events.send(Event::Incoming(sender.server, address));
-                }
-                let events = shared.events.clone();
-                let result = peer(stream, input, shared, sender).await;
-                if listens.is_some() {
-                    let _gone = events.send(Event::IncomingEnded(sender.server));
-                }
-                return result;
+            if bulk {
+                bulk_link(stream, input, shared, sender)
+            } else {
+                peer_link(stream, input, shared, sender, port).await
             }
-            // Large messages are read and checked by a thread of their own.
-            let stream = stream.detach()?;
-            let thread = shared.bulk.clone();
-            thread.spawn(async move {
-                let served = async { peer(stream.attach()?, input, shared, sender).await };
-                if let Err(error) = served.await {
-                    tracing::debug!(peer = %sender.server, "a link for large messages ended: {error}");
-                }
-            });
-            Ok(())
         }
         Hello::Views { cluster, to } => {
             let own = shared.views.borrow().as_ref().map(|view| view.cluster);
@@ -131,6 +113,40 @@ pub(super) async fn serve(mut stream: Stream, shared: Shared, permit: Permit) ->
         Hello::StoreVerdict { .. } => Ok(()),
         Hello::Report { .. } => Err(invalid("reports go to the ECS; this is a server")),
     }
+}
+
+/// The link of a peer for what is small or urgent. `port`: where the peer listens, 0 if that is not to be noted.
+async fn peer_link(
+    stream: Stream,
+    input: BytesMut,
+    shared: Shared,
+    from: Sender,
+    port: u16,
+) -> std::io::Result<()> {
+    let host = stream.peer_addr()?.ip();
+    let listens = (port != 0).then(|| SocketAddr::new(host, port).to_string());
+    if let Some(address) = listens.clone() {
+        let _gone = shared.events.send(Event::Incoming(from.server, address));
+    }
+    let events = shared.events.clone();
+    let result = peer(stream, input, shared, from).await;
+    if listens.is_some() {
+        let _gone = events.send(Event::IncomingEnded(from.server));
+    }
+    result
+}
+
+/// The link of a peer for large messages, which a thread of their own reads and checks.
+fn bulk_link(stream: Stream, input: BytesMut, shared: Shared, from: Sender) -> std::io::Result<()> {
+    let stream = stream.detach()?;
+    let thread = shared.bulk.clone();
+    thread.spawn(async move {
+        let served = async { peer(stream.attach()?, input, shared, from).await };
+        if let Err(error) = served.await {
+            tracing::debug!(peer = %from.server, "a link for large messages ended: {error}");
+        }
+    });
+    Ok(())
 }
 
 /// Checks whether messages of a peer are taken. A peer that is in no view may have left a moment ago, or be new.

@@ -3,7 +3,8 @@
 use common::metrics::{Labels, Page};
 use common::time::Time;
 
-use super::{Connections, KINDS, Outcome, Snapshot};
+use super::kind::{KINDS, Outcome};
+use super::snapshot::{Connections, Snapshot};
 
 /// A microsecond, in seconds.
 const MICRO: f64 = 1e-6;

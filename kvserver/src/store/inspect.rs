@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::error::Error;
 use crate::store::identity;
-use crate::store::log_writer::from_log_id;
+use crate::store::log_ids::from_log_id;
 use kvserver_core::DurableState;
 
 /// A storage directory's content.

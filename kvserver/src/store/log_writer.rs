@@ -33,6 +33,7 @@ use crate::limits::{
 use crate::metrics::LogFigures;
 use crate::net::heartbeat::{DiskStallMonitor, Writer};
 use crate::store::identity;
+use crate::store::log_ids::log_id;
 use crate::store::syncs::Syncs;
 use kvserver_core::{Input, LogRecord, Ticket};
 
@@ -377,21 +378,6 @@ fn to_storage(record: LogRecord) -> Record {
         }
         LogRecord::Drop { partition } => Record::Drop { partition: partition.0 },
     }
-}
-
-/// The store's name of an entry.
-pub(crate) fn log_id(id: common::ids::LogId) -> storage::LogId {
-    let tag = storage::Tag { generation: id.tag.generation, version: id.tag.version };
-    storage::LogId { tag, seq: id.seq.0 }
-}
-
-/// The protocol's name of an entry.
-pub(crate) fn from_log_id(id: storage::LogId) -> common::ids::LogId {
-    common::ids::LogId { tag: from_tag(id.tag), seq: common::ids::Seq(id.seq) }
-}
-
-pub(crate) fn from_tag(tag: storage::Tag) -> common::ids::Epoch {
-    common::ids::Epoch { generation: tag.generation, version: tag.version }
 }
 
 #[cfg(test)]

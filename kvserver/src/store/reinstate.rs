@@ -10,7 +10,7 @@ use common::ids::LogId;
 
 use crate::error::Error;
 use crate::store::identity;
-use crate::store::log_writer::from_log_id;
+use crate::store::log_ids::from_log_id;
 use crate::store::quarantine;
 
 /// Takes the store in `dir` back, or the one in `from`, a folder there.

@@ -149,7 +149,7 @@ impl Suspect {
     async fn hear(&self, listener: &TcpListener, verdicts: mpsc::Sender<StoreVerdict>) {
         let permits = Arc::new(Semaphore::new(SUSPECT_LINKS_MAX));
         let refused = Arc::new(AtomicBool::new(false));
-        let answers = Arc::new(Answers::new(self));
+        let answers = Arc::new(Answers::new(self.me, &self.suspicion, &self.ecs));
         loop {
             let Ok((stream, _)) = accept(listener).await else {
                 let _over = timeout(ACCEPT_PAUSE, std::future::pending::<()>()).await;

@@ -13,6 +13,7 @@ use storage::Snapshot;
 use crate::driver::{Event, Events};
 use crate::error::Failure;
 use crate::limits::SCRUB_BYTES;
+use crate::workers::pieces::DigestPiece;
 use kvserver_core::{Input, LogTime, digest_record};
 
 /// A copy as it was at an entry, and the digest of its state besides the records.
@@ -32,13 +33,6 @@ pub(crate) enum DigestJob {
     Make(Box<DigestSource>),
     /// Reads the next piece.
     Read,
-}
-
-/// Reports that a piece of a copy was read.
-pub(crate) struct DigestPiece {
-    pub(crate) bytes: usize,
-    /// It was the copy's last piece: the digest is made, or given up.
-    pub(crate) done: bool,
 }
 
 /// Makes digests until the jobs end.

@@ -11,6 +11,7 @@ use storage::{LogReader, Read, Snapshot};
 use crate::driver::{Event, Events};
 use crate::error::Failure;
 use crate::limits::SCRUB_BYTES;
+use crate::workers::pieces::ScrubPiece;
 use kvserver_core::{LogTime, decode_record};
 
 /// A job of the thread.
@@ -34,18 +35,6 @@ pub(crate) struct Stored {
     pub(crate) last: u64,
 }
 
-/// A piece that was read.
-pub(crate) struct Piece {
-    pub(crate) partition: PartitionId,
-    pub(crate) bytes: usize,
-    /// Keys whose records have expired.
-    pub(crate) expired: Vec<Bytes>,
-    /// The checksums of the piece are right.
-    pub(crate) is_good: bool,
-    /// It was the partition's last piece.
-    pub(crate) done: bool,
-}
-
 /// Runs until the jobs end. Where a checksum is wrong, it is reported and the rest of that partition is skipped.
 pub(crate) fn run(jobs: &Receiver<ScrubJob>, events: &Events) {
     let mut open: Option<Stored> = None;
@@ -65,7 +54,7 @@ pub(crate) fn run(jobs: &Receiver<ScrubJob>, events: &Events) {
                 if events.send(Event::Failed(failure)).is_err() {
                     return;
                 }
-                Piece { partition, bytes: 0, expired: Vec::new(), is_good: false, done: true }
+                ScrubPiece { partition, bytes: 0, expired: Vec::new(), is_good: false, done: true }
             }
         };
         if piece.done {
@@ -78,7 +67,7 @@ pub(crate) fn run(jobs: &Receiver<ScrubJob>, events: &Events) {
 }
 
 impl Stored {
-    fn read(&mut self) -> Result<Piece, Failure> {
+    fn read(&mut self) -> Result<ScrubPiece, Failure> {
         let partition = self.partition;
         let (bytes, expired, done) = match &mut self.records {
             Some(records) => {
@@ -93,7 +82,7 @@ impl Stored {
                 (bytes, Vec::new(), self.next > self.last)
             }
         };
-        Ok(Piece { partition, bytes, expired, is_good: true, done })
+        Ok(ScrubPiece { partition, bytes, expired, is_good: true, done })
     }
 
     /// Reads entries, and returns their bytes. Entries that are trimmed meanwhile are skipped; a cut or a drop ends it.

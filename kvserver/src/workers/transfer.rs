@@ -13,12 +13,10 @@ use storage::{Snapshot, Staging};
 use crate::driver::{Event, Events};
 use crate::error::Failure;
 use crate::limits::CHUNK_BYTES;
-use crate::store::log_writer::log_id;
+use crate::store::log_ids::log_id;
 use crate::store::sealed::{self, Counts};
+use crate::workers::pieces::TransferId;
 use kvserver_core::{Input, StoredPairs, decode_record};
-
-/// Names a copy that is being sent or received.
-pub(crate) type TransferId = (PartitionId, u64);
 
 /// A job of the thread that reads snapshots.
 pub(crate) enum ReadJob {

@@ -1,31 +1,22 @@
 //! Where the tree does not keep a rule of [`super`] yet. These lists may only become shorter.
 
 /// Files above 500 lines.
-pub(super) const LONG_FILES: [&str; 4] = [
-    "kvserver/core/tests/core_scripts/script.rs",
-    "kvserver/src/protocol/resp/parse.rs",
-    "kvserver/src/server.rs",
-    "kvserver/src/store/state_machine.rs",
-];
+pub(super) const LONG_FILES: [&str; 1] = ["kvserver/core/tests/core_scripts/script.rs"];
 
 /// Files of a crate that are in circles of imports.
-pub(super) const FILES_IN_CIRCLES: [&str; 7] = [
+pub(super) const FILES_IN_CIRCLES: [&str; 6] = [
     "common/src: 13",
     "ecs/core/src: 9",
     "ecs/src: 2",
     "kvclient/src: 2",
     "kvserver/core/src: 10",
-    "kvserver/src: 36",
     "storage/src: 10",
 ];
 
 /// Functions above 70 lines.
-pub(super) const LONG_FUNCTIONS: [&str; 6] = [
+pub(super) const LONG_FUNCTIONS: [&str; 3] = [
     "ecs/core/src/machine/reports.rs: on_report",
     "kvclient/cli/src/parse/command.rs: parse",
-    "kvserver/src/inbound/binary.rs: serve",
-    "kvserver/src/protocol/resp/local.rs: client",
-    "kvserver/src/server.rs: start",
     "storage/src/log/recovery.rs: replay",
 ];
 

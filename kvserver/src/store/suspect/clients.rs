@@ -6,12 +6,11 @@
 use bytes::Bytes;
 use common::codec::Wire;
 use common::frame::write_frame;
-use common::messages::{ClientMessage, Reply, Request, ServerMessage};
+use common::messages::{ClientMessage, Reply, Request, Sender, ServerMessage, Suspicion};
 use common::status::{CaughtUp, ComparedStatus, ScrubStatus, ServerStatus};
 use common::stream::Stream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::Suspect;
 use crate::inbound::{Intake, next_frame};
 use crate::limits::FIRST_READ_BYTES;
 
@@ -22,14 +21,13 @@ pub(super) struct Answers {
 }
 
 impl Answers {
-    pub(super) fn new(suspect: &Suspect) -> Self {
-        let Suspect { me, suspicion, ecs, .. } = suspect;
+    pub(super) fn new(me: Sender, suspicion: &Suspicion, ecs: &str) -> Self {
         let status = ServerStatus {
             server: me.server,
             store: me.store,
             incarnation: me.incarnation,
             address: suspicion.address.clone(),
-            ecs: ecs.clone(),
+            ecs: ecs.to_owned(),
             view: suspicion.view,
             copies: Vec::new(),
             keys: 0,
