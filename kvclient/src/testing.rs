@@ -1,5 +1,6 @@
 //! A server for tests: it speaks the frames on a free port, does what the test says, and ends with it.
 
+mod action;
 mod store;
 
 use std::net::SocketAddr;
@@ -20,18 +21,8 @@ use tokio::task::JoinSet;
 use crate::client::Client;
 use crate::options::Options;
 
+pub use action::Action;
 pub use store::Store;
-
-/// An action of the server for a request.
-#[derive(Debug)]
-pub enum Action {
-    /// Answers.
-    Reply(Reply),
-    /// Keeps the connection and says nothing.
-    Silence,
-    /// Closes the connection.
-    Break,
-}
 
 type Handler = Box<dyn FnMut(&Request) -> Action + Send>;
 

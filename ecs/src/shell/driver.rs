@@ -276,20 +276,20 @@ impl Driver {
             Command::Leaves(server, answer) => drop(answer.send(self.ecs.leaves(server))),
             Command::Plan(order, answer) => drop(answer.send(self.ecs.plan(clock::time(), order))),
             Command::Apply(order, epoch, answer) => {
-                let applied = self.apply(order, epoch);
+                let applied = operators::apply(&mut self.ecs, order, epoch);
                 self.answer_durable(answer, applied);
             }
             Command::Cancel(servers, answer) => {
-                let cancelled = self.cancel(&servers);
+                let cancelled = operators::cancel(&mut self.ecs, &servers);
                 self.answer_durable(answer, cancelled);
             }
-            Command::Settings(answer) => drop(answer.send(self.settings())),
+            Command::Settings(answer) => drop(answer.send(operators::shown(&self.ecs))),
             Command::Set(settings, answer) => {
-                let set = self.set(settings);
+                let set = operators::set(&mut self.ecs, settings);
                 self.answer_durable(answer, set);
             }
             Command::Recover(partition, server, answer) => {
-                let recovery = self.recover(partition, server);
+                let recovery = operators::recover(&mut self.ecs, partition, server);
                 self.answer_durable(answer, recovery);
             }
             Command::Journal(_) => unreachable!("taken by the caller"),

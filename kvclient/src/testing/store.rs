@@ -9,7 +9,7 @@ use common::operation::{Condition, Found, Operation, Outcome, Pair, Part, PartOu
 use common::ring::Partitions;
 use common::time::WallTime;
 
-use super::Action;
+use super::action::Action;
 
 /// Keys and values; every write gets the next version.
 #[derive(Debug, Default)]
