@@ -171,7 +171,7 @@ impl Driver {
         self.scrub()
     }
 
-    /// Removes expired records, for a moment in each tick. Now and then it looks for more, and tells the core which
+    /// Removes expired records, for a moment in each tick. Now and then it looks for more, and reports to the core which
     /// partitions' log time is behind: without writes it stands still.
     fn sweep(&mut self, now: Time) -> Result<(), Failure> {
         if now >= self.next_sweep {
@@ -206,10 +206,10 @@ impl Driver {
         self.parts.agreed.set(self.parts.node.stamp_offset());
         self.parts.machine.seal_due()?;
         self.parts.machine.make_tree();
-        if !self.told_damage
+        if !self.reported_damage
             && let Some(reason) = self.parts.machine.damage()
         {
-            self.told_damage = true;
+            self.reported_damage = true;
             self.step(Input::Damaged { reason });
         }
         self.scrub()?;
@@ -225,7 +225,7 @@ impl Driver {
             }
             (self.free_bytes, self.has_room) = (free, has_room);
         }
-        self.tell_figures(now, waiting);
+        self.report_figures(now, waiting);
         Ok(())
     }
 }

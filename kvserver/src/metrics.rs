@@ -49,7 +49,7 @@ pub(crate) struct Meter {
     slow: SlowLog,
     next: Time,
     /// The counts that were last reported to the ECS, and when.
-    told: (Time, Requests, LogFigures),
+    reported: (Time, Requests, LogFigures),
 }
 
 impl Meter {
@@ -61,8 +61,8 @@ impl Meter {
             scans: Histogram::durations(),
             batches: Histogram::new(BATCHES),
         };
-        let told = (now, requests.clone(), LogFigures::default());
-        Self { requests, hot: Hot::default(), slow, next: now, told }
+        let reported = (now, requests.clone(), LogFigures::default());
+        Self { requests, hot: Hot::default(), slow, next: now, reported }
     }
 
     /// Notes that a client asks.
@@ -114,8 +114,8 @@ impl Meter {
 
     /// The figures for the ECS: what has been counted since the last report.
     pub(crate) fn figures(&mut self, now: &Snapshot) -> Figures {
-        let told = (now.at, now.requests.clone(), now.log.clone());
-        let (at, requests, log) = std::mem::replace(&mut self.told, told);
+        let reported = (now.at, now.requests.clone(), now.log.clone());
+        let (at, requests, log) = std::mem::replace(&mut self.reported, reported);
         Figures {
             over_ms: u64::try_from(now.at.since(at).as_millis()).unwrap_or(u64::MAX),
             reads: now.requests.reads.since(&requests.reads),

@@ -51,7 +51,7 @@ impl Driver {
 
     /// Once a second: publishes a snapshot of the counters and reports figures to the ECS. `waiting`: events that were
     /// not taken yet.
-    pub(super) fn tell_figures(&mut self, now: Time, waiting: usize) {
+    pub(super) fn report_figures(&mut self, now: Time, waiting: usize) {
         if !self.meter.is_due(now) {
             return;
         }

@@ -76,7 +76,7 @@ pub(crate) struct Driver {
     pub(super) meter: Meter,
     /// The time of the first reply of a batch; the others leave with it.
     pub(super) replied: Option<Time>,
-    pub(super) told_damage: bool,
+    pub(super) reported_damage: bool,
 }
 
 /// A request that is not answered, and where its reply goes.
@@ -107,7 +107,7 @@ impl Driver {
             requests: 0,
             meter: Meter::new(now, SlowLog::new(parts.slow_ms)),
             replied: None,
-            told_damage: false,
+            reported_damage: false,
             parts,
         }
     }

@@ -61,13 +61,13 @@ impl TraceLog {
         };
         #[cfg(feature = "otel")]
         if let Some(spans) = &self.spans {
-            let told = [
+            let facts = [
                 ("partition", partition.map(|partition| partition.to_string())),
                 ("server", server.map(|server| server.to_string())),
                 ("version", version.map(|version| version.to_string())),
                 ("outcome", outcome.map(str::to_owned)),
             ];
-            let attributes = told.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+            let attributes = facts.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
             spans.step(*request, Step { name: step, took: *after, attributes, error: None });
         }
         let (server, version) = (server.map(tracing::field::display), version.map(tracing::field::display));

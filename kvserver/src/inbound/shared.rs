@@ -24,7 +24,7 @@ pub(crate) struct Shared {
     pub(crate) events: Events,
     pub(crate) views: watch::Receiver<Option<Arc<View>>>,
     /// The view that was last sent to clients, encoded once for all of them.
-    pub(crate) told: Arc<Mutex<Option<(Epoch, Bytes)>>>,
+    pub(crate) encoded_view: Arc<Mutex<Option<(Epoch, Bytes)>>>,
     pub(crate) ranges: watch::Receiver<Arc<RangeLists>>,
     pub(crate) value_bytes_max: usize,
     /// Bytes that all connections have open, see [`super::window`].
@@ -52,12 +52,12 @@ impl Shared {
     /// The view in use, as JSON.
     pub(crate) fn view_json(&self) -> Option<Bytes> {
         let view = self.views.borrow().clone()?;
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.as_ref().is_none_or(|(number, _)| *number != view.number) {
+        let mut encoded_view = self.encoded_view.lock().unwrap_or_else(PoisonError::into_inner);
+        if encoded_view.as_ref().is_none_or(|(number, _)| *number != view.number) {
             let json = serde_json::to_vec(&*view).expect("a view is JSON");
-            *told = Some((view.number, json.into()));
+            *encoded_view = Some((view.number, json.into()));
         }
-        told.as_ref().map(|(_, json)| json.clone())
+        encoded_view.as_ref().map(|(_, json)| json.clone())
     }
 
     /// The server's status, as JSON.

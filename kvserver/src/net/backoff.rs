@@ -23,7 +23,7 @@ impl Backoff {
     }
 
     /// Waits, longer each time.
-    #[expect(clippy::disallowed_methods, reason = "nobody tells when an address can be reached again")]
+    #[expect(clippy::disallowed_methods, reason = "no event says when an address can be reached again")]
     pub(crate) async fn wait(&mut self) {
         tokio::time::sleep(self.next).await;
         self.next = (self.next * 2).min(CONNECT_AGAIN.1);

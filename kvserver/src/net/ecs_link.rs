@@ -52,13 +52,13 @@ impl EcsLink {
     pub(crate) async fn run(mut self) {
         let mut backoff = Backoff::default();
         // The message that was logged last, so that it is logged once.
-        let mut told = String::new();
+        let mut logged = String::new();
         loop {
             self.await_disk().await;
             let started = clock::time();
             let error = match connect(&self.address).await {
                 Ok(stream) => {
-                    if told.is_empty() {
+                    if logged.is_empty() {
                         tracing::info!(ecs = %self.address, "linked to the ECS");
                     }
                     match self.serve(stream).await {
@@ -70,7 +70,7 @@ impl EcsLink {
             };
             if clock::time().since(started) > LINK_STANDS_AFTER + CONNECT_FOR {
                 backoff.reset();
-                told.clear();
+                logged.clear();
             }
             let foreign = self.foreign_cluster().await;
             let trouble = match foreign {
@@ -85,9 +85,9 @@ impl EcsLink {
                         .to_owned()
                 }
             };
-            if told != trouble {
+            if logged != trouble {
                 tracing::warn!(ecs = %self.address, %error, "{trouble}");
-                told = trouble;
+                logged = trouble;
             }
             while self.reports.try_recv().is_ok() {}
             if foreign.is_some() {

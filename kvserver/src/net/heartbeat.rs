@@ -64,12 +64,12 @@ pub(crate) struct HeartbeatKeeper {
     timers: Timers,
     /// The last heartbeat, without its changes.
     last: Option<ServerReport>,
-    told: Time,
+    reported: Time,
 }
 
 impl HeartbeatKeeper {
     pub(crate) fn new(timers: Timers, now: Time) -> Self {
-        Self { timers, last: None, told: now }
+        Self { timers, last: None, reported: now }
     }
 
     /// How long a disk may stand still.
@@ -88,7 +88,7 @@ impl HeartbeatKeeper {
             let (copies, requests) = (Vec::new(), 0);
             self.last =
                 Some(ServerReport::Heartbeat { view, copies, requests, keys, bytes, free_bytes, health });
-            self.told = now;
+            self.reported = now;
         }
     }
 
@@ -99,8 +99,8 @@ impl HeartbeatKeeper {
             return Beat::Part;
         }
         match &self.last {
-            Some(last) if now.since(self.told) >= self.timers.heartbeat * 2 => {
-                self.told = now;
+            Some(last) if now.since(self.reported) >= self.timers.heartbeat * 2 => {
+                self.reported = now;
                 Beat::Say(last.clone())
             }
             _ => Beat::Wait,
@@ -154,7 +154,7 @@ mod tests {
         assert_eq!(
             keeper.beat(begin + ms(200), Some(ms(190))),
             Beat::Say(heartbeat(vec![], 0)),
-            "what moved was told"
+            "what moved was reported"
         );
         assert_eq!(keeper.beat(begin + ms(300), Some(ms(290))), Beat::Wait);
         assert_eq!(keeper.beat(begin + ms(400), Some(ms(390))), Beat::Say(heartbeat(vec![], 0)));

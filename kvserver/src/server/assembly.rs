@@ -162,7 +162,7 @@ impl Joints<'_> {
             me: self.me,
             events: self.events.clone(),
             views: self.views.clone(),
-            told: Arc::default(),
+            encoded_view: Arc::default(),
             ranges,
             value_bytes_max: self.options.max_value,
             open_bytes: self.open_bytes.clone(),

@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_stays_is_told_to_read_no_more_and_is_waited_for() {
+    async fn connections_that_stay_read_no_more_and_are_waited_for() {
         let shutdown = Shutdown { answers: Duration::MAX, ..shutdown(MOMENT, 2 * MOMENT) };
         let connection = Arc::clone(&shutdown.connections).try_acquire_owned().unwrap();
         let (mut last_call, traffic) = (shutdown.last_call(), shutdown.traffic.clone());

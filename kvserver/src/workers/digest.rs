@@ -39,7 +39,7 @@ pub(crate) enum DigestJob {
 pub(crate) fn run(jobs: &Receiver<DigestJob>, events: &Events) {
     let mut waiting: VecDeque<DigestSource> = VecDeque::new();
     for job in jobs {
-        let told = match job {
+        let sent = match job {
             DigestJob::Make(source) if source.paced => {
                 waiting.push_back(*source);
                 true
@@ -47,8 +47,8 @@ pub(crate) fn run(jobs: &Receiver<DigestJob>, events: &Events) {
             DigestJob::Make(mut source) => loop {
                 match source.read() {
                     Ok((_, false)) => {}
-                    Ok((_, true)) => break source.tell(events, Ok(())),
-                    Err(failure) => break source.tell(events, Err(failure)),
+                    Ok((_, true)) => break source.report(events, Ok(())),
+                    Err(failure) => break source.report(events, Err(failure)),
                 }
             },
             DigestJob::Read => {
@@ -58,14 +58,14 @@ pub(crate) fn run(jobs: &Receiver<DigestJob>, events: &Events) {
                     Err(failure) => (0, Some(Err(failure))),
                 };
                 let done = ended.is_some();
-                let told = ended.is_none_or(|outcome| source.tell(events, outcome));
+                let sent = ended.is_none_or(|outcome| source.report(events, outcome));
                 if done {
                     waiting.pop_front();
                 }
-                told && events.send(Event::DigestRead(DigestPiece { bytes, done })).is_ok()
+                sent && events.send(Event::DigestRead(DigestPiece { bytes, done })).is_ok()
             }
         };
-        if !told {
+        if !sent {
             return;
         }
     }
@@ -87,7 +87,7 @@ impl DigestSource {
     }
 
     /// Reports the digest, or that there will be none and why. `false`: the server has ended.
-    fn tell(&self, events: &Events, outcome: Result<(), Failure>) -> bool {
+    fn report(&self, events: &Events, outcome: Result<(), Failure>) -> bool {
         let (partition, at) = (self.partition, self.at);
         let (digest, failure) = match outcome {
             Ok(()) => (Some(self.digest), None),

@@ -25,7 +25,7 @@ pub(crate) struct KeyScan {
 pub(crate) fn run(jobs: &Receiver<KeyScan>, events: &Events) {
     for walk in jobs {
         let read = walk.read;
-        let told = match walk.carry_out() {
+        let sent = match walk.carry_out() {
             Ok(answer) => events.send(Event::Core(Input::Answered { read, answer })),
             Err(Failure::Damaged(reason)) => {
                 let answer = Answer::Damaged(reason);
@@ -33,7 +33,7 @@ pub(crate) fn run(jobs: &Receiver<KeyScan>, events: &Events) {
             }
             Err(failure) => events.send(Event::Failed(failure)),
         };
-        if told.is_err() {
+        if sent.is_err() {
             return;
         }
     }

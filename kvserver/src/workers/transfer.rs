@@ -102,7 +102,7 @@ pub(crate) fn build(jobs: &Receiver<BuildJob>, events: &Events) {
             }
             Err(failure) => Event::Failed(failure),
         };
-        if !tell(events, event) {
+        if !send(events, event) {
             return;
         }
     }
@@ -129,7 +129,7 @@ fn put(
 }
 
 /// Sends an event. `false`: the server has ended, so the thread ends.
-fn tell(events: &Events, event: Event) -> bool {
+fn send(events: &Events, event: Event) -> bool {
     let failed = matches!(event, Event::Failed(_));
     events.send(event).is_ok() && !failed
 }
