@@ -42,7 +42,7 @@ impl Shown {
     /// For a server that waits.
     pub(crate) fn waiting(text: &str) -> Self {
         let connections =
-            Connections { open_bytes: ByteCounter::default(), free: Arc::new(Semaphore::new(0)), places: 0 };
+            Connections { open_bytes: ByteCounter::default(), free: Arc::new(Semaphore::new(0)), permits: 0 };
         Self { snapshots: watch::channel(None).1, connections, waits: Some(text.into()) }
     }
 

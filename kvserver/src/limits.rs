@@ -140,15 +140,15 @@ pub(crate) const CONNECT_FOR: Duration = Duration::from_secs(2);
 pub(crate) const HELLO_FOR: Duration = Duration::from_secs(5);
 
 /// A new connection that sends nothing is closed after this, which leaves time for a person who types. Where other
-/// connections need its place, it is closed after [`SILENT_AT_LEAST`].
+/// connections need its permit, it is closed after [`SILENT_AT_LEAST`].
 pub(crate) const FIRST_BYTE_FOR: Duration = Duration::from_secs(60);
 
-/// A new connection may be silent this long though other connections need its place, as its first bytes may be under
+/// A new connection may be silent this long though other connections need its permit, as its first bytes may be under
 /// way.
 pub(crate) const SILENT_AT_LEAST: Duration = Duration::from_secs(1);
 
 /// How long a connection that has to make room may take to end.
-pub(crate) const PLACE_WITHIN: Duration = Duration::from_millis(100);
+pub(crate) const PERMIT_WITHIN: Duration = Duration::from_millis(100);
 
 /// The pause between two looks at the room on the disk: little is written meanwhile, beside the reserve.
 pub(crate) const ROOM_AGAIN: Duration = Duration::from_millis(100);

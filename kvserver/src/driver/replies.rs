@@ -21,23 +21,23 @@ pub(crate) type Outbox = Arc<dyn Deliver>;
 #[derive(Default)]
 pub(crate) struct BatchReplies {
     lists: Vec<(Outbox, Replies)>,
-    /// The place in `lists` of each outbox, by its address.
-    places: BTreeMap<usize, usize>,
+    /// The position in `lists` of each outbox, by its address.
+    positions: BTreeMap<usize, usize>,
 }
 
 impl BatchReplies {
     /// Adds a reply to those that its connection gets with this batch.
     pub(crate) fn push(&mut self, outbox: &Outbox, id: u64, reply: Reply) {
         let lists = &mut self.lists;
-        let place = *self.places.entry(Arc::as_ptr(outbox).addr()).or_insert_with(|| {
+        let position = *self.positions.entry(Arc::as_ptr(outbox).addr()).or_insert_with(|| {
             lists.push((outbox.clone(), Vec::new()));
             lists.len() - 1
         });
-        lists[place].1.push((id, reply));
+        lists[position].1.push((id, reply));
     }
 
     pub(crate) fn deliver(&mut self) {
-        self.places.clear();
+        self.positions.clear();
         for (outbox, replies) in self.lists.drain(..) {
             outbox.deliver(replies);
         }

@@ -149,8 +149,8 @@ mod tests {
         (0..200).for_each(|n| turns.push(SERVER, (SERVER, n)));
         turns.push(FEW, (FEW, 0));
         let taken = all(&mut turns);
-        let place = taken.iter().position(|request| *request == (FEW, 0)).unwrap();
-        assert_eq!(place, MANY.at_once() + SERVER.at_once());
+        let position = taken.iter().position(|request| *request == (FEW, 0)).unwrap();
+        assert_eq!(position, MANY.at_once() + SERVER.at_once());
         for flow in [MANY, SERVER, FEW] {
             let of: Vec<usize> =
                 taken.iter().filter(|request| request.0 == flow).map(|request| request.1).collect();

@@ -7,7 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::silent::{Quiet, Silent};
-use crate::limits::PLACE_WITHIN;
+use crate::limits::PERMIT_WITHIN;
 
 /// The permit of a connection. Links of members need none.
 pub(super) enum Permit {
@@ -45,7 +45,7 @@ impl Permits {
             return Some(Permit::Client(permit));
         }
         if self.silent.end_oldest(true, clock::time())
-            && let Ok(Ok(permit)) = timeout(PLACE_WITHIN, clients().acquire_owned()).await
+            && let Ok(Ok(permit)) = timeout(PERMIT_WITHIN, clients().acquire_owned()).await
         {
             return Some(Permit::Client(permit));
         }
@@ -56,7 +56,7 @@ impl Permits {
         if !self.silent.end_oldest(false, clock::time()) {
             return None;
         }
-        timeout(PLACE_WITHIN, strangers().acquire_owned()).await.ok()?.ok().map(Permit::Stranger)
+        timeout(PERMIT_WITHIN, strangers().acquire_owned()).await.ok()?.ok().map(Permit::Stranger)
     }
 
     /// Notes that the connection with this permit has sent nothing yet.

@@ -1,4 +1,4 @@
-//! Connections that have sent nothing yet. They may be silent for a while, as a person may type; but where places are
+//! Connections that have sent nothing yet. They may be silent for a while, as a person may type; but where permits are
 //! few, the one that has been silent longest is closed for a new one.
 
 use std::collections::BTreeMap;
@@ -24,7 +24,7 @@ struct List {
 
 #[derive(Debug)]
 struct Waiting {
-    /// The connection has a client's place.
+    /// The connection has a client's permit.
     client: bool,
     since: Time,
     ended: Arc<Notify>,
@@ -43,7 +43,7 @@ impl Silent {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a new connection, with a client's place (`client`) or another one.
+    /// Notes a new connection, with a client's permit (`client`) or another one.
     pub(super) fn begin(self: &Arc<Self>, client: bool, since: Time) -> Quiet {
         let ended = Arc::new(Notify::new());
         let mut list = self.list();
@@ -53,7 +53,7 @@ impl Silent {
         Quiet { silent: Arc::clone(self), number, ended }
     }
 
-    /// Closes the connection that has been silent longest in such a place, if that is long enough. Returns whether
+    /// Closes the connection that has been silent longest with such a permit, if that is long enough. Returns whether
     /// there was one.
     pub(super) fn end_oldest(&self, client: bool, now: Time) -> bool {
         let mut list = self.list();
@@ -66,7 +66,7 @@ impl Silent {
 }
 
 impl Quiet {
-    /// Completes when the connection's place is needed by another.
+    /// Completes when the connection's permit is needed by another.
     pub(super) async fn ended(&self) {
         self.ended.notified().await;
     }

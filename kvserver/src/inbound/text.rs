@@ -143,8 +143,8 @@ impl InOrder {
         self.first + self.owed.len() as u64
     }
 
-    /// The place of a request in `owed`.
-    fn place(&self, number: u64) -> Option<usize> {
+    /// The position of a request in `owed`.
+    fn position(&self, number: u64) -> Option<usize> {
         usize::try_from(number.checked_sub(self.first)?).ok()
     }
 }
@@ -155,7 +155,7 @@ impl Answers for InOrder {
     }
 
     fn on_reply(&mut self, number: u64, reply: Reply, in_flight: &mut InFlight) {
-        let asked = self.place(number).and_then(|place| self.owed.get_mut(place));
+        let asked = self.position(number).and_then(|position| self.owed.get_mut(position));
         let Some(Owed::Asked { command, answer, uses, charge }) = asked else { return };
         let Some(reply) = in_flight.accept(number, reply, charge) else { return };
         if answer.replace(answer_of(command, reply)).is_none() {
@@ -164,9 +164,9 @@ impl Answers for InOrder {
     }
 
     fn find(&mut self, number: u64, _large: usize) -> Option<(&mut Charge, bool)> {
-        let place = self.place(number)?;
-        match self.owed.get_mut(place)? {
-            Owed::Asked { charge, .. } => Some((charge, place == 0)),
+        let position = self.position(number)?;
+        match self.owed.get_mut(position)? {
+            Owed::Asked { charge, .. } => Some((charge, position == 0)),
             _ => None,
         }
     }

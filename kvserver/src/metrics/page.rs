@@ -68,14 +68,14 @@ fn requests(page: &mut Page, snapshot: &Snapshot) {
 }
 
 fn queues(page: &mut Page, snapshot: &Snapshot, connections: &Connections) {
-    let open = connections.places.saturating_sub(connections.free.available_permits());
+    let open = connections.permits.saturating_sub(connections.free.available_permits());
     page.gauge("trefoil_requests_open", "Requests that are not answered yet", snapshot.open as f64);
     page.gauge("trefoil_events_waiting", "Events that wait for the core's thread", snapshot.waiting as f64);
     page.gauge("trefoil_connections", "Connections of clients that are open", open as f64);
     page.gauge(
         "trefoil_connections_limit",
         "Connections of clients that may be open (--max-connections, or less where the system allows less)",
-        connections.places as f64,
+        connections.permits as f64,
     );
     page.gauge(
         "trefoil_client_bytes_open",

@@ -109,5 +109,5 @@ pub(crate) struct Connections {
     /// Bytes of requests and replies that all connections have open.
     pub(crate) open_bytes: ByteCounter,
     pub(crate) free: Arc<tokio::sync::Semaphore>,
-    pub(crate) places: usize,
+    pub(crate) permits: usize,
 }

@@ -95,7 +95,7 @@ pub(super) fn start(
     )?;
     let Joints { views, reports, events, shutdown, open_bytes, .. } = joints;
     let free = Arc::clone(&shutdown.connections);
-    let connections = Connections { open_bytes, free, places: files.connections };
+    let connections = Connections { open_bytes, free, permits: files.connections };
     let shown = Shown { snapshots, connections, waits: None };
     Ok(Started { views, reports, events, me, shutdown, ended, shown })
 }

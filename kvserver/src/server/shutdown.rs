@@ -80,7 +80,7 @@ pub(crate) struct Shutdown {
     /// A permit for each connection that may be open.
     pub(crate) connections: Arc<Semaphore>,
     pub(crate) traffic: Traffic,
-    places: usize,
+    permits: usize,
     silence: Duration,
     at_most: Duration,
     answers: Duration,
@@ -94,7 +94,7 @@ impl Shutdown {
             last_call: watch::Sender::new(false),
             connections: Arc::new(Semaphore::new(connections)),
             traffic: Traffic::default(),
-            places: connections,
+            permits: connections,
             silence: LINGER,
             at_most: LINGER_MAX,
             answers: LAST_ANSWERS_FOR,
@@ -128,7 +128,7 @@ impl Shutdown {
     }
 
     fn all(&self) -> u32 {
-        u32::try_from(self.places).unwrap_or(u32::MAX)
+        u32::try_from(self.permits).unwrap_or(u32::MAX)
     }
 
     async fn until_silent(&self) {

@@ -256,7 +256,7 @@ impl Machine {
         }
     }
 
-    /// Entries from the commit log, or the place up to which it no longer has them.
+    /// Entries from the commit log, or the number up to which it no longer has them.
     pub(crate) fn read_log(
         &self,
         partition: PartitionId,

@@ -11,7 +11,7 @@ use std::time::Duration;
 /// Syncs that are remembered; an odd number.
 const SYNCS: usize = 9;
 
-/// The last syncs, in microseconds. Empty places are at the end.
+/// The last syncs, in microseconds. Empty slots are at the end.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Syncs {
     last: [u64; SYNCS],

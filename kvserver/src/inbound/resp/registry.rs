@@ -28,7 +28,7 @@ pub(crate) struct Registry {
     pub(super) started: Time,
 }
 
-/// A client's place in the registry, for as long as it is there.
+/// A client's entry in the registry, for as long as it is there.
 #[derive(Debug)]
 pub(super) struct Registered {
     registry: Arc<Registry>,

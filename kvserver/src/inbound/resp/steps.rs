@@ -106,8 +106,8 @@ impl Deliver for Gather {
     fn deliver(&self, some: Replies) {
         let mut replies = self.replies();
         for (number, reply) in some {
-            let place = usize::try_from(number).ok().and_then(|at| replies.0.get_mut(at));
-            if place.is_some_and(|place| place.replace(reply).is_none()) {
+            let slot = usize::try_from(number).ok().and_then(|at| replies.0.get_mut(at));
+            if slot.is_some_and(|slot| slot.replace(reply).is_none()) {
                 replies.1 -= 1;
             }
         }

@@ -123,7 +123,7 @@ pub enum Form {
     Value,
     /// The length of the value.
     ValueLength,
-    /// A part of the value; places count from its end if they are negative.
+    /// A part of the value; positions count from its end if they are negative.
     Slice {
         /// The first byte.
         start: i64,
@@ -375,8 +375,8 @@ fn slice(value: &[u8], start: i64, end: i64) -> &[u8] {
     if start > end || len == 0 {
         return &[];
     }
-    let place = |at: i64| usize::try_from(at).unwrap_or(0);
-    &value[place(start)..=place(end)]
+    let position = |at: i64| usize::try_from(at).unwrap_or(0);
+    &value[position(start)..=position(end)]
 }
 
 fn encoding(value: &[u8]) -> &'static str {

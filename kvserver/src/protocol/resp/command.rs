@@ -206,10 +206,10 @@ mod tests {
 
     #[test]
     fn keys_are_where_the_table_says() {
-        assert_eq!(find(b"mset").unwrap().key_places(5), [1, 3]);
-        assert_eq!(find(b"del").unwrap().key_places(4), [1, 2, 3]);
-        assert_eq!(find(b"get").unwrap().key_places(2), [1]);
-        assert!(find(b"ping").unwrap().key_places(1).is_empty());
+        assert_eq!(find(b"mset").unwrap().key_positions(5), [1, 3]);
+        assert_eq!(find(b"del").unwrap().key_positions(4), [1, 2, 3]);
+        assert_eq!(find(b"get").unwrap().key_positions(2), [1]);
+        assert!(find(b"ping").unwrap().key_positions(1).is_empty());
     }
 
     #[test]

@@ -87,12 +87,12 @@ pub(super) fn command(local: &mut Local<'_>, words: &[Bytes]) -> Answered {
             if !spec.takes(names.len()) {
                 return Err("ERR Invalid number of arguments specified for command".into());
             }
-            let places = spec.key_places(names.len());
-            if places.is_empty() {
+            let positions = spec.key_positions(names.len());
+            if positions.is_empty() {
                 return Err("ERR The command has no key arguments".into());
             }
-            writer.array(places.len());
-            places.into_iter().for_each(|place| writer.bulk(&names[place]));
+            writer.array(positions.len());
+            positions.into_iter().for_each(|position| writer.bulk(&names[position]));
         }
         _ => return Err(unknown_subcommand(sub, "COMMAND")),
     }

@@ -48,8 +48,8 @@ pub(super) fn set_command(words: &[Bytes]) -> Parsed {
 }
 
 /// An option that may be given once, and not together with others of its kind.
-fn once<T>(place: &mut Option<T>, value: T) -> Result<(), Refusal> {
-    if place.replace(value).is_none() { Ok(()) } else { Err(SYNTAX.into()) }
+fn once<T>(slot: &mut Option<T>, value: T) -> Result<(), Refusal> {
+    if slot.replace(value).is_none() { Ok(()) } else { Err(SYNTAX.into()) }
 }
 
 pub(super) fn setnx(words: &[Bytes]) -> Parsed {

@@ -46,7 +46,7 @@ pub(super) struct Spec {
     pub(super) arity: i8,
     /// A letter for each, see `FLAGS`.
     pub(super) flags: &'static str,
-    /// Places of the first and last key, and from one to the next; a negative place counts from the end.
+    /// Positions of the first and last key, and from one to the next; a negative position counts from the end.
     pub(super) keys: (i8, i8, i8),
     pub(super) group: &'static str,
     pub(super) since: &'static str,
@@ -78,13 +78,13 @@ impl Spec {
         self.name.to_ascii_lowercase()
     }
 
-    /// Places of the keys among so many words.
-    pub(super) fn key_places(&self, words: usize) -> Vec<usize> {
+    /// Positions of the keys among so many words.
+    pub(super) fn key_positions(&self, words: usize) -> Vec<usize> {
         let (first, last, step) = self.keys;
-        let place = |at: i8| {
+        let position = |at: i8| {
             if at < 0 { words.checked_sub(usize::from(at.unsigned_abs())) } else { usize::try_from(at).ok() }
         };
-        match (place(first), place(last), usize::try_from(step)) {
+        match (position(first), position(last), usize::try_from(step)) {
             (Some(first), Some(last), Ok(step)) if first > 0 && step > 0 => {
                 (first..=last.min(words - 1)).step_by(step).collect()
             }

@@ -150,7 +150,7 @@ mod tests {
         let mut decoder = TextDecoder::new(100, 100);
         let mut input = BytesMut::from(&b"put k long"[..]);
         assert_eq!(decoder.decode(&mut input), None);
-        // An end before the place up to which was searched is not looked for again.
+        // An end before the position up to which was searched is not looked for again.
         input[3] = b'\n';
         assert_eq!(decoder.decode(&mut input), None);
         input.extend_from_slice(b"\n");

@@ -3,7 +3,7 @@
 //! Positions are 32 hex digits, both ends of a range belong to it, and a range may wrap around the circle. A
 //! list depends on nothing but the view, so each is made once per view, when it is first asked for.
 //!
-//! A server has many places on this ring, not one arc as in the family's. So a server may have several triples
+//! A server has many tokens on this ring, not one arc as in the family's. So a server may have several triples
 //! even in the merged list; it has exactly one wherever its ranges join to one arc, as with up to three servers.
 
 use std::collections::BTreeSet;
