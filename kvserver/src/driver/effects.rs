@@ -192,7 +192,9 @@ impl Driver {
     /// Has a thread go over all keys of a partition.
     fn walk(&mut self, read: ReadId, partition: PartitionId, keys: PartitionKeys) -> Result<(), Failure> {
         match self.parts.machine.snapshot(partition) {
-            Ok((records, log_time)) => hand(&self.parts.walker, KeyScan { read, records, log_time, keys }),
+            Ok((records, log_time)) => {
+                hand(&self.parts.key_scanner, KeyScan { read, records, log_time, keys })
+            }
             Err(Failure::Damaged(reason)) => {
                 self.step(Input::Answered { read, answer: Answer::Damaged(reason) });
                 Ok(())

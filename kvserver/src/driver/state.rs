@@ -38,7 +38,7 @@ pub(crate) struct Parts {
     pub(crate) builders: JobSender<BuildJob>,
     pub(crate) scrubber: JobSender<ScrubJob>,
     pub(crate) digester: JobSender<DigestJob>,
-    pub(crate) walker: JobSender<KeyScan>,
+    pub(crate) key_scanner: JobSender<KeyScan>,
     pub(crate) scrub: Scrub,
     pub(crate) peers: Peers,
     pub(crate) views: watch::Sender<Option<Arc<View>>>,

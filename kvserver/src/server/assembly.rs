@@ -128,7 +128,7 @@ impl Joints<'_> {
         views: watch::Sender<Option<Arc<View>>>,
         snapshots: watch::Sender<Option<Arc<crate::metrics::Snapshot>>>,
     ) -> Parts {
-        let Workers { log, readers, builders, scrubber, digester, walker } = workers;
+        let Workers { log, readers, builders, scrubber, digester, key_scanner } = workers;
         let options = self.options;
         let (core, bulk_links) = (self.core.clone(), self.bulk_links.clone());
         Parts {
@@ -139,7 +139,7 @@ impl Joints<'_> {
             builders,
             scrubber,
             digester,
-            walker,
+            key_scanner,
             scrub: Scrub::new(options.scrub(), options.scrub_rate, common::clock::time()),
             peers: Peers::new(self.me, &self.address, core, bulk_links, self.events.clone()),
             views,

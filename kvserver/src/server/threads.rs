@@ -25,7 +25,7 @@ pub(super) struct Workers {
     pub(super) builders: JobSender<BuildJob>,
     pub(super) scrubber: JobSender<ScrubJob>,
     pub(super) digester: JobSender<DigestJob>,
-    pub(super) walker: JobSender<KeyScan>,
+    pub(super) key_scanner: JobSender<KeyScan>,
 }
 
 /// Threads that are running. They have handles that keep the store in use: they end before the server does.
@@ -53,7 +53,7 @@ pub(super) fn spawn_workers(
     let ((builders, build_jobs), build_events) = (channel(), events.clone());
     let ((scrubber, scrub_jobs), scrub_events) = (channel(), events.clone());
     let ((digester, digest_jobs), digest_events) = (channel(), events.clone());
-    let ((walker, scans), scan_events) = (channel(), events.clone());
+    let ((key_scanner, scans), scan_events) = (channel(), events.clone());
     let threads = vec![
         spawn("log", move || log_thread.run(&log_dir, &log_events))?,
         spawn_background("copies-read", move || transfer::read(&read_jobs, &read_events))?,
@@ -62,7 +62,7 @@ pub(super) fn spawn_workers(
         spawn_background("digests", move || digest::run(&digest_jobs, &digest_events))?,
         spawn("key-scans", move || key_scan::run(&scans, &scan_events))?,
     ];
-    Ok((Workers { log, readers, builders, scrubber, digester, walker }, Threads(threads)))
+    Ok((Workers { log, readers, builders, scrubber, digester, key_scanner }, Threads(threads)))
 }
 
 /// The runtime of the core's thread. Everything between a socket and the core happens on this thread, so a request

@@ -1,6 +1,6 @@
 //! The server's identity: kept in the storage directory, made at the first start.
 //!
-//! `identity` holds the server's and the store's ids, `incarnation` counts the starts (on disk before the first
+//! `identity` has the server's and the store's ids, `incarnation` counts the starts (on disk before the first
 //! message), `view` the newest view in use, `promised` what was promised to an ECS that was rebuilt, `failed`
 //! why the store must not be used again.
 

@@ -24,13 +24,13 @@ pub(crate) fn set_aside(dir: &Path, reason: &str) -> Result<(), Error> {
     tracing::error!(
         "the store failed and is not used again: {reason}. The ECS says that all of it is served from other in-sync \
          copies. It is kept in {}; the server goes on as an empty one under the new store id {store} and is filled \
-         anew from the other copies. Remove the folder when nobody needs it",
+         anew from the other copies. Remove the folder when it is no longer needed",
         aside.display()
     );
     Ok(())
 }
 
-/// Moves log and trees into a folder of their own, and notes beside them what they may hold.
+/// Moves log and trees into a folder of their own, and notes beside them what they may contain.
 pub(crate) fn move_aside(dir: &Path, reason: &str) -> Result<PathBuf, Error> {
     let view = identity::read_view(dir)?;
     let me = identity::peek(dir)?.map(|(server, store)| Member { server, store });

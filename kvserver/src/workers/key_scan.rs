@@ -23,9 +23,9 @@ pub(crate) struct KeyScan {
 
 /// Goes over partitions until the jobs end.
 pub(crate) fn run(jobs: &Receiver<KeyScan>, events: &Events) {
-    for walk in jobs {
-        let read = walk.read;
-        let sent = match walk.carry_out() {
+    for scan in jobs {
+        let read = scan.read;
+        let sent = match scan.carry_out() {
             Ok(answer) => events.send(Event::Core(Input::Answered { read, answer })),
             Err(Failure::Damaged(reason)) => {
                 let answer = Answer::Damaged(reason);

@@ -169,7 +169,7 @@ mod tests {
     fn entries_go_first_and_frames_end_behind_what_is_large() {
         let queue = BulkQueue::default();
         queue.send(vec![value(1, 10)]);
-        assert!(messages(&queue).is_empty(), "nobody serves it");
+        assert!(messages(&queue).is_empty(), "no link serves it");
         queue.expect();
         let large = PEER_FRAME_BYTES + 1;
         queue.send(vec![value(1, large), value(2, 10), append(10), value(3, 10)]);

@@ -204,7 +204,11 @@ fn a_digest_source_is_taken_at_each_entry_that_compares_up_to_a_limit() {
     machine.apply(P, vec![entry(1, Some(person)), entry(2, None)], false).unwrap();
     let (digest_sources, left_out) = machine.take_digest_sources();
     let paced: Vec<bool> = digest_sources.iter().map(|source| source.paced).collect();
-    assert_eq!((paced, left_out.len()), (vec![false, true], 0), "who waits for it is not kept waiting");
+    assert_eq!(
+        (paced, left_out.len()),
+        (vec![false, true], 0),
+        "a client that waits for it is answered at once"
+    );
     let many = DIGESTS_WAITING_MAX as u64 + 2;
     machine.apply(P, (3..3 + many).map(|seq| entry(seq, None)).collect(), false).unwrap();
     let (digest_sources, left_out) = machine.take_digest_sources();
