@@ -150,3 +150,61 @@ pub(super) fn too_much() -> Reply {
         format!("the reply would have more than {REPLY_BYTES_MAX} bytes; ask for fewer keys at once");
     Reply::Refused { reason }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::{CLIENT_OPEN_BYTES_MAX, CLIENTS_BEYOND_BYTES_MAX};
+    use crate::net::byte_counter::ByteCounter;
+
+    fn get() -> Ask {
+        Ask::Read(Query::get(Bytes::from_static(b"key")))
+    }
+
+    fn too_large(bytes: usize) -> Reply {
+        Reply::TooLarge { key: Bytes::from_static(b"key"), bytes: bytes as u64 }
+    }
+
+    #[test]
+    fn a_large_value_is_asked_again_when_there_is_room() {
+        let all = ByteCounter::default();
+        let mut in_flight = InFlight::new(Window::new(all.clone()));
+        let mut charge = in_flight.begin(std::iter::once(&mut get()), 0, Wanted::UpTo(u64::MAX));
+        let bytes = 1 << 20;
+        assert!(in_flight.accept(7, too_large(bytes), &mut charge).is_none());
+        assert!(all.bytes() < bytes && in_flight.large() == 1, "its bytes are free until it is asked again");
+        in_flight.window.open(CLIENT_OPEN_BYTES_MAX);
+        assert!(in_flight.next_large(0, |_, _| Some((&mut charge, false))).is_none(), "others are before it");
+        let (number, ask) = in_flight.next_large(0, |_, _| Some((&mut charge, true))).unwrap();
+        let Ask::Read(Query::Get { bytes_max, .. }) = ask else { panic!("a get") };
+        assert_eq!((number, bytes_max as usize, in_flight.large()), (7, bytes, 0));
+        in_flight.window.close(CLIENT_OPEN_BYTES_MAX);
+        assert!(all.bytes() > bytes);
+        in_flight.end(&charge);
+        assert_eq!(all.bytes(), 0);
+    }
+
+    #[test]
+    fn a_value_beyond_all_limits_waits_even_alone() {
+        let all = ByteCounter::default();
+        let mut in_flight = InFlight::new(Window::new(all.clone()));
+        let mut charge = in_flight.begin(std::iter::once(&mut get()), 0, Wanted::UpTo(u64::MAX));
+        assert!(in_flight.accept(1, too_large(1 << 20), &mut charge).is_none());
+        in_flight.window.open(CLIENT_OPEN_BYTES_MAX);
+        all.add(CLIENTS_BEYOND_BYTES_MAX);
+        assert!(in_flight.next_large(0, |_, _| Some((&mut charge, true))).is_none());
+        assert!(in_flight.next_large(0, |_, _| None).is_none() && in_flight.large() == 0, "it is gone");
+    }
+
+    #[test]
+    fn sizes_are_replies_where_no_value_is_wanted_and_a_reply_has_a_limit() {
+        let mut in_flight = InFlight::new(Window::new(ByteCounter::default()));
+        for wanted in [Wanted::Sizes, Wanted::UpTo(5)] {
+            let mut charge = in_flight.begin(std::iter::once(&mut get()), 0, wanted);
+            assert!(matches!(in_flight.accept(1, too_large(10), &mut charge), Some(Reply::TooLarge { .. })));
+        }
+        let mut charge = in_flight.begin([get(), get()].iter_mut(), 0, Wanted::All);
+        assert!(in_flight.accept(1, too_large(REPLY_BYTES_MAX), &mut charge).is_none());
+        assert!(matches!(in_flight.accept(2, too_large(1), &mut charge), Some(Reply::Refused { .. })));
+    }
+}
