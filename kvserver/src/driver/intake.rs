@@ -1,5 +1,5 @@
-//! Requests that wait for the core: they take turns ([`Turns`]), and so few are under way that those behind them wait only
-//! shortly.
+//! Requests that wait for the core: they take turns ([`Turns`]), and so few are under way that those behind them wait
+//! only shortly.
 //!
 //! Bounded are: the requests that one batch takes on, and the bytes that they carry or may bring; entries that wait for
 //! this server's log; and requests passed on to each other server and not answered. Further requests wait here, within

@@ -37,8 +37,8 @@ impl Permits {
         Self { clients, strangers: Arc::new(Semaphore::new(strangers_max)), silent: Arc::default() }
     }
 
-    /// A permit for a new connection. If there is none, a connection that has sent nothing for a while is closed to make
-    /// room.
+    /// A permit for a new connection. If there is none, a connection that has sent nothing for a while is closed to
+    /// make room.
     pub(super) async fn take(&self) -> Option<Permit> {
         let clients = || Arc::clone(&self.clients);
         if let Ok(permit) = clients().try_acquire_owned() {
