@@ -159,7 +159,8 @@ pub(super) const COMMANDS: &[Spec] = &[
         summary: "Tells the copies that every acknowledged write has besides the \
             first.", run: Run::Local(local::wait) },
     Spec { name: "WATCH", arity: -2, flags: "nF", keys: (1, -1, 1), group: "transactions", since: "2.2.0",
-        summary: "A transaction is carried out only if these keys stay as they are.", run: Run::Wide(transactions::watch) },
+        summary: "A transaction is carried out only if these keys stay as they are.",
+        run: Run::Wide(transactions::watch) },
 ];
 
 /// The command of this name, in any case.

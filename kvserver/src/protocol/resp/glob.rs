@@ -5,8 +5,8 @@
 #[must_use]
 pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut pattern_at, mut text_at) = (0, 0);
-    // The position behind the last star, and how much of the text the star has matched: only the last star is ever tried
-    // again.
+    // The position behind the last star, and how much of the text the star has matched: only the last star is ever
+    // tried again.
     let mut star: Option<(usize, usize)> = None;
     while text_at < text.len() {
         if pattern.get(pattern_at) == Some(&b'*') {
