@@ -6,7 +6,7 @@
 //! lasts for long. It is made anew when there is much room again.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use crate::limits::{SPARE_BYTES, SPARE_SHARE};
@@ -37,11 +37,8 @@ fn has_much_room(dir: &Path) -> bool {
 }
 
 fn write(path: &Path) -> io::Result<()> {
-    const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
     let mut file = File::create(path)?;
-    for _ in 0..SPARE_BYTES / ZEROS.len() as u64 {
-        file.write_all(&ZEROS)?;
-    }
+    io::copy(&mut io::repeat(0).take(SPARE_BYTES), &mut file)?;
     file.sync_all()
 }
 
