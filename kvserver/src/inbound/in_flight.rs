@@ -116,7 +116,7 @@ impl InFlight {
             first.remove();
             return None;
         };
-        if !self.window.has_room(waiting) && !(alone && self.window.goes_beyond(waiting)) {
+        if !(self.window.has_room(waiting) || alone && self.window.goes_beyond(waiting)) {
             return None;
         }
         let (key, _) = first.remove();
