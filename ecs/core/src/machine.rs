@@ -9,7 +9,7 @@
 //! disk is an old one, and making views would use numbers twice; it makes none. *Comparing* after its own start, for
 //! the same reason, until it has heard which views the servers have (`restart`).
 //!
-//! Invariants: the published view is durable; consecutive views keep the [`rules`].
+//! Invariants: the published view is durable; consecutive views keep the [rules](crate::rules).
 
 mod io;
 mod orders;
