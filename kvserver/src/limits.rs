@@ -126,7 +126,7 @@ pub(crate) const VOUCH_AFTER: Duration = Duration::from_millis(20);
 /// The pause between two questions of a server that waits with a failed store, to the ECS.
 pub(crate) const SUSPECT_AGAIN: Duration = Duration::from_secs(1);
 
-/// Links without a hello that a server that waits takes at a time; only the ECS has a message for it.
+/// Links without a hello that a server that waits with its store takes at a time, and as many of clients.
 pub(crate) const SUSPECT_LINKS_MAX: usize = 64;
 
 /// First and last time-out between two tries to connect.

@@ -19,7 +19,7 @@ use common::stream::{Stream, accept};
 use common::view::Member;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 
 use self::clients::Answers;
@@ -150,6 +150,7 @@ impl Suspect {
         let permits = Arc::new(Semaphore::new(SUSPECT_LINKS_MAX));
         let refused = Arc::new(AtomicBool::new(false));
         let answers = Arc::new(Answers::new(self.me, &self.suspicion, &self.ecs));
+        let budget = InputBudget::default();
         loop {
             let Ok((stream, _)) = accept(listener).await else {
                 let _over = timeout(ACCEPT_PAUSE, std::future::pending::<()>()).await;
@@ -158,21 +159,24 @@ impl Suspect {
             let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else { continue };
             let (me, cluster, verdicts) = (self.me, self.cluster, verdicts.clone());
             let (refused, answers) = (Arc::clone(&refused), Arc::clone(&answers));
+            let intake = Intake::new(BytesMut::new(), &budget);
             tokio::spawn(async move {
-                let served = serve(stream, me, cluster, &refused, &answers);
+                let served = serve(stream, intake, permit, me, cluster, &refused, &answers);
                 if let Ok(Some(verdict)) = timeout(HELLO_FOR, served).await {
                     let _gone = verdicts.send(verdict).await;
                 }
-                drop(permit);
             });
         }
     }
 }
 
 /// Answers a client. Returns the verdict that a link brings, if it is the ECS's and meant for this process. `refused`:
-/// a refusal was logged already, as it comes again and again.
+/// a refusal was logged already, as it comes again and again. `permit`: of the links without a hello; clients have
+/// links of their own, so that the ECS always finds one, however many clients there are.
 async fn serve(
     mut stream: Stream,
+    mut intake: Intake,
+    permit: OwnedSemaphorePermit,
     me: Sender,
     own: Option<ClusterId>,
     refused: &AtomicBool,
@@ -186,9 +190,9 @@ async fn serve(
         answers.refuse(stream, first[0]).await.ok()?;
         return None;
     }
-    let mut intake = Intake::new(BytesMut::new(), &InputBudget::default());
     match read_hello(&mut stream, &mut intake).await.ok()? {
         Hello::Client {} => {
+            drop(permit);
             answers.serve(stream, intake).await.ok()?;
             None
         }
@@ -219,5 +223,71 @@ pub(crate) fn names(partitions: &[PartitionId]) -> String {
     match partitions.len().saturating_sub(NAMED_MAX) {
         0 => format!("{word} {}", named.join(", ")),
         more => format!("{word} {} and {more} more", named.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use common::codec::Wire;
+    use common::frame::take_frame;
+    use common::messages::{ClientMessage, Reply, Request, ServerMessage};
+    use common::stream::connect;
+
+    use super::*;
+
+    async fn link(address: &str, hello: &Hello, request: Option<Request>) -> Stream {
+        let mut stream = connect(address).await.unwrap();
+        let mut out = PREFACE.to_vec();
+        push(&mut out, hello);
+        if let Some(request) = request {
+            write_frame(&mut out, |frame| ClientMessage { id: 7, request }.write(frame));
+        }
+        stream.write_all(&out).await.unwrap();
+        stream
+    }
+
+    async fn reply(stream: &mut Stream) -> Option<Reply> {
+        let mut input = BytesMut::new();
+        loop {
+            if let Some(mut frame) = take_frame(&mut input).unwrap() {
+                return Some(ServerMessage::read(&mut frame).unwrap().reply);
+            }
+            if stream.read_buf(&mut input).await.ok()? == 0 {
+                return None;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn clients_are_answered_and_do_not_keep_the_verdict_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let suspect = Suspect::new(dir.path(), "bad".into(), address.clone(), "127.0.0.1:1".into()).unwrap();
+        let asking = async {
+            let mut first = link(&address, &Hello::Client {}, Some(Request::Status {})).await;
+            let Some(Reply::Status { json }) = reply(&mut first).await else { panic!("no status") };
+            assert!(String::from_utf8_lossy(&json).contains("127.0.0.1:1"), "{json:?}");
+            let mut clients = vec![first];
+            // Each is read up to its hello, and many are refused, before the next one comes.
+            for _ in 0..2 * SUSPECT_LINKS_MAX {
+                let mut client = link(&address, &Hello::Client {}, Some(Request::View {})).await;
+                let refused = reply(&mut client).await;
+                assert!(matches!(refused, None | Some(Reply::Busy { .. })), "{refused:?}");
+                clients.push(client);
+            }
+            let (to, verdict) = (suspect.me, StoreVerdict::SetAside {});
+            let ecs = link(&address, &Hello::StoreVerdict { cluster: ClusterId(1), to, verdict }, None).await;
+            std::future::pending::<()>().await;
+            drop((clients, ecs));
+        };
+        let waited = async {
+            tokio::select! {
+                () = suspect.wait(&listener) => {}
+                () = asking => {}
+            }
+        };
+        timeout(HELLO_FOR * 3, waited).await.expect("the verdict comes through");
     }
 }

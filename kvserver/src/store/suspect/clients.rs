@@ -10,14 +10,17 @@ use common::messages::{ClientMessage, Reply, Request, Sender, ServerMessage, Sus
 use common::status::{CaughtUp, ComparedStatus, ScrubStatus, ServerStatus};
 use common::stream::Stream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Semaphore;
 
 use crate::inbound::{Intake, next_frame};
-use crate::limits::FIRST_READ_BYTES;
+use crate::limits::{FIRST_READ_BYTES, SUSPECT_LINKS_MAX};
 
 /// The answers of one process, which are the same for all clients.
 pub(super) struct Answers {
     status: Bytes,
     reason: String,
+    /// Links of clients at a time.
+    links: Semaphore,
 }
 
 impl Answers {
@@ -42,11 +45,12 @@ impl Answers {
         let status = serde_json::to_vec(&status).expect("plain values are JSON").into();
         let reason =
             "this server waits with a store that failed, and serves nothing: kvclient status says what to do";
-        Self { status, reason: reason.to_owned() }
+        Self { status, reason: reason.to_owned(), links: Semaphore::new(SUSPECT_LINKS_MAX) }
     }
 
-    /// Answers the requests of a client's link, one after the other.
+    /// Answers the requests of a client's link, one after the other. One link too many is closed.
     pub(super) async fn serve(&self, mut stream: Stream, mut intake: Intake) -> std::io::Result<()> {
+        let Ok(_permit) = self.links.try_acquire() else { return Ok(()) };
         while let Some(mut frame) = next_frame(&mut stream, &mut intake).await? {
             let mut answers = Vec::new();
             while !frame.is_empty() {
