@@ -6,11 +6,14 @@
 //! them of it. So a complaint is not held against the one that it names. It makes an *edge* between two servers,
 //! whichever of the two complains, and what counts is how many edges a server has:
 //!
-//! 1. **The coordinator first.** The member with the fewest edges to other members coordinates. Of several, the one
+//! 1. **Only where it matters.** A partition whose members all hear each other keeps them and its coordinator, whatever
+//!    edges they have to other servers.
+//! 2. **The coordinator first.** The member with the fewest edges to other members coordinates. Of several, the one
 //!    with the fewest edges in the whole cluster; then the present one, so that nothing moves in vain; then the one
-//!    with the lowest id. A coordinator that has lost its members has an edge to each of them, and they have one each:
+//!    with the lowest id. Edges that do not count yet are counted in: those of one server that is cut off begin to
+//!    count one after the other, and the first of them does not show which of its two ends is the one. A coordinator that has lost its members has an edge to each of them, and they have one each:
 //!    it loses its office before a member is taken out on its word.
-//! 2. **Then the members.** Those with an edge to that coordinator leave the in-sync set, as writes would wait for
+//! 3. **Then the members.** Those with an edge to that coordinator leave the in-sync set, as writes would wait for
 //!    them; those with most edges first, and never so many that fewer stay than a write needs. Members that only do not
 //!    hear each other stay: replicas have nothing to say to each other.
 //!
@@ -46,8 +49,10 @@ pub struct Problem<'a> {
     pub members: &'a [ServerId],
     /// The present coordinator, one of them.
     pub coordinator: ServerId,
-    /// All edges between servers that live.
+    /// The edges that count, between servers that live.
     pub edges: &'a BTreeSet<Edge>,
+    /// All edges that are there between servers that live, whether they count or not.
+    pub reported: &'a BTreeSet<Edge>,
     /// Members that stay, if there are as many.
     pub minimum: usize,
 }
@@ -65,15 +70,20 @@ pub struct Choice {
 /// leaves.
 #[must_use]
 pub fn choose(problem: &Problem<'_>) -> Choice {
-    let Problem { members, edges, minimum, .. } = *problem;
+    let Problem { members, edges, reported, minimum, .. } = *problem;
     let reaches = |one: ServerId, other: ServerId| !edges.contains(&edge(one, other));
-    let inside = |member: ServerId| members.iter().filter(|&&other| !reaches(member, other)).count();
+    let all_reached = |&member: &ServerId| members.iter().all(|&other| reaches(member, other));
+    if members.iter().all(all_reached) {
+        return Choice { coordinator: problem.coordinator, leave: Vec::new() };
+    }
+    let is_reported = |one: ServerId, other: ServerId| reported.contains(&edge(one, other));
+    let inside = |member: ServerId| members.iter().filter(|&&other| is_reported(member, other)).count();
     let rank =
-        |&member: &ServerId| (inside(member), count(edges, member), member != problem.coordinator, member);
+        |&member: &ServerId| (inside(member), count(reported, member), member != problem.coordinator, member);
     let coordinator = members.iter().copied().min_by_key(rank).unwrap_or(problem.coordinator);
     let mut leave: Vec<ServerId> =
         members.iter().copied().filter(|&member| !reaches(coordinator, member)).collect();
-    leave.sort_by_key(|&member| (std::cmp::Reverse((inside(member), count(edges, member))), member));
+    leave.sort_by_key(|&member| (std::cmp::Reverse((inside(member), count(reported, member))), member));
     leave.truncate(members.len().saturating_sub(minimum));
     Choice { coordinator, leave }
 }

@@ -36,6 +36,8 @@ pub(super) struct Builder<'a> {
     pub(super) back_off: Vec<(PartitionId, ServerId)>,
     /// V7: edges that count, between servers that live.
     pub(super) edges: BTreeSet<Edge>,
+    /// V7: all edges that are there, between servers that live.
+    pub(super) reported: BTreeSet<Edge>,
     pub(super) lost: BTreeSet<ServerId>,
 }
 
@@ -56,6 +58,7 @@ impl<'a> Builder<'a> {
             wake: None,
             back_off: Vec::new(),
             edges: BTreeSet::new(),
+            reported: BTreeSet::new(),
             lost: BTreeSet::new(),
         }
     }

@@ -21,7 +21,9 @@ impl Builder<'_> {
         let timers = &facts.config.timers;
         let mut counting = facts.edges.counting(facts.now, timers);
         counting.retain(|(one, other)| is_heard(one) && is_heard(other));
-        self.edges = counting;
+        let mut reported = facts.edges.there(facts.now, timers);
+        reported.retain(|(one, other)| is_heard(one) && is_heard(other));
+        (self.edges, self.reported) = (counting, reported);
         if let Some(end) = facts.edges.next_end(facts.now, timers) {
             self.wake_at(end);
         }
@@ -37,9 +39,9 @@ impl Builder<'_> {
         if !members.contains(&new.coordinator) {
             return;
         }
-        let (edges, minimum) = (&self.edges, self.floor());
-        let choice =
-            reach::choose(&Problem { members: &members, coordinator: new.coordinator, edges, minimum });
+        let (edges, reported, minimum) = (&self.edges, &self.reported, self.floor());
+        let (coordinator, members) = (new.coordinator, &members[..]);
+        let choice = reach::choose(&Problem { members, coordinator, edges, reported, minimum });
         if choice.coordinator != new.coordinator {
             self.lost.insert(new.coordinator);
             new.coordinator = choice.coordinator;
@@ -60,6 +62,11 @@ impl Builder<'_> {
     /// Whether two servers are known not to hear each other.
     pub(super) fn has_edge(&self, one: ServerId, other: ServerId) -> bool {
         self.edges.contains(&edge(one, other))
+    }
+
+    /// Whether neither of two servers reports that it does not hear the other, for however short a time.
+    pub(super) fn hear_each_other(&self, one: ServerId, other: ServerId) -> bool {
+        !self.reported.contains(&edge(one, other))
     }
 
     /// Whether a server does not hear half of the others or more: then no copies are made from it.

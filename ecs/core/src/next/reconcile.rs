@@ -164,9 +164,9 @@ impl Builder<'_> {
         let replicas: Vec<Member> = new.replicas().filter(|&member| self.living(member)).collect();
         for member in replicas {
             let Some((since, lasting)) = self.complaint(partition, old, member) else { continue };
-            let cut = self.has_edge(old.coordinator, member.server);
+            let heard = self.hear_each_other(old.coordinator, member.server);
             let gone = self.is_doubtful(member.server) && self.is_believed(old.coordinator, since);
-            if !((lasting && !cut) || gone) || !self.enough_without(partition, new, member) {
+            if !((lasting && heard) || gone) || !self.enough_without(partition, new, member) {
                 continue;
             }
             let change = match self.may_leave(partition, old, new, member) {

@@ -100,7 +100,6 @@ impl Edges {
     }
 
     /// The edges that are there, whether they count or not.
-    #[cfg(test)]
     pub(crate) fn there(&self, now: Time, timers: &Timers) -> BTreeSet<Edge> {
         let there = self.complaints.iter().filter(|(_, complaints)| is_there(complaints, now, timers));
         there.map(|(&edge, _)| edge).collect()

@@ -13,8 +13,14 @@ fn edges(pairs: &str) -> BTreeSet<Edge> {
 
 /// The coordinator, and behind a minus the members that leave; the first of `members` coordinates now.
 fn chosen(members: &str, pairs: &str, minimum: usize) -> String {
-    let (members, edges) = (ids(members), edges(pairs));
-    let choice = choose(&Problem { coordinator: members[0], members: &members, edges: &edges, minimum });
+    chosen_early(members, pairs, pairs, minimum)
+}
+
+/// Of all that are `reported`, only `pairs` count yet.
+fn chosen_early(members: &str, pairs: &str, reported: &str, minimum: usize) -> String {
+    let (members, edges, reported) = (ids(members), edges(pairs), edges(reported));
+    let (coordinator, members) = (members[0], &members[..]);
+    let choice = choose(&Problem { coordinator, members, edges: &edges, reported: &reported, minimum });
     let name = |server: ServerId| u8::try_from(server.0).map(char::from).unwrap();
     let leave: String = choice.leave.iter().map(|&server| name(server)).collect();
     format!("{}-{leave}", name(choice.coordinator))
@@ -25,6 +31,19 @@ fn without_an_edge_nothing_changes() {
     assert_eq!(chosen("bac", "", 2), "b-");
     assert_eq!(chosen("bac", "de", 2), "b-");
     assert_eq!(chosen("b", "bd", 2), "b-");
+}
+
+#[test]
+fn edges_to_other_servers_change_nothing_where_members_hear_each_other() {
+    assert_eq!(chosen("abc", "ad ae", 2), "a-");
+    assert_eq!(chosen_early("abc", "ad", "ad ab", 2), "a-", "that one may not last");
+}
+
+#[test]
+fn a_server_that_is_cut_off_takes_no_coordinator_along_when_its_edges_count_one_by_one() {
+    assert_eq!(chosen_early("bac", "ab", "ab ac ad", 2), "b-a");
+    assert_eq!(chosen_early("bac", "ac", "ab ac ad", 2), "b-");
+    assert_eq!(chosen_early("abc", "ac", "ab ac ad", 2), "b-", "it leaves when `ab` counts");
 }
 
 #[test]
@@ -94,7 +113,13 @@ fn never_fewer_stay_than_a_write_needs_whatever_is_said() {
         for members in ["abc", "bde", "ac", "d"] {
             for minimum in 1..=3 {
                 let members = ids(members);
-                let problem = Problem { coordinator: members[0], members: &members, edges: &edges, minimum };
+                let problem = Problem {
+                    coordinator: members[0],
+                    members: &members,
+                    edges: &edges,
+                    reported: &edges,
+                    minimum,
+                };
                 let choice = choose(&problem);
                 let stays: Vec<ServerId> =
                     members.iter().copied().filter(|member| !choice.leave.contains(member)).collect();
