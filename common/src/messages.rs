@@ -21,7 +21,7 @@ use crate::ids::{ClusterId, Incarnation, Nonce, ServerId, StoreId};
 
 /// A server's process: one start of one store. Every message comes from exactly one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Sender {
+pub struct ProcessId {
     /// The server.
     pub server: ServerId,
     /// Its store.
@@ -42,7 +42,7 @@ pub enum Hello {
         /// The sender's cluster. The link of another cluster is closed.
         cluster: ClusterId,
         /// The process that sends.
-        sender: Sender,
+        sender: ProcessId,
         /// The server that the link is meant for: another one may listen at a reused address.
         to: ServerId,
         /// The port that the sender listens at, on the host that the link comes from: a server that is in no view any
@@ -60,7 +60,7 @@ pub enum Hello {
         /// The sender's cluster; `None` before it has seen its first view.
         cluster: Option<ClusterId>,
         /// The process that sends.
-        sender: Sender,
+        sender: ProcessId,
     },
     /// From an ECS that is being rebuilt to a server: give this promise, then report what you have
     /// ([`ServerReport::Holdings`], on the report link). Nothing follows, nothing comes back.
@@ -77,7 +77,7 @@ pub enum Hello {
         /// The cluster.
         cluster: ClusterId,
         /// The process that the link is meant for, and no other of the same server.
-        to: Sender,
+        to: ProcessId,
         /// Why.
         refusal: Refusal,
     },
@@ -87,7 +87,7 @@ pub enum Hello {
         /// The cluster.
         cluster: ClusterId,
         /// The process that the link is meant for, and no other of the same server.
-        to: Sender,
+        to: ProcessId,
         /// The decision on the store, as things are now.
         verdict: StoreVerdict,
     },

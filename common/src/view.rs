@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::address;
 use crate::ids::{ClusterId, Epoch, Incarnation, Nonce, PartitionId, RebuildId, ServerId, StoreId};
-use crate::messages::Sender;
+use crate::messages::ProcessId;
 use crate::ring::{Partitions, Position};
 
 /// One copy of a partition: a server, and the store that it had when it was counted. A server that comes
@@ -88,8 +88,8 @@ pub struct ServerInfo {
 impl ServerInfo {
     /// The process that the view names.
     #[must_use]
-    pub fn process(&self, server: ServerId) -> Sender {
-        Sender { server, store: self.store, incarnation: self.incarnation, nonce: self.nonce }
+    pub fn process(&self, server: ServerId) -> ProcessId {
+        ProcessId { server, store: self.store, incarnation: self.incarnation, nonce: self.nonce }
     }
 }
 

@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use common::codec::Wire;
 use common::frame::{take_frame, write_frame};
 use common::ids::{ClientId, ClusterId, Epoch, Incarnation, Nonce, RequestNumber, ServerId, StoreId};
-use common::messages::{ClientMessage, PeerMessage, Reply, Request, Sender, ServerMessage};
+use common::messages::{ClientMessage, PeerMessage, ProcessId, Reply, Request, ServerMessage};
 use common::operation::{Condition, Operation, Origin, Outcome};
 use common::ring::Partitions;
 use common::time::{Now, Time, WallTime};
@@ -36,7 +36,7 @@ const VALUE_BYTES: usize = 100;
 const ROUND: Duration = Duration::from_millis(2);
 
 struct Server {
-    me: Sender,
+    me: ProcessId,
     node: Node,
     machine: Machine,
     log: LogWriter,
@@ -57,8 +57,13 @@ struct Cluster {
     requests: u64,
 }
 
-fn sender(server: u128) -> Sender {
-    Sender { server: ServerId(server), store: StoreId(server), incarnation: Incarnation(1), nonce: Nonce(1) }
+fn sender(server: u128) -> ProcessId {
+    ProcessId {
+        server: ServerId(server),
+        store: StoreId(server),
+        incarnation: Incarnation(1),
+        nonce: Nonce(1),
+    }
 }
 
 fn view() -> View {
@@ -160,7 +165,7 @@ impl Server {
         }
     }
 
-    fn on_peer(&mut self, now: Now, from: Sender, bytes: &[u8]) {
+    fn on_peer(&mut self, now: Now, from: ProcessId, bytes: &[u8]) {
         let mut input = BytesMut::from(bytes);
         while let Some(mut frame) = take_frame(&mut input).unwrap() {
             while !frame.is_empty() {
@@ -213,7 +218,7 @@ impl Cluster {
         }
         let mut replies = BytesMut::new();
         loop {
-            let mut said: Vec<(Sender, Said)> = Vec::new();
+            let mut said: Vec<(ProcessId, Said)> = Vec::new();
             for server in &mut self.servers {
                 let mut one = Said::default();
                 server.carry_out(now, &mut one);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::ids::{ClusterId, PartitionId, ServerId};
-use common::messages::{Sender, ServerReport};
+use common::messages::{ProcessId, ServerReport};
 use common::ring::Partitions;
 use common::time::Time;
 use common::view::View;
@@ -34,7 +34,7 @@ pub(crate) struct EcsHost {
     /// What happened during a pause.
     pub(crate) held: Vec<Event>,
     /// Processes whose report links end.
-    pub(crate) ended: Vec<Sender>,
+    pub(crate) ended: Vec<ProcessId>,
     /// The partitions of the store that it was asked about last; none: any.
     suspected: Option<Vec<PartitionId>>,
     /// Earlier states of its directory.

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use common::ids::{ClientId, Epoch, Incarnation, LogId, Nonce, PartitionId, Seq, ServerId, StoreId};
-use common::messages::{Sender, ServerReport};
+use common::messages::{ProcessId, ServerReport};
 use common::status::Health;
 use common::time::{Now, Time, WallTime};
 use common::view::View;
@@ -201,8 +201,8 @@ impl Server {
         format!("s{}:1", self.index)
     }
 
-    pub(crate) fn sender(&self) -> Sender {
-        Sender { server: self.id, store: self.store, incarnation: self.incarnation, nonce: self.nonce }
+    pub(crate) fn sender(&self) -> ProcessId {
+        ProcessId { server: self.id, store: self.store, incarnation: self.incarnation, nonce: self.nonce }
     }
 
     pub(crate) fn time(&self, now: Micros) -> Time {

@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-use common::messages::{PeerMessage, Refusal, Reply, Sender, ServerReport, StoreVerdict};
+use common::messages::{PeerMessage, ProcessId, Refusal, Reply, ServerReport, StoreVerdict};
 use common::view::View;
 use fastrand::Rng;
 use kvserver_core::Ask;
@@ -28,19 +28,19 @@ pub(crate) const SECOND: Micros = 1_000_000;
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     /// A message reaches a server.
-    Peer { to: usize, from: Sender, message: PeerMessage },
+    Peer { to: usize, from: ProcessId, message: PeerMessage },
     /// A server's link to another one is new.
     Linked { to: usize, other: usize },
     /// A view reaches a server.
     View { to: usize, view: Arc<View> },
     /// The ECS says to a process of a server what becomes of the store with which it waits.
-    Verdict { to: usize, process: Sender, verdict: StoreVerdict },
+    Verdict { to: usize, process: ProcessId, verdict: StoreVerdict },
     /// The ECS says to a process of a server that it is not taken.
-    Refused { to: usize, process: Sender, refusal: Refusal },
+    Refused { to: usize, process: ProcessId, refusal: Refusal },
     /// A report reaches the ECS.
-    Report { sender: Sender, report: ServerReport },
+    Report { sender: ProcessId, report: ServerReport },
     /// The ECS sees a report link end.
-    LinkEnded { sender: Sender },
+    LinkEnded { sender: ProcessId },
     /// A client's request reaches a server.
     Request { to: usize, client: usize, call: u64, ask: Ask },
     /// A reply reaches a client; none: the server does not listen.

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use common::ids::ServerId;
-use common::messages::Sender;
+use common::messages::ProcessId;
 use common::time::Time;
 
 use super::refusal::Refusal;
@@ -16,7 +16,7 @@ use crate::limits::{LEFT_OUT_FOR, LEFT_OUT_MAX, REFUSED_AGAIN_AFTER};
 /// A process that was refused.
 #[derive(Clone, Debug)]
 pub(super) struct Refused {
-    sender: Sender,
+    sender: ProcessId,
     /// The address that it listens at, if it has reported one.
     pub(super) address: Option<String>,
     pub(super) why: Refusal,
@@ -29,7 +29,7 @@ pub(super) struct LeftOut(BTreeMap<ServerId, Refused>);
 
 impl LeftOut {
     /// A process is refused.
-    pub(super) fn note(&mut self, now: Time, sender: Sender, address: Option<String>, why: Refusal) {
+    pub(super) fn note(&mut self, now: Time, sender: ProcessId, address: Option<String>, why: Refusal) {
         let address =
             address.or_else(|| self.0.get(&sender.server).and_then(|refused| refused.address.clone()));
         self.0.insert(sender.server, Refused { sender, address, why, at: now });
@@ -45,7 +45,7 @@ impl LeftOut {
     }
 
     /// Whether a process that is no member is to say hello again: it was not refused, or some time ago.
-    pub(super) fn may_try(&self, now: Time, sender: Sender) -> bool {
+    pub(super) fn may_try(&self, now: Time, sender: ProcessId) -> bool {
         let refused = self.0.get(&sender.server).filter(|refused| refused.sender == sender);
         refused.is_none_or(|refused| now.since(refused.at) >= REFUSED_AGAIN_AFTER)
     }
@@ -65,9 +65,9 @@ mod tests {
 
     use super::*;
 
-    fn sender(id: u128, incarnation: u64) -> Sender {
+    fn sender(id: u128, incarnation: u64) -> ProcessId {
         let incarnation = Incarnation(incarnation);
-        Sender { server: ServerId(id), store: StoreId(id), incarnation, nonce: Nonce(1) }
+        ProcessId { server: ServerId(id), store: StoreId(id), incarnation, nonce: Nonce(1) }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::ids::{Epoch, LogId, PartitionId, Seq, ServerId};
 use common::limits::Timers;
-use common::messages::Sender;
+use common::messages::ProcessId;
 use common::status::{Health, TransferStatus};
 use common::time::Time;
 use common::view::{Member, View};
@@ -52,7 +52,7 @@ pub(super) struct Load {
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
     /// Only what this process says counts.
-    pub(super) sender: Sender,
+    pub(super) sender: ProcessId,
     /// When it was last heard, or when waiting for it began.
     heard: Time,
     /// It was heard since this ECS started.
@@ -84,7 +84,7 @@ pub(super) struct Peer {
 
 impl Peer {
     /// A process that is expected to be heard, from now on.
-    pub(super) fn new(sender: Sender, now: Time) -> Self {
+    pub(super) fn new(sender: ProcessId, now: Time) -> Self {
         Self {
             sender,
             heard: now,

@@ -165,7 +165,7 @@ mod tests {
     use super::*;
     use crate::peers::{Gone, Peer};
     use common::ids::{Incarnation, Nonce, ServerId, StoreId};
-    use common::messages::Sender;
+    use common::messages::ProcessId;
     use common::time::Time;
 
     const TIMERS: Timers = Timers::ADAPTIVE;
@@ -186,7 +186,7 @@ mod tests {
             let now = Time(1_000_000);
             let peer = |id| {
                 let (server, store) = (ServerId(id), StoreId(id));
-                let sender = Sender { server, store, incarnation: Incarnation(1), nonce: Nonce(1) };
+                let sender = ProcessId { server, store, incarnation: Incarnation(1), nonce: Nonce(1) };
                 let mut peer = Peer::new(sender, now);
                 peer.hear(now, now, &TIMERS);
                 peer

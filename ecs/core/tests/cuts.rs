@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::ids::{ClusterId, Epoch, Incarnation, Nonce, PartitionId, ServerId, StoreId};
-use common::messages::{Sender, ServerReport};
+use common::messages::{ProcessId, ServerReport};
 use common::ring::Partitions;
 use common::status::Health;
 use common::time::Time;
@@ -24,7 +24,7 @@ const STEP: Duration = Duration::from_millis(100);
 const COPY_TAKES: Duration = Duration::from_millis(300);
 
 struct Server {
-    sender: Sender,
+    sender: ProcessId,
     view: Arc<View>,
     /// By server that is expected to say something: when it was last heard, or since when it is expected.
     heard: BTreeMap<ServerId, Time>,
@@ -52,7 +52,7 @@ impl Cluster {
         let server = |index: usize| {
             let number = index as u128 + 1;
             let (server, store) = (ServerId(number), StoreId(number));
-            let sender = Sender { server, store, incarnation: Incarnation(1), nonce: Nonce(1) };
+            let sender = ProcessId { server, store, incarnation: Incarnation(1), nonce: Nonce(1) };
             Server { sender, view: Arc::clone(&disk.view), heard: BTreeMap::new(), reported: now }
         };
         let mut cluster = Self {

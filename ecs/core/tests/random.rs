@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::ids::{ClusterId, Epoch, Incarnation, Nonce, PartitionId, ServerId, StoreId};
-use common::messages::{Sender, ServerReport};
+use common::messages::{ProcessId, ServerReport};
 use common::ring::Partitions;
 use common::time::Time;
 use common::view::{Member, View};
@@ -31,7 +31,7 @@ const OLDER_MAX: usize = 10;
 /// A server as the test plays it.
 #[derive(Clone, Debug)]
 struct Server {
-    sender: Sender,
+    sender: ProcessId,
     running: bool,
     view: Arc<View>,
     /// It has said hello to this process of the ECS.
@@ -59,7 +59,7 @@ struct World {
     nonces: u64,
     /// Durable states of before.
     older: Vec<State>,
-    refused: Vec<(Sender, Refusal)>,
+    refused: Vec<(ProcessId, Refusal)>,
     views: usize,
     /// Copies that were ever said to have failed.
     failed: BTreeSet<(PartitionId, Member)>,
@@ -74,7 +74,7 @@ impl World {
         let config = Config { restart_wait, bug, ..Config::default() };
         let now = Time(1_000_000);
         let server = |number: u64| {
-            let sender = Sender {
+            let sender = ProcessId {
                 server: ServerId(u128::from(number)),
                 store: StoreId(u128::from(number) << 8),
                 incarnation: Incarnation(0),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::ids::{ClusterId, Epoch, Incarnation, LogId, Nonce, PartitionId, RebuildId, ServerId, StoreId};
-use common::messages::{CopyState, LogTail, Promised, Sender, ServerReport};
+use common::messages::{CopyState, LogTail, ProcessId, Promised, ServerReport};
 use common::ring::Partitions;
 use common::time::Time;
 use common::view::{Assignment, Member, View};
@@ -39,7 +39,7 @@ enum Planted {
 
 #[derive(Clone, Debug)]
 struct Server {
-    sender: Sender,
+    sender: ProcessId,
     runs: bool,
     view: Arc<View>,
     promised: Option<Promised>,
@@ -55,7 +55,7 @@ enum Message {
     View(ServerId, Arc<View>, u32),
     Ask(ServerId, Promised),
     /// To the ECS of this number.
-    Report(u32, Sender, ServerReport),
+    Report(u32, ProcessId, ServerReport),
 }
 
 struct World {
@@ -112,7 +112,7 @@ impl World {
         let now = Time(1_000_000);
         let server = |number: u64| {
             let id = u128::from(number);
-            let sender = Sender {
+            let sender = ProcessId {
                 server: ServerId(id),
                 store: StoreId(id << 8),
                 incarnation: Incarnation(1),
@@ -310,7 +310,7 @@ impl World {
             _ if self.random.u32(..20) == 0 => (),
             Message::View(other, ..)
             | Message::Ask(other, _)
-            | Message::Report(_, Sender { server: other, .. }, _)
+            | Message::Report(_, ProcessId { server: other, .. }, _)
                 if self.alone.is_some_and(|alone| alone != other) => {}
             Message::View(to, view, _) => self.adopt(to, view),
             Message::Ask(to, promise) => self.promise(to, promise),

@@ -62,7 +62,7 @@ use std::sync::Arc;
 
 use common::ids::{ClusterId, Epoch, Incarnation, LogId, Nonce, PartitionId, RebuildId, Seq};
 use common::limits::Timers;
-use common::messages::{AsideStore, CopyState, LogTail, Promised, Sender, ServerReport, Suspicion};
+use common::messages::{AsideStore, CopyState, LogTail, ProcessId, Promised, ServerReport, Suspicion};
 use common::ring::Partitions;
 use common::status::Health;
 use common::time::Time;
@@ -96,7 +96,7 @@ struct Script {
     disk: State,
     pending: Option<(u64, State)>,
     /// The newest process of each server.
-    processes: BTreeMap<char, Sender>,
+    processes: BTreeMap<char, ProcessId>,
     disks: BTreeMap<char, Disk>,
     /// Servers that take no views, and those that they have.
     stuck: BTreeMap<char, Epoch>,
@@ -159,7 +159,7 @@ impl Script {
                 let incarnation = number("inc").map_or(known.map_or(1, |known| known.incarnation.0), |n| n);
                 let store_number = number("store").map(|number| store(name, number.into()));
                 let store = store_number.or(known.map(|known| known.store)).unwrap_or(store(name, 1));
-                let sender = Sender {
+                let sender = ProcessId {
                     server: id(name),
                     store,
                     incarnation: Incarnation(incarnation),
@@ -277,7 +277,7 @@ impl Script {
                     partitions: (!partitions.is_empty()).then_some(partitions),
                     view: named.get("view").map_or(Epoch::default(), |text| epoch(text)),
                 };
-                let first = Sender {
+                let first = ProcessId {
                     server: id(name),
                     store: store(name, 1),
                     incarnation: Incarnation(1),
@@ -398,7 +398,7 @@ impl Script {
             "foreign" => {
                 let cluster = ClusterId(number("cluster").unwrap().into());
                 let name = server();
-                let sender = Sender {
+                let sender = ProcessId {
                     server: id(name),
                     store: store(name, 1),
                     incarnation: Incarnation(1),

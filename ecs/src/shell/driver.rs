@@ -11,7 +11,7 @@ use common::frame::write_frame;
 use common::histogram::Histogram;
 use common::ids::{Epoch, PartitionId, ServerId};
 use common::limits::SERVERS_MAX;
-use common::messages::{Sender, StoreVerdict};
+use common::messages::{ProcessId, StoreVerdict};
 use common::status::ClusterStatus;
 use common::time::{Time, WallTime};
 use common::view::View;
@@ -85,7 +85,7 @@ pub(super) struct Counts {
 pub(super) enum Command {
     Input(Input),
     /// A process has opened its report link; it is ended by this.
-    Linked(Sender, oneshot::Sender<()>),
+    Linked(ProcessId, oneshot::Sender<()>),
     Status(oneshot::Sender<ClusterStatus>),
     /// The changes after this view.
     Events(Epoch, oneshot::Sender<Vec<EventRecord>>),
@@ -133,7 +133,7 @@ impl Handle {
     }
 
     /// A process has opened its report link: what comes of this says when to end it.
-    pub(super) async fn linked(&self, sender: Sender) -> oneshot::Receiver<()> {
+    pub(super) async fn linked(&self, sender: ProcessId) -> oneshot::Receiver<()> {
         let (end, ended) = oneshot::channel();
         let _ = self.commands.send(Command::Linked(sender, end)).await;
         ended
@@ -173,7 +173,7 @@ pub(super) struct Driver {
     view: watch::Sender<Arc<View>>,
     outbound: Outbound,
     /// For each process, the sender that closes its newest report link.
-    links: BTreeMap<Sender, oneshot::Sender<()>>,
+    links: BTreeMap<ProcessId, oneshot::Sender<()>>,
     /// The newest view as the frame that is sent.
     frame: Option<(Epoch, Arc<Vec<u8>>)>,
     events: VecDeque<EventRecord>,
@@ -182,9 +182,9 @@ pub(super) struct Driver {
     /// Copies are in the making.
     moving: bool,
     /// The refusal that was logged last: a server that tries again and again is logged once.
-    refused: Option<(Sender, Refusal)>,
+    refused: Option<(ProcessId, Refusal)>,
     /// The last verdicts that were sent to servers that wait with a store.
-    verdicts: BTreeMap<ServerId, (Sender, StoreVerdict)>,
+    verdicts: BTreeMap<ServerId, (ProcessId, StoreVerdict)>,
     counts: Counts,
     /// The view of the newest event.
     made: Arc<View>,
@@ -402,7 +402,7 @@ impl Driver {
     }
 
     /// Logs a verdict once: servers that wait ask again and again.
-    fn on_verdict(&mut self, to: Sender, address: &str, verdict: &StoreVerdict) {
+    fn on_verdict(&mut self, to: ProcessId, address: &str, verdict: &StoreVerdict) {
         if self.verdicts.len() >= SERVERS_MAX {
             self.verdicts.clear();
         }
@@ -429,7 +429,7 @@ impl Driver {
         }
     }
 
-    fn on_refused(&mut self, sender: Sender, address: Option<String>, refusal: Refusal) {
+    fn on_refused(&mut self, sender: ProcessId, address: Option<String>, refusal: Refusal) {
         if let Some(address) = address {
             self.outbound.refuse(clock::time(), sender, address, refusal.message());
         }

@@ -11,7 +11,7 @@ use common::codec::Wire as _;
 use common::frame::{PREFACE, write_frame};
 use common::ids::{ClusterId, Epoch};
 use common::limits::FRAME_BYTES_MAX;
-use common::messages::{ClientMessage, Hello, Reply, Request, Sender, ServerMessage, ServerReport};
+use common::messages::{ClientMessage, Hello, ProcessId, Reply, Request, ServerMessage, ServerReport};
 use common::shown;
 use common::stream::Stream;
 use serde::Deserialize;
@@ -86,7 +86,7 @@ async fn serve_link(mut wire: Wire, handle: &Handle, mut permit: Permit) -> Resu
     }
 }
 
-fn refuse_cluster(sender: Sender, cluster: ClusterId, own: ClusterId, is_new: bool) -> LinkError {
+fn refuse_cluster(sender: ProcessId, cluster: ClusterId, own: ClusterId, is_new: bool) -> LinkError {
     let server = sender.server.short();
     if is_new {
         warn!(
@@ -114,7 +114,7 @@ struct Named {
 async fn take_reports(
     wire: &mut Wire,
     names_cluster: bool,
-    sender: Sender,
+    sender: ProcessId,
     handle: &Handle,
     permit: &mut Permit,
 ) -> Result<(), LinkError> {

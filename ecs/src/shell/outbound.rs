@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use common::frame::{PREFACE, write_frame};
 use common::ids::{ClusterId, ServerId};
-use common::messages::{Hello, Promised, Refusal, Sender, StoreVerdict};
+use common::messages::{Hello, ProcessId, Promised, Refusal, StoreVerdict};
 use common::stream::{Stream, connect};
 use common::time::Time;
 use common::view::View;
@@ -42,7 +42,7 @@ pub(super) struct Outbound {
     links: BTreeMap<ServerId, watch::Sender<Parcel>>,
     tasks: JoinSet<()>,
     /// Processes that were refused recently.
-    refused: BTreeMap<Sender, Time>,
+    refused: BTreeMap<ProcessId, Time>,
 }
 
 impl Outbound {
@@ -59,7 +59,7 @@ impl Outbound {
 
     /// Informs a server what becomes of the store that it waits with (R3). A message that is lost is sent again when
     /// the server asks again.
-    pub(super) fn tell_verdict(&mut self, to: Sender, address: String, verdict: StoreVerdict) {
+    pub(super) fn tell_verdict(&mut self, to: ProcessId, address: String, verdict: StoreVerdict) {
         while self.tasks.try_join_next().is_some() {}
         let cluster = self.cluster;
         self.tasks.spawn(async move {
@@ -71,7 +71,7 @@ impl Outbound {
     }
 
     /// Informs a process that it is refused, and why, at most once in [`REFUSE_AGAIN`].
-    pub(super) fn refuse(&mut self, now: Time, to: Sender, address: String, refusal: Refusal) {
+    pub(super) fn refuse(&mut self, now: Time, to: ProcessId, address: String, refusal: Refusal) {
         self.refused.retain(|_, at| now.since(*at) < REFUSE_AGAIN);
         if self.refused.len() >= REFUSED_REMEMBERED_MAX || self.refused.contains_key(&to) {
             return;

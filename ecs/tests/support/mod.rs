@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use common::frame::{PREFACE, take_frame, take_preface, write_frame};
 use common::ids::{ClusterId, Incarnation, Nonce, ServerId, StoreId};
-use common::messages::{CopyState, Hello, Sender, ServerReport};
+use common::messages::{CopyState, Hello, ProcessId, ServerReport};
 use common::view::{Member, View};
 use ecs::{Error, Opened, Options};
 use serde_json::Value;
@@ -85,7 +85,7 @@ impl TestEcs {
 
 /// A server as far as the ECS sees it.
 pub(crate) struct TestServer {
-    pub(crate) sender: Sender,
+    pub(crate) sender: ProcessId,
     listener: TcpListener,
     report: Option<TcpStream>,
     views: Option<(TcpStream, BytesMut)>,
@@ -93,7 +93,7 @@ pub(crate) struct TestServer {
 
 impl TestServer {
     pub(crate) async fn new(id: u128) -> Self {
-        let sender = Sender {
+        let sender = ProcessId {
             server: ServerId(id << 96),
             store: StoreId(id),
             incarnation: Incarnation(1),

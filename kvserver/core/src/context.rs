@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::ids::ServerId;
-use common::messages::{PeerMessage, Promised, Sender};
+use common::messages::{PeerMessage, ProcessId, Promised};
 use common::time::{Now, Time};
 use common::view::{Member, View};
 
@@ -15,12 +15,12 @@ use super::planted::PlantedBug;
 /// Numbers in messages begin after this one: an answer to another process of this server, which may come late, is never
 /// taken for an answer to this one, also where a disk went back and its incarnations repeat. No process makes 2^32 of
 /// them.
-pub(crate) fn first_number(me: Sender) -> u64 {
+pub(crate) fn first_number(me: ProcessId) -> u64 {
     (me.nonce.0 & 0x7fff_ffff) << 32
 }
 
 /// The process of a server that a view names.
-pub(crate) fn named_process(view: &View, server: ServerId) -> Option<Sender> {
+pub(crate) fn named_process(view: &View, server: ServerId) -> Option<ProcessId> {
     view.servers.get(&server).map(|info| info.process(server))
 }
 
@@ -28,7 +28,7 @@ pub(crate) fn named_process(view: &View, server: ServerId) -> Option<Sender> {
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) config: Config,
-    pub(crate) me: Sender,
+    pub(crate) me: ProcessId,
     pub(crate) now: Now,
     pub(crate) view: Arc<View>,
     /// R6: only views that this promise allows are adopted.
@@ -39,7 +39,7 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    pub(crate) fn new(config: Config, me: Sender, view: Arc<View>, now: Now) -> Self {
+    pub(crate) fn new(config: Config, me: ProcessId, view: Arc<View>, now: Now) -> Self {
         let (promised, view_json, stalled) = (None, None, Duration::ZERO);
         Self { config, me, now, view, promised, view_json, stalled }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use common::ids::{PartitionId, ServerId};
-use common::messages::{PeerMessage, Reply, Sender};
+use common::messages::{PeerMessage, ProcessId, Reply};
 use common::status::{CaughtUp, ComparedStatus};
 use common::time::{Now, WallTime};
 use common::view::{Assignment, View};
@@ -83,7 +83,7 @@ pub(crate) struct Env {
 }
 
 impl Env {
-    pub(crate) fn new(config: Config, me: Sender, view: Arc<View>, now: Now) -> Self {
+    pub(crate) fn new(config: Config, me: ProcessId, view: Arc<View>, now: Now) -> Self {
         let number = first_number(me);
         Self {
             out: Out::default(),

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use common::ids::{LogId, PartitionId, RequestId, Seq, ServerId};
-use common::messages::{Change, Digest, Entry, PeerMessage, Promised, Refusal, Reply, Sender, ServerReport};
+use common::messages::{
+    Change, Digest, Entry, PeerMessage, ProcessId, Promised, Refusal, Reply, ServerReport,
+};
 use common::operation::Outcome;
 use common::view::View;
 
@@ -109,7 +111,7 @@ pub enum Input {
     /// A message of another server.
     Peer {
         /// The process that sent it.
-        from: Sender,
+        from: ProcessId,
         /// The message.
         message: PeerMessage,
     },

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use common::ids::{ClusterId, Epoch, PartitionId, RebuildId, ServerId};
 use common::leaps::{generation_leaps, view_leaps};
-use common::messages::{CopyState, Promised, Refusal, Sender};
+use common::messages::{CopyState, ProcessId, Promised, Refusal};
 use common::ring::Partitions;
 use common::time::{Now, Time};
 use common::view::View;
@@ -121,7 +121,7 @@ impl Node {
     #[must_use]
     pub fn new(
         config: Config,
-        me: Sender,
+        me: ProcessId,
         view: Option<Arc<View>>,
         recovered: BTreeMap<PartitionId, RecoveredCopy>,
         now: Now,

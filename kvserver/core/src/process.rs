@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::ids::{Epoch, Incarnation, Nonce, ServerId, StoreId};
-use common::messages::Sender;
+use common::messages::ProcessId;
 use common::time::Time;
 use common::view::{Assignment, Member};
 
@@ -20,8 +20,8 @@ pub(crate) struct Process {
     pub(crate) nonce: Nonce,
 }
 
-impl From<Sender> for Process {
-    fn from(sender: Sender) -> Self {
+impl From<ProcessId> for Process {
+    fn from(sender: ProcessId) -> Self {
         Self { server: sender.server, nonce: sender.nonce }
     }
 }
@@ -58,7 +58,7 @@ struct Known {
 }
 
 impl Known {
-    fn is(&self, process: Sender) -> bool {
+    fn is(&self, process: ProcessId) -> bool {
         (self.incarnation, self.nonce) == (process.incarnation, process.nonce)
     }
 }
@@ -73,7 +73,7 @@ impl Processes {
     /// when it may speak (S4), in answer to a question that went to the address in the view. A newer process counts
     /// from its first vow on, or when a view names it; before, any copy of a directory could take the place of its
     /// original.
-    pub(crate) fn hear(&mut self, from: Sender, is_vow: bool, view: Epoch) -> Heard {
+    pub(crate) fn hear(&mut self, from: ProcessId, is_vow: bool, view: Epoch) -> Heard {
         let said = Known { incarnation: from.incarnation, nonce: from.nonce, view };
         let known = self.0.entry((from.server, from.store)).or_insert(said);
         if known.is(from) {
@@ -94,7 +94,7 @@ impl Processes {
     /// A view that was made before a restart may come after the first word of the new process, and does not bring the
     /// old one back. One that was made later does: the ECS has taken that process and refuses the other, which spoke
     /// while the ECS was away (N1).
-    pub(crate) fn name(&mut self, process: Sender, view: Epoch) -> bool {
+    pub(crate) fn name(&mut self, process: ProcessId, view: Epoch) -> bool {
         let named = Known { incarnation: process.incarnation, nonce: process.nonce, view };
         let known = self.0.entry((process.server, process.store)).or_insert(named);
         if known.is(process) {
@@ -153,8 +153,8 @@ impl Vows {
 mod tests {
     use super::*;
 
-    fn sender(incarnation: u64, nonce: u64) -> Sender {
-        Sender {
+    fn sender(incarnation: u64, nonce: u64) -> ProcessId {
+        ProcessId {
             server: ServerId(1),
             store: StoreId(1),
             incarnation: Incarnation(incarnation),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::ids::{Epoch, ServerId};
-use common::messages::Sender;
+use common::messages::ProcessId;
 use common::time::{Now, Time};
 
 use super::config::Config;
@@ -27,7 +27,7 @@ pub(crate) struct Promises {
 }
 
 impl Promises {
-    pub(crate) fn new(config: &Config, me: Sender, now: Now) -> Self {
+    pub(crate) fn new(config: &Config, me: ProcessId, now: Now) -> Self {
         let mut leases = Leases::new(config.timers, first_number(me) + 1);
         #[cfg(feature = "planted-bugs")]
         {

@@ -10,7 +10,7 @@ use common::codec::Wire;
 use common::ids::{Epoch, LogId, ServerId};
 use common::leaps::incarnation_leaps;
 use common::limits::VALUE_BYTES_MAX;
-use common::messages::{Entry, PartitionMessage, PeerMessage, Run, Sender, ToCoordinator, ToReplica};
+use common::messages::{Entry, PartitionMessage, PeerMessage, ProcessId, Run, ToCoordinator, ToReplica};
 use common::operation::{Command, check_key};
 use common::view::View;
 
@@ -21,7 +21,7 @@ use super::state::decode_record;
 ///
 /// # Errors
 /// The problem in words, for the log.
-pub fn check_sender(view: Option<&View>, sender: Sender) -> Result<(), String> {
+pub fn check_sender(view: Option<&View>, sender: ProcessId) -> Result<(), String> {
     // The incarnations of a server that is in no known view began at 1 as well.
     let known = view.and_then(|view| view.servers.get(&sender.server)).map(|info| info.incarnation);
     let known = known.unwrap_or_default();
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn who_says_hello_can_have_started_so_often() {
-        let sender = |server, incarnation| Sender {
+        let sender = |server, incarnation| ProcessId {
             server: ServerId(server),
             store: StoreId(1),
             incarnation: Incarnation(incarnation),

@@ -1,7 +1,7 @@
 //! Events for the core's thread: what everything else sends to it.
 
 use common::ids::{LogId, PartitionId, RequestId, ServerId};
-use common::messages::{Digest, PeerMessage, Sender, ServerReport};
+use common::messages::{Digest, PeerMessage, ProcessId, ServerReport};
 use common::status::ServerStatus;
 use kvserver_core::{Ask, Input};
 use tokio::sync::mpsc::UnboundedSender;
@@ -20,7 +20,7 @@ pub(crate) enum Event {
     /// An input for the core as it is.
     Core(Input),
     /// A frame of another server, and the room that it takes until the core has it.
-    Peer(Sender, Vec<PeerMessage>, OwnedSemaphorePermit),
+    Peer(ProcessId, Vec<PeerMessage>, OwnedSemaphorePermit),
     /// The server that listens at this address has opened a link here.
     Incoming(ServerId, String),
     /// Such a link has ended.

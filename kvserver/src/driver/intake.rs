@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use common::ids::{RequestId, ServerId};
 use common::limits::VALUE_BYTES_MAX;
-use common::messages::{Request, Sender};
+use common::messages::{ProcessId, Request};
 use common::time::Now;
 use kvserver_core::{Ask, Query};
 
@@ -29,7 +29,7 @@ pub(super) enum Waiting {
     Client(ClientRequest),
     /// A request that another server passes on, by that server's number of it.
     Server {
-        from: Sender,
+        from: ProcessId,
         n: u64,
         request: Request,
         writes: bool,
@@ -156,7 +156,7 @@ mod tests {
     use common::ids::{Incarnation, Nonce, StoreId};
 
     fn passed_on(n: u64, bytes: usize, writes: bool) -> Waiting {
-        let from = Sender {
+        let from = ProcessId {
             server: ServerId(1),
             store: StoreId(1),
             incarnation: Incarnation(1),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use common::clock;
 use common::ids::{RequestId, ServerId};
-use common::messages::{PeerMessage, Reply, Request, Sender};
+use common::messages::{PeerMessage, ProcessId, Reply, Request};
 use common::time::Now;
 use kvserver_core::{Ask, Input, Token, ask_of, coordinator_of};
 
@@ -48,7 +48,7 @@ impl Driver {
     }
 
     /// Another server passes a request on.
-    pub(super) fn on_passed(&mut self, from: Sender, n: u64, request: Request) {
+    pub(super) fn on_passed(&mut self, from: ProcessId, n: u64, request: Request) {
         let (writes, bytes) = match ask_of(request.clone()) {
             Some(ask) => (matches!(ask, Ask::Write { .. }), bytes_of(&ask)),
             None => (false, REQUEST_BYTES),

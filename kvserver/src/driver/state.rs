@@ -6,7 +6,7 @@ use std::sync::mpsc::Sender as JobSender;
 
 use common::clock;
 use common::ids::ServerId;
-use common::messages::{PeerMessage, Sender, ServerReport};
+use common::messages::{PeerMessage, ProcessId, ServerReport};
 use common::time::Time;
 use common::view::View;
 use kvserver_core::{Node, Scrub, Token};
@@ -45,7 +45,7 @@ pub(crate) struct Parts {
     pub(crate) reports: UnboundedSender<ServerReport>,
     pub(crate) snapshots: watch::Sender<Option<Arc<Snapshot>>>,
     pub(crate) traffic: Traffic,
-    pub(crate) me: Sender,
+    pub(crate) me: ProcessId,
     pub(crate) address: String,
     pub(crate) ecs: String,
     pub(crate) weight: u32,

@@ -1,6 +1,6 @@
 //! Steps of traced requests: they go to the log and, with the feature `otel`, to a collector.
 
-use common::messages::Sender;
+use common::messages::ProcessId;
 #[cfg(feature = "otel")]
 use common::spans::{Spans, Step};
 
@@ -19,7 +19,7 @@ pub(crate) struct TraceLog {
 impl TraceLog {
     /// Begins logging, and sending to the collector if one is named.
     #[cfg(feature = "otel")]
-    pub(crate) fn start(options: &Options, me: &Sender) -> Result<Self, Error> {
+    pub(crate) fn start(options: &Options, me: &ProcessId) -> Result<Self, Error> {
         let refused = |reason| Error::Io { action: "send spans", source: std::io::Error::other(reason) };
         let start = |endpoint: &String| Spans::start(endpoint, "kvserver", &me.server.to_string());
         let spans = options.otlp_endpoint.as_ref().map(start).transpose().map_err(refused)?;
@@ -28,7 +28,7 @@ impl TraceLog {
 
     /// Begins logging; without the feature `otel` there is no collector.
     #[cfg(not(feature = "otel"))]
-    pub(crate) fn start(_: &Options, _: &Sender) -> Result<Self, Error> {
+    pub(crate) fn start(_: &Options, _: &ProcessId) -> Result<Self, Error> {
         Ok(Self {})
     }
 

@@ -8,7 +8,7 @@ use common::codec::Wire;
 use common::frame::{take_frame, take_frame_up_to, take_preface};
 use common::ids::ServerId;
 use common::limits::HELLO_BYTES_MAX;
-use common::messages::{Hello, PeerMessage, Promised, Sender};
+use common::messages::{Hello, PeerMessage, ProcessId, Promised};
 use common::stream::Stream;
 use common::view::View;
 use kvserver_core::{Input, check_message, check_sender};
@@ -120,7 +120,7 @@ async fn peer_link(
     stream: Stream,
     input: BytesMut,
     shared: Shared,
-    from: Sender,
+    from: ProcessId,
     port: u16,
 ) -> std::io::Result<()> {
     let host = stream.peer_addr()?.ip();
@@ -137,7 +137,7 @@ async fn peer_link(
 }
 
 /// The link of a peer for large messages, which a thread of their own reads and checks.
-fn bulk_link(stream: Stream, input: BytesMut, shared: Shared, from: Sender) -> std::io::Result<()> {
+fn bulk_link(stream: Stream, input: BytesMut, shared: Shared, from: ProcessId) -> std::io::Result<()> {
     let stream = stream.detach()?;
     let thread = shared.bulk.clone();
     thread.spawn(async move {
@@ -150,7 +150,7 @@ fn bulk_link(stream: Stream, input: BytesMut, shared: Shared, from: Sender) -> s
 }
 
 /// Checks whether messages of a peer are taken. A peer that is in no view may have left a moment ago, or be new.
-fn known_sender(shared: &Shared, sender: Sender) -> std::io::Result<()> {
+fn known_sender(shared: &Shared, sender: ProcessId) -> std::io::Result<()> {
     let checked = check_sender(shared.views.borrow().as_deref(), sender);
     checked.map_err(|reason| {
         tracing::warn!("the link of a server was refused, and nothing of it was taken: {reason}");
@@ -171,7 +171,7 @@ async fn views(mut stream: Stream, input: BytesMut, shared: Shared, to: ServerId
     Ok(())
 }
 
-async fn peer(mut stream: Stream, input: BytesMut, shared: Shared, from: Sender) -> std::io::Result<()> {
+async fn peer(mut stream: Stream, input: BytesMut, shared: Shared, from: ProcessId) -> std::io::Result<()> {
     let mut intake = Intake::new(input, &shared.members_input);
     let room = Arc::new(Semaphore::new(PEER_INTAKE_BYTES_MAX));
     while let Some(frame) = next_frame(&mut stream, &mut intake).await? {

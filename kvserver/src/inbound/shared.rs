@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use common::ids::{Epoch, LogId, PartitionId};
-use common::messages::{Reply, Sender};
+use common::messages::{ProcessId, Reply};
 use common::view::View;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -20,7 +20,7 @@ use crate::server::shutdown::{LastCall, Traffic};
 /// See the module's text.
 #[derive(Clone)]
 pub(crate) struct Shared {
-    pub(crate) me: Sender,
+    pub(crate) me: ProcessId,
     pub(crate) events: Events,
     pub(crate) views: watch::Receiver<Option<Arc<View>>>,
     /// The view that was last sent to clients, encoded once for all of them.

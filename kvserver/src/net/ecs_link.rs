@@ -10,7 +10,7 @@ use common::frame::{PREFACE, take_frame, write_frame};
 use common::ids::{ClusterId, ServerId};
 use common::limits::Timers;
 use common::messages::{
-    AsideStore, ClientMessage, Hello, Reply, Request, Sender, ServerMessage, ServerReport,
+    AsideStore, ClientMessage, Hello, ProcessId, Reply, Request, ServerMessage, ServerReport,
 };
 use common::stream::Stream;
 use common::view::View;
@@ -28,7 +28,7 @@ use kvserver_core::Input;
 /// The link to the ECS, and what it needs.
 pub(crate) struct EcsLink {
     pub(crate) address: String,
-    pub(crate) me: Sender,
+    pub(crate) me: ProcessId,
     pub(crate) reports: UnboundedReceiver<ServerReport>,
     pub(crate) views: watch::Receiver<Option<Arc<View>>>,
     pub(crate) events: Events,

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use common::codec::Wire;
 use common::frame::{PREFACE, write_frame};
 use common::ids::{ClusterId, ServerId};
-use common::messages::{Hello, PeerMessage, Sender};
+use common::messages::{Hello, PeerMessage, ProcessId};
 use common::stream::Stream;
 use common::view::View;
 use tokio::io::AsyncWriteExt;
@@ -39,7 +39,7 @@ use lanes::Lane;
 
 /// All links of this server.
 pub(crate) struct Peers {
-    me: Sender,
+    me: ProcessId,
     runtime: Handle,
     /// The runtime of the thread that serves large messages.
     bulk: Handle,
@@ -70,7 +70,7 @@ impl Drop for Link {
 
 impl Peers {
     /// `address`: at which others reach this server.
-    pub(crate) fn new(me: Sender, address: &str, runtime: Handle, bulk: Handle, events: Events) -> Self {
+    pub(crate) fn new(me: ProcessId, address: &str, runtime: Handle, bulk: Handle, events: Events) -> Self {
         let port = address.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or(0);
         let (links, incoming, view) = (BTreeMap::new(), BTreeMap::new(), None);
         Self { me, runtime, bulk, events, links, port, incoming, view }

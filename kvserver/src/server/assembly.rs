@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::ids::{ClusterId, Epoch};
-use common::messages::{Sender, ServerReport};
+use common::messages::{ProcessId, ServerReport};
 use common::ring::Partitions;
 use common::view::View;
 use kvserver_core::{Node, Scrub};
@@ -45,7 +45,7 @@ pub(super) struct Started {
     pub(super) views: watch::Receiver<Option<Arc<View>>>,
     pub(super) reports: UnboundedSender<ServerReport>,
     pub(super) events: Events,
-    pub(super) me: Sender,
+    pub(super) me: ProcessId,
     pub(super) shutdown: Shutdown,
     pub(super) ended: oneshot::Receiver<Result<(), Failure>>,
     pub(super) shown: Shown,
@@ -103,7 +103,7 @@ pub(super) fn start(
 /// What several parts of a server share.
 struct Joints<'a> {
     options: &'a Options,
-    me: Sender,
+    me: ProcessId,
     /// The address at which others reach this server.
     address: String,
     events: Events,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::messages::{Sender, ServerReport};
+use common::messages::{ProcessId, ServerReport};
 use common::view::{ServerState, View};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
@@ -17,7 +17,7 @@ pub(super) async fn drain(
     options: &Options,
     reports: &UnboundedSender<ServerReport>,
     mut views: watch::Receiver<Option<Arc<View>>>,
-    me: &Sender,
+    me: &ProcessId,
 ) -> bool {
     let is_member = |view: &View| view.servers.contains_key(&me.server);
     let has_heir = |view: &View| {

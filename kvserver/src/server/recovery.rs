@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use common::clock;
 use common::ids::{ClientId, PartitionId};
-use common::messages::Sender;
+use common::messages::ProcessId;
 use common::view::View;
 use kvserver_core::{COPY_FROM, Config, Node, PARKED_BYTES_MAX, PENDING_BYTES_MAX, RecoveredCopy};
 use storage::LogWriter;
@@ -57,7 +57,7 @@ fn store_options(options: &Options, files: Files) -> storage::Options {
 
 /// The core as it begins, with what the disk says.
 pub(super) struct Recovered {
-    pub(super) me: Sender,
+    pub(super) me: ProcessId,
     /// The last view that was in use.
     pub(super) view: Option<Arc<View>>,
     pub(super) node: Node,

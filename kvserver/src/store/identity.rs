@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::ids::{Incarnation, Nonce, PartitionId, ServerId, StoreId};
-use common::messages::{Promised, Sender};
+use common::messages::{ProcessId, Promised};
 use common::view::View;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -77,7 +77,7 @@ pub(crate) fn check_versions(dir: &Path) -> Result<(), Error> {
 ///
 /// # Errors
 /// When the directory is another program's or damaged.
-pub(crate) fn begin(dir: &Path) -> Result<Sender, Error> {
+pub(crate) fn begin(dir: &Path) -> Result<ProcessId, Error> {
     let found = read::<Identity>(dir, IDENTITY)?;
     let is_new = found.is_none();
     let identity = match found {
@@ -100,7 +100,7 @@ pub(crate) fn begin(dir: &Path) -> Result<Sender, Error> {
         Err(error) => return Err(error),
     };
     write(dir, INCARNATION, &incarnation).map_err(Error::storage(dir))?;
-    Ok(Sender { server: identity.server, store: identity.store, incarnation, nonce: Nonce::random() })
+    Ok(ProcessId { server: identity.server, store: identity.store, incarnation, nonce: Nonce::random() })
 }
 
 /// Restores a count of starts that is lost: it goes on beyond the last incarnation that a view names.

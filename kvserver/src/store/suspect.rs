@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::BytesMut;
 use common::frame::{PREFACE, write_frame};
 use common::ids::{ClusterId, PartitionId};
-use common::messages::{Hello, Sender, ServerReport, StoreVerdict, Suspicion};
+use common::messages::{Hello, ProcessId, ServerReport, StoreVerdict, Suspicion};
 use common::stream::{Stream, accept};
 use common::view::Member;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -32,7 +32,7 @@ use kvserver_core::in_sync_partitions;
 
 /// A store that waits, and the process that waits with it.
 pub(crate) struct Suspect {
-    me: Sender,
+    me: ProcessId,
     cluster: Option<ClusterId>,
     suspicion: Suspicion,
     ecs: String,
@@ -177,7 +177,7 @@ async fn serve(
     mut stream: Stream,
     mut intake: Intake,
     permit: OwnedSemaphorePermit,
-    me: Sender,
+    me: ProcessId,
     own: Option<ClusterId>,
     refused: &AtomicBool,
     answers: &Answers,

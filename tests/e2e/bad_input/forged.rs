@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use common::frame::{PREFACE, write_frame};
 use common::ids::{Epoch, Incarnation, Nonce, RebuildId, ServerId, StoreId};
-use common::messages::{Hello, PeerMessage, Promised, Sender, ServerReport};
+use common::messages::{Hello, PeerMessage, ProcessId, Promised, ServerReport};
 use common::view::View;
 
 use crate::support::wait::SOON;
@@ -41,7 +41,7 @@ fn report(view: Epoch) -> Vec<u8> {
 fn leaping_starts(cluster: &Cluster, view: &View) {
     let address = |server: ServerId| view.servers[&server].address.parse().expect("an address");
     for (&from, info) in &view.servers {
-        let sender = Sender { incarnation: Incarnation(u64::MAX), nonce: Nonce(7), ..info.process(from) };
+        let sender = ProcessId { incarnation: Incarnation(u64::MAX), nonce: Nonce(7), ..info.process(from) };
         for &to in view.servers.keys().filter(|&&to| to != from) {
             let hello = Hello::Peer { cluster: view.cluster, sender, to, port: 0, bulk: false };
             let said = PeerMessage::WantView { have: Epoch::default() };
@@ -72,14 +72,22 @@ fn numbers_that_leap_shut_nobody_out() {
         let promise = Promised { generation: u32::MAX, rebuild: RebuildId(7) };
         drop(link(address, &Hello::Rebuild { cluster: view.cluster, to, promise }, &[]));
         // A server that is in no view.
-        let sender =
-            Sender { server: ServerId(7), store: StoreId(7), incarnation: Incarnation(1), nonce: Nonce(7) };
+        let sender = ProcessId {
+            server: ServerId(7),
+            store: StoreId(7),
+            incarnation: Incarnation(1),
+            nonce: Nonce(7),
+        };
         let hello = Hello::Peer { cluster: view.cluster, sender, to, port: 0, bulk: false };
         assert!(is_closed(link(address, &hello, b"hello")), "a stranger's link is closed");
     }
     for cluster_named in [None, Some(view.cluster)] {
-        let sender =
-            Sender { server: ServerId(8), store: StoreId(8), incarnation: Incarnation(1), nonce: Nonce(8) };
+        let sender = ProcessId {
+            server: ServerId(8),
+            store: StoreId(8),
+            incarnation: Incarnation(1),
+            nonce: Nonce(8),
+        };
         let hello = Hello::Report { cluster: cluster_named, sender };
         let stream = link(cluster.ecs_address(), &hello, &report(Epoch { generation: 9, version: 9 }));
         assert!(cluster_named.is_some() || is_closed(stream));

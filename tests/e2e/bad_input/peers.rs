@@ -8,7 +8,7 @@ use bytes::Bytes;
 use common::codec::Wire;
 use common::frame::{PREFACE, write_frame};
 use common::ids::{Epoch, LogId, Nonce, PartitionId, Seq, ServerId};
-use common::messages::{Entry, Hello, Run, Sender, ToCoordinator, ToReplica};
+use common::messages::{Entry, Hello, ProcessId, Run, ToCoordinator, ToReplica};
 use common::operation::{Command, Operation};
 use common::view::View;
 
@@ -56,7 +56,7 @@ fn nonsense(partition: PartitionId, epoch: Epoch) -> Vec<(Vec<u8>, &'static str)
 }
 
 /// Sends a frame as `from` and waits until the link is closed.
-fn say(view: &View, from: Sender, to: ServerId, payload: &[u8]) {
+fn say(view: &View, from: ProcessId, to: ServerId, payload: &[u8]) {
     let mut stream = TcpStream::connect(&view.servers[&to].address).expect("it accepts");
     stream.set_read_timeout(Some(SOON)).expect("a time-out");
     let hello = Hello::Peer { cluster: view.cluster, sender: from, to, port: 0, bulk: false };

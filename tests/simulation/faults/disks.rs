@@ -2,7 +2,7 @@
 
 use common::ids::Epoch;
 use common::limits::COPIES;
-use common::messages::{Sender, ServerReport, StoreVerdict};
+use common::messages::{ProcessId, ServerReport, StoreVerdict};
 use common::view::{Assignment, ServerState};
 
 use super::super::net::Place;
@@ -167,7 +167,7 @@ impl World {
     }
 
     /// The ECS says what becomes of a store with which a server waits.
-    pub(crate) fn on_verdict(&mut self, server: usize, process: Sender, verdict: &StoreVerdict) {
+    pub(crate) fn on_verdict(&mut self, server: usize, process: ProcessId, verdict: &StoreVerdict) {
         let waiting = &mut self.servers[server];
         if !waiting.waits || waiting.sender() != process {
             return;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use common::ids::{ClusterId, PartitionId, ServerId};
-use common::messages::{Promised, Sender, ServerReport, StoreVerdict};
+use common::messages::{ProcessId, Promised, ServerReport, StoreVerdict};
 use common::view::View;
 
 use crate::cause::Event;
@@ -18,19 +18,19 @@ pub enum Input {
     /// A server's report. The shell refuses links of another cluster before.
     Report {
         /// The process that sent it.
-        sender: Sender,
+        sender: ProcessId,
         /// What it says of itself, its copies, or others.
         report: ServerReport,
     },
     /// A server's report link ended.
     LinkEnded {
         /// The process whose link it was.
-        sender: Sender,
+        sender: ProcessId,
     },
     /// A server of another cluster wants to report; the shell closes its link.
     Foreign {
         /// The process.
-        sender: Sender,
+        sender: ProcessId,
         /// The cluster that it says it is of.
         cluster: ClusterId,
     },
@@ -89,7 +89,7 @@ pub enum Effect {
     /// R3: inform a server that waits with a store what becomes of the store.
     Verdict {
         /// The process.
-        to: Sender,
+        to: ProcessId,
         /// Where it listens.
         address: String,
         /// What becomes of it, as things are now.
@@ -100,7 +100,7 @@ pub enum Effect {
     /// Close the report link of a process: it is not a member, or not any more, and must say hello (again).
     EndLink {
         /// Which process.
-        sender: Sender,
+        sender: ProcessId,
     },
     /// P2: a partition has stopped, as its copies disagree, and needs an operator.
     CopiesDisagree {
@@ -112,7 +112,7 @@ pub enum Effect {
     /// A hello was not accepted: log it, and send the refusal to the server.
     Refused {
         /// The process that said hello.
-        sender: Sender,
+        sender: ProcessId,
         /// Where it listens, if that is known.
         address: Option<String>,
         /// Why not.

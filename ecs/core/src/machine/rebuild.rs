@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use common::ids::{Epoch, PartitionId, RebuildId, ServerId};
 use common::leaps::{generation_leaps, view_leaps};
-use common::messages::{LogTail, Promised, Sender};
+use common::messages::{LogTail, ProcessId, Promised};
 use common::ring::Partitions;
 use common::time::Time;
 use common::view::{Member, View};
@@ -146,7 +146,7 @@ impl Ecs {
 
     /// Whether a server was asked, so that nothing else that it says counts before it has reported. It is heard, so it
     /// is asked again after a while.
-    pub(super) fn awaits(&mut self, now: Time, sender: Sender) -> bool {
+    pub(super) fn awaits(&mut self, now: Time, sender: ProcessId) -> bool {
         let Some(asked) = self.asking.asked.get_mut(&sender.server) else { return false };
         if asked.registration.sender != sender {
             return false;
@@ -162,7 +162,7 @@ impl Ecs {
     pub(super) fn on_holdings(
         &mut self,
         now: Time,
-        sender: Sender,
+        sender: ProcessId,
         promised: Option<Promised>,
         view: Arc<View>,
         tails: Vec<LogTail>,

@@ -6,7 +6,7 @@ use common::address;
 use common::ids::{Epoch, PartitionId, ServerId};
 use common::leaps::{incarnation_leaps, view_leaps};
 use common::limits::SERVERS_MAX;
-use common::messages::{LogTail, Sender, ServerReport};
+use common::messages::{LogTail, ProcessId, ServerReport};
 use common::status::TransferStatus;
 use common::time::Time;
 use common::view::{Assignment, Member, ServerState};
@@ -23,7 +23,7 @@ use crate::planted::PlantedBug;
 use crate::refusal::Refusal;
 
 impl Ecs {
-    pub(super) fn on_report(&mut self, now: Time, sender: Sender, report: ServerReport) {
+    pub(super) fn on_report(&mut self, now: Time, sender: ProcessId, report: ServerReport) {
         if let ServerReport::Hello { address, weight, view, rebuild, tails } = report {
             let leap = self.refusal_of_leap(sender, view);
             let refusal = leap.or_else(|| self.refusal_of_foreign(view, rebuild));
@@ -96,7 +96,7 @@ impl Ecs {
     }
 
     /// A report link ended: its process becomes suspect. The end of an older process's link means nothing.
-    pub(super) fn on_link_ended(&mut self, now: Time, sender: Sender) {
+    pub(super) fn on_link_ended(&mut self, now: Time, sender: ProcessId) {
         if let Some(peer) = self.peers.get_mut(&sender.server)
             && peer.sender == sender
         {
@@ -115,7 +115,7 @@ impl Ecs {
 
     /// Refuses numbers that are too high to be real: if they were accepted, the real server or the ECS would be shut
     /// out for ever.
-    pub(super) fn refusal_of_leap(&self, sender: Sender, view: Epoch) -> Option<Refusal> {
+    pub(super) fn refusal_of_leap(&self, sender: ProcessId, view: Epoch) -> Option<Refusal> {
         let stores = self.newest().registry.get(&sender.server).map(|known| &known.stores);
         let known = stores.into_iter().flat_map(|stores| stores.values().copied()).max();
         let heard = self.peers.get(&sender.server).map(|peer| peer.sender.incarnation);
@@ -129,7 +129,7 @@ impl Ecs {
     }
 
     /// Why a hello is refused, if it is. `alone`: no other process of the store is alive.
-    pub(super) fn refusal(&self, sender: Sender, address: &str, alone: bool) -> Option<Refusal> {
+    pub(super) fn refusal(&self, sender: ProcessId, address: &str, alone: bool) -> Option<Refusal> {
         if let Err(invalid) = address::split(address) {
             return Some(Refusal::Address(invalid));
         }
@@ -162,7 +162,7 @@ impl Ecs {
 
     /// A process that is no member reports: one that was forgotten while it was silent, or was refused. It says hello
     /// (again) over a new link. One that left by an order is heard no more.
-    fn on_stranger(&mut self, now: Time, sender: Sender) {
+    fn on_stranger(&mut self, now: Time, sender: ProcessId) {
         let left = self.newest().registry.get(&sender.server).and_then(|known| known.left);
         let left = left.is_some_and(|left| sender.incarnation <= left);
         if !left && !self.waits_as_newcomer(sender) && self.left_out.may_try(now, sender) {
@@ -171,7 +171,7 @@ impl Ecs {
     }
 
     /// `address`: where the process listens, if it said so. What is no address is never repeated: it may be anything.
-    pub(super) fn refuse(&mut self, now: Time, sender: Sender, address: Option<String>, refusal: Refusal) {
+    pub(super) fn refuse(&mut self, now: Time, sender: ProcessId, address: Option<String>, refusal: Refusal) {
         let address = address.filter(|address| address::split(address).is_ok());
         let refusal = match refusal {
             Refusal::Behind { server, own } if !self.is_known(sender.server) => {
@@ -257,7 +257,7 @@ impl Ecs {
         }
     }
 
-    fn on_heartbeat(&mut self, now: Time, sender: Sender, view: Epoch, requests: u64, load: Load) {
+    fn on_heartbeat(&mut self, now: Time, sender: ProcessId, view: Epoch, requests: u64, load: Load) {
         let own = self.durable.view.number;
         if view_leaps(own, view) {
             return self.refuse(now, sender, None, Refusal::ViewLeaps { server: view, own });
@@ -312,7 +312,7 @@ impl Ecs {
     fn on_silent(
         &mut self,
         now: Time,
-        sender: Sender,
+        sender: ProcessId,
         partition: PartitionId,
         epoch: Epoch,
         member: ServerId,
@@ -343,7 +343,7 @@ impl Ecs {
     }
 
     /// A report of an older epoch is answered with the present view: if the copy still counts there, it comes again.
-    fn on_copy_failed(&mut self, sender: Sender, partition: PartitionId, epoch: Epoch) {
+    fn on_copy_failed(&mut self, sender: ProcessId, partition: PartitionId, epoch: Epoch) {
         let Some(assignment) = self.durable.view.assignment(partition) else { return };
         let member = Member { server: sender.server, store: sender.store };
         let counts = assignment.in_sync.len() > 1 && assignment.in_sync.contains(&member);
@@ -365,7 +365,7 @@ impl Ecs {
     }
 
     /// P1. What cannot be done is answered with the present view.
-    fn on_yield(&mut self, sender: Sender, partition: PartitionId, epoch: Epoch, to: ServerId) {
+    fn on_yield(&mut self, sender: ProcessId, partition: PartitionId, epoch: Epoch, to: ServerId) {
         if !self.is_of_coordinator(sender.server, partition, epoch) || to == sender.server {
             return;
         }
@@ -375,7 +375,7 @@ impl Ecs {
     }
 
     /// P5: such a copy is no better than one that says of itself that it has failed.
-    fn on_lost_entries(&mut self, sender: Sender, partition: PartitionId, epoch: Epoch, member: Member) {
+    fn on_lost_entries(&mut self, sender: ProcessId, partition: PartitionId, epoch: Epoch, member: Member) {
         if !self.is_of_coordinator(sender.server, partition, epoch) || member.server == sender.server {
             return;
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use common::ids::{Epoch, PartitionId, ServerId};
-use common::messages::{CopyState, Sender};
+use common::messages::{CopyState, ProcessId};
 use common::time::Time;
 use common::view::{Member, View};
 
@@ -61,7 +61,7 @@ impl Ecs {
     }
 
     /// What heartbeats say of the sender's copies.
-    pub(super) fn on_copies(&mut self, sender: Sender, copies: &[CopyState]) {
+    pub(super) fn on_copies(&mut self, sender: ProcessId, copies: &[CopyState]) {
         let view = self.newest().view.clone();
         for &CopyState { partition, epoch, active, proved, last, .. } in copies {
             if active {

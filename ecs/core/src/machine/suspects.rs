@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use common::address;
 use common::ids::{Epoch, PartitionId, ServerId};
 use common::limits::SERVERS_MAX;
-use common::messages::{AsideStore, Sender, StoreVerdict, Suspicion};
+use common::messages::{AsideStore, ProcessId, StoreVerdict, Suspicion};
 use common::status::WaitingStore;
 use common::time::Time;
 use common::view::Member;
@@ -27,7 +27,7 @@ use crate::refusal::Refusal;
 /// A store that waits.
 #[derive(Clone, Debug)]
 struct Waiting {
-    sender: Sender,
+    sender: ProcessId,
     suspicion: Suspicion,
     heard: Time,
 }
@@ -75,7 +75,7 @@ impl Suspects {
 
 impl Ecs {
     /// A server waits with a store.
-    pub(super) fn on_suspect(&mut self, now: Time, sender: Sender, suspicion: Suspicion) {
+    pub(super) fn on_suspect(&mut self, now: Time, sender: ProcessId, suspicion: Suspicion) {
         if let Err(invalid) = address::split(&suspicion.address) {
             return self.refuse(now, sender, None, Refusal::Address(invalid));
         }
@@ -120,7 +120,7 @@ impl Ecs {
     }
 
     /// V6: a server that waits with a store does not say hello, but it reports which view it has seen.
-    fn compare_with_suspect(&mut self, now: Time, sender: Sender, suspicion: &Suspicion) {
+    fn compare_with_suspect(&mut self, now: Time, sender: ProcessId, suspicion: &Suspicion) {
         let (view, own) = (suspicion.view, self.durable.view.number);
         if view > own && !self.is_of_before(view) {
             if self.behind.is_none_or(|behind| view > behind.view) {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use common::ids::{Epoch, RebuildId, ServerId};
 use common::limits::Timers;
-use common::messages::{LogTail, Sender};
+use common::messages::{LogTail, ProcessId};
 use common::time::Time;
 use common::view::ServerState;
 
@@ -65,14 +65,14 @@ impl Ecs {
     }
 
     /// Whether this process waits until it is known whether an earlier one of its store lives.
-    pub(super) fn waits_as_newcomer(&self, sender: Sender) -> bool {
+    pub(super) fn waits_as_newcomer(&self, sender: ProcessId) -> bool {
         self.newcomers
             .get(&sender.server)
             .is_some_and(|newcomer| newcomer.arrival.registration.sender == sender)
     }
 
     /// A process no longer waits: it is gone, or was accepted.
-    pub(super) fn forget_newcomer(&mut self, sender: Sender) {
+    pub(super) fn forget_newcomer(&mut self, sender: ProcessId) {
         if self.waits_as_newcomer(sender) {
             self.newcomers.remove(&sender.server);
             self.doubt(sender.server, false);
@@ -97,7 +97,7 @@ impl Ecs {
     }
 
     /// Whether another process of the store is known whose link is open, or may be about to connect again to this ECS.
-    pub(super) fn has_living_twin(&self, sender: Sender) -> bool {
+    pub(super) fn has_living_twin(&self, sender: ProcessId) -> bool {
         self.peers.get(&sender.server).is_some_and(|known| {
             let twin = known.sender.store == sender.store && known.sender != sender;
             twin && known.may_live() && !self.is_down(sender.server)
@@ -112,7 +112,7 @@ impl Ecs {
 
     /// The known process of a server was heard: a process that came with its store in the meantime is a second one and
     /// is refused.
-    pub(super) fn on_known_heard(&mut self, now: Time, known: Sender) {
+    pub(super) fn on_known_heard(&mut self, now: Time, known: ProcessId) {
         let after = lives_after(&self.config.timers);
         let Some(newcomer) = self.newcomers.get(&known.server).filter(|newcomer| now >= newcomer.at + after)
         else {

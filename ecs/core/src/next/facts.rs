@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use common::ids::{Epoch, Incarnation, PartitionId, ServerId, StoreId};
-use common::messages::Sender;
+use common::messages::ProcessId;
 use common::time::Time;
 use common::view::{Member, View};
 
@@ -25,7 +25,7 @@ use crate::state::{Settings, State};
 /// What a server said in its hello.
 #[derive(Clone, Debug)]
 pub(crate) struct Registration {
-    pub(crate) sender: Sender,
+    pub(crate) sender: ProcessId,
     pub(crate) address: String,
     pub(crate) weight: u32,
 }
@@ -43,7 +43,7 @@ pub(crate) struct Holding {
 /// A coordinator's wish to take a member into the in-sync set.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Proposal {
-    pub(crate) sender: Sender,
+    pub(crate) sender: ProcessId,
     pub(crate) epoch: Epoch,
     pub(crate) member: Member,
     pub(crate) incarnation: Incarnation,

@@ -2,7 +2,7 @@
 //! store does so too.
 
 use common::ids::{Epoch, Incarnation, Nonce, PartitionId, Seq, ServerId};
-use common::messages::{CopyState, Sender, ServerReport};
+use common::messages::{CopyState, ProcessId, ServerReport};
 use common::view::{Member, ServerState, View};
 use ecs_core::{Input, Refusal};
 
@@ -160,7 +160,7 @@ impl World {
         self.nonces += 1;
         let ahead = self.random.u64(..2);
         let incarnation = Incarnation(sender.incarnation.0 + ahead);
-        let twin = Sender { incarnation, nonce: Nonce(self.nonces), ..sender };
+        let twin = ProcessId { incarnation, nonce: Nonce(self.nonces), ..sender };
         let report = ServerReport::Hello {
             address: "127.0.0.1:9".to_owned(),
             weight: 1,
@@ -188,7 +188,7 @@ impl World {
             let info = &self.disk.view.servers.get(&server);
             assert!(info.is_none_or(|info| info.nonce != twin.nonce), "N1: a twin of {server:?} is taken");
         }
-        let is_refusal = |(of, refusal): &(Sender, Refusal)| {
+        let is_refusal = |(of, refusal): &(ProcessId, Refusal)| {
             *of == twin && matches!(refusal, Refusal::Twin { newcomer, .. } if newcomer == "127.0.0.1:9")
         };
         let is_refused = self.refused.iter().any(is_refusal) || !is_known(&self.disk.view);

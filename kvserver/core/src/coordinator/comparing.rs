@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use common::codec::Wire;
 use common::ids::{LogId, ServerId};
-use common::messages::{Digest, Entry, Sender, ToReplica};
+use common::messages::{Digest, Entry, ProcessId, ToReplica};
 use common::operation::{Command, Operation};
 use common::status::Difference;
 
@@ -117,7 +117,7 @@ impl Coordinator {
         &mut self,
         p: &PartitionState,
         env: &mut Env,
-        from: Sender,
+        from: ProcessId,
         at: LogId,
         digest: Option<Digest>,
         equal_with: Vec<ServerId>,

@@ -3,7 +3,7 @@
 //! the member was heard to use a newer view, in which it is void.
 
 use common::ids::Epoch;
-use common::messages::{ReadGrant, Sender};
+use common::messages::{ProcessId, ReadGrant};
 
 use super::super::config::Reads;
 use super::super::env::Env;
@@ -21,7 +21,7 @@ impl Coordinator {
         &self,
         p: &mut PartitionState,
         env: &Env,
-        to: Sender,
+        to: ProcessId,
         epoch: Epoch,
     ) -> Option<ReadGrant> {
         let (mine, applied, commit, now) = (p.epoch(), p.applied(), p.commit(), env.cx.now.time);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use common::ids::{LogId, Seq, ServerId};
-use common::messages::{Bound, Run, Sender, ServerReport};
+use common::messages::{Bound, ProcessId, Run, ServerReport};
 
 use super::super::env::Env;
 use super::super::limits::RESEND;
@@ -19,7 +19,7 @@ impl Coordinator {
         &mut self,
         p: &mut PartitionState,
         env: &mut Env,
-        from: Sender,
+        from: ProcessId,
         base: LogId,
         last: LogId,
         runs: &[Run],
@@ -87,7 +87,7 @@ impl Coordinator {
         &mut self,
         p: &PartitionState,
         env: &mut Env,
-        from: Sender,
+        from: ProcessId,
         seq: Seq,
         clean: bool,
         bound: &[Bound],
@@ -130,7 +130,7 @@ impl Coordinator {
     }
 
     /// A member misses entries before the last append.
-    pub(crate) fn on_gap(&mut self, p: &PartitionState, env: &mut Env, from: Sender, last: Seq) {
+    pub(crate) fn on_gap(&mut self, p: &PartitionState, env: &mut Env, from: ProcessId, last: Seq) {
         let now = env.cx.now.time;
         let Some(peer) = self.peers.get_mut(&from.server) else { return };
         let behind = peer.acked.is_none_or(|acked| acked <= last);

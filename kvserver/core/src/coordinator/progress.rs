@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use common::ids::{Incarnation, LogId, Nonce, Seq};
-use common::messages::{Run, Sender};
+use common::messages::{ProcessId, Run};
 use common::time::Time;
 use common::view::Member;
 
@@ -71,7 +71,7 @@ impl Stream {
 pub(super) struct Progress {
     pub(super) member: Member,
     /// Its process, once that has said what its log has; acknowledgements of another process do not count (S2).
-    pub(super) process: Option<Sender>,
+    pub(super) process: Option<ProcessId>,
     /// What it said about its log.
     pub(super) claim: Option<Claim>,
     pub(super) stage: Stage,

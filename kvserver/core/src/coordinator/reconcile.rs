@@ -12,7 +12,7 @@
 
 use common::codec::Wire;
 use common::ids::{LogId, Seq, ServerId};
-use common::messages::{Entry, Sender, ServerReport, ToReplica};
+use common::messages::{Entry, ProcessId, ServerReport, ToReplica};
 use common::operation::{Command, Operation};
 use common::time::WallTime;
 use common::view::Member;
@@ -103,7 +103,7 @@ impl Coordinator {
         &mut self,
         p: &mut PartitionState,
         env: &mut Env,
-        from: Sender,
+        from: ProcessId,
         prev: LogId,
         mut entries: Vec<Entry>,
     ) {
@@ -156,7 +156,13 @@ impl Coordinator {
 
     /// P2: a member has committed entries that the log of this epoch lacks. Its log is not the wrong one, so no log is
     /// cut, and nothing is served.
-    pub(crate) fn on_member_ahead(&mut self, p: &PartitionState, env: &mut Env, from: Sender, commit: Seq) {
+    pub(crate) fn on_member_ahead(
+        &mut self,
+        p: &PartitionState,
+        env: &mut Env,
+        from: ProcessId,
+        commit: Seq,
+    ) {
         let Some(peer) = self.peers.get(&from.server) else { return };
         if peer.process != Some(from) || self.disagreement.is_some() {
             return;

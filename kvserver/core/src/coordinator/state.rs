@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use common::ids::{Incarnation, LogId, PartitionId, Seq, ServerId};
-use common::messages::Sender;
+use common::messages::ProcessId;
 use common::status::TransferStatus;
 use common::time::Time;
 use common::view::{Assignment, Member};
@@ -152,7 +152,7 @@ impl Coordinator {
     }
 
     /// Whether a message is of an in-sync member, with the store that counts.
-    pub(crate) fn is_replica(&self, from: Sender) -> bool {
+    pub(crate) fn is_replica(&self, from: ProcessId) -> bool {
         let counts = self.in_sync.contains(&from.server);
         counts && self.peers.get(&from.server).is_some_and(|peer| peer.member.store == from.store)
     }

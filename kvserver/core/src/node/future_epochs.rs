@@ -3,19 +3,19 @@
 
 use std::collections::VecDeque;
 
-use common::messages::{PartitionMessage, PeerMessage, Sender, ToCoordinator, ToReplica};
+use common::messages::{PartitionMessage, PeerMessage, ProcessId, ToCoordinator, ToReplica};
 
 use super::super::limits::{EARLY_BYTES_MAX, EARLY_MESSAGES_MAX};
 
 /// See the module's text. Messages beyond the limits are dropped: the sender sends them again.
 #[derive(Debug, Default)]
 pub(super) struct FutureEpochs {
-    messages: VecDeque<(Sender, PeerMessage)>,
+    messages: VecDeque<(ProcessId, PeerMessage)>,
     bytes: usize,
 }
 
 impl FutureEpochs {
-    pub(super) fn keep(&mut self, from: Sender, message: PeerMessage) {
+    pub(super) fn keep(&mut self, from: ProcessId, message: PeerMessage) {
         let bytes = bulk(&message);
         if self.messages.len() < EARLY_MESSAGES_MAX && self.bytes + bytes <= EARLY_BYTES_MAX {
             self.bytes += bytes;
@@ -25,7 +25,7 @@ impl FutureEpochs {
     }
 
     /// All messages, in the order of arrival.
-    pub(super) fn take(&mut self) -> VecDeque<(Sender, PeerMessage)> {
+    pub(super) fn take(&mut self) -> VecDeque<(ProcessId, PeerMessage)> {
         self.bytes = 0;
         std::mem::take(&mut self.messages)
     }
@@ -56,8 +56,8 @@ mod tests {
     use common::ids::{Epoch, Incarnation, LogId, Nonce, PartitionId, Seq, ServerId, StoreId};
     use common::messages::Entry;
 
-    const FROM: Sender =
-        Sender { server: ServerId(1), store: StoreId(1), incarnation: Incarnation(1), nonce: Nonce(1) };
+    const FROM: ProcessId =
+        ProcessId { server: ServerId(1), store: StoreId(1), incarnation: Incarnation(1), nonce: Nonce(1) };
 
     fn append(bytes: usize) -> PeerMessage {
         let epoch = Epoch { generation: 0, version: 9 };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::ids::{Epoch, PartitionId, ServerId};
-use common::messages::{PartitionMessage, PeerMessage, Sender, ServerReport, ToCoordinator};
+use common::messages::{PartitionMessage, PeerMessage, ProcessId, ServerReport, ToCoordinator};
 use common::view::{Member, View};
 
 use super::super::context::named_process;
@@ -73,7 +73,7 @@ impl Node {
         }
     }
 
-    pub(super) fn on_peer(&mut self, from: Sender, message: PeerMessage) {
+    pub(super) fn on_peer(&mut self, from: ProcessId, message: PeerMessage) {
         let asks_for_view = matches!(message, PeerMessage::WantView { .. } | PeerMessage::View { .. });
         match self.processes.hear(from, is_vow(&message), self.newest.number.max(known_view(&message))) {
             // It is of a former process, or of a twin.
@@ -133,7 +133,7 @@ impl Node {
     }
 
     /// Keeps a message of a newer process until a view that names the process is here.
-    fn keep_until_named(&mut self, from: Sender, message: PeerMessage) {
+    fn keep_until_named(&mut self, from: ProcessId, message: PeerMessage) {
         let known = self.env.cx.view.number;
         let is_ahead = matches!(
             message,
@@ -146,7 +146,7 @@ impl Node {
     }
 
     /// L1: answers a ping. There is no promise while this server knows a newer view than the ping names.
-    fn on_ping(&mut self, sender: Sender, n: u64, view: Epoch) {
+    fn on_ping(&mut self, sender: ProcessId, n: u64, view: Epoch) {
         let from = sender.server;
         self.env.promises.saw_view(sender.into(), view);
         self.env.send_clock(from);
@@ -172,7 +172,7 @@ impl Node {
         self.env.out.send(from, PeerMessage::Pong { n, view: own });
     }
 
-    fn on_pong(&mut self, sender: Sender, n: u64, view: Epoch) {
+    fn on_pong(&mut self, sender: ProcessId, n: u64, view: Epoch) {
         let from = sender.server;
         self.env.promises.saw_view(sender.into(), view);
         if view > self.env.cx.view.number && !self.env.cx.planted(PlantedBug::PromiseToOldView) {
@@ -188,7 +188,7 @@ impl Node {
     /// the sender is asked for its view.
     fn on_partition_message(
         &mut self,
-        from: Sender,
+        from: ProcessId,
         partition: PartitionId,
         epoch: Epoch,
         message: PartitionMessage,
@@ -233,7 +233,7 @@ impl Node {
     }
 
     /// S3: the coordinator of an epoch is one process, the one that the view names.
-    fn is_coordinator(&self, from: Sender, partition: PartitionId) -> bool {
+    fn is_coordinator(&self, from: ProcessId, partition: PartitionId) -> bool {
         let assignment = self.env.cx.view.assignment(partition);
         let is_named = named_process(&self.env.cx.view, from.server) == Some(from);
         assignment.is_some_and(|a| a.coordinator == from.server) && is_named

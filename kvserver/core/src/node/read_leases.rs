@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::ids::{Epoch, PartitionId, ServerId};
-use common::messages::{PeerMessage, ReadGrant, Sender};
+use common::messages::{PeerMessage, ProcessId, ReadGrant};
 
 use super::super::limits::READ_LEASE_QUESTIONS;
 use super::Node;
@@ -43,7 +43,7 @@ impl Node {
 
     pub(super) fn on_read_lease_request(
         &mut self,
-        from: Sender,
+        from: ProcessId,
         n: u64,
         view: Epoch,
         wanted: &[(PartitionId, Epoch)],

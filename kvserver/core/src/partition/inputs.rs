@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use common::ids::{Epoch, LogId, Seq, ServerId};
-use common::messages::{Change, Digest, Entry, ReadGrant, Sender, ToCoordinator, ToReplica};
+use common::messages::{Change, Digest, Entry, ProcessId, ReadGrant, ToCoordinator, ToReplica};
 use common::operation::Outcome;
 use common::time::Time;
 use common::view::Member;
@@ -23,7 +23,7 @@ use super::Partition;
 
 impl Partition {
     /// A message of a member to the coordinator.
-    pub(crate) fn on_to_coordinator(&mut self, env: &mut Env, from: Sender, message: ToCoordinator) {
+    pub(crate) fn on_to_coordinator(&mut self, env: &mut Env, from: ProcessId, message: ToCoordinator) {
         let Some((coordinator, p)) = self.as_coordinator() else { return };
         match message {
             ToCoordinator::SyncReply { base, last, runs, commit: _ } => {
@@ -46,7 +46,7 @@ impl Partition {
     }
 
     /// A message of the coordinator.
-    pub(crate) fn on_to_replica(&mut self, env: &mut Env, from: Sender, message: ToReplica) {
+    pub(crate) fn on_to_replica(&mut self, env: &mut Env, from: ProcessId, message: ToReplica) {
         match message {
             // What is said of the records is for every copy, whatever its role.
             ToReplica::DigestRequest { at } => {
@@ -267,7 +267,7 @@ impl Partition {
     }
 
     /// 7.1: a member asks for a read lease.
-    pub(crate) fn grant_read_lease(&mut self, env: &Env, to: Sender, epoch: Epoch) -> Option<ReadGrant> {
+    pub(crate) fn grant_read_lease(&mut self, env: &Env, to: ProcessId, epoch: Epoch) -> Option<ReadGrant> {
         let (coordinator, p) = self.as_coordinator()?;
         coordinator.grant_read_lease(p, env, to, epoch)
     }

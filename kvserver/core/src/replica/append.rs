@@ -1,7 +1,7 @@
 //! Entries of the coordinator at a replica. The first append of an epoch may shorten the log, once; no other ever does.
 
 use common::ids::{LogId, Nonce, Seq};
-use common::messages::{Entry, Sender, ToCoordinator};
+use common::messages::{Entry, ProcessId, ToCoordinator};
 
 use super::super::env::Env;
 use super::super::partition::removal::was_left_out;
@@ -21,7 +21,13 @@ pub(crate) struct Append {
 
 impl Replica {
     /// Takes the entries that are new, and the commit as far as the log is known to be the coordinator's.
-    pub(crate) fn on_append(&mut self, p: &mut PartitionState, env: &mut Env, from: Sender, append: Append) {
+    pub(crate) fn on_append(
+        &mut self,
+        p: &mut PartitionState,
+        env: &mut Env,
+        from: ProcessId,
+        append: Append,
+    ) {
         if !p.is_idle() {
             return;
         }
@@ -60,7 +66,7 @@ impl Replica {
         &mut self,
         p: &mut PartitionState,
         env: &mut Env,
-        from: Sender,
+        from: ProcessId,
         append: &Append,
         is_sync: bool,
     ) -> bool {
@@ -107,7 +113,13 @@ fn add_new(p: &mut PartitionState, env: &mut Env, mut entries: Vec<Entry>) {
 /// P2: cuts the log after the common point, which is `prev` or later: what is committed here is in the coordinator's
 /// log too, though it may not have been on disk, and so not reported, when the coordinator asked. Returns `false` if it
 /// is not there: then the coordinator's log is wrong, and this one is not cut.
-fn cut_to_common(p: &mut PartitionState, env: &mut Env, from: Sender, prev: Seq, entries: &[Entry]) -> bool {
+fn cut_to_common(
+    p: &mut PartitionState,
+    env: &mut Env,
+    from: ProcessId,
+    prev: Seq,
+    entries: &[Entry],
+) -> bool {
     let after = prev.max(p.commit().min(p.log().last()));
     let base = p.log().base().seq;
     let differs = |entry: &Entry| entry.id.seq > base && entry.id.seq <= after && !p.log().contains(entry.id);
@@ -128,6 +140,6 @@ fn cut_to_common(p: &mut PartitionState, env: &mut Env, from: Sender, prev: Seq,
 }
 
 /// Says that this log has more than the coordinator's may have.
-fn send_ahead(p: &PartitionState, env: &mut Env, to: Sender, commit: Seq) {
+fn send_ahead(p: &PartitionState, env: &mut Env, to: ProcessId, commit: Seq) {
     env.out.send(to.server, ToCoordinator::Ahead { commit }.about(p.id(), p.epoch()));
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use common::ids::{ClientId, Incarnation, Nonce, PartitionId, Seq, ServerId, StoreId};
-use common::messages::{Digest, Entry, PeerMessage, Promised, Sender};
+use common::messages::{Digest, Entry, PeerMessage, ProcessId, Promised};
 use common::time::{Now, Time, WallTime};
 use common::view::View;
 use kvserver_core::testkit::{PartitionLog, Store, StoreHost, Tree};
@@ -118,8 +118,8 @@ impl Host {
         }
     }
 
-    pub(crate) fn sender(&self) -> Sender {
-        Sender {
+    pub(crate) fn sender(&self) -> ProcessId {
+        ProcessId {
             server: self.id,
             store: StoreId(self.id.0),
             incarnation: Incarnation(self.incarnation),

@@ -12,8 +12,8 @@ use common::ids::{
     ServerId, StoreId,
 };
 use common::messages::{
-    Digest, Entry, PeerMessage, Promised, ReadGrant, Reply, Request, Run, Selection, Sender, ToCoordinator,
-    ToReplica,
+    Digest, Entry, PeerMessage, ProcessId, Promised, ReadGrant, Reply, Request, Run, Selection,
+    ToCoordinator, ToReplica,
 };
 use common::operation::{Command, Condition, Operation, Origin};
 use common::ring::Partitions;
@@ -241,7 +241,7 @@ impl Script {
         let twins = option(options, "twin").map(servers).unwrap_or_default();
         let process = |id: ServerId| {
             let other =
-                Sender { server: id, store: StoreId(id.0), incarnation: Incarnation(1), nonce: Nonce(1) };
+                ProcessId { server: id, store: StoreId(id.0), incarnation: Incarnation(1), nonce: Nonce(1) };
             started(&id).or(former(&id)).unwrap_or(other)
         };
         let info = |id: ServerId| ServerInfo {
@@ -359,7 +359,7 @@ impl Script {
         let sender = self.hosts.get(&from).map(Host::sender);
         let store = if self.wiped.contains(&from) { WIPED } else { StoreId(from.0) };
         let start = if self.restarted.contains(&from) { 2 } else { 1 };
-        let other = Sender { server: from, store, incarnation: Incarnation(start), nonce: Nonce(start) };
+        let other = ProcessId { server: from, store, incarnation: Incarnation(start), nonce: Nonce(start) };
         if self.hosts.get(&to).is_some_and(|host| host.node.is_some()) {
             self.step(to, Input::Peer { from: sender.unwrap_or(other), message });
         }

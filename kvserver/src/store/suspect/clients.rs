@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use common::codec::Wire;
 use common::frame::write_frame;
-use common::messages::{ClientMessage, Reply, Request, Sender, ServerMessage, Suspicion};
+use common::messages::{ClientMessage, ProcessId, Reply, Request, ServerMessage, Suspicion};
 use common::status::{CaughtUp, ComparedStatus, ScrubStatus, ServerStatus};
 use common::stream::Stream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -24,7 +24,7 @@ pub(super) struct Answers {
 }
 
 impl Answers {
-    pub(super) fn new(me: Sender, suspicion: &Suspicion, ecs: &str) -> Self {
+    pub(super) fn new(me: ProcessId, suspicion: &Suspicion, ecs: &str) -> Self {
         let status = ServerStatus {
             server: me.server,
             store: me.store,
