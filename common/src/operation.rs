@@ -108,7 +108,7 @@ pub enum Operation {
         /// If it does not hold, nothing is changed.
         condition: Condition,
         /// The outcome returns the former value.
-        tell: bool,
+        return_old: bool,
     },
     /// Removes a value and returns it.
     Take {
@@ -150,7 +150,7 @@ pub enum Operation {
         /// What must hold of the value; else nothing is changed.
         condition: Condition,
         /// The outcome returns the value.
-        tell: bool,
+        return_old: bool,
     },
     /// Returns a value as it is at this position in the log. Only as a part of a batch; a single get does it cheaper.
     Fetch {
@@ -181,12 +181,12 @@ wire_enum!(Operation {
     3 => Append { key, value },
     4 => Expire { key, expires },
     5 => Tick {},
-    6 => Set { key, value, expiry, condition, tell },
+    6 => Set { key, value, expiry, condition, return_old },
     7 => Take { key },
     8 => Add { key, by },
     9 => AddDecimal { key, by },
     10 => Overwrite { key, offset, value },
-    11 => Retime { key, expiry, when, condition, tell },
+    11 => Retime { key, expiry, when, condition, return_old },
     12 => Fetch { key },
     13 => Batch { checks, parts },
     14 => Compare { partition },
@@ -389,7 +389,7 @@ pub enum Outcome {
     /// The sum is beyond the numbers that there are; nothing was changed.
     OutOfRange {},
     /// A value as it was at this position in the log.
-    Told {
+    Fetched {
         /// None: there was no value.
         found: Option<Found>,
     },
@@ -418,7 +418,7 @@ wire_enum!(Outcome {
     12 => Length { version, bytes },
     13 => NotANumber {},
     14 => OutOfRange {},
-    15 => Told { found },
+    15 => Fetched { found },
     16 => All { results },
     17 => Aborted {},
     18 => Forgotten {},
@@ -428,11 +428,11 @@ wire_enum!(Outcome {
 impl Outcome {
     /// Bytes of the values that the outcome returns.
     #[must_use]
-    pub fn told_bytes(&self) -> usize {
+    pub fn returned_bytes(&self) -> usize {
         match self {
             Self::Changed { old, .. } | Self::Kept { old } => old.as_ref().map_or(0, Bytes::len),
-            Self::Told { found } => found.as_ref().map_or(0, |found| found.value.len()),
-            Self::All { results } => results.iter().map(|result| result.0.told_bytes()).sum(),
+            Self::Fetched { found } => found.as_ref().map_or(0, |found| found.value.len()),
+            Self::All { results } => results.iter().map(|result| result.0.returned_bytes()).sum(),
             _ => 0,
         }
     }

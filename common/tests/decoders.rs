@@ -41,14 +41,14 @@ fn operations() -> Vec<Operation> {
         value: "value".into(),
         expiry: Expiry::In { ms: 7 },
         condition: Condition::NotValue { value: "old".into() },
-        tell: true,
+        return_old: true,
     };
     let retime = Operation::Retime {
         key: key(),
         expiry: Expiry::Keep {},
         when: ExpiryCondition::Some {},
         condition: Condition::Present {},
-        tell: false,
+        return_old: false,
     };
     let batch = Operation::Batch { checks: Vec::new(), parts: vec![Part(add.clone()), Part(set.clone())] };
     vec![Operation::put("k", "v"), add, set, retime, batch, Operation::Tick {}]

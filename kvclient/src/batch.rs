@@ -60,7 +60,7 @@ impl Batch<'_> {
         self.operation(Operation::Add { key: key.into(), by })
     }
 
-    /// Reads a value as the operations before leave it; its outcome is `Told`.
+    /// Reads a value as the operations before leave it; its outcome is `Fetched`.
     pub fn get(self, key: impl Into<Bytes>) -> Self {
         self.operation(Operation::Fetch { key: key.into() })
     }
@@ -115,7 +115,7 @@ mod tests {
         let batch = client.batch().require("k", Condition::Absent {}).put("k", "1").add("k", 2).get("k");
         let Ok(BatchOutcome::Done { outcomes }) = batch.await else { panic!("there is no value") };
         assert_eq!(outcomes.len(), 3);
-        let Outcome::Told { found: Some(found) } = &outcomes[2] else { panic!("{outcomes:?}") };
+        let Outcome::Fetched { found: Some(found) } = &outcomes[2] else { panic!("{outcomes:?}") };
         assert_eq!(found.value, "3");
         let batch = client.batch().require("k", Condition::Absent {}).append("k", "4").delete("k");
         assert_eq!(batch.await, Ok(BatchOutcome::ConditionFailed));

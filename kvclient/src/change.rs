@@ -73,7 +73,7 @@ impl<'a> Put<'a> {
         let operation = match expiry {
             Expiry::Never {} => Operation::Put { key, value, expires: None, condition },
             Expiry::At { at } => Operation::Put { key, value, expires: Some(at), condition },
-            expiry => Operation::Set { key, value, expiry, condition, tell: false },
+            expiry => Operation::Set { key, value, expiry, condition, return_old: false },
         };
         (client, operation)
     }
@@ -256,7 +256,7 @@ impl Client {
     pub async fn expire(&self, key: impl Into<Bytes>, ttl: Duration) -> Result<Option<Version>, Error> {
         let (key, expiry) = (key.into(), Expiry::In { ms: millis(ttl) });
         let (when, condition) = (ExpiryCondition::Always {}, Condition::Always {});
-        self.retime(Operation::Retime { key, expiry, when, condition, tell: false }).await
+        self.retime(Operation::Retime { key, expiry, when, condition, return_old: false }).await
     }
 
     /// A value that is there is gone from this moment on. `None` when there is no value.

@@ -171,7 +171,7 @@ async fn renew(client: Client, (key, token): (Bytes, Bytes), lease: Duration, he
             expiry: Expiry::In { ms: millis(lease) },
             when: ExpiryCondition::Always {},
             condition: Condition::Value { value: token.clone() },
-            tell: false,
+            return_old: false,
         };
         match timeout(left, client.write(operation)).await {
             Ok(Ok(Outcome::Changed { .. })) => {

@@ -124,8 +124,8 @@ impl Server {
                     Effect::First(First::Send { to, message }) => {
                         messages.entry(to).or_default().push(message)
                     }
-                    Effect::Later(Later::Apply { partition, entries, tell }) => {
-                        let outcomes = self.machine.apply(partition, entries, tell).unwrap();
+                    Effect::Later(Later::Apply { partition, entries, with_changes }) => {
+                        let outcomes = self.machine.apply(partition, entries, with_changes).unwrap();
                         self.node.step(
                             now,
                             Input::Applied { partition, outcomes, changes: self.machine.take_changes() },

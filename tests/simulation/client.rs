@@ -200,11 +200,11 @@ impl Client {
             }
             40..=54 if !long => Operation::Append { key, value },
             55..=64 => Operation::Delete { key, condition },
-            // What they tell of a large value is not remembered for a retry.
+            // What they return of a large value is not remembered for a retry.
             65..=69 if self.value_bytes_max == 0 => Operation::Take { key },
             70..=77 if self.value_bytes_max == 0 => {
-                let (expiry, tell) = (Expiry::Never {}, line.chance(0.7));
-                Operation::Set { key, value, expiry, condition, tell }
+                let (expiry, return_old) = (Expiry::Never {}, line.chance(0.7));
+                Operation::Set { key, value, expiry, condition, return_old }
             }
             _ => {
                 let expires = self.expiring.as_ref() == Some(&key) && line.chance(0.5);

@@ -111,13 +111,13 @@ impl Model {
                 }
                 (None, Outcome::Deleted { version: id })
             }
-            Operation::Set { value, condition, tell, .. } if holds(condition, &current) => {
+            Operation::Set { value, condition, return_old, .. } if holds(condition, &current) => {
                 self.tokens.insert(value.clone(), id.seq);
                 let written = Outcome::Written { version: id, replaced: current.is_some() };
-                let outcome = if *tell { Outcome::Changed { version: id, old } } else { written };
+                let outcome = if *return_old { Outcome::Changed { version: id, old } } else { written };
                 (Some((id, value.clone())), outcome)
             }
-            Operation::Set { tell: true, .. } => return Outcome::Kept { old },
+            Operation::Set { return_old: true, .. } => return Outcome::Kept { old },
             Operation::Put { .. } | Operation::Delete { .. } | Operation::Set { .. } => {
                 return Outcome::ConditionFailed { current: current.map(|(version, _)| version) };
             }
@@ -132,7 +132,7 @@ impl Model {
             Operation::Fetch { .. } => {
                 let expires = old_expires.filter(|_| current.is_some());
                 let found = current.map(|(version, value)| Found { value, version, expires });
-                return Outcome::Told { found };
+                return Outcome::Fetched { found };
             }
             Operation::Expire { expires, .. } => {
                 let Some((_, value)) = current else { return Outcome::NotFound {} };

@@ -85,7 +85,7 @@ impl Process {
     ) -> Option<Input> {
         let mut host = Host { disk, truth, applies_again: self.applies_again, misreads };
         let Effect::Later(work) = work else { unreachable!("{work:?} is nothing for the store") };
-        assert!(!matches!(work, Later::Apply { tell: true, .. }), "no client watches here");
+        assert!(!matches!(work, Later::Apply { with_changes: true, .. }), "no client watches here");
         let found = self.store.carry_out(&mut host, work).expect("something for the store");
         let (digests, found): (Vec<Input>, Vec<Input>) =
             found.into_iter().partition(|input| matches!(input, Input::Digested { .. }));

@@ -121,7 +121,7 @@ fn effect(operation: &Operation, told: &Told, all: &[&Operated]) -> Option<Effec
                 _ => Deleted::Refused,
             }),
         },
-        Operation::Set { value, condition, tell: false, .. } => Effect::Put {
+        Operation::Set { value, condition, return_old: false, .. } => Effect::Put {
             value: value.clone(),
             condition: want(condition, all),
             done: outcome.map(|outcome| matches!(outcome, Outcome::Written { .. })),

@@ -26,8 +26,8 @@ impl Operation {
     #[must_use]
     pub fn told_bytes_max(&self) -> usize {
         match self {
-            Self::Set { tell: true, .. }
-            | Self::Retime { tell: true, .. }
+            Self::Set { return_old: true, .. }
+            | Self::Retime { return_old: true, .. }
             | Self::Take { .. }
             | Self::Fetch { .. } => VALUE_BYTES_MAX,
             Self::Batch { parts, .. } => {

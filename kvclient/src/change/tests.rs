@@ -47,7 +47,7 @@ async fn a_put_is_what_was_built() {
     ] {
         let Ok(Outcome::ConditionFailed { current: Some(_) }) = put.await else { panic!("there is a value") };
         let (expiry, condition) = (Expiry::In { ms: 2 }, Condition::Absent {});
-        let set = Operation::Set { key: "k".into(), value: "x".into(), expiry, condition, tell: false };
+        let set = Operation::Set { key: "k".into(), value: "x".into(), expiry, condition, return_old: false };
         assert_eq!(last(&fake), set);
     }
     let version = client.put("k", "y").await.unwrap();

@@ -94,7 +94,7 @@ impl Store {
                 Some(_) => Outcome::Kept { old: None },
                 None => Outcome::NotFound {},
             },
-            Operation::Fetch { .. } => Outcome::Told { found: current },
+            Operation::Fetch { .. } => Outcome::Fetched { found: current },
             Operation::Batch { checks, parts } => {
                 if !checks.iter().all(|check| holds(&check.condition, self.values.get(&check.key))) {
                     return Outcome::Aborted {};

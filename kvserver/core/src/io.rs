@@ -301,7 +301,7 @@ pub enum Later {
         /// Consecutive, the first one is the next to apply.
         entries: Vec<Entry>,
         /// The changes are to be returned too, as clients watch.
-        tell: bool,
+        with_changes: bool,
     },
     /// Read applied state and answer [`Input::Answered`].
     Read {

@@ -31,7 +31,7 @@ pub use self::log_time::LogTime;
 
 /// Bytes of values in an outcome that is remembered for a retry, at most: the results of all clients are in memory, and
 /// in one message of a copy of the state.
-const TOLD_BYTES_KEPT: usize = 1024;
+const RETURNED_BYTES_KEPT: usize = 1024;
 
 /// Applied commands between two sweeps for clients that have been silent for [`RESULTS_KEPT_FOR`].
 const COMMANDS_PER_SWEEP: u64 = 4096;
@@ -376,7 +376,7 @@ impl State {
         }
         let mut changes: BTreeMap<Bytes, Change> = BTreeMap::new();
         let mut results = Vec::with_capacity(parts.len());
-        let mut told_bytes = 0;
+        let mut returned_bytes = 0;
         for Part(operation) in parts {
             let Some(key) = operation.key().cloned() else { continue };
             let current = match changes.get(&key) {
@@ -386,8 +386,8 @@ impl State {
             };
             let (change, outcome) = decide(operation, current, self.moment(id));
             changes.extend(change.map(|change| (key, change)));
-            told_bytes += outcome.told_bytes();
-            let fits = told_bytes <= BATCH_BYTES_MAX;
+            returned_bytes += outcome.returned_bytes();
+            let fits = returned_bytes <= BATCH_BYTES_MAX;
             results.push(PartOutcome(if fits { outcome } else { Outcome::Forgotten {} }));
         }
         for (key, change) in changes {
@@ -407,7 +407,7 @@ fn store<R: Records>(records: &mut R, key: Bytes, change: Option<Change>) -> Res
 
 /// The part of an outcome that is kept for retries: long values are returned only once.
 fn memory_of(outcome: &Outcome) -> Outcome {
-    if outcome.told_bytes() > TOLD_BYTES_KEPT { Outcome::Forgotten {} } else { outcome.clone() }
+    if outcome.returned_bytes() > RETURNED_BYTES_KEPT { Outcome::Forgotten {} } else { outcome.clone() }
 }
 
 #[cfg(test)]

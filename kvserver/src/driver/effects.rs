@@ -87,7 +87,9 @@ impl Driver {
     fn carry_out_later(&mut self, effect: Later, answers: &mut Vec<Input>) -> Result<(), Failure> {
         let machine = &mut self.parts.machine;
         match effect {
-            Later::Apply { partition, entries, tell } => self.apply(partition, entries, tell)?,
+            Later::Apply { partition, entries, with_changes } => {
+                self.apply(partition, entries, with_changes)?
+            }
             Later::Reply { token, reply } => self.reply(token, reply),
             Later::ReadLog { partition, reader, from, bytes_max } => {
                 let found = machine.read_log(partition, from, bytes_max)?;
@@ -135,10 +137,15 @@ impl Driver {
         Ok(())
     }
 
-    fn apply(&mut self, partition: PartitionId, entries: Vec<Entry>, tell: bool) -> Result<(), Failure> {
+    fn apply(
+        &mut self,
+        partition: PartitionId,
+        entries: Vec<Entry>,
+        with_changes: bool,
+    ) -> Result<(), Failure> {
         let machine = &mut self.parts.machine;
         let waits = !machine.has_tree(partition);
-        let outcomes = self.parts.log.watched(waits, || machine.apply(partition, entries, tell))?;
+        let outcomes = self.parts.log.watched(waits, || machine.apply(partition, entries, with_changes))?;
         let changes = machine.take_changes();
         let (sources, left_out) = machine.take_digest_sources();
         self.step(Input::Applied { partition, outcomes, changes });

@@ -146,13 +146,13 @@ impl Machine {
         self.trees.has_tree(partition.0)
     }
 
-    /// Applies entries in order, and returns what each did. `tell`: their changes are wanted as well, see
+    /// Applies entries in order, and returns what each did. `with_changes`: their changes are wanted as well, see
     /// [`Self::take_changes`].
     pub(crate) fn apply(
         &mut self,
         partition: PartitionId,
         entries: Vec<Entry>,
-        tell: bool,
+        with_changes: bool,
     ) -> Result<Vec<Outcome>, Failure> {
         let state = self.states.entry(partition).or_default();
         let counts = self.counts.entry(partition).or_default();
@@ -162,7 +162,7 @@ impl Machine {
             let Entry { id, body } = entry;
             let outcome = state.apply(&mut records, id, body.clone()).map_err(not_applied)?;
             let (changes, counted) = (records.changes, records.counts);
-            if tell && !changes.is_empty() {
+            if with_changes && !changes.is_empty() {
                 let records = changes.iter().filter_map(|change| match change {
                     Change::Put { key, value } => Some((key.clone(), Some(value.clone()))),
                     Change::Remove { key } => Some((key.clone(), None)),

@@ -196,6 +196,6 @@ fn no_server_answers_with_the_past() {
         }
         let last = writer.join().expect("all writes succeed");
         println!("{last} writes, {reads} reads, all in order");
-        assert!(last > 10 && reads > 10, "too few to tell: {last} writes, {reads} reads");
+        assert!(last > 10 && reads > 10, "too few to return_old: {last} writes, {reads} reads");
     });
 }

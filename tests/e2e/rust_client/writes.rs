@@ -97,7 +97,7 @@ fn batches_are_done_whole_or_not_at_all(db: &Db, client: &Client) {
         batch.add("stock", -1).get("stock")
     };
     let BatchOutcome::Done { outcomes } = db.block(take("3")).unwrap() else { panic!("there are 3") };
-    let [Outcome::Sum { .. }, Outcome::Told { found: Some(found) }] = &outcomes[..] else {
+    let [Outcome::Sum { .. }, Outcome::Fetched { found: Some(found) }] = &outcomes[..] else {
         panic!("{outcomes:?}")
     };
     assert_eq!(found.value, "2");

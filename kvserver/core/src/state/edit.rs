@@ -51,8 +51,8 @@ pub(crate) fn decide(operation: Operation, current: Option<Found>, at: Moment) -
             }
             None => (None, Outcome::NotFound {}),
         },
-        Operation::Set { value, expiry, condition, tell, .. } => {
-            set(value, expiry, &condition, tell, current, at)
+        Operation::Set { value, expiry, condition, return_old, .. } => {
+            set(value, expiry, &condition, return_old, current, at)
         }
         Operation::Take { .. } => match current {
             Some(found) => (Some(Change::Remove), Outcome::Changed { version, old: Some(found.value) }),
@@ -70,17 +70,17 @@ pub(crate) fn decide(operation: Operation, current: Option<Found>, at: Moment) -
             Ok(Bytes::from(sum.to_string()))
         }),
         Operation::Overwrite { offset, value, .. } => overwrite(current, offset, &value, at),
-        Operation::Retime { expiry, when, condition, tell, .. } => {
+        Operation::Retime { expiry, when, condition, return_old, .. } => {
             let Some(found) = current else { return (None, Outcome::NotFound {}) };
             let expires = expiry.moment(found.expires, at.log_time);
             if !holds(&condition, Some(&found)) || !when.holds(found.expires, expires) {
-                let old = tell.then_some(found.value);
+                let old = return_old.then_some(found.value);
                 return (None, Outcome::Kept { old });
             }
-            let outcome = Outcome::Changed { version, old: tell.then(|| found.value.clone()) };
+            let outcome = Outcome::Changed { version, old: return_old.then(|| found.value.clone()) };
             (Some(put_or_remove(Found { version, expires, ..found }, at)), outcome)
         }
-        Operation::Fetch { .. } => (None, Outcome::Told { found: current }),
+        Operation::Fetch { .. } => (None, Outcome::Fetched { found: current }),
         Operation::Tick {} | Operation::NoOp {} | Operation::Compare { .. } | Operation::Batch { .. } => {
             (None, Outcome::Ticked {})
         }
@@ -116,12 +116,12 @@ fn set(
     value: Bytes,
     expiry: Expiry,
     condition: &Condition,
-    tell: bool,
+    return_old: bool,
     current: Option<Found>,
     at: Moment,
 ) -> Decided {
     if !holds(condition, current.as_ref()) {
-        let outcome = if tell {
+        let outcome = if return_old {
             Outcome::Kept { old: current.map(|found| found.value) }
         } else {
             refused(current.as_ref())
@@ -130,7 +130,7 @@ fn set(
     }
     let expires = expiry.moment(current.as_ref().and_then(|found| found.expires), at.log_time);
     let change = put_or_remove(Found { value, version: at.id, expires }, at);
-    let outcome = if tell {
+    let outcome = if return_old {
         Outcome::Changed { version: at.id, old: current.map(|found| found.value) }
     } else {
         Outcome::Written { version: at.id, replaced: current.is_some() }
@@ -201,8 +201,8 @@ mod tests {
         Some(Found { value: value.into(), version: at(1).id, expires: expires.map(WallTime) })
     }
 
-    fn set(expiry: Expiry, condition: Condition, tell: bool) -> Operation {
-        Operation::Set { key: "k".into(), value: "new".into(), expiry, condition, tell }
+    fn set(expiry: Expiry, condition: Condition, return_old: bool) -> Operation {
+        Operation::Set { key: "k".into(), value: "new".into(), expiry, condition, return_old }
     }
 
     #[test]
@@ -271,7 +271,7 @@ mod tests {
     fn an_expiry_changes_under_conditions() {
         let retime = |expiry, when, condition, current| {
             decide(
-                Operation::Retime { key: "k".into(), expiry, when, condition, tell: false },
+                Operation::Retime { key: "k".into(), expiry, when, condition, return_old: false },
                 current,
                 at(2),
             )

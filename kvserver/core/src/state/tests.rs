@@ -157,7 +157,7 @@ fn log_time_falls_back_from_far_ahead_and_what_was_gone_stays_gone() {
         value: "v".into(),
         expiry: common::operation::Expiry::In { ms: 2_000 },
         condition: Condition::Absent {},
-        tell: false,
+        return_old: false,
     };
     machine.run(None, 1_000_000, put("k", 1_050_000));
     machine.run(None, 80_000_000, Operation::Tick {});
@@ -194,12 +194,12 @@ fn a_retried_increment_is_applied_once_and_gets_its_first_result() {
 #[test]
 fn a_long_value_is_told_once() {
     let mut machine = Machine::default();
-    let long = Bytes::from(vec![b'x'; TOLD_BYTES_KEPT + 1]);
+    let long = Bytes::from(vec![b'x'; RETURNED_BYTES_KEPT + 1]);
     machine.run(None, 1, Operation::put("k", long.clone()));
     let take = || Operation::Take { key: "k".into() };
     assert_eq!(machine.run(origin(1, 1), 1, take()), Outcome::Changed { version: at(2), old: Some(long) });
     assert_eq!(machine.run(origin(1, 1), 1, take()), Outcome::Forgotten {});
-    assert!(machine.state.encode().len() < TOLD_BYTES_KEPT);
+    assert!(machine.state.encode().len() < RETURNED_BYTES_KEPT);
 }
 
 #[test]
@@ -210,7 +210,7 @@ fn a_batch_is_done_as_a_whole_or_not_at_all() {
         value: value.into(),
         expiry: Expiry::Keep {},
         condition: Condition::Always {},
-        tell: false,
+        return_old: false,
     };
     let add = || Operation::Add { key: "k".into(), by: 1 };
     let fetch = || Operation::Fetch { key: "k".into() };
@@ -222,7 +222,7 @@ fn a_batch_is_done_as_a_whole_or_not_at_all() {
     let done = machine.run(origin(1, 1), 1, batch(Condition::Absent {}, vec![set("41"), add(), fetch()]));
     let Outcome::All { results } = &done else { panic!("{done:?}") };
     assert_eq!(results[1].0, Outcome::Sum { version: at(1), value: "42".into() });
-    assert!(matches!(&results[2].0, Outcome::Told { found: Some(found) } if found.value == "42"));
+    assert!(matches!(&results[2].0, Outcome::Fetched { found: Some(found) } if found.value == "42"));
     assert_eq!(machine.value("k").unwrap(), "42");
     // A part that fails leaves the others, as in Redis.
     let mixed = machine.run(None, 1, batch(Condition::Present {}, vec![set("x"), add()]));

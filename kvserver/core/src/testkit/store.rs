@@ -61,7 +61,9 @@ impl Store {
     /// they take longer. `None`: the effect is not for a store.
     pub fn carry_out(&mut self, host: &mut impl StoreHost, work: Later) -> Option<Vec<Input>> {
         Some(match work {
-            Later::Apply { partition, entries, tell } => self.apply(host, partition, entries, tell),
+            Later::Apply { partition, entries, with_changes } => {
+                self.apply(host, partition, entries, with_changes)
+            }
             Later::Read { read, partition, query } => {
                 vec![Input::Answered { read, answer: self.read(partition, query) }]
             }
@@ -115,12 +117,12 @@ impl Store {
         host: &mut impl StoreHost,
         partition: PartitionId,
         entries: Vec<Entry>,
-        tell: bool,
+        with_changes: bool,
     ) -> Vec<Input> {
         let tree = self.trees.entry(partition).or_default();
         let (mut outcomes, mut changes, mut digests) = (Vec::new(), Vec::new(), Vec::new());
         for entry in entries {
-            let (outcome, changed) = tree.apply(entry.id, host.body_of(&entry), tell);
+            let (outcome, changed) = tree.apply(entry.id, host.body_of(&entry), with_changes);
             changes.extend(changed.map(|changed| (entry.id, changed)));
             host.on_applied(partition, &entry, &outcome, tree);
             if let Outcome::Compared { at } = outcome {

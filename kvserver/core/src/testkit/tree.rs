@@ -95,11 +95,11 @@ impl Tree {
         Self { life, ..self }
     }
 
-    /// Applies the next entry. With `tell` also returns its changes, if there are any.
-    pub fn apply(&mut self, id: LogId, body: Bytes, tell: bool) -> (Outcome, Option<Vec<Change>>) {
+    /// Applies the next entry. With `with_changes` also returns its changes, if there are any.
+    pub fn apply(&mut self, id: LogId, body: Bytes, with_changes: bool) -> (Outcome, Option<Vec<Change>>) {
         assert_eq!(id.seq, self.applied.seq.next(), "entries are applied one after the other");
         self.applied = id;
-        if !tell {
+        if !with_changes {
             let outcome = self.state.apply(&mut self.map, id, body).expect("an entry as it was ordered");
             return (outcome, None);
         }

@@ -63,7 +63,7 @@ fn has_changed(outcome: &Outcome, seq: Seq) -> bool {
         | Outcome::Kept { .. }
         | Outcome::NotANumber {}
         | Outcome::OutOfRange {}
-        | Outcome::Told { .. }
+        | Outcome::Fetched { .. }
         | Outcome::Aborted {} => false,
         // An outcome may name what a batch did in part only, and that of a retry nothing. See `history`: what a batch
         // did is not taken from the log in any case.

@@ -70,7 +70,7 @@ pub(super) fn large_bytes(message: &PeerMessage) -> usize {
             }
             Reply::Keys { keys, .. } => keys.iter().map(Bytes::len).sum(),
             // Former values that it returns.
-            Reply::Outcome { outcome } => outcome.told_bytes(),
+            Reply::Outcome { outcome } => outcome.returned_bytes(),
             _ => 0,
         },
         PeerMessage::View { json, .. } => json.len(),

@@ -336,7 +336,7 @@ fn transaction(queued: &[Queued], one: Option<&Reply>, now: WallTime, out: &mut 
 /// The outcome of a part as if it had been asked alone.
 fn reply_of(result: &PartOutcome) -> Reply {
     match &result.0 {
-        Outcome::Told { found } => Reply::Value { found: found.clone() },
+        Outcome::Fetched { found } => Reply::Value { found: found.clone() },
         outcome => Reply::Outcome { outcome: outcome.clone() },
     }
 }
@@ -396,7 +396,7 @@ fn encoding(value: &[u8]) -> &'static str {
 /// An operation that sets a value without conditions.
 pub(super) fn set(key: &Bytes, value: &Bytes, expiry: Expiry) -> Operation {
     let condition = common::operation::Condition::Always {};
-    Operation::Set { key: key.clone(), value: value.clone(), expiry, condition, tell: false }
+    Operation::Set { key: key.clone(), value: value.clone(), expiry, condition, return_old: false }
 }
 
 #[cfg(test)]

@@ -74,7 +74,7 @@ fn expire_by(words: &[Bytes], ms: bool, absolute: bool) -> Parsed {
         Err(_) => Expiry::At { at: WallTime(0) },
     };
     let condition = Condition::Always {};
-    Ok(Call::change(Operation::Retime { key: name, expiry, when, condition, tell: false }, Form::Flag))
+    Ok(Call::change(Operation::Retime { key: name, expiry, when, condition, return_old: false }, Form::Flag))
 }
 
 pub(super) fn expire(words: &[Bytes]) -> Parsed {
@@ -95,7 +95,7 @@ pub(super) fn pexpireat(words: &[Bytes]) -> Parsed {
 
 pub(super) fn persist(words: &[Bytes]) -> Parsed {
     let (expiry, when, condition) = (Expiry::Never {}, ExpiryCondition::Some {}, Condition::Always {});
-    let retime = Operation::Retime { key: key(&words[1])?, expiry, when, condition, tell: false };
+    let retime = Operation::Retime { key: key(&words[1])?, expiry, when, condition, return_old: false };
     Ok(Call::change(retime, Form::Flag))
 }
 

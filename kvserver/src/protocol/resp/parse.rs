@@ -16,12 +16,12 @@ pub(super) fn get(words: &[Bytes]) -> Parsed {
 
 pub(super) fn set_command(words: &[Bytes]) -> Parsed {
     let name = key(&words[1])?;
-    let (mut expiry, mut condition, mut tell) = (None, None, false);
+    let (mut expiry, mut condition, mut return_old) = (None, None, false);
     let mut at = 3;
     while at < words.len() {
         let word = &words[at];
         if is(word, "GET") {
-            tell = true;
+            return_old = true;
         } else if is(word, "KEEPTTL") {
             once(&mut expiry, Expiry::Keep {})?;
         } else if is(word, "NX") {
@@ -42,9 +42,12 @@ pub(super) fn set_command(words: &[Bytes]) -> Parsed {
         }
         at += 1;
     }
-    let form = if tell { Form::Former } else { Form::OkOrNull };
+    let form = if return_old { Form::Former } else { Form::OkOrNull };
     let (expiry, condition) = (expiry.unwrap_or(Expiry::Never {}), condition.unwrap_or(Condition::Always {}));
-    Ok(Call::change(Operation::Set { key: name, value: words[2].clone(), expiry, condition, tell }, form))
+    Ok(Call::change(
+        Operation::Set { key: name, value: words[2].clone(), expiry, condition, return_old },
+        form,
+    ))
 }
 
 /// An option that may be given once, and not together with others of its kind.
@@ -54,8 +57,13 @@ fn once<T>(slot: &mut Option<T>, value: T) -> Result<(), Refusal> {
 
 pub(super) fn setnx(words: &[Bytes]) -> Parsed {
     let (expiry, condition) = (Expiry::Never {}, Condition::Absent {});
-    let set =
-        Operation::Set { key: key(&words[1])?, value: words[2].clone(), expiry, condition, tell: false };
+    let set = Operation::Set {
+        key: key(&words[1])?,
+        value: words[2].clone(),
+        expiry,
+        condition,
+        return_old: false,
+    };
     Ok(Call::change(set, Form::Flag))
 }
 
@@ -75,7 +83,8 @@ pub(super) fn psetex(words: &[Bytes]) -> Parsed {
 
 pub(super) fn getset(words: &[Bytes]) -> Parsed {
     let (expiry, condition) = (Expiry::Never {}, Condition::Always {});
-    let set = Operation::Set { key: key(&words[1])?, value: words[2].clone(), expiry, condition, tell: true };
+    let set =
+        Operation::Set { key: key(&words[1])?, value: words[2].clone(), expiry, condition, return_old: true };
     Ok(Call::change(set, Form::Former))
 }
 
@@ -100,7 +109,7 @@ pub(super) fn getex(words: &[Bytes]) -> Parsed {
     }
     let Some(expiry) = expiry else { return Ok(Call::one(Part::Read(name), Form::Value)) };
     let (when, condition) = (ExpiryCondition::Always {}, Condition::Always {});
-    Ok(Call::change(Operation::Retime { key: name, expiry, when, condition, tell: true }, Form::Former))
+    Ok(Call::change(Operation::Retime { key: name, expiry, when, condition, return_old: true }, Form::Former))
 }
 
 /// One part for each key.
@@ -290,7 +299,7 @@ mod tests {
             value: "v".into(),
             expiry: Expiry::In { ms: 15 },
             condition: Condition::Absent {},
-            tell: true,
+            return_old: true,
         };
         assert_eq!(set, expected);
         for line in [

@@ -75,7 +75,7 @@ fn call(script: Script, words: &[Bytes]) -> Parsed {
         expiry,
         when,
         condition: condition.clone(),
-        tell: false,
+        return_old: false,
     };
     let operation = match script {
         Script::Release => Operation::Delete { key: name.clone(), condition: condition.clone() },

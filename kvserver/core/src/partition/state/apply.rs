@@ -25,15 +25,15 @@ impl PartitionState {
         self.commit.min(self.log.durable())
     }
 
-    /// Hands the next committed entries to the state machine. `tell`: their changes are to be returned too.
-    pub(crate) fn advance_apply(&mut self, env: &mut Env, tell: bool) {
+    /// Hands the next committed entries to the state machine. `with_changes`: their changes are to be returned too.
+    pub(crate) fn advance_apply(&mut self, env: &mut Env, with_changes: bool) {
         let is_due = self.applied < self.applies_to() && self.disk.busy == Busy::Idle;
         if self.shell.applying != Applying::Nothing || !is_due {
             return;
         }
         let from = self.applied.next();
         match self.log.in_memory(from, APPEND_BYTES_MAX) {
-            Some(entries) => self.apply(env, entries, tell),
+            Some(entries) => self.apply(env, entries, with_changes),
             None => {
                 self.shell.applying = Applying::ReadingBack;
                 let (partition, reader) = (self.id, Reader::Apply);
@@ -43,7 +43,7 @@ impl PartitionState {
         }
     }
 
-    fn apply(&mut self, env: &mut Env, mut entries: Vec<Entry>, tell: bool) {
+    fn apply(&mut self, env: &mut Env, mut entries: Vec<Entry>, with_changes: bool) {
         let count = self.applies_to().0.saturating_sub(self.applied.0);
         entries.truncate(usize::try_from(count).unwrap_or(usize::MAX));
         if entries.is_empty() {
@@ -52,11 +52,11 @@ impl PartitionState {
         assert_eq!(entries[0].id.seq, self.applied.next(), "entries are applied in order");
         assert!(self.shell.applying == Applying::Nothing, "one batch is applied at a time");
         self.shell.applying = Applying::Entries(entries.len());
-        env.out.effect(Later::Apply { partition: self.id, entries, tell });
+        env.out.effect(Later::Apply { partition: self.id, entries, with_changes });
     }
 
     /// Entries for the state machine were read back.
-    pub(crate) fn on_read_back(&mut self, env: &mut Env, entries: Option<Vec<Entry>>, tell: bool) {
+    pub(crate) fn on_read_back(&mut self, env: &mut Env, entries: Option<Vec<Entry>>, with_changes: bool) {
         if self.shell.applying != Applying::ReadingBack {
             return;
         }
@@ -67,7 +67,7 @@ impl PartitionState {
                 let cut = entries.iter().position(|entry| !self.log.contains(entry.id));
                 entries.truncate(cut.unwrap_or(entries.len()));
                 if entries.first().is_some_and(|entry| entry.id.seq == self.applied.next()) {
-                    self.apply(env, entries, tell);
+                    self.apply(env, entries, with_changes);
                 }
             }
             None if self.log.base().seq > self.applied => env.out.fatal(format!(
