@@ -13,7 +13,8 @@ pub fn work_in_background() {
     let _refused = rustix::process::nice(NICE);
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
 

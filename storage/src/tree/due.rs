@@ -4,7 +4,7 @@
 //! would pass over the tombstones of everything that was removed there, so the number below which it is empty is
 //! remembered.
 
-use super::{Trees, partition::PartitionTree, value_codec};
+use super::{partition::PartitionTree, value_codec};
 use crate::Error;
 use bytes::Bytes;
 use std::ops::Bound;
@@ -13,9 +13,9 @@ use std::ops::Bound;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Due {
     /// Nothing is listed under less.
-    from: u64,
+    pub(super) from: u64,
     /// The smallest number is this one; `None`: the list is empty. Not known at first.
-    first: Option<Option<u64>>,
+    pub(super) first: Option<Option<u64>>,
 }
 
 impl Due {
@@ -28,7 +28,7 @@ impl Due {
     }
 
     /// The smallest number, from the list if it is not known.
-    fn first(&mut self, tree: &PartitionTree) -> Result<Option<u64>, Error> {
+    pub(super) fn first(&mut self, tree: &PartitionTree) -> Result<Option<u64>, Error> {
         if let Some(first) = self.first {
             return Ok(first);
         }
@@ -41,7 +41,12 @@ impl Due {
 }
 
 /// Keys that are listed under `from..=until`, those with the smallest numbers first.
-fn list(tree: &PartitionTree, from: u64, until: u64, limit: usize) -> Result<Vec<(u64, Bytes)>, Error> {
+pub(super) fn list(
+    tree: &PartitionTree,
+    from: u64,
+    until: u64,
+    limit: usize,
+) -> Result<Vec<(u64, Bytes)>, Error> {
     let end = match until.checked_add(1) {
         Some(end) => value_codec::due_key(end, &[]),
         None => value_codec::DUE_END.to_vec(),
@@ -55,56 +60,4 @@ fn list(tree: &PartitionTree, from: u64, until: u64, limit: usize) -> Result<Vec
         listed.extend(value_codec::decode_due(&key));
     }
     Ok(listed)
-}
-
-impl Trees {
-    /// Keys that are listed under numbers up to `until`, those with the smallest first. The caller takes all of them
-    /// from the list, with [`Self::list_due`], before it asks again.
-    ///
-    /// # Errors
-    /// [`Error::Damaged`].
-    pub fn due_keys(&mut self, partition: u16, until: u64, limit: usize) -> Result<Vec<(u64, Bytes)>, Error> {
-        let Some(slot) = self.slots.get_mut(&partition) else { return Ok(Vec::new()) };
-        let Some(tree) = &slot.tree else { return Ok(Vec::new()) };
-        let listed = list(tree, slot.due.from, until, limit)?;
-        let more = listed.last().filter(|_| listed.len() == limit).map(|(at, _)| *at);
-        slot.due = Due { from: more.unwrap_or(until.saturating_add(1)), first: None };
-        Ok(listed)
-    }
-
-    /// The smallest number that a key is listed under. Cheap, unless something was removed from the list.
-    ///
-    /// # Errors
-    /// [`Error::Damaged`].
-    pub fn first_due(&mut self, partition: u16) -> Result<Option<u64>, Error> {
-        let Some(slot) = self.slots.get_mut(&partition) else { return Ok(None) };
-        match &slot.tree {
-            Some(tree) => slot.due.first(tree),
-            None => Ok(None),
-        }
-    }
-
-    /// Puts a key on the list, or takes it off, without a log entry: the list follows from the records.
-    ///
-    /// # Errors
-    /// As [`Self::apply`].
-    pub fn list_due(&mut self, partition: u16, at: u64, key: &[u8], listed: bool) -> Result<(), Error> {
-        let tick = self.maintenance.ticks.load(std::sync::atomic::Ordering::Acquire);
-        let limit = self.options.memtable_bytes;
-        let (slot, tree) = self.slot(partition)?;
-        slot.has_purged = true;
-        slot.changed.get_or_insert(tick);
-        let due = value_codec::due_key(at, key);
-        let bytes = if listed {
-            slot.due.on_listed(at);
-            tree.put(&due, &[])
-        } else {
-            slot.due.first = None;
-            tree.remove(&due)
-        };
-        if bytes > limit {
-            self.full.insert(partition);
-        }
-        Ok(())
-    }
 }

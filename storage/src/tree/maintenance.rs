@@ -5,14 +5,13 @@
 //! each tick: the memtable stays in memory and its entries in the log, so nothing is lost meanwhile.
 
 use super::{
-    lock,
     partition::{PartitionTree, TreeContext},
     pre_create::PreCreated,
 };
 use crate::{
     Error,
     background::work_in_background,
-    log::LogShared,
+    log::{LogShared, lock},
     options::{FLUSH_QUEUE_LEN_MAX, TICK_SECONDS},
 };
 use std::{

@@ -4,8 +4,13 @@
 //! [`guard`], which turns a panic into an error. A panic may leave the tree's locks poisoned: then
 //! each later call fails the same way, for this tree only.
 
-use super::{lock, value_codec, version_file};
-use crate::{Error, KEY_BYTES_MAX, LogId, SEPARATED_BYTES_MIN, lock::Lock, log::Position, options::Options};
+use super::{value_codec, version_file};
+use crate::{
+    Error, KEY_BYTES_MAX, LogId, SEPARATED_BYTES_MIN,
+    lock::Lock,
+    log::{Position, lock},
+    options::Options,
+};
 use bytes::Bytes;
 use lsm_tree::{
     AbstractTree, AnyTree, Cache, Config, DescriptorTable, Guard, InternalValue, KvSeparationOptions,

@@ -1,11 +1,8 @@
 //! Trees that are made before their first change: making one costs a few fsyncs, which the thread that applies
 //! changes should not wait for. A maintenance thread makes it, or the trees' owner if a change comes first.
 
-use super::{
-    lock,
-    partition::{PartitionTree, TreeContext, sync_dir},
-};
-use crate::Error;
+use super::partition::{PartitionTree, TreeContext, sync_dir};
+use crate::{Error, log::lock};
 use std::sync::{
     Arc, Mutex,
     atomic::{AtomicBool, Ordering},

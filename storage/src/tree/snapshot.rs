@@ -1,9 +1,9 @@
 //! A partition's content as of one moment, read in pieces while writes go on.
 
 use super::{
-    Trees,
     partition::{PartitionTree, RawIterator},
     reader::end_of,
+    trees::Trees,
     value_codec,
 };
 use crate::{Error, LogId};

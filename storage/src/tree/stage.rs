@@ -1,10 +1,11 @@
 //! Building a partition's tree beside the one in use, from another server's snapshot.
 
 use super::{
-    Job, Slot, Trees,
-    maintenance::Maintenance,
-    partition::{PartitionTree, Sealed},
-    sync_dir, value_codec,
+    maintenance::{Job, Maintenance},
+    partition::{PartitionTree, Sealed, sync_dir},
+    slot::Slot,
+    trees::Trees,
+    value_codec,
 };
 use crate::{
     Error, LogId, STAGED_MEMTABLES_MAX,
