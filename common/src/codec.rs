@@ -200,6 +200,11 @@ impl<A: Wire, B: Wire> Wire for (A, B) {
     }
 }
 
+/// Refuses an input that begins with this tag byte; `what` is the type that is read.
+pub(crate) fn refuse_tag(input: &Bytes, tag: u8, what: &'static str) -> Result<(), Malformed> {
+    if input.first() == Some(&tag) { Err(Malformed::Variant { what, tag }) } else { Ok(()) }
+}
+
 /// Writes and reads a struct field by field, in the order given.
 #[macro_export]
 macro_rules! wire_struct {
@@ -331,6 +336,8 @@ macro_rules! wire_enum {
         }
     };
 }
+
+pub use {wire_enum, wire_struct, wire_variants};
 
 wire_struct!(Epoch { generation, version });
 wire_struct!(LogId { tag, seq });

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 
 use super::watch::{Change, Selection};
+use crate::codec::{wire_enum, wire_struct};
 use crate::ids::{Epoch, LogId, PartitionId, RequestId};
 use crate::operation::{Found, Operation, Origin, Outcome, Pair, Version};
-use crate::{wire_enum, wire_struct};
 
 /// What a client asks.
 #[derive(Clone, Debug, PartialEq, Eq)]

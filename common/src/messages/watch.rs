@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
+use crate::codec::wire_enum;
 use crate::operation::{Found, Version};
-use crate::wire_enum;
 
 /// The keys that are watched.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! When a value expires. Relative times count from the log time at which they are applied: the same at every copy.
 
+use crate::codec::wire_enum;
 use crate::time::WallTime;
-use crate::wire_enum;
 
 /// The expiry that an operation gives a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

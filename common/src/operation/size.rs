@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use super::{BATCH_BYTES_MAX, Operation};
+use super::definition::Operation;
+use super::validity::BATCH_BYTES_MAX;
 use crate::limits::VALUE_BYTES_MAX;
 
 impl Operation {

@@ -13,7 +13,7 @@ mod log_time;
 mod outcomes;
 
 use bytes::Bytes;
-use common::codec::{Malformed, Wire};
+use common::codec::{Malformed, Wire, wire_enum, wire_struct};
 use common::ids::{ClientId, LogId, RequestNumber};
 use common::limits::RESULTS_KEPT_FOR;
 use common::messages::Digest;
@@ -21,7 +21,6 @@ use common::operation::{
     BATCH_BYTES_MAX, Check, Command, Found, Operation, Origin, Outcome, Part, PartOutcome,
 };
 use common::time::WallTime;
-use common::{wire_enum, wire_struct};
 
 use self::edit::{Change, Moment, decide, holds};
 use self::log_time::Fall;

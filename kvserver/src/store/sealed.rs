@@ -2,8 +2,7 @@
 //! many records this copy has. (Another copy may have removed others of those that have expired.)
 
 use bytes::Bytes;
-use common::codec::{Malformed, Wire};
-use common::wire_enum;
+use common::codec::{Malformed, Wire, wire_enum};
 
 /// Records of a copy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

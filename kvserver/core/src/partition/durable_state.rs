@@ -1,10 +1,9 @@
 //! The small durable state of a copy besides its log.
 
 use bytes::Bytes;
-use common::codec::{Malformed, Sink, Wire};
+use common::codec::{Malformed, Sink, Wire, wire_struct};
 use common::ids::{Epoch, ServerId};
 use common::view::Member;
-use common::wire_struct;
 
 /// What a copy keeps durably besides its log: in which epoch the log was last brought in step with its
 /// coordinator, and which members this server, as the coordinator of an epoch, has proposed.

@@ -6,10 +6,10 @@
 //! with the entry that it came with: whatever was written before that entry, and had expired before it, stays gone.
 //! When log time is where it was again, the fall is dropped, as the expiry alone is enough then.
 
+use common::codec::wire_struct;
 use common::ids::LogId;
 use common::operation::Found;
 use common::time::WallTime;
-use common::wire_struct;
 
 use super::super::limits::{FALLS_MAX, LOG_TIME_FALLS_MS};
 
