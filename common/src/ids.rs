@@ -253,6 +253,20 @@ impl fmt::Debug for Seq {
     }
 }
 
+/// A server's process: one start of one store. Every message comes from exactly one process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ProcessId {
+    /// The server.
+    pub server: ServerId,
+    /// Its store.
+    pub store: StoreId,
+    /// How often this store has been started.
+    pub incarnation: Incarnation,
+    /// Distinguishes two processes that have the same incarnation, as copies of one directory may have.
+    #[serde(default)]
+    pub nonce: Nonce,
+}
+
 /// Names one log entry of a partition for ever: its position and the epoch in which a coordinator first
 /// assigned it. As the version of a value it is the entry that wrote it. The default is before every entry.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash, Serialize, Deserialize)]

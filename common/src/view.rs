@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::address;
-use crate::ids::{ClusterId, Epoch, Incarnation, Nonce, PartitionId, RebuildId, ServerId, StoreId};
-use crate::messages::ProcessId;
+use crate::ids::{
+    ClusterId, Epoch, Incarnation, Nonce, PartitionId, ProcessId, RebuildId, ServerId, StoreId,
+};
 use crate::ring::{Partitions, Position};
 
 /// One copy of a partition: a server, and the store that it had when it was counted. A server that comes

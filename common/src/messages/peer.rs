@@ -2,32 +2,11 @@
 
 use bytes::Bytes;
 
-use crate::ids::{Epoch, LogId, Nonce, PartitionId, RequestId, Seq, ServerId};
-use crate::messages::client::{Reply, Request};
-use crate::messages::partition::PartitionMessage;
+use super::client::{Reply, Request};
+use super::partition::{PartitionMessage, ToCoordinator, ToReplica};
+use crate::codec::{wire_enum, wire_struct};
+use crate::ids::{Epoch, Nonce, PartitionId, RequestId};
 use crate::time::WallTime;
-use crate::{wire_enum, wire_struct};
-
-/// A log entry: its name and its body, an encoded [`Command`](crate::operation::Command).
-/// The body is the same bytes in memory, on the wire and in the commit log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// The entry's position and tag.
-    pub id: LogId,
-    /// The encoded command.
-    pub body: Bytes,
-}
-wire_struct!(Entry { id, body });
-
-/// Consecutive entries with one tag, from `first` up to the next run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Run {
-    /// The epoch in which they were assigned.
-    pub tag: Epoch,
-    /// The position of the first of these entries.
-    pub first: Seq,
-}
-wire_struct!(Run { tag, first });
 
 /// A read lease on one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,18 +19,6 @@ pub struct ReadGrant {
     pub for_us: u64,
 }
 wire_struct!(ReadGrant { partition, epoch, for_us });
-
-/// A promise to a former coordinator that still binds the sender.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bound {
-    /// The former coordinator.
-    pub server: ServerId,
-    /// Its process.
-    pub nonce: Nonce,
-    /// How long it still binds, in microseconds.
-    pub for_us: u64,
-}
-wire_struct!(Bound { server, nonce, for_us });
 
 /// Messages between servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -176,3 +143,50 @@ wire_enum!(PeerMessage {
     30 => Relay { n, request },
     else Partition { partition, epoch } message: PartitionMessage,
 });
+
+impl ToCoordinator {
+    /// This message about a partition, in an epoch.
+    pub fn about(self, partition: PartitionId, epoch: Epoch) -> PeerMessage {
+        PeerMessage::Partition { partition, epoch, message: PartitionMessage::ToCoordinator(self) }
+    }
+}
+
+impl ToReplica {
+    /// This message about a partition, in an epoch.
+    pub fn about(self, partition: PartitionId, epoch: Epoch) -> PeerMessage {
+        PeerMessage::Partition { partition, epoch, message: PartitionMessage::ToReplica(self) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{Malformed, Tagged, Wire};
+    use crate::ids::Seq;
+
+    #[test]
+    fn a_message_is_its_tag_what_it_is_about_and_its_fields() {
+        let (partition, epoch) = (PartitionId(7), Epoch { generation: 1, version: 2 });
+        let head = [partition.to_wire(), epoch.to_wire()].concat();
+        for (message, tag, fields) in [
+            (ToReplica::SyncRequest {}.about(partition, epoch), 5, Bytes::new()),
+            (ToCoordinator::Gap { last: Seq(3) }.about(partition, epoch), 9, Seq(3).to_wire()),
+            (ToCoordinator::ReadIndex { n: 4 }.about(partition, epoch), 13, 4_u64.to_wire()),
+        ] {
+            let bytes = [&[tag], &head[..], &fields].concat();
+            assert_eq!(message.to_wire(), bytes);
+            assert_eq!(PeerMessage::from_wire(bytes.into()), Ok(message));
+        }
+    }
+
+    #[test]
+    fn a_tag_names_one_message() {
+        for tag in 0..=u8::MAX {
+            assert!(!(ToCoordinator::has(tag) && ToReplica::has(tag)), "{tag}");
+            let is_known = PartitionMessage::has(tag);
+            let read = PeerMessage::from_wire(Bytes::from(vec![tag]));
+            let is_unknown = matches!(read, Err(Malformed::Variant { what: "PeerMessage", .. }));
+            assert!(!(is_known && is_unknown) && (1..=30).contains(&tag) != is_unknown, "{tag}");
+        }
+    }
+}

@@ -4,7 +4,7 @@
 pub(super) const LONG_FILES: [&str; 1] = ["kvserver/core/tests/core_scripts/script.rs"];
 
 /// Files of a crate that are in circles of imports.
-pub(super) const FILES_IN_CIRCLES: [&str; 3] = ["common/src: 13", "ecs/core/src: 9", "kvserver/core/src: 10"];
+pub(super) const FILES_IN_CIRCLES: [&str; 2] = ["ecs/core/src: 9", "kvserver/core/src: 10"];
 
 /// Functions above 70 lines.
 pub(super) const LONG_FUNCTIONS: [&str; 3] = [
@@ -25,7 +25,7 @@ pub(super) const WIDE_STRUCTS: [&str; 4] = [
 pub(super) const FOREIGN_IMPLS: [&str; 1] = ["kvclient/cli/src/parse/line.rs: Failure"];
 
 /// Documentation comments of a crate that have a forbidden word.
-pub(super) const FORBIDDEN_WORDS: [&str; 1] = ["kvclient/src: told 1"];
+pub(super) const FORBIDDEN_WORDS: [&str; 0] = [];
 
 /// Documentation comments of a crate that say no more than the name of the item.
 pub(super) const EMPTY_COMMENTS: [&str; 3] = ["common/src: 35", "kvserver/core/src: 43", "kvserver/src: 14"];
