@@ -25,15 +25,15 @@ impl Operation {
 
     /// Bytes of the values that its outcome returns, at most.
     #[must_use]
-    pub fn told_bytes_max(&self) -> usize {
+    pub fn returned_bytes_max(&self) -> usize {
         match self {
             Self::Set { return_old: true, .. }
             | Self::Retime { return_old: true, .. }
             | Self::Take { .. }
             | Self::Fetch { .. } => VALUE_BYTES_MAX,
             Self::Batch { parts, .. } => {
-                let told = parts.iter().map(|part| part.0.told_bytes_max());
-                told.fold(0, usize::saturating_add).min(BATCH_BYTES_MAX)
+                let returned = parts.iter().map(|part| part.0.returned_bytes_max());
+                returned.fold(0, usize::saturating_add).min(BATCH_BYTES_MAX)
             }
             _ => 0,
         }

@@ -93,7 +93,7 @@ pub(super) fn bytes_of(ask: &Ask) -> usize {
         Ask::Read(Query::Get { bytes_max, .. }) => (*bytes_max as usize).min(VALUE_BYTES_MAX),
         Ask::Read(Query::Scan { .. } | Query::Keys { .. }) => PAGE_BYTES_MAX,
         Ask::Read(Query::Count { .. } | Query::Nothing) | Ask::Watch(_) => 0,
-        Ask::Write { operation, .. } => operation.told_bytes_max(),
+        Ask::Write { operation, .. } => operation.returned_bytes_max(),
     };
     REQUEST_BYTES + ask.bytes() + reply
 }

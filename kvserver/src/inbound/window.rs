@@ -65,7 +65,7 @@ impl Window {
             Ask::Read(Query::Keys { .. }) => PAGE_BYTES_MAX,
             Ask::Read(Query::Count { .. } | Query::Nothing) => 0,
             Ask::Watch(asked) => asked.bytes_max.min(WATCH_ANSWER_BYTES_MAX),
-            Ask::Write { operation, .. } => operation.told_bytes_max(),
+            Ask::Write { operation, .. } => operation.returned_bytes_max(),
         };
         REQUEST_BYTES + ask.bytes() + reply
     }
