@@ -8,17 +8,19 @@
 //! 1. **Hear** (`machine/reports`). A report becomes a fact: about a server's process (`peers`), its disk (`disks`),
 //!    the copies that it has (`proof`, `served`), or a link that it complains of (`reach/edges`). A process that may
 //!    not be a server is refused with the reason (`refusal`, `left_out`); one that is the second of its store waits
-//!    (`machine/twins`); one whose store failed asks what becomes of it (`machine/suspects`).
-//! 2. **Judge silence** (`silence`, `backoff`). How long a server may be silent follows the gaps between its
-//!    heartbeats, and one that falls silent again and again comes back later each time. An ECS that was itself
-//!    suspended, or has just started, removes no server for a moment (the quiet time).
+//!    (`machine/twins`); one whose store failed asks what becomes of it (`machine/suspects`). All of it is kept in
+//!    `reports` until a view takes it up.
+//! 2. **Judge silence** (`silence`, `backoff`, `machine/timing`). How long a server may be silent follows the gaps
+//!    between its heartbeats, and one that falls silent again and again comes back later each time. An ECS that was
+//!    itself suspended, or has just started, removes no server for a moment (the quiet time).
 //! 3. **See whether a view may be made** (`machine/views`). One is under way at a time. After a start none is made
 //!    before the servers' views were compared with the ECS's own (`machine/restart`), and an ECS that lost its disk
 //!    first gathers what the servers have (`machine/rebuild`, [`rebuild`]).
 //! 4. **Make it** (`next`): a pure function of the last state and the facts. Members (`next/members`); what each
 //!    partition loses and gains (`next/reconcile`), by links that are cut (`next/reach`, [`reach`]) and by slow or full
 //!    disks (`next/relief`) too; where copies should be ([`planner`]); and a bounded number of steps to get there
-//!    (`next/steps`), none in a partition whose last change is not in use yet (`settling`).
+//!    (`next/steps`), none in a partition whose last change is not in use yet (`settling`). What one view leaves for
+//!    the next ones is in `rebalancing`.
 //! 5. **Check it** ([`rules`]). Between two views V2 to V5 of docs/protocol.md hold. A broken rule is a bug: it panics.
 //! 6. **Persist it, then publish it** (V1). [`Effect::Persist`] has a ticket; after [`Input::Durable`] of that ticket
 //!    the view goes to the servers, and the reasons for it to the log and the events ([`cause`]).
@@ -49,8 +51,10 @@ pub mod planner;
 pub mod planted;
 mod proof;
 pub mod reach;
+mod rebalancing;
 pub mod rebuild;
 mod refusal;
+mod reports;
 pub mod rules;
 mod served;
 mod settling;

@@ -18,10 +18,11 @@ mod resume;
 mod steps;
 
 use crate::planner::Target;
+use crate::rebalancing::Planned;
 use crate::state::State;
 use builder::Builder;
 
-pub(super) use facts::{Facts, Holding, Outcome, Planned, Proposal, Registration};
+pub(super) use facts::{Facts, Holding, Outcome};
 pub(super) use members::paused_until;
 
 /// Where copies would be wanted if the requested state changes were the only facts.

@@ -48,6 +48,17 @@ pub(super) struct Load {
     pub(super) health: Health,
 }
 
+/// Which views a process has, and gets.
+#[derive(Clone, Copy, Debug)]
+struct Following {
+    /// The one that it reported last.
+    view: Epoch,
+    /// When it last reported another view than before, or the newest one.
+    since: Time,
+    /// When it was last sent one.
+    pushed: Option<Time>,
+}
+
 /// One server's process.
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
@@ -63,13 +74,10 @@ pub(super) struct Peer {
     gaps: Gaps,
     /// Its store failed: whatever it still says does not count.
     pub(super) failed: bool,
-    /// The view that it said it has.
-    pub(super) view: Epoch,
-    pushed: Option<Time>,
+    /// The views that it follows.
+    views: Following,
     pub(super) heartbeat: Option<Time>,
     pub(super) load: Load,
-    /// When it last reported another view than before, or the newest one.
-    followed: Time,
     /// Partitions that its disk holds data of, and the last entry of each log, as it reported at its start.
     pub(super) leftovers: BTreeMap<PartitionId, LogId>,
     /// N1: a later process of its store has said hello, so this one is dead, for all that is known, until it is heard.
@@ -93,11 +101,9 @@ impl Peer {
             link_ended: None,
             gaps: Gaps::default(),
             failed: false,
-            view: Epoch::default(),
-            pushed: None,
+            views: Following { view: Epoch::default(), since: now, pushed: None },
             heartbeat: None,
             load: Load::default(),
-            followed: now,
             leftovers: BTreeMap::new(),
             doubted: false,
             proved: BTreeSet::new(),
@@ -130,7 +136,7 @@ impl Peer {
 
     /// It was heard since this ECS started, and said that it has neither a view nor data, nor a store that failed.
     pub(super) fn took_no_view(&self) -> bool {
-        self.spoke && !self.failed && self.view == Epoch::default() && self.leftovers.is_empty()
+        self.spoke && !self.failed && self.views.view == Epoch::default() && self.leftovers.is_empty()
     }
 
     /// N1: nothing says that it is dead: its link has not ended, and if it was not heard, then not since this ECS
@@ -158,17 +164,31 @@ impl Peer {
         self.spoke
     }
 
-    /// It tells of a view in its heartbeats, while `own` is the newest one.
+    /// The view that it reported last.
+    pub(super) fn view(&self) -> Epoch {
+        self.views.view
+    }
+
+    /// It says in its hello which view it has.
+    pub(super) fn begins_with(&mut self, view: Epoch) {
+        self.views.view = view;
+    }
+
+    /// It reports a view in its heartbeat, while `own` is the newest one.
     pub(super) fn on_view(&mut self, now: Time, view: Epoch, own: Epoch) {
-        if view != self.view || view >= own {
-            self.followed = now;
+        if view != self.views.view || view >= own {
+            self.views.since = now;
         }
-        self.view = view;
+        self.views.view = view;
     }
 
     /// For how long it has reported a view that is older than `own`.
     pub(super) fn lags_behind(&self, own: Epoch, now: Time) -> Duration {
-        if self.view < own && self.heartbeat.is_some() { now.since(self.followed) } else { Duration::ZERO }
+        if self.views.view < own && self.heartbeat.is_some() {
+            now.since(self.views.since)
+        } else {
+            Duration::ZERO
+        }
     }
 
     /// Whether it was heard since this ECS started, and recently: a server that was down is back.
@@ -211,15 +231,15 @@ impl Peer {
 
     /// Notes a push; `false` when the last one was only just.
     pub(super) fn may_push(&mut self, now: Time) -> bool {
-        let due = self.pushed.is_none_or(|before| now.since(before) >= PUSH_INTERVAL_MIN);
+        let due = self.views.pushed.is_none_or(|before| now.since(before) >= PUSH_INTERVAL_MIN);
         if due {
-            self.pushed = Some(now);
+            self.views.pushed = Some(now);
         }
         due
     }
 
     pub(super) fn on_pushed(&mut self, now: Time) {
-        self.pushed = Some(now);
+        self.views.pushed = Some(now);
     }
 }
 

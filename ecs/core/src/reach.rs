@@ -10,9 +10,10 @@
 //!    edges they have to other servers.
 //! 2. **The coordinator first.** The member with the fewest edges to other members coordinates. Of several, the one
 //!    with the fewest edges in the whole cluster; then the present one, so that nothing moves in vain; then the one
-//!    with the lowest id. Edges that do not count yet are counted in: those of one server that is cut off begin to
-//!    count one after the other, and the first of them does not show which of its two ends is the one. A coordinator that has lost its members has an edge to each of them, and they have one each:
-//!    it loses its office before a member is taken out on its word.
+//!    with the lowest id. A coordinator that has lost its members has an edge to each of them, and they have one each:
+//!    it loses its office before a member is taken out on its word. Edges that do not count yet are included: those of
+//!    a server that is cut off begin to count one after the other, and the first alone does not show which of its two
+//!    ends that server is.
 //! 3. **Then the members.** Those with an edge to that coordinator leave the in-sync set, as writes would wait for
 //!    them; those with most edges first, and never so many that fewer stay than a write needs. Members that only do not
 //!    hear each other stay: replicas have nothing to say to each other.
@@ -41,6 +42,15 @@ use std::collections::BTreeSet;
 use common::ids::ServerId;
 
 pub use edges::{Edge, edge};
+
+/// The edges between the servers that live.
+#[derive(Debug, Default)]
+pub(crate) struct EdgeSets {
+    /// Those that count.
+    pub(crate) counting: BTreeSet<Edge>,
+    /// All that are there, whether they count or not.
+    pub(crate) reported: BTreeSet<Edge>,
+}
 
 /// What is to be chosen.
 #[derive(Clone, Copy, Debug)]

@@ -10,6 +10,7 @@ use common::view::{Assignment, ServerInfo, ServerState, View};
 use super::peers::{FailedCopies, Peer};
 use super::planner::Target;
 use super::proof;
+use super::reports::Reports;
 use super::silence::{FLAPPING, Gaps};
 use super::state::State;
 use super::verdict::{self, Known, living};
@@ -23,7 +24,8 @@ pub(super) fn status(known: &Known<'_>, target: &Target) -> ClusterStatus {
 
 /// The state of the cluster in figures.
 fn figures(known: &Known<'_>, target: &Target) -> ClusterStatus {
-    let &Known { state, peers, failed, disagreements, config, now, patience, .. } = known;
+    let &Known { state, reports, config, now, patience, .. } = known;
+    let Reports { peers, failed_copies: failed, disagreements, .. } = reports;
     let view = &*state.view;
     let mut servers: BTreeMap<ServerId, MemberStatus> = view
         .servers
@@ -107,16 +109,16 @@ fn member(
     server: ServerId,
     info: &ServerInfo,
     peer: Option<&Peer>,
-    &Known { now, patience, falls, disks, edges, .. }: &Known<'_>,
+    &Known { now, patience, falls, reports, .. }: &Known<'_>,
 ) -> MemberStatus {
     let is_down = info.state == ServerState::Down;
     let until = if is_down {
         falls.get(&server).and_then(|falls| falls.until(&FLAPPING))
     } else {
-        edges.pause(server, now)
+        reports.edges.pause(server, now)
     };
     let pause = until.map(|until| until.since(now)).filter(|pause| !pause.is_zero());
-    let health = disks.reading(server).health;
+    let health = reports.disks.reading(server).health;
     let limit = patience.limit(peer.map(Peer::gaps).unwrap_or(&Gaps::default()));
     let load = peer.map(|peer| peer.load).unwrap_or_default();
     let age = peer.and_then(|peer| peer.heartbeat).map(|at| milliseconds(now.since(at)));
@@ -125,7 +127,7 @@ fn member(
         address: info.address.clone(),
         state: info.state,
         stands_by: false,
-        view: peer.map(|peer| peer.view).unwrap_or_default(),
+        view: peer.map(Peer::view).unwrap_or_default(),
         coordinator: 0,
         replica: 0,
         joining: 0,

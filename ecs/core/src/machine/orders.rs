@@ -7,6 +7,7 @@ use common::view::{ServerInfo, ServerState};
 use super::Ecs;
 use crate::next;
 use crate::plan::{Order, Plan, RequestedState, Unfit};
+use crate::state::Settings;
 
 impl Ecs {
     /// What an order would move, by the newest durable view. Nothing is changed.
@@ -25,13 +26,13 @@ impl Ecs {
     /// answer only when the order is among those.
     #[must_use]
     pub fn orders(&self) -> (u64, u64) {
-        (self.orders, self.orders_durable)
+        (self.orders.given, self.orders.durable)
     }
 
     /// Whether no other view is under way: a plan for the newest one is still right.
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
-        self.persisting.is_none()
+        self.persists.under_way.is_none()
     }
 
     /// Whether an order can be given.
@@ -83,12 +84,18 @@ impl Ecs {
         }
     }
 
+    /// An operator chose these settings; a minimum of copies above the number of copies is brought down to it.
+    pub(super) fn on_set(&mut self, settings: Settings) {
+        let min_copies = settings.min_copies.map(|number| number.clamp(1, self.config.copies));
+        self.orders.settings = Some(Settings { min_copies, ..settings });
+    }
+
     fn state_before(&self, server: ServerId) -> Result<RequestedState, Unfit> {
         self.member(server)?;
         if self.is_leaving(server) {
             return Ok(if self.stands_by(server) { RequestedState::StandBy } else { RequestedState::Serve });
         }
-        let assignments = self.durable.view.assignments.iter().zip(self.planned.target());
+        let assignments = self.durable.view.assignments.iter().zip(self.rebalancing.planned.target());
         let mut lacking = assignments.filter(|(now, target)| {
             let holds = now.in_sync_member(server).is_some();
             now.joining_member(server).is_some() || (target.contains(&server) && !holds)
@@ -107,7 +114,7 @@ impl Ecs {
     /// Whether a server is leaving, or about to, or has left in a view that is on its way to the disk.
     #[must_use]
     pub fn leaves(&self, server: ServerId) -> bool {
-        match self.requested_states.get(&server) {
+        match self.orders.states.get(&server) {
             Some(state) => matches!(state, RequestedState::Leave | RequestedState::Replaced { .. }),
             None => self.is_leaving(server) || !self.newest().view.servers.contains_key(&server),
         }

@@ -38,31 +38,27 @@ impl Ecs {
     pub fn status(&self, now: Time) -> ClusterStatus {
         let known = Known {
             state: &self.durable,
-            peers: &self.peers,
-            failed: &self.failed_copies,
-            edges: &self.edges,
+            reports: &self.reports,
             config: &self.config,
-            disagreements: &self.disagreements,
             comparing: self.comparing_with(now),
-            behind: self.behind,
+            behind: self.start.behind,
             patience: self.patience(now),
-            falls: &self.falls,
-            disks: &self.disks,
+            falls: &self.rebalancing.falls,
             stores: self.stores_waiting(now),
             left_out: &self.left_out,
             served: &self.served,
-            persisting: self.persisting.as_ref().and(self.persisting_since).map(|at| now.since(at)),
+            persisting: self.persists.under_way.as_ref().and(self.persists.began).map(|at| now.since(at)),
             now,
         };
-        summary::status(&known, self.planned.target())
+        summary::status(&known, self.rebalancing.planned.target())
     }
 
     /// Whether nothing of the partition can be read or written: no copy that counts, and is not said to have failed, is
     /// at a server that is up; or the copies disagree (P2); or it waits for a member since a restart (V4a).
     #[must_use]
     pub fn is_offline(&self, partition: PartitionId) -> bool {
-        summary::is_offline(&self.durable.view, &self.failed_copies, partition)
-            || self.disagreements.contains_key(&partition)
+        summary::is_offline(&self.durable.view, &self.reports.failed_copies, partition)
+            || self.reports.disagreements.contains_key(&partition)
             || !self.awaited_since_restart(partition).is_empty()
     }
 
@@ -80,7 +76,7 @@ impl Ecs {
         let up = self.durable.view.servers.iter().filter(|(_, info)| info.state == ServerState::Up);
         let mut found: Vec<(ServerId, Option<LogId>)> = up
             .map(|(&server, _)| {
-                let peer = self.peers.get(&server);
+                let peer = self.reports.peers.get(&server);
                 (server, peer.and_then(|peer| peer.leftovers.get(&partition).copied()))
             })
             .collect();
@@ -94,8 +90,8 @@ impl Ecs {
     /// The settings in force, or about to be.
     #[must_use]
     pub fn settings(&self) -> Settings {
-        let newest = self.persisting.as_ref().map_or(&self.durable, |persisting| &persisting.state);
-        self.requested_settings.unwrap_or(newest.settings)
+        let newest = self.persists.under_way.as_ref().map_or(&self.durable, |persisting| &persisting.state);
+        self.orders.settings.unwrap_or(newest.settings)
     }
 
     /// Copies that a write needs to be acknowledged, by the newest view or the one about to come.
@@ -108,12 +104,12 @@ impl Ecs {
     /// Whether it is the quiet time, in which no server is removed for silence.
     #[must_use]
     pub fn is_quiet(&self, now: Time) -> bool {
-        now < self.quiet_until
+        now < self.timing.quiet_until
     }
 
     /// Where the copies should be, by partition: the coordinator first. Empty before the first server has joined.
     #[must_use]
     pub fn target(&self) -> &Target {
-        self.planned.target()
+        self.rebalancing.planned.target()
     }
 }

@@ -15,37 +15,18 @@ use common::ring::Partitions;
 use common::time::Time;
 use common::view::{Member, View};
 
+use super::asking::Asked;
 use super::{Ecs, Effect};
 use crate::limits::{ASK_AGAIN, GATHER_FOR};
-use crate::next::{Holding, Registration};
+use crate::next::Holding;
 use crate::rebuild::{Rebuild, Report};
 use crate::refusal::Refusal;
+use crate::reports::Registration;
 use crate::state::State;
-
-/// A server that was asked.
-#[derive(Debug)]
-struct Asked {
-    registration: Registration,
-    at: Time,
-    /// While gathering: what it has reported with its promise, and its logs.
-    holding: Option<(Holding, Vec<LogTail>)>,
-}
-
-/// Forgotten at a restart: servers say hello again then.
-#[derive(Debug, Default)]
-pub(super) struct Asking {
-    asked: BTreeMap<ServerId, Asked>,
-    /// Reports that are in no persisted state yet.
-    pub(super) holdings: Vec<Holding>,
-    /// The generation that is asked for while gathering.
-    wanted: u32,
-    /// When gathering ends at the latest.
-    until: Option<Time>,
-}
 
 impl Ecs {
     pub(super) fn newest(&self) -> &State {
-        self.persisting.as_ref().map_or(&self.durable, |persisting| &persisting.state)
+        self.persists.under_way.as_ref().map_or(&self.durable, |persisting| &persisting.state)
     }
 
     /// The rebuild that this ECS came of, and the generation of its views: 0 while it gathers.
@@ -141,7 +122,7 @@ impl Ecs {
     fn ask(&mut self, to: ServerId) {
         let (Some(asked), Some(promise)) = (self.asking.asked.get(&to), self.promise()) else { return };
         let address = asked.registration.address.clone();
-        self.effects.push(Effect::Ask { to, address, promise });
+        self.out.effects.push(Effect::Ask { to, address, promise });
     }
 
     /// Whether a server was asked, so that nothing else that it says counts before it has reported. It is heard, so it
@@ -269,7 +250,7 @@ impl Ecs {
         let all = reported.len() == self.asking.asked.len() && named.is_subset(&reported);
         // Without a view there is nothing to begin with.
         if named.is_empty() || !(over || all) {
-            self.wake = self.asking.until.filter(|&until| until > now);
+            self.timing.wake = self.asking.until.filter(|&until| until > now);
             return false;
         }
         // Servers that are not there yet may come back at any moment.

@@ -11,48 +11,54 @@ use common::status::TransferStatus;
 use common::time::Time;
 use common::view::{Assignment, Member, ServerState};
 
-use super::twins::Arrival;
+use super::newcomers::Arrival;
 use super::{Ecs, Effect};
 use crate::disks::Reading;
 use crate::limits::NUMBERS_LEFT_OUT_MAX;
-use crate::next::{Proposal, Registration};
 use crate::peers::{Behind, Disagreement, Load, Peer, Yield};
 use crate::plan::RequestedState;
 use crate::planner::WEIGHT_MAX;
 use crate::planted::PlantedBug;
 use crate::refusal::Refusal;
+use crate::reports::{Proposal, Registration};
 
 impl Ecs {
     pub(super) fn on_report(&mut self, now: Time, sender: ProcessId, report: ServerReport) {
-        if let ServerReport::Hello { address, weight, view, rebuild, tails } = report {
-            let leap = self.refusal_of_leap(sender, view);
-            let refusal = leap.or_else(|| self.refusal_of_foreign(view, rebuild));
-            match refusal.or_else(|| self.refusal(sender, &address, false)) {
-                None => {
-                    let registration = Registration { sender, address, weight };
-                    self.on_arrival(now, Arrival { registration, view, rebuild, tails });
-                }
-                Some(refusal) => self.refuse(now, sender, Some(address), refusal),
+        match report {
+            ServerReport::Hello { address, weight, view, rebuild, tails } => {
+                let registration = Registration { sender, address, weight };
+                self.on_introduction(now, Arrival { registration, view, rebuild, tails });
             }
-            return;
+            ServerReport::Suspect { suspicion } => self.on_suspect(now, sender, suspicion),
+            ServerReport::Holdings { promised, view, tails } => {
+                self.on_holdings(now, sender, promised, view, tails);
+            }
+            report if !self.awaits(now, sender) => self.on_report_of_known(now, sender, report),
+            _ => (),
         }
-        if let ServerReport::Suspect { suspicion } = report {
-            return self.on_suspect(now, sender, suspicion);
+    }
+
+    fn on_introduction(&mut self, now: Time, arrival: Arrival) {
+        let Registration { sender, address, .. } = arrival.registration.clone();
+        let leap = self.refusal_of_leap(sender, arrival.view);
+        let refusal = leap.or_else(|| self.refusal_of_foreign(arrival.view, arrival.rebuild));
+        match refusal.or_else(|| self.refusal(sender, &address, false)) {
+            None => self.on_arrival(now, arrival),
+            Some(refusal) => self.refuse(now, sender, Some(address), refusal),
         }
-        if let ServerReport::Holdings { promised, view, tails } = report {
-            return self.on_holdings(now, sender, promised, view, tails);
-        }
-        if self.awaits(now, sender) {
-            return;
-        }
+    }
+
+    /// A report of a process that has said hello before.
+    fn on_report_of_known(&mut self, now: Time, sender: ProcessId, report: ServerReport) {
         // Reports of an older process, or of one that did not say hello, are dropped; so are those of a failed store.
-        let Some(peer) = self.peers.get_mut(&sender.server).filter(|peer| peer.sender == sender) else {
+        let Some(peer) = self.reports.peers.get_mut(&sender.server).filter(|peer| peer.sender == sender)
+        else {
             return self.on_stranger(now, sender);
         };
         if peer.failed {
             return;
         }
-        self.wanted |= peer.hear(now, self.judged_from, &self.config.timers);
+        self.wanted |= peer.hear(now, self.timing.judged_from, &self.config.timers);
         self.on_known_heard(now, sender);
         let info = self.durable.view.servers.get(&sender.server);
         let is_down = info.is_some_and(|info| info.state == ServerState::Down);
@@ -60,7 +66,7 @@ impl Ecs {
         self.notice_return(now);
         match report {
             ServerReport::Hello { .. } | ServerReport::Holdings { .. } | ServerReport::Suspect { .. } => {
-                unreachable!("taken above")
+                unreachable!("taken by the caller")
             }
             ServerReport::Aside { stores } => self.on_aside(sender.server, stores),
             ServerReport::Heartbeat { view, copies, requests, keys, bytes, free_bytes, health } => {
@@ -97,7 +103,7 @@ impl Ecs {
 
     /// A report link ended: its process becomes suspect. The end of an older process's link means nothing.
     pub(super) fn on_link_ended(&mut self, now: Time, sender: ProcessId) {
-        if let Some(peer) = self.peers.get_mut(&sender.server)
+        if let Some(peer) = self.reports.peers.get_mut(&sender.server)
             && peer.sender == sender
         {
             peer.on_link_ended(now);
@@ -107,8 +113,8 @@ impl Ecs {
     }
 
     pub(super) fn on_requested_state(&mut self, server: ServerId, state: RequestedState) {
-        if self.peers.contains_key(&server) {
-            self.requested_states.insert(server, state);
+        if self.reports.peers.contains_key(&server) {
+            self.orders.states.insert(server, state);
             self.wanted = true;
         }
     }
@@ -118,7 +124,7 @@ impl Ecs {
     pub(super) fn refusal_of_leap(&self, sender: ProcessId, view: Epoch) -> Option<Refusal> {
         let stores = self.newest().registry.get(&sender.server).map(|known| &known.stores);
         let known = stores.into_iter().flat_map(|stores| stores.values().copied()).max();
-        let heard = self.peers.get(&sender.server).map(|peer| peer.sender.incarnation);
+        let heard = self.reports.peers.get(&sender.server).map(|peer| peer.sender.incarnation);
         // A store that replaces another one goes on counting; a new server began at 1.
         let known = known.max(heard).unwrap_or_default();
         if incarnation_leaps(known, sender.incarnation) {
@@ -133,10 +139,10 @@ impl Ecs {
         if let Err(invalid) = address::split(address) {
             return Some(Refusal::Address(invalid));
         }
-        let newest = self.persisting.as_ref().map_or(&self.durable, |persisting| &persisting.state);
+        let newest = self.persists.under_way.as_ref().map_or(&self.durable, |persisting| &persisting.state);
         let known = newest.registry.get(&sender.server);
         let of_store = known.and_then(|known| known.stores.get(&sender.store).copied());
-        let peer = self.peers.get(&sender.server);
+        let peer = self.reports.peers.get(&sender.server);
         let other_store = peer.is_some_and(|peer| peer.sender.store != sender.store);
         let of_process = peer.filter(|_| !other_store).map(|peer| peer.sender.incarnation);
         // A store that was replaced comes back only with a later process than its last.
@@ -156,7 +162,7 @@ impl Ecs {
         }) {
             return Some(Refusal::Left);
         }
-        let full = self.peers.len() >= SERVERS_MAX;
+        let full = self.reports.peers.len() >= SERVERS_MAX;
         (peer.is_none() && full).then_some(Refusal::TooManyServers)
     }
 
@@ -166,7 +172,7 @@ impl Ecs {
         let left = self.newest().registry.get(&sender.server).and_then(|known| known.left);
         let left = left.is_some_and(|left| sender.incarnation <= left);
         if !left && !self.waits_as_newcomer(sender) && self.left_out.may_try(now, sender) {
-            self.effects.push(Effect::EndLink { sender });
+            self.out.effects.push(Effect::EndLink { sender });
         }
     }
 
@@ -182,7 +188,7 @@ impl Ecs {
         match &refusal {
             Refusal::Behind { server: view, .. } => {
                 let view = *view;
-                self.behind = self.behind.max(Some(Behind { view, server: sender.server }));
+                self.start.behind = self.start.behind.max(Some(Behind { view, server: sender.server }));
             }
             Refusal::NewerStranger { server: view, .. } => {
                 self.note_given(*view);
@@ -192,16 +198,16 @@ impl Ecs {
             Refusal::Left | Refusal::IncarnationLeaps { .. } | Refusal::ViewLeaps { .. } => (),
             _ => self.left_out.note(now, sender, address.clone(), refusal.clone()),
         }
-        self.effects.push(Effect::Refused { sender, address, refusal });
+        self.out.effects.push(Effect::Refused { sender, address, refusal });
     }
 
     /// V6: the number of a view that a server has which this ECS does not know. It may have been given by this ECS
     /// before its directory went back, or be false: so not many are left out for it.
     fn note_given(&mut self, view: Epoch) {
-        let began = self.began_at;
+        let began = self.start.began_at;
         let is_near = view.version.saturating_sub(began.version) <= NUMBERS_LEFT_OUT_MAX;
         if view.generation == began.generation && is_near {
-            self.strangers_view = self.strangers_view.max(view);
+            self.reports.strangers_view = self.reports.strangers_view.max(view);
         }
     }
 
@@ -217,16 +223,16 @@ impl Ecs {
     pub(super) fn on_hello(&mut self, now: Time, registration: Registration, view: Epoch, tails: &[LogTail]) {
         let sender = registration.sender;
         let weight = registration.weight.clamp(1, WEIGHT_MAX);
-        let same_process = self.peers.get(&sender.server).is_some_and(|peer| peer.sender == sender);
+        let same_process = self.reports.peers.get(&sender.server).is_some_and(|peer| peer.sender == sender);
         if !same_process {
-            self.peers.insert(sender.server, Peer::new(sender, now));
-            self.backed_off.retain(|&(_, server), _| server != sender.server);
+            self.reports.peers.insert(sender.server, Peer::new(sender, now));
+            self.rebalancing.backed_off.retain(|&(_, server), _| server != sender.server);
         }
-        let peer = self.peers.get_mut(&sender.server).expect("inserted above");
+        let peer = self.reports.peers.get_mut(&sender.server).expect("inserted above");
         if peer.failed {
             return;
         }
-        self.wanted |= peer.hear(now, self.judged_from, &self.config.timers);
+        self.wanted |= peer.hear(now, self.timing.judged_from, &self.config.timers);
         self.suspects.forget(sender.server);
         let is_new = self
             .durable
@@ -235,16 +241,16 @@ impl Ecs {
             .get(&sender.server)
             .is_none_or(|info| (info.store, info.incarnation) != (sender.store, sender.incarnation));
         if is_new {
-            self.edges.forget(sender.server);
-            self.complaints.forget(sender.server);
+            self.reports.edges.forget(sender.server);
+            self.reports.complaints.forget(sender.server);
         }
-        peer.view = view;
+        peer.begins_with(view);
         peer.leftovers = tails.iter().map(|tail| (tail.partition, tail.last)).collect();
         self.notice_return(now);
         self.left_out.forget(sender.server);
-        self.registrations.retain(|earlier| earlier.sender.server != sender.server);
-        self.registrations.push(Registration { weight, ..registration });
-        self.await_view.insert(sender.server);
+        self.reports.registrations.retain(|earlier| earlier.sender.server != sender.server);
+        self.reports.registrations.push(Registration { weight, ..registration });
+        self.out.await_view.insert(sender.server);
         self.wanted = true;
     }
 
@@ -262,28 +268,28 @@ impl Ecs {
         if view_leaps(own, view) {
             return self.refuse(now, sender, None, Refusal::ViewLeaps { server: view, own });
         }
-        let is_newer = self.behind.is_none_or(|behind| view > behind.view);
+        let is_newer = self.start.behind.is_none_or(|behind| view > behind.view);
         if view > own && !self.is_of_before(view) && is_newer {
             let address = self.newest().view.servers.get(&sender.server).map(|info| info.address.clone());
             self.refuse(now, sender, address, Refusal::Behind { server: view, own });
         }
-        let peer = self.peers.get_mut(&sender.server).expect("the caller found it");
+        let peer = self.reports.peers.get_mut(&sender.server).expect("the caller found it");
         peer.on_heartbeat(now, requests, load);
         peer.on_view(now, view, own);
         if view < own && peer.may_push(now) {
-            self.await_view.insert(sender.server);
+            self.out.await_view.insert(sender.server);
         }
     }
 
     fn on_disk(&mut self, now: Time, server: ServerId, reading: Reading) {
         let known = self.durable.registry.get(&server);
         let gave_up = known.is_some_and(|known| known.gave_up);
-        self.wanted |= self.disks.on_reading(server, reading, gave_up, &self.config.timers, now);
+        self.wanted |= self.reports.disks.on_reading(server, reading, gave_up, &self.config.timers, now);
     }
 
     /// Keeps a server's transfers for the status; no decision depends on them.
     fn on_transfers(&mut self, server: ServerId, transfers: Vec<TransferStatus>) {
-        if let Some(peer) = self.peers.get_mut(&server) {
+        if let Some(peer) = self.reports.peers.get_mut(&server) {
             peer.transfers = transfers;
         }
     }
@@ -292,7 +298,7 @@ impl Ecs {
     fn on_unheard(&mut self, now: Time, from: ServerId, about: &[ServerId]) {
         let (timers, patience) = (self.config.timers, self.patience(now));
         let gone = |server: ServerId| {
-            self.peers.get(&server).map_or(timers.dead, |peer| patience.limit(peer.gaps()))
+            self.reports.peers.get(&server).map_or(timers.dead, |peer| patience.limit(peer.gaps()))
         };
         let ends: Vec<(ServerId, Duration)> =
             about.iter().take(SERVERS_MAX).map(|&server| (server, gone(from).max(gone(server)))).collect();
@@ -301,10 +307,10 @@ impl Ecs {
             // A server without the newest view (its disk may be slow) may not know yet which others it is to ping.
             let number = self.durable.view.number;
             let is_current =
-                |server: ServerId| self.peers.get(&server).is_some_and(|peer| peer.view >= number);
+                |server: ServerId| self.reports.peers.get(&server).is_some_and(|peer| peer.view() >= number);
             let judged = server != from && is_current(from) && is_current(server);
             if judged && info.is_some_and(|info| info.state != ServerState::Down) {
-                self.wanted |= self.edges.on_unheard(from, server, now, &timers, gone);
+                self.wanted |= self.reports.edges.on_unheard(from, server, now, &timers, gone);
             }
         }
     }
@@ -319,25 +325,26 @@ impl Ecs {
     ) {
         let Some(assignment) = self.durable.view.assignment(partition) else { return };
         if assignment.epoch != epoch || assignment.coordinator != sender.server {
-            self.await_view.insert(sender.server);
+            self.out.await_view.insert(sender.server);
             return;
         }
         let listed =
             assignment.in_sync_member(member).is_some() || assignment.joining_member(member).is_some();
         if listed && member != sender.server {
-            self.complaints.on_silent((partition, member), epoch, now, &self.config.timers);
+            self.reports.complaints.on_silent((partition, member), epoch, now, &self.config.timers);
             self.wanted = true;
         }
     }
 
     /// Every proposal is answered with a view (J3): the next one if this makes one, else the present one.
     fn on_propose(&mut self, partition: PartitionId, proposal: Proposal) {
-        self.await_view.insert(proposal.sender.server);
-        let newest = self.persisting.as_ref().map_or(&self.durable.view, |persisting| &persisting.state.view);
+        self.out.await_view.insert(proposal.sender.server);
+        let newest =
+            self.persists.under_way.as_ref().map_or(&self.durable.view, |persisting| &persisting.state.view);
         let Some(assignment) = newest.assignment(partition) else { return };
         let present = assignment.epoch == proposal.epoch && assignment.coordinator == proposal.sender.server;
         if present || self.config.planted(PlantedBug::OldProposalTaken) {
-            self.proposals.entry(partition).or_insert(proposal);
+            self.reports.proposals.entry(partition).or_insert(proposal);
             self.wanted = true;
         }
     }
@@ -348,9 +355,9 @@ impl Ecs {
         let member = Member { server: sender.server, store: sender.store };
         let counts = assignment.in_sync.len() > 1 && assignment.in_sync.contains(&member);
         if assignment.epoch == epoch && counts {
-            self.wanted |= self.failed_copies.insert((partition, member));
+            self.wanted |= self.reports.failed_copies.insert((partition, member));
         } else {
-            self.await_view.insert(sender.server);
+            self.out.await_view.insert(sender.server);
         }
     }
 
@@ -359,7 +366,7 @@ impl Ecs {
         let present = |now: &Assignment| now.epoch == epoch && now.coordinator == coordinator;
         let is_present = self.newest().view.assignment(partition).is_some_and(present);
         if !is_present {
-            self.await_view.insert(coordinator);
+            self.out.await_view.insert(coordinator);
         }
         is_present
     }
@@ -369,8 +376,8 @@ impl Ecs {
         if !self.is_of_coordinator(sender.server, partition, epoch) || to == sender.server {
             return;
         }
-        self.yields.insert(partition, Yield { epoch, from: sender.server, to });
-        self.await_view.insert(sender.server);
+        self.reports.yields.insert(partition, Yield { epoch, from: sender.server, to });
+        self.out.await_view.insert(sender.server);
         self.wanted = true;
     }
 
@@ -381,8 +388,8 @@ impl Ecs {
         }
         let now = self.newest().view.assignment(partition);
         if now.is_some_and(|now| now.in_sync.contains(&member)) {
-            self.failed_copies.insert((partition, member));
-            self.wanted |= self.lost_entries.insert((partition, member));
+            self.reports.failed_copies.insert((partition, member));
+            self.wanted |= self.reports.lost_entries.insert((partition, member));
         }
     }
 
@@ -391,15 +398,15 @@ impl Ecs {
         if !self.is_of_coordinator(found.coordinator, partition, found.epoch) {
             return;
         }
-        if self.disagreements.insert(partition, found) != Some(found) {
+        if self.reports.disagreements.insert(partition, found) != Some(found) {
             // It goes into the durable state: the coordinator may be gone when this ECS is started again.
             self.wanted = true;
-            self.effects.push(Effect::CopiesDisagree { partition, found });
+            self.out.effects.push(Effect::CopiesDisagree { partition, found });
         }
     }
 
     fn on_store_failed(&mut self, server: ServerId) {
-        if let Some(peer) = self.peers.get_mut(&server) {
+        if let Some(peer) = self.reports.peers.get_mut(&server) {
             peer.failed = true;
             self.wanted = true;
         }

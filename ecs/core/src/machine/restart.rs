@@ -1,9 +1,6 @@
 //! After restarts: of the ECS, which first compares its view with the servers' (V6), and of servers, whose copies are
 //! to be proved (V4a).
 
-use std::collections::BTreeSet;
-use std::time::Duration;
-
 use common::ids::{Epoch, PartitionId, ServerId};
 use common::messages::{CopyState, ProcessId};
 use common::time::Time;
@@ -14,50 +11,24 @@ use crate::peers::Disagreement;
 use crate::planted::PlantedBug;
 use crate::proof::Known;
 
-/// V6: the servers whose views are to be known before the first view is made. Its directory may be an older copy of
-/// itself: then numbers that servers have seen would be used again.
-#[derive(Debug, Default)]
-pub(super) struct Comparing {
-    with: BTreeSet<ServerId>,
-    /// When it ends at the latest; `None`: there is no limit.
-    until: Option<Time>,
-}
-
-impl Comparing {
-    /// Begins to compare, with all members of the view.
-    pub(super) fn begin(view: &View, wait: Option<Duration>, now: Time) -> Self {
-        let with: BTreeSet<ServerId> = view.servers.keys().copied().collect();
-        let until = wait.map(|wait| now + wait).filter(|_| !with.is_empty());
-        Self { with, until }
-    }
-
-    fn is_over(&self, now: Time) -> bool {
-        self.with.is_empty() || self.until.is_some_and(|until| until <= now)
-    }
-
-    /// When comparing ends at the latest.
-    pub(super) fn until(&self) -> Option<Time> {
-        self.until.filter(|_| !self.with.is_empty())
-    }
-}
-
 impl Ecs {
     /// Whether views may be made.
     pub(super) fn makes_views(&self, now: Time) -> bool {
-        let compared = self.comparing.is_over(now) || self.config.planted(PlantedBug::ActsBeforeCompared);
-        self.behind.is_none() && compared
+        let compared =
+            self.start.comparing.is_over(now) || self.config.planted(PlantedBug::ActsBeforeCompared);
+        self.start.behind.is_none() && compared
     }
 
     /// A server's hello says that its view is not a newer one.
     pub(super) fn on_compared(&mut self, server: ServerId) {
-        self.comparing.with.remove(&server);
+        self.start.comparing.with.remove(&server);
     }
 
     /// V6: the servers that this ECS waits for before it makes its first view since its start.
     #[must_use]
     pub fn comparing_with(&self, now: Time) -> Vec<ServerId> {
-        let with = self.comparing.with.iter().copied();
-        with.filter(|_| !self.comparing.is_over(now)).collect()
+        let with = self.start.comparing.with.iter().copied();
+        with.filter(|_| !self.start.comparing.is_over(now)).collect()
     }
 
     /// What heartbeats say of the sender's copies.
@@ -65,14 +36,14 @@ impl Ecs {
         let view = self.newest().view.clone();
         for &CopyState { partition, epoch, active, proved, last, .. } in copies {
             if active {
-                self.wanted |= self.settling.on_active(partition, epoch);
+                self.wanted |= self.rebalancing.settling.on_active(partition, epoch);
                 self.on_active(partition, epoch);
             }
             let member = Member { server: sender.server, store: sender.store };
             let counts = view.assignment(partition).is_some_and(|now| now.in_sync.contains(&member));
             if counts
                 && (active || proved)
-                && let Some(peer) = self.peers.get_mut(&sender.server)
+                && let Some(peer) = self.reports.peers.get_mut(&sender.server)
             {
                 self.wanted |= peer.proved.insert(partition);
             }
@@ -88,7 +59,7 @@ impl Ecs {
         if !is_left_out || !knows {
             return;
         }
-        let Some(peer) = self.peers.get_mut(&member.server) else { return };
+        let Some(peer) = self.reports.peers.get_mut(&member.server) else { return };
         if last > 0 {
             peer.emptied.remove(&partition);
         } else {
@@ -98,9 +69,9 @@ impl Ecs {
 
     /// A coordinator that became active in that epoch or a later one has all that is committed.
     fn on_active(&mut self, partition: PartitionId, epoch: Epoch) {
-        let over = self.disagreements.get(&partition).is_some_and(|found| epoch >= found.epoch);
+        let over = self.reports.disagreements.get(&partition).is_some_and(|found| epoch >= found.epoch);
         if over {
-            self.disagreements.remove(&partition);
+            self.reports.disagreements.remove(&partition);
             self.wanted = true;
         }
     }
@@ -115,13 +86,13 @@ impl Ecs {
                 continue;
             }
             for gone in old.iter().filter(|member| !now.in_sync.contains(member)) {
-                if let Some(peer) = self.peers.get_mut(&gone.server) {
+                if let Some(peer) = self.reports.peers.get_mut(&gone.server) {
                     peer.proved.remove(&partition);
                 }
             }
             for new in now.in_sync.iter().filter(|member| !old.contains(member)) {
                 // It holds something again.
-                if let Some(peer) = self.peers.get_mut(&new.server) {
+                if let Some(peer) = self.reports.peers.get_mut(&new.server) {
                     peer.emptied.remove(&partition);
                 }
             }
@@ -130,7 +101,7 @@ impl Ecs {
             }
             for new in now.in_sync.iter().filter(|member| !old.contains(member)) {
                 let process = view.servers.get(&new.server).map(|info| info.process(new.server));
-                if let Some(peer) = self.peers.get_mut(&new.server)
+                if let Some(peer) = self.reports.peers.get_mut(&new.server)
                     && Some(peer.sender) == process
                 {
                     peer.proved.insert(partition);
@@ -144,12 +115,12 @@ impl Ecs {
     #[must_use]
     pub fn awaited_since_restart(&self, partition: PartitionId) -> Vec<Member> {
         let view = &*self.durable.view;
-        let known = Known { view, peers: &self.peers, failed: &self.failed_copies };
+        let known = Known { view, peers: &self.reports.peers, failed: &self.reports.failed_copies };
         view.assignment(partition).map(|now| known.awaited(partition, now)).unwrap_or_default()
     }
 
     /// P2: partitions that have stopped, as their copies disagree, until an operator decides.
     pub fn disagreements(&self) -> impl Iterator<Item = (PartitionId, Disagreement)> + '_ {
-        self.disagreements.iter().map(|(&partition, &found)| (partition, found))
+        self.reports.disagreements.iter().map(|(&partition, &found)| (partition, found))
     }
 }

@@ -8,8 +8,6 @@
 //! for an ECS that is being rebuilt (R6). Nothing is remembered over a restart of the ECS; servers that wait say so
 //! again and again, and get the present answer each time.
 
-use std::collections::BTreeMap;
-
 use common::address;
 use common::ids::{Epoch, PartitionId, ServerId};
 use common::limits::SERVERS_MAX;
@@ -18,60 +16,12 @@ use common::status::WaitingStore;
 use common::time::Time;
 use common::view::Member;
 
+use super::stores::{KeptStore, Waiting};
 use super::{Ecs, Effect};
 use crate::limits::WAITING_STORE_REMEMBERED_FOR;
 use crate::peers::Peer;
 use crate::planted::PlantedBug;
 use crate::refusal::Refusal;
-
-/// A store that waits.
-#[derive(Clone, Debug)]
-struct Waiting {
-    sender: ProcessId,
-    suspicion: Suspicion,
-    heard: Time,
-}
-
-/// See the module's text.
-#[derive(Debug, Default)]
-pub(super) struct Suspects {
-    waiting: BTreeMap<ServerId, Waiting>,
-    /// Stores that servers have set aside and still keep.
-    aside: BTreeMap<ServerId, Vec<AsideStore>>,
-}
-
-/// A store that is not used and may hold data of a partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeptStore {
-    /// The server that has it.
-    pub server: ServerId,
-    /// Where that server listens.
-    pub address: String,
-    /// Its directory there, where that is known.
-    pub dir: String,
-    /// The folder in the directory that holds it, if it was set aside; if not, the server waits with it.
-    pub folder: Option<String>,
-    /// Why it is not used.
-    pub reason: String,
-    /// The partitions that it may hold; `None`: not known, so it may be any.
-    pub partitions: Option<Vec<PartitionId>>,
-}
-
-impl KeptStore {
-    /// Whether it may hold something of a partition.
-    #[must_use]
-    pub fn may_hold(&self, partition: PartitionId) -> bool {
-        self.partitions.as_ref().is_none_or(|all| all.contains(&partition))
-    }
-}
-
-impl Suspects {
-    /// A server serves: it no longer waits, and reports anew which stores it has set aside.
-    pub(super) fn forget(&mut self, server: ServerId) {
-        self.waiting.remove(&server);
-        self.aside.remove(&server);
-    }
-}
 
 impl Ecs {
     /// A server waits with a store.
@@ -83,7 +33,7 @@ impl Ecs {
             return self.refuse(now, sender, None, refusal);
         }
         let server = sender.server;
-        let known = self.peers.get(&server).map(|peer| peer.sender);
+        let known = self.reports.peers.get(&server).map(|peer| peer.sender);
         let address = Some(suspicion.address.clone());
         if let Some(newer) = known.filter(|known| *known != sender && known.incarnation >= sender.incarnation)
         {
@@ -94,7 +44,7 @@ impl Ecs {
         }
         // A copy of a directory whose server lives says nothing of that one (N1).
         let patience = self.patience(now);
-        let others = self.peers.get(&server).filter(|peer| peer.sender != sender);
+        let others = self.reports.peers.get(&server).filter(|peer| peer.sender != sender);
         let is_awaited = |peer: &Peer| {
             let is_early = now.since(peer.since) < self.config.timers.promise;
             !peer.spoke() && peer.may_live() && is_early && !self.is_down(server)
@@ -102,13 +52,13 @@ impl Ecs {
         let has_twin = others.is_some_and(|peer| peer.lives(now, &patience) || is_awaited(peer));
         // What a former process of the server said no longer counts: that process is gone.
         if !has_twin && (known.is_some() || self.durable.view.servers.contains_key(&server)) {
-            let peer = self.peers.entry(server).or_insert_with(|| Peer::new(sender, now));
+            let peer = self.reports.peers.entry(server).or_insert_with(|| Peer::new(sender, now));
             if peer.sender != sender {
                 *peer = Peer::new(sender, now);
             }
-            self.wanted |= peer.hear(now, self.judged_from, &self.config.timers);
+            self.wanted |= peer.hear(now, self.timing.judged_from, &self.config.timers);
             self.wanted |= !std::mem::replace(&mut peer.failed, true);
-            self.registrations.retain(|earlier| earlier.sender.server != server);
+            self.reports.registrations.retain(|earlier| earlier.sender.server != server);
         }
         if !has_twin {
             self.compare_with_suspect(now, sender, &suspicion);
@@ -116,14 +66,14 @@ impl Ecs {
         let (to, address) = (sender, suspicion.address.clone());
         self.suspects.waiting.insert(server, Waiting { sender, suspicion, heard: now });
         let verdict = self.verdict(now, &self.suspects.waiting[&server]);
-        self.effects.push(Effect::Verdict { to, address, verdict });
+        self.out.effects.push(Effect::Verdict { to, address, verdict });
     }
 
     /// V6: a server that waits with a store does not say hello, but it reports which view it has seen.
     fn compare_with_suspect(&mut self, now: Time, sender: ProcessId, suspicion: &Suspicion) {
         let (view, own) = (suspicion.view, self.durable.view.number);
         if view > own && !self.is_of_before(view) {
-            if self.behind.is_none_or(|behind| view > behind.view) {
+            if self.start.behind.is_none_or(|behind| view > behind.view) {
                 self.refuse(now, sender, None, Refusal::Behind { server: view, own });
             }
         } else if view != Epoch::default() || suspicion.partitions.is_none() {
@@ -162,7 +112,7 @@ impl Ecs {
         let patience = self.patience(now);
         let is_active = self.durable.view.assignment(partition).is_some_and(|assignment| {
             // What it said of itself is of the past where it is not heard now.
-            let peer = self.peers.get(&assignment.coordinator);
+            let peer = self.reports.peers.get(&assignment.coordinator);
             let lives = peer.is_some_and(|peer| !peer.doubted && peer.lives(now, &patience));
             lives && self.served.is_active(partition, assignment.epoch)
         });

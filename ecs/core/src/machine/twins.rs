@@ -9,33 +9,18 @@
 
 use std::time::Duration;
 
-use common::ids::{Epoch, RebuildId, ServerId};
+use common::ids::ServerId;
 use common::limits::Timers;
-use common::messages::{LogTail, ProcessId};
+use common::messages::ProcessId;
 use common::time::Time;
 use common::view::ServerState;
 
-use super::{Ecs, Refusal};
+use super::Ecs;
+use super::newcomers::{Arrival, Newcomer};
 use crate::limits::HEARTBEATS_OF_A_TWIN;
-use crate::next::Registration;
 use crate::planted::PlantedBug;
-
-/// A hello.
-#[derive(Clone, Debug)]
-pub(super) struct Arrival {
-    pub(super) registration: Registration,
-    pub(super) view: Epoch,
-    pub(super) rebuild: Option<RebuildId>,
-    pub(super) tails: Vec<LogTail>,
-}
-
-/// A hello that waits until it is known whether the known process lives.
-#[derive(Clone, Debug)]
-pub(super) struct Newcomer {
-    arrival: Arrival,
-    /// When it came.
-    pub(super) at: Time,
-}
+use crate::refusal::Refusal;
+use crate::reports::Registration;
 
 /// What a killed process had said may be read a little after the hello of its successor, but not for long.
 fn lives_after(timers: &Timers) -> Duration {
@@ -59,7 +44,7 @@ impl Ecs {
         }
         self.forget_newcomer(sender);
         self.take(now, &arrival);
-        if self.peers.get(&sender.server).is_some_and(|peer| peer.sender == sender) {
+        if self.reports.peers.get(&sender.server).is_some_and(|peer| peer.sender == sender) {
             self.on_known_heard(now, sender);
         }
     }
@@ -82,7 +67,7 @@ impl Ecs {
     /// Whether the known process of a server may be dead, as another one of its store has come. Once it is known to
     /// live, its copies count as proved again, for which a change may have waited.
     fn doubt(&mut self, server: ServerId, doubted: bool) {
-        if let Some(peer) = self.peers.get_mut(&server) {
+        if let Some(peer) = self.reports.peers.get_mut(&server) {
             self.wanted |= peer.doubted && !doubted;
             peer.doubted = doubted;
         }
@@ -98,7 +83,7 @@ impl Ecs {
 
     /// Whether another process of the store is known whose link is open, or may be about to connect again to this ECS.
     pub(super) fn has_living_twin(&self, sender: ProcessId) -> bool {
-        self.peers.get(&sender.server).is_some_and(|known| {
+        self.reports.peers.get(&sender.server).is_some_and(|known| {
             let twin = known.sender.store == sender.store && known.sender != sender;
             twin && known.may_live() && !self.is_down(sender.server)
         })

@@ -6,12 +6,13 @@ use common::ids::{Epoch, PartitionId, ServerId};
 use common::time::Time;
 use common::view::{Assignment, Member, ServerInfo, ServerState, View};
 
-use super::facts::{Facts, Next, Outcome, Planned};
+use super::facts::{Facts, Next, Outcome};
 use crate::cause::{Cause, Change};
 use crate::peers::Disagreements;
 use crate::planner;
 use crate::proof::Known;
-use crate::reach::Edge;
+use crate::reach::EdgeSets;
+use crate::rebalancing::Planned;
 use crate::rebuild::Rebuild;
 use crate::state::{Registered, State, forget_some};
 
@@ -34,10 +35,8 @@ pub(super) struct Builder<'a> {
     pub(super) handed_over: Vec<PartitionId>,
     pub(super) wake: Option<Time>,
     pub(super) back_off: Vec<(PartitionId, ServerId)>,
-    /// V7: edges that count, between servers that live.
-    pub(super) edges: BTreeSet<Edge>,
-    /// V7: all edges that are there, between servers that live.
-    pub(super) reported: BTreeSet<Edge>,
+    /// V7: the edges between servers that live.
+    pub(super) edges: EdgeSets,
     pub(super) lost: BTreeSet<ServerId>,
 }
 
@@ -45,7 +44,7 @@ impl<'a> Builder<'a> {
     pub(super) fn new(base: &State, facts: Facts<'a>) -> Self {
         Self {
             facts,
-            number: facts.given(base.view.number).next(),
+            number: facts.reports.given(base.view.number, facts.config).next(),
             old: Vec::new(),
             view: View::clone(&base.view),
             registry: base.registry.clone(),
@@ -57,8 +56,7 @@ impl<'a> Builder<'a> {
             handed_over: Vec::new(),
             wake: None,
             back_off: Vec::new(),
-            edges: BTreeSet::new(),
-            reported: BTreeSet::new(),
+            edges: EdgeSets::default(),
             lost: BTreeSet::new(),
         }
     }
@@ -95,7 +93,11 @@ impl Builder<'_> {
 
     /// What is known of the copies, as of the view to be.
     pub(super) fn known(&self) -> Known<'_> {
-        Known { view: &self.view, peers: self.facts.peers, failed: self.facts.failed_copies }
+        Known {
+            view: &self.view,
+            peers: &self.facts.reports.peers,
+            failed: &self.facts.reports.failed_copies,
+        }
     }
 
     /// The member's server is heard and has that store.
@@ -106,7 +108,7 @@ impl Builder<'_> {
 
     /// The member's server says that its copy is not what it should be.
     pub(super) fn has_failed(&self, partition: PartitionId, member: Member) -> bool {
-        self.facts.failed_copies.contains(&(partition, member))
+        self.facts.reports.failed_copies.contains(&(partition, member))
     }
 
     /// Whether the member's server is heard, has that store, and does not say that its copy has failed.
@@ -138,7 +140,7 @@ impl Builder<'_> {
             self.view.assignments.iter().map(|now| self.holders(now, &awaited)).collect();
         let leftovers = members
             .keys()
-            .filter_map(|server| self.facts.peers.get(server))
+            .filter_map(|server| self.facts.reports.peers.get(server))
             .flat_map(|peer| peer.leftovers.keys().map(|&partition| (peer.sender.server, partition)));
         let target = planner::plan(&planner::Problem {
             members: &weights,
@@ -174,7 +176,7 @@ impl Builder<'_> {
 
     /// P2: what goes into the next state of copies that disagree.
     pub(super) fn note_disagreements(&mut self, base: &State) -> Disagreements {
-        let mut now = self.facts.disagreements.clone();
+        let mut now = self.facts.reports.disagreements.clone();
         now.retain(|&partition, found| !found.is_decided(&self.view, partition));
         for (_, found) in now.iter().filter(|(partition, _)| !base.disagreements.contains_key(partition)) {
             self.note(found.member, Change::CopiesDisagree, 1);

@@ -3,32 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use common::ids::{Epoch, Incarnation, PartitionId, ServerId, StoreId};
-use common::messages::ProcessId;
+use common::ids::{PartitionId, ServerId};
 use common::time::Time;
 use common::view::{Member, View};
 
-use crate::backoff::Backoff;
 use crate::cause::Cause;
 use crate::config::Config;
-use crate::disks::Disks;
-use crate::peers::{Complaints, Disagreements, FailedCopies, LostEntries, Peer, Yields};
 use crate::plan::RequestedState;
-use crate::planner::Target;
-use crate::planted::PlantedBug;
-use crate::reach::edges::Edges;
+use crate::rebalancing::Rebalancing;
 use crate::rebuild::Report;
-use crate::settling::Settling;
+use crate::reports::Reports;
 use crate::silence::Patience;
 use crate::state::{Settings, State};
-
-/// What a server said in its hello.
-#[derive(Clone, Debug)]
-pub(crate) struct Registration {
-    pub(crate) sender: ProcessId,
-    pub(crate) address: String,
-    pub(crate) weight: u32,
-}
 
 /// R6: what a server has reported.
 #[derive(Clone, Debug)]
@@ -40,29 +26,6 @@ pub(crate) struct Holding {
     pub(crate) report: Report,
 }
 
-/// A coordinator's wish to take a member into the in-sync set.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Proposal {
-    pub(crate) sender: ProcessId,
-    pub(crate) epoch: Epoch,
-    pub(crate) member: Member,
-    pub(crate) incarnation: Incarnation,
-}
-
-/// Where copies should be, and for which members that was planned.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Planned {
-    pub(super) members: BTreeMap<ServerId, (u32, StoreId)>,
-    pub(super) relieved: BTreeSet<ServerId>,
-    pub(super) target: Target,
-}
-
-impl Planned {
-    pub(crate) fn target(&self) -> &Target {
-        &self.target
-    }
-}
-
 /// What became known since the last view.
 #[derive(Clone, Copy)]
 pub(crate) struct Facts<'a> {
@@ -72,12 +35,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) quiet: bool,
     /// For how long servers may be silent.
     pub(crate) patience: Patience,
-    /// How often servers were removed recently.
-    pub(crate) falls: &'a BTreeMap<ServerId, Backoff>,
-    pub(crate) peers: &'a BTreeMap<ServerId, Peer>,
-    pub(crate) disks: &'a Disks,
-    /// In the order of their arrival.
-    pub(crate) registrations: &'a [Registration],
+    pub(crate) reports: &'a Reports,
+    pub(crate) rebalancing: &'a Rebalancing,
     /// Requested state changes (leave, stand by, serve) by server.
     pub(crate) requested_states: &'a BTreeMap<ServerId, RequestedState>,
     /// R6: in the order of their arrival.
@@ -85,34 +44,8 @@ pub(crate) struct Facts<'a> {
     /// R7: partitions that are to go on from a server's copy.
     pub(crate) recoveries: &'a BTreeMap<PartitionId, ServerId>,
     pub(crate) settings: Settings,
-    pub(crate) proposals: &'a BTreeMap<PartitionId, Proposal>,
-    pub(crate) complaints: &'a Complaints,
-    pub(crate) edges: &'a Edges,
-    pub(crate) failed_copies: &'a FailedCopies,
-    pub(crate) lost_entries: &'a LostEntries,
-    pub(crate) yields: &'a Yields,
-    pub(crate) disagreements: &'a Disagreements,
-    /// Copies that are not to be tried again before a time.
-    pub(crate) backed_off: &'a BTreeMap<(PartitionId, ServerId), Time>,
-    /// Partitions that are left alone until their new coordinators are active.
-    pub(crate) settling: &'a Settling,
-    /// A view that a server has which this ECS does not know: its number may have been given.
-    pub(crate) strangers_view: Epoch,
     /// The earliest time of the next planned hand-over.
     pub(crate) hand_over_from: Time,
-}
-
-impl Facts<'_> {
-    /// V6: the newest number of a view that was given, as far as is known. An ECS on an older copy of its directory may
-    /// have given more than it knows of.
-    pub(crate) fn given(&self, own: Epoch) -> Epoch {
-        let counts = self.strangers_view.generation == own.generation;
-        if counts && !self.config.planted(PlantedBug::NumberGivenAgain) {
-            own.max(self.strangers_view)
-        } else {
-            own
-        }
-    }
 }
 
 /// The next view, if there is a reason for one.

@@ -7,12 +7,12 @@ use common::time::Time;
 use common::view::{Assignment, Member, ServerInfo, ServerState, View};
 
 use super::builder::Builder;
-use super::facts::Registration;
 use crate::backoff::Backoff;
 use crate::cause::Change;
 use crate::peers::{Gone, Peer};
 use crate::plan::RequestedState;
 use crate::planner::Target;
+use crate::reports::Registration;
 use crate::silence::FLAPPING;
 
 /// Until when a server that was removed several times recently may not come back. One that an in-sync set still counts
@@ -31,7 +31,7 @@ pub(crate) fn paused_until(
 impl Builder<'_> {
     /// Adds the servers that said hello. The first server of a cluster gets all partitions.
     pub(super) fn register(&mut self) {
-        for registration in self.facts.registrations {
+        for registration in &self.facts.reports.registrations {
             self.register_one(registration);
             if self.view.assignments.is_empty() {
                 let Registration { sender, .. } = registration;
@@ -172,12 +172,12 @@ impl Builder<'_> {
         alive: ServerState,
     ) -> (ServerState, Option<Change>) {
         let (now, patience) = (self.facts.now, &self.facts.patience);
-        let peer = self.facts.peers.get(&server);
+        let peer = self.facts.reports.peers.get(&server);
         if before == ServerState::Down {
             if !peer.is_some_and(|peer| peer.back(now, patience)) {
                 return (before, None);
             }
-            if let Some(until) = paused_until(&self.view, self.facts.falls, server, now) {
+            if let Some(until) = paused_until(&self.view, &self.facts.rebalancing.falls, server, now) {
                 self.wake_at(until);
                 return (before, None);
             }
@@ -213,7 +213,7 @@ impl Builder<'_> {
     /// as the plan has no place for a copy there; and that a partition went on without some, when there are none any
     /// more and it has all its copies.
     pub(super) fn note_filled(&mut self, target: &Target) {
-        let (view, peers) = (&self.view, self.facts.peers);
+        let (view, peers) = (&self.view, &self.facts.reports.peers);
         let has_emptied = |partition: PartitionId, member: &Member| {
             let peer = peers.get(&member.server).filter(|peer| peer.sender.store == member.store);
             peer.is_some_and(|peer| peer.emptied.contains(&partition))
@@ -286,7 +286,7 @@ impl Builder<'_> {
 
     /// It said hello, and took no view.
     fn passed_by(&self, server: ServerId) -> bool {
-        let took_none = self.facts.peers.get(&server).is_some_and(Peer::took_no_view);
+        let took_none = self.facts.reports.peers.get(&server).is_some_and(Peer::took_no_view);
         took_none && self.registry.get(&server).is_some_and(|known| known.added && !known.leaving)
     }
 }

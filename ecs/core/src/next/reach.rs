@@ -9,7 +9,7 @@ use super::builder::Builder;
 use super::reconcile::Leave;
 use crate::cause::Change;
 use crate::planted::PlantedBug;
-use crate::reach::{self, Problem, edge};
+use crate::reach::{self, EdgeSets, Problem, edge};
 
 impl Builder<'_> {
     /// Finds the edges between servers that the ECS hears. That no server hears one that is down is no news.
@@ -19,19 +19,19 @@ impl Builder<'_> {
             self.view.servers.get(server).is_some_and(|info| info.state != ServerState::Down)
         };
         let timers = &facts.config.timers;
-        let mut counting = facts.edges.counting(facts.now, timers);
+        let mut counting = facts.reports.edges.counting(facts.now, timers);
         counting.retain(|(one, other)| is_heard(one) && is_heard(other));
-        let mut reported = facts.edges.there(facts.now, timers);
+        let mut reported = facts.reports.edges.there(facts.now, timers);
         reported.retain(|(one, other)| is_heard(one) && is_heard(other));
-        (self.edges, self.reported) = (counting, reported);
-        if let Some(end) = facts.edges.next_end(facts.now, timers) {
+        self.edges = EdgeSets { counting, reported };
+        if let Some(end) = facts.reports.edges.next_end(facts.now, timers) {
             self.wake_at(end);
         }
     }
 
     /// Chooses the coordinator and the members of a partition anew where members do not hear each other.
     pub(super) fn part_unheard(&mut self, partition: PartitionId, old: &Assignment, new: &mut Assignment) {
-        if self.facts.quiet || self.edges.is_empty() {
+        if self.facts.quiet || self.edges.counting.is_empty() {
             return;
         }
         let is_well = |member: &&Member| old.in_sync.contains(*member) && self.is_well(partition, **member);
@@ -39,7 +39,7 @@ impl Builder<'_> {
         if !members.contains(&new.coordinator) {
             return;
         }
-        let (edges, reported, minimum) = (&self.edges, &self.reported, self.floor());
+        let (edges, reported, minimum) = (&self.edges.counting, &self.edges.reported, self.floor());
         let (coordinator, members) = (new.coordinator, &members[..]);
         let choice = reach::choose(&Problem { members, coordinator, edges, reported, minimum });
         if choice.coordinator != new.coordinator {
@@ -61,28 +61,28 @@ impl Builder<'_> {
 
     /// Whether two servers are known not to hear each other.
     pub(super) fn has_edge(&self, one: ServerId, other: ServerId) -> bool {
-        self.edges.contains(&edge(one, other))
+        self.edges.counting.contains(&edge(one, other))
     }
 
     /// Whether neither of two servers reports that it does not hear the other, for however short a time.
     pub(super) fn hear_each_other(&self, one: ServerId, other: ServerId) -> bool {
-        !self.reported.contains(&edge(one, other))
+        !self.edges.reported.contains(&edge(one, other))
     }
 
     /// Whether a server does not hear half of the others or more: then no copies are made from it.
     pub(super) fn is_cut_off(&self, server: ServerId) -> bool {
         let heard = self.view.servers.values().filter(|info| info.state != ServerState::Down).count();
-        let edges = reach::count(&self.edges, server);
+        let edges = reach::count(&self.edges.counting, server);
         edges > 0 && 2 * edges >= heard.saturating_sub(1)
     }
 
     /// Whether a joining copy and its coordinator do not hear each other. Then the one of the two that fewer servers
     /// hear counts as taken off.
     pub(super) fn is_cut_from(&mut self, coordinator: ServerId, joining: ServerId) -> bool {
-        if self.facts.quiet || !self.edges.contains(&edge(coordinator, joining)) {
+        if self.facts.quiet || !self.edges.counting.contains(&edge(coordinator, joining)) {
             return false;
         }
-        let edges = |server| reach::count(&self.edges, server);
+        let edges = |server| reach::count(&self.edges.counting, server);
         let unheard = if edges(coordinator) > edges(joining) { coordinator } else { joining };
         self.lost.insert(unheard);
         true
@@ -92,7 +92,7 @@ impl Builder<'_> {
     /// A later view asks again.
     pub(super) fn gets_nothing(&mut self, server: ServerId, others: impl Iterator<Item = ServerId>) -> bool {
         let forgotten = self.facts.config.planted(PlantedBug::FlapsForgotten);
-        if let Some(until) = self.facts.edges.pause(server, self.facts.now).filter(|_| !forgotten) {
+        if let Some(until) = self.facts.reports.edges.pause(server, self.facts.now).filter(|_| !forgotten) {
             self.wake_at(until);
             return true;
         }
@@ -104,15 +104,16 @@ impl Builder<'_> {
     pub(super) fn unreached(&mut self) -> BTreeSet<ServerId> {
         let now = self.facts.now;
         let mut unreached: BTreeSet<ServerId> = self.view.servers.keys().copied().collect();
-        unreached
-            .retain(|&server| self.lost.contains(&server) || self.facts.edges.pause(server, now).is_some());
+        unreached.retain(|&server| {
+            self.lost.contains(&server) || self.facts.reports.edges.pause(server, now).is_some()
+        });
         for assignment in &self.view.assignments {
             for member in assignment.in_sync.iter().chain(&assignment.joining) {
                 unreached.remove(&member.server);
             }
         }
         for &server in &unreached {
-            if let Some(until) = self.facts.edges.pause(server, now) {
+            if let Some(until) = self.facts.reports.edges.pause(server, now) {
                 self.wake_at(until);
             }
         }

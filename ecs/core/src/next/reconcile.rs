@@ -27,7 +27,7 @@ impl Builder<'_> {
     pub(super) fn reconcile(&mut self, partition: PartitionId, target: Option<&Vec<ServerId>>) {
         let index = usize::from(partition.0);
         let old = self.old[index].clone();
-        let disagree = self.facts.disagreements.contains_key(&partition);
+        let disagree = self.facts.reports.disagreements.contains_key(&partition);
         let offline = disagree
             || !old.in_sync.iter().any(|&member| self.is_well(partition, member))
             || !self.known().awaited(partition, &old).is_empty();
@@ -106,7 +106,7 @@ impl Builder<'_> {
 
     /// Takes a proposed member into the in-sync set (V3). `true`: it was refused though it is of the present epoch.
     fn take_proposal(&mut self, partition: PartitionId, old: &Assignment, new: &mut Assignment) -> bool {
-        let Some(proposal) = self.facts.proposals.get(&partition) else { return false };
+        let Some(proposal) = self.facts.reports.proposals.get(&partition) else { return false };
         let sender = proposal.sender;
         let info = self.view.servers.get(&sender.server);
         let known =
@@ -191,7 +191,7 @@ impl Builder<'_> {
                 continue;
             }
             if self.may_leave(partition, old, new, member) != Leave::NotYet {
-                let lost = self.facts.lost_entries.contains(&(partition, member));
+                let lost = self.facts.reports.lost_entries.contains(&(partition, member));
                 let change = if lost { Change::LostEntries } else { Change::CopyFailed };
                 self.take_out(partition, new, member, change);
             }
@@ -200,7 +200,7 @@ impl Builder<'_> {
 
     /// P1: a coordinator whose log is too far behind another member's gives its part to that one.
     fn yield_to(&mut self, partition: PartitionId, old: &Assignment, new: &mut Assignment) {
-        let Some(wish) = self.facts.yields.get(&partition) else { return };
+        let Some(wish) = self.facts.reports.yields.get(&partition) else { return };
         if wish.epoch != old.epoch || wish.from != old.coordinator {
             return;
         }
@@ -255,7 +255,7 @@ impl Builder<'_> {
             let edges = new.in_sync.iter().filter(|other| self.has_edge(member.server, other.server)).count();
             let relieved = self.is_relieved(member.server);
             let unproved = any_proved && !known.is_proved(partition, *member);
-            let peer = self.facts.peers.get(&member.server).filter(|_| !any_proved);
+            let peer = self.facts.reports.peers.get(&member.server).filter(|_| !any_proved);
             // As reported at the start of the process: of use only while nothing was written since.
             let last = peer.and_then(|peer| peer.leftovers.get(&partition).copied());
             let failed = self.has_failed(partition, *member);
@@ -269,7 +269,7 @@ impl Builder<'_> {
 
     /// Whether a server's heartbeat is late.
     fn is_doubtful(&self, server: ServerId) -> bool {
-        let peer = self.facts.peers.get(&server);
+        let peer = self.facts.reports.peers.get(&server);
         peer.is_none_or(|peer| peer.doubtful(self.facts.now, &self.facts.patience))
     }
 
@@ -283,7 +283,7 @@ impl Builder<'_> {
             self.wake_at(known_at);
             return false;
         }
-        let unheard = self.facts.edges.of(coordinator, self.facts.now, timers);
+        let unheard = self.facts.reports.edges.of(coordinator, self.facts.now, timers);
         unheard.into_iter().all(|other| self.is_doubtful(other))
     }
 
@@ -291,11 +291,11 @@ impl Builder<'_> {
     fn complaint(&self, partition: PartitionId, now: &Assignment, member: Member) -> Option<(Time, bool)> {
         let Self { facts, .. } = self;
         let timers = &facts.config.timers;
-        let gaps = |server| facts.peers.get(&server).map(Peer::gaps);
+        let gaps = |server| facts.reports.peers.get(&server).map(Peer::gaps);
         // Either of the two may be the one that stalls.
         let ends = [member.server, now.coordinator].into_iter().filter_map(gaps);
         let limit = ends.map(|gaps| facts.patience.stuck(gaps)).max().unwrap_or(timers.dead);
-        facts.complaints.of((partition, member.server), now.epoch, facts.now, limit, timers)
+        facts.reports.complaints.of((partition, member.server), now.epoch, facts.now, limit, timers)
     }
 
     /// Takes a member out of the in-sync set.
@@ -324,7 +324,8 @@ impl Builder<'_> {
         member: Member,
     ) -> Leave {
         // A process whose link has ended is dead, for all that is known: what its successor has is to be shown first.
-        let is_linked = |other: &Member| self.facts.peers.get(&other.server).is_some_and(Peer::is_linked);
+        let is_linked =
+            |other: &Member| self.facts.reports.peers.get(&other.server).is_some_and(Peer::is_linked);
         let stays =
             |other: &&Member| **other != member && self.is_well(partition, **other) && is_linked(other);
         let rest: Vec<Member> = new.in_sync.iter().filter(stays).copied().collect();
@@ -334,8 +335,10 @@ impl Builder<'_> {
         if rest.iter().any(proved) || self.facts.config.planted(PlantedBug::NoProvedRule) {
             return Leave::Proved;
         }
-        let hellos =
-            rest.iter().filter_map(|other| self.facts.peers.get(&other.server)).map(|peer| peer.since);
+        let hellos = rest
+            .iter()
+            .filter_map(|other| self.facts.reports.peers.get(&other.server))
+            .map(|peer| peer.since);
         let (Some(first), Some(wait)) = (hellos.min(), self.facts.config.restart_wait) else {
             return Leave::NotYet;
         };
@@ -349,7 +352,7 @@ impl Builder<'_> {
     /// Whether the member is gone for good, or silent outside the quiet time.
     fn removable(&self, member: Member) -> bool {
         let Some(info) = self.view.servers.get(&member.server) else { return true };
-        let failed = self.facts.peers.get(&member.server).is_some_and(|peer| peer.failed);
+        let failed = self.facts.reports.peers.get(&member.server).is_some_and(|peer| peer.failed);
         let down = info.state == ServerState::Down;
         info.store != member.store || (down && (failed || !self.facts.quiet))
     }

@@ -24,7 +24,7 @@ impl Builder<'_> {
         let heard = self.view.servers.iter().filter(|(_, info)| info.state != ServerState::Down);
         let servers: Vec<ServerId> = heard.map(|(&server, _)| server).collect();
         for &server in &servers {
-            let state = self.facts.disks.state(server);
+            let state = self.facts.reports.disks.state(server);
             let known = self.registry.entry(server).or_default();
             if std::mem::replace(&mut known.disk, state) != state {
                 let change = match state {
@@ -52,7 +52,8 @@ impl Builder<'_> {
         if known.gave_up || known.stands_by || well <= copies {
             return;
         }
-        let at = self.facts.disks.since(server).map_or(self.facts.now, |since| since + GIVES_UP_AFTER);
+        let at =
+            self.facts.reports.disks.since(server).map_or(self.facts.now, |since| since + GIVES_UP_AFTER);
         if at > self.facts.now {
             self.wake_at(at);
             return;
@@ -90,7 +91,7 @@ impl Builder<'_> {
         };
         let heirs = now.in_sync.iter().filter(|member| fit(member));
         let heir = heirs.min_by_key(|member| place(member).unwrap_or(usize::MAX))?.server;
-        if let Some(until) = self.facts.settling.until(partition, self.facts.now) {
+        if let Some(until) = self.facts.rebalancing.settling.until(partition, self.facts.now) {
             self.wake_at(until);
             return None;
         }

@@ -42,7 +42,7 @@ impl Builder<'_> {
                 *busy.entry(joining.server).or_default() += 1;
             }
             if complete {
-                if let Some(until) = self.facts.settling.until(partition, self.facts.now) {
+                if let Some(until) = self.facts.rebalancing.settling.until(partition, self.facts.now) {
                     self.wake_at(until);
                     self.view.assignments[usize::from(partition.0)] = now;
                     continue;
@@ -109,7 +109,7 @@ impl Builder<'_> {
             if there || self.view.servers[&server].state != ServerState::Up {
                 continue;
             }
-            if let Some(&until) = self.facts.backed_off.get(&(partition, server))
+            if let Some(&until) = self.facts.rebalancing.backed_off.get(&(partition, server))
                 && until > self.facts.now
             {
                 self.wake_at(until);
@@ -174,7 +174,7 @@ impl Builder<'_> {
     /// From when a process can hand over or take over without a wait: promises of its server's earlier process have
     /// run out by then.
     fn ready(&self, server: ServerId) -> Time {
-        let since = self.facts.peers.get(&server).map_or(self.facts.now, |peer| peer.since);
+        let since = self.facts.reports.peers.get(&server).map_or(self.facts.now, |peer| peer.since);
         since + self.facts.config.timers.promise
     }
 

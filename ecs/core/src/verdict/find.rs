@@ -116,7 +116,7 @@ impl Known<'_> {
 
     /// Living copies of a partition that count.
     fn living(&self, (partition, now): (PartitionId, &Assignment)) -> usize {
-        living(&self.state.view, self.failed, partition, now)
+        living(&self.state.view, &self.reports.failed_copies, partition, now)
     }
 
     /// Members of in-sync sets whose servers are down.
@@ -273,7 +273,7 @@ impl Known<'_> {
     /// time is over.
     fn unheard(&self) -> Option<Found> {
         let silent = |server: &ServerId| {
-            let peer = self.peers.get(server);
+            let peer = self.reports.peers.get(server);
             peer.is_none_or(|peer| !peer.spoke())
         };
         let servers: Vec<ServerId> =
@@ -289,7 +289,7 @@ impl Known<'_> {
     fn views_not_taken(&self) -> Option<Found> {
         let own = self.state.view.number;
         let lags = |server: &ServerId| {
-            let peer = self.peers.get(server);
+            let peer = self.reports.peers.get(server);
             peer.is_some_and(|peer| peer.lags_behind(own, self.now) >= VIEWS_TAKEN_WITHIN)
         };
         let servers = self.state.view.servers.keys().copied();
@@ -306,7 +306,7 @@ impl Known<'_> {
     fn copies_differ(&self) -> Option<Found> {
         let servers = self.state.view.servers.keys().copied().filter(|&server| !self.is_down(server));
         let reported = |server: ServerId| {
-            let count = self.peers.get(&server).map_or(0, |peer| peer.load.health.copies_differ);
+            let count = self.reports.peers.get(&server).map_or(0, |peer| peer.load.health.copies_differ);
             (count > 0).then_some((server, count as usize))
         };
         let (servers, counts): (Vec<ServerId>, Vec<usize>) = servers.filter_map(reported).unzip();

@@ -10,10 +10,9 @@ use common::view::{Assignment, Member, ServerState, View};
 
 use crate::backoff::Backoff;
 use crate::config::Config;
-use crate::disks::Disks;
 use crate::left_out::LeftOut;
-use crate::peers::{Behind, Disagreements, FailedCopies, Peer};
-use crate::reach::edges::Edges;
+use crate::peers::{Behind, FailedCopies};
+use crate::reports::Reports;
 use crate::served::Served;
 use crate::silence::Patience;
 use crate::state::State;
@@ -21,17 +20,14 @@ use crate::state::State;
 /// What the verdict rests on.
 pub(crate) struct Known<'a> {
     pub(crate) state: &'a State,
-    pub(crate) peers: &'a BTreeMap<ServerId, Peer>,
-    pub(crate) failed: &'a FailedCopies,
-    pub(crate) edges: &'a Edges,
+    pub(crate) reports: &'a Reports,
+    /// How often servers were removed recently.
+    pub(crate) falls: &'a BTreeMap<ServerId, Backoff>,
     pub(crate) config: &'a Config,
-    pub(crate) disagreements: &'a Disagreements,
     /// V6: the servers that the ECS waits for.
     pub(crate) comparing: Vec<ServerId>,
     pub(crate) behind: Option<Behind>,
     pub(crate) patience: Patience,
-    pub(crate) falls: &'a BTreeMap<ServerId, Backoff>,
-    pub(crate) disks: &'a Disks,
     /// R3: the stores that servers wait with.
     pub(crate) stores: Vec<WaitingStore>,
     pub(crate) left_out: &'a LeftOut,

@@ -10,7 +10,7 @@ use super::known::{Found, Known, listed};
 impl Known<'_> {
     /// Pairs of servers that are heard here, of which one does not hear the other.
     pub(crate) fn cut_links(&self) -> Vec<(ServerId, ServerId)> {
-        let counting = self.edges.counting(self.now, &self.config.timers);
+        let counting = self.reports.edges.counting(self.now, &self.config.timers);
         counting.into_iter().filter(|&(one, other)| !self.is_down(one) && !self.is_down(other)).collect()
     }
 
@@ -30,7 +30,7 @@ impl Known<'_> {
     /// parts is pinged by none, so it is not known whether it is heard again: only parts that it keeps show that.
     pub(super) fn cut_off(&self, status: &ClusterStatus) -> Option<Found> {
         let named = ends(status);
-        let lost = self.edges.lost(self.now, &self.config.timers);
+        let lost = self.reports.edges.lost(self.now, &self.config.timers);
         let servers: Vec<ServerId> =
             lost.filter(|server| !self.is_down(*server) && !named.contains(server)).collect();
         let names = self.names(&servers);

@@ -11,7 +11,7 @@ impl Known<'_> {
     fn with_disk(&self, state: DiskState, says: impl Fn(&Health) -> bool) -> Vec<ServerId> {
         let counts = |server: &ServerId| {
             let known = self.state.registry.get(server).map(|known| known.disk);
-            known == Some(state) || self.peers.get(server).is_some_and(|peer| says(&peer.load.health))
+            known == Some(state) || self.reports.peers.get(server).is_some_and(|peer| says(&peer.load.health))
         };
         let servers = self.state.view.servers.keys().copied();
         servers.filter(|&server| !self.is_down(server)).filter(counts).collect()
@@ -46,7 +46,8 @@ impl Known<'_> {
 
     pub(super) fn slow_disk(&self) -> Option<Found> {
         let servers = self.with_disk(DiskState::Slow, |_| false);
-        let slowest = servers.iter().filter_map(|&server| self.disks.reading(server).health.sync_us).max();
+        let slowest =
+            servers.iter().filter_map(|&server| self.reports.disks.reading(server).health.sync_us).max();
         (!servers.is_empty()).then(|| {
             let names = self.names(&servers);
             let so = match self.relief(&servers) {

@@ -32,12 +32,12 @@ impl Known<'_> {
     }
 
     pub(super) fn copies_disagree(&self) -> Option<Found> {
-        let (&partition, found) = self.disagreements.first_key_value()?;
+        let (&partition, found) = self.reports.disagreements.first_key_value()?;
         let servers = vec![found.coordinator, found.member];
         let what = format!(
             "COPIES DISAGREE in {}: {} holds entries of partition {partition}, committed up to {}, that {} lacks, and \
              neither gives way",
-            counted(self.disagreements.len(), "partition", "partitions"),
+            counted(self.reports.disagreements.len(), "partition", "partitions"),
             self.name(found.member),
             found.commit,
             self.name(found.coordinator),
@@ -50,7 +50,7 @@ impl Known<'_> {
 
     /// V4a. Partitions without a living copy are offline for that reason alone.
     pub(super) fn awaits_members(&self) -> Option<Found> {
-        let (view, peers, failed) = (&*self.state.view, self.peers, self.failed);
+        let (view, peers, failed) = (&*self.state.view, &self.reports.peers, &self.reports.failed_copies);
         let proof = proof::Known { view, peers, failed };
         let waits = view.iter().filter(|&now| self.living(now) > 0);
         let awaited: Vec<Vec<Member>> = waits
@@ -76,13 +76,13 @@ impl Known<'_> {
 
     /// P3: partitions whose coordinators are not active. Those that another condition explains are left out.
     pub(super) fn not_active(&self) -> Option<Found> {
-        let (view, peers, failed) = (&*self.state.view, self.peers, self.failed);
+        let (view, peers, failed) = (&*self.state.view, &self.reports.peers, &self.reports.failed_copies);
         let proof = proof::Known { view, peers, failed };
         let moment = self.config.timers.promise + ACTIVE_WITHIN;
         let is_missed = |&(partition, now): &(PartitionId, &Assignment)| {
             let coordinator = peers.get(&now.coordinator).filter(|peer| peer.spoke());
             let is_named = self.living((partition, now)) == 0
-                || self.disagreements.contains_key(&partition)
+                || self.reports.disagreements.contains_key(&partition)
                 || !proof.awaited(partition, now).is_empty()
                 || self.is_down(now.coordinator);
             coordinator.is_some_and(|peer| {
