@@ -13,9 +13,9 @@ use crate::time::WallTime;
 pub enum Operation {
     /// Sets a value, with an expiry or without one.
     Put {
-        /// 1..=[`KEY_BYTES_MAX`] bytes.
+        /// 1..=[`KEY_BYTES_MAX`](crate::limits::KEY_BYTES_MAX) bytes.
         key: Bytes,
-        /// Up to [`VALUE_BYTES_MAX`] bytes.
+        /// Up to [`VALUE_BYTES_MAX`](crate::limits::VALUE_BYTES_MAX) bytes.
         value: Bytes,
         /// From this moment on the value is gone; `None`: never.
         expires: Option<WallTime>,
@@ -106,7 +106,7 @@ pub enum Operation {
     },
     /// Several operations on keys of one partition, all at one position in the log.
     Batch {
-        /// What must hold, else nothing is done. At most [`BATCH_PARTS_MAX`] with the parts.
+        /// What must hold, else nothing is done. At most [`BATCH_PARTS_MAX`](super::BATCH_PARTS_MAX) with the parts.
         checks: Vec<Check>,
         /// What to do, in order.
         parts: Vec<Part>,
