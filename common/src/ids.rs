@@ -256,9 +256,9 @@ impl fmt::Debug for Seq {
 /// A server's process: one start of one store. Every message comes from exactly one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ProcessId {
-    /// The server.
+    /// The id of the server, the same over all its stores and starts.
     pub server: ServerId,
-    /// Its store.
+    /// The content of its storage directory: another one after the disk was wiped.
     pub store: StoreId,
     /// How often this store has been started.
     pub incarnation: Incarnation,

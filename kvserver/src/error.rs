@@ -44,7 +44,7 @@ pub enum Error {
     /// Choose another log file.
     #[error("cannot open the log file {}: {source}; choose another with -l", file.display())]
     LogFile {
-        /// The file.
+        /// The path given with `-l`.
         file: PathBuf,
         /// The operating system's error.
         source: io::Error,
@@ -63,7 +63,7 @@ pub enum Error {
          has written it, or choose another directory with -d"
     )]
     Foreign {
-        /// The file.
+        /// The file that was not expected, in the storage directory.
         file: PathBuf,
         /// What is wrong.
         detail: String,

@@ -22,13 +22,13 @@ pub enum Request {
     },
     /// The value of a key, linearizable. Answered by [`Reply::Value`].
     Get {
-        /// The key.
+        /// 1..=[`KEY_BYTES_MAX`](crate::limits::KEY_BYTES_MAX) bytes.
         key: Bytes,
     },
     /// The value of a key, linearizable, if it has no more than `bytes_max` bytes. Answered by [`Reply::Value`] or
     /// [`Reply::TooLarge`].
     GetUpTo {
-        /// The key.
+        /// 1..=[`KEY_BYTES_MAX`](crate::limits::KEY_BYTES_MAX) bytes.
         key: Bytes,
         /// Bytes of the value at most.
         bytes_max: u32,
@@ -36,7 +36,7 @@ pub enum Request {
     /// Keys of one partition and their values, in key order. Answered by [`Reply::Page`], each page as
     /// fresh as a get.
     Scan {
-        /// The partition.
+        /// The partition whose keys are read; a client that reads all keys asks for each partition.
         partition: PartitionId,
         /// Begin after this key; `None`: from the first.
         after: Option<Bytes>,
@@ -47,7 +47,7 @@ pub enum Request {
     },
     /// Keys of one partition by their position on the ring. Answered by [`Reply::Keys`].
     Keys {
-        /// The partition.
+        /// The partition whose keys are listed.
         partition: PartitionId,
         /// Begin behind this position; 0 is before all.
         after: u64,
@@ -56,7 +56,7 @@ pub enum Request {
     },
     /// How many keys a partition has. Answered by [`Reply::Keys`] without any.
     Count {
-        /// The partition.
+        /// The partition whose keys are counted.
         partition: PartitionId,
     },
     /// The newest view that the server has. Answered by [`Reply::View`].
@@ -66,7 +66,7 @@ pub enum Request {
     /// The digest of the server's own copy as it was at an entry of [`Operation::Compare`]. Answered by
     /// [`Reply::Digest`], or by [`Reply::Busy`] while there is none, for whatever reason.
     Digest {
-        /// The partition.
+        /// The partition whose copy at the receiver is meant.
         partition: PartitionId,
         /// The entry.
         at: LogId,
@@ -80,7 +80,7 @@ pub enum Request {
     /// The next changes of watched keys of one partition, in the order of its log. Answered by [`Reply::Changes`] as
     /// soon as there are some, and without any when the time is over; by the coordinator only.
     Watch {
-        /// The partition.
+        /// The partition of the watched keys. A prefix is watched in each partition with a request of its own.
         partition: PartitionId,
         /// The position up to which the client knows the changes: that of the last answer, or a version that it knows.
         /// `None`: the answer is to name the position that is the last one now.
@@ -122,7 +122,7 @@ pub enum Reply {
     },
     /// There is a value, and it is larger than the request allows.
     TooLarge {
-        /// Its key.
+        /// The key whose value was asked for.
         key: Bytes,
         /// Bytes of the value.
         bytes: u64,
@@ -214,7 +214,7 @@ pub struct Digest {
     /// The sum, modulo 2^128, of the MD5 of each record that has not expired (length of the key, key, stored value) and
     /// of the state besides the records.
     pub sum: u128,
-    /// Records.
+    /// How many records were digested.
     pub records: u64,
     /// Bytes of their keys and stored values.
     pub bytes: u64,

@@ -13,7 +13,7 @@ use crate::view::{Member, View};
 /// it which server has what.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogTail {
-    /// The partition.
+    /// The partition whose log this is.
     pub partition: PartitionId,
     /// The last entry on disk.
     pub last: LogId,
@@ -37,7 +37,7 @@ pub struct Promised {
 /// The state of one copy, sent in heartbeats when it has changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CopyState {
-    /// The partition.
+    /// The partition whose copy this is.
     pub partition: PartitionId,
     /// Its epoch at the sender.
     pub epoch: Epoch,
@@ -164,7 +164,7 @@ pub enum ServerReport {
     },
     /// From a coordinator: an in-sync member has acknowledged nothing for the report time (W3).
     Silent {
-        /// The partition.
+        /// The partition that the sender coordinates.
         partition: PartitionId,
         /// Its epoch at the sender.
         epoch: Epoch,
@@ -174,7 +174,7 @@ pub enum ServerReport {
     /// From a coordinator: this joining member has caught up, and writes already wait for it (J2). It asks the ECS to
     /// take the member into the in-sync set.
     Propose {
-        /// The partition.
+        /// The partition that the sender coordinates.
         partition: PartitionId,
         /// Its epoch at the sender.
         epoch: Epoch,
@@ -188,7 +188,7 @@ pub enum ServerReport {
     /// The sender's copy of one partition is wrong and is not to be counted. The sender uses it no more, reports it
     /// again while a view counts it, drops it as soon as none does, and then joins with nothing.
     CopyFailed {
-        /// The partition.
+        /// The partition whose copy at the sender is wrong.
         partition: PartitionId,
         /// Its epoch at the sender.
         epoch: Epoch,
@@ -196,7 +196,7 @@ pub enum ServerReport {
     /// P1: from a new coordinator whose log is too far behind that of another in-sync member to be completed from it:
     /// that member is to become the coordinator.
     Yield {
-        /// The partition.
+        /// The partition that the sender was to coordinate.
         partition: PartitionId,
         /// Its epoch at the sender.
         epoch: Epoch,
@@ -205,16 +205,16 @@ pub enum ServerReport {
     },
     /// P5: an in-sync member has lost entries that it had acknowledged in this epoch.
     LostEntries {
-        /// The partition.
+        /// The partition that the sender coordinates.
         partition: PartitionId,
         /// Its epoch at the sender.
         epoch: Epoch,
-        /// The member.
+        /// The in-sync member that has lost entries.
         member: Member,
     },
     /// P2: a member has committed entries that the log of this epoch lacks. The sender has stopped for the partition.
     CopiesDisagree {
-        /// The partition.
+        /// The partition that the sender coordinates no more.
         partition: PartitionId,
         /// Its epoch at the sender.
         epoch: Epoch,

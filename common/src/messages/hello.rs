@@ -39,7 +39,7 @@ pub enum Hello {
     /// From an ECS that is being rebuilt to a server: give this promise, then report what you have
     /// ([`Holdings`](super::ServerReport::Holdings), on the report link). Nothing follows, nothing comes back.
     Rebuild {
-        /// The cluster.
+        /// The ECS's cluster: a server that has a view of another one refuses the link.
         cluster: ClusterId,
         /// The server that the link is meant for.
         to: ServerId,
@@ -48,7 +48,7 @@ pub enum Hello {
     },
     /// From the ECS to a server whose hello it does not accept. Nothing follows, nothing comes back.
     Refused {
-        /// The cluster.
+        /// The ECS's cluster: a server that has a view of another one refuses the link.
         cluster: ClusterId,
         /// The process that the link is meant for, and no other of the same server.
         to: ProcessId,
@@ -58,7 +58,7 @@ pub enum Hello {
     /// R3: from the ECS to a server that waits with a store that failed ([`Suspect`](super::ServerReport::Suspect)):
     /// what becomes of the store. Nothing follows, nothing comes back.
     StoreVerdict {
-        /// The cluster.
+        /// The ECS's cluster: a server that has a view of another one refuses the link.
         cluster: ClusterId,
         /// The process that the link is meant for, and no other of the same server.
         to: ProcessId,
@@ -67,7 +67,7 @@ pub enum Hello {
     },
     /// From the ECS to a server. Frames of one [`View`](crate::view::View) each, as JSON, follow. Nothing comes back.
     Views {
-        /// The cluster.
+        /// The ECS's cluster: a server that has a view of another one refuses the link.
         cluster: ClusterId,
         /// The server that the link is meant for.
         to: ServerId,

@@ -201,7 +201,7 @@ pub enum ToReplica {
     TraceEntry {
         /// The entry.
         seq: Seq,
-        /// The request.
+        /// The id under which the request is traced.
         request: RequestId,
     },
 }
@@ -221,9 +221,9 @@ wire_variants!(ToReplica {
 /// A message about a partition, by direction. On the wire its tag is one of [`PeerMessage`](super::PeerMessage)'s.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PartitionMessage {
-    /// To its coordinator.
+    /// From a server with a copy to the coordinator of the epoch.
     ToCoordinator(ToCoordinator),
-    /// From its coordinator.
+    /// From the coordinator of the epoch to a server with a copy.
     ToReplica(ToReplica),
 }
 

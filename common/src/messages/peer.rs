@@ -11,7 +11,7 @@ use crate::time::WallTime;
 /// A read lease on one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadGrant {
-    /// The partition.
+    /// The partition that the receiver may read.
     pub partition: PartitionId,
     /// The epoch in which it is given; it is void in any other.
     pub epoch: Epoch,
@@ -26,11 +26,11 @@ pub enum PeerMessage {
     /// A message about one partition. A receiver with a newer epoch does nothing with it, and answers
     /// [`PeerMessage::View`] if the message asks for something.
     Partition {
-        /// The partition.
+        /// The partition that the message is about.
         partition: PartitionId,
         /// The partition's epoch at the sender.
         epoch: Epoch,
-        /// The message.
+        /// What is asked, answered or sent, with its direction.
         message: PartitionMessage,
     },
     /// From a coordinator to a replica, one for each pair of servers: asks for a promise (and so for leases on all
@@ -110,7 +110,7 @@ pub enum PeerMessage {
     TraceForward {
         /// The `n` of that forward.
         n: u64,
-        /// The request.
+        /// The id under which the request is traced.
         request: RequestId,
     },
     /// S4: the answer to [`PeerMessage::WantView`] of a process that waits for the ECS, where there is no newer view.

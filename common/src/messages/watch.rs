@@ -8,9 +8,9 @@ use crate::operation::{Found, Version};
 /// The keys that are watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selection {
-    /// One key.
+    /// A single key.
     Key {
-        /// The key.
+        /// The watched key; it need not exist.
         key: Bytes,
     },
     /// All keys with a prefix.
@@ -44,21 +44,21 @@ impl Selection {
 pub enum Change {
     /// A value was set or changed.
     Put {
-        /// The key.
+        /// The key whose value was set.
         key: Bytes,
         /// The new value. Its version is that of the entry.
         found: Found,
     },
     /// The expiry of a value was set or removed; the value is the same.
     Expiry {
-        /// The key.
+        /// The key whose value has another expiry.
         key: Bytes,
         /// The value, with its new expiry. Its version is that of the entry.
         found: Found,
     },
     /// A value was removed. That a value ends by its expiry is no change: the change that set the expiry says when.
     Delete {
-        /// The key.
+        /// The key whose value was removed.
         key: Bytes,
         /// The version of the entry that removed it.
         version: Version,

@@ -21,7 +21,7 @@ const STORED_BYTES: usize = 48;
 pub enum Part {
     /// The value of a key.
     Read(Bytes),
-    /// A change.
+    /// An operation that is ordered in the partition's log.
     Change(Operation),
 }
 
@@ -121,7 +121,7 @@ pub enum Queued {
 pub enum Form {
     /// The value, or null.
     Value,
-    /// The length of the value.
+    /// How many bytes the value has: 0 if there is none.
     ValueLength,
     /// A part of the value; positions count from its end if they are negative.
     Slice {
@@ -144,7 +144,7 @@ pub enum Form {
     Complaint(&'static str),
     /// Bytes that the value takes, with those of its key.
     Usage {
-        /// Bytes of the key.
+        /// How many bytes the key has, which count as well.
         key_bytes: usize,
     },
     /// OK, or null if the condition did not hold.

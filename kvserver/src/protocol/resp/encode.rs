@@ -63,7 +63,7 @@ impl<'a> Writer<'a> {
         self.out.put(&line[at - 1..]);
     }
 
-    /// `+OK`.
+    /// The simple string `OK`, the reply to commands that return nothing else.
     pub fn ok(&mut self) {
         self.out.put(b"+OK\r\n");
     }

@@ -7,7 +7,7 @@ use common::time::WallTime;
 pub struct ClientFacts {
     /// The client's id, ascending over the server's life.
     pub id: u64,
-    /// Its address.
+    /// The client's address and port.
     pub address: String,
     /// The server's address of the connection.
     pub local: String,
@@ -28,7 +28,7 @@ pub struct ClientFacts {
 pub struct Kill {
     /// The client's id.
     pub id: Option<u64>,
-    /// Its address.
+    /// The client's address and port.
     pub address: Option<String>,
     /// The server's address of the connection.
     pub local: Option<String>,

@@ -9,7 +9,7 @@ use super::local::REDIS_VERSION;
 pub struct Facts {
     /// The port that it listens on.
     pub port: u16,
-    /// Its process.
+    /// The id that the operating system gave to the process.
     pub process_id: u32,
     /// Names this process: 32 hex digits and an incarnation.
     pub run_id: String,

@@ -37,7 +37,7 @@ pub enum Wide {
     },
     /// All keys that match a pattern.
     Keys {
-        /// The pattern.
+        /// A glob of Redis, with `*`, `?`, `[...]` and backslashes.
         pattern: Bytes,
     },
     /// The number of keys.
@@ -53,7 +53,7 @@ pub enum Wide {
     },
     /// Remembers keys as they are, see [`Session::on_watched`](super::Session::on_watched).
     Watch {
-        /// The keys.
+        /// The keys of one `WATCH` command.
         keys: Vec<Bytes>,
     },
 }

@@ -33,19 +33,19 @@ impl Dialect {
 pub enum TextRequest {
     /// `put <key> <value>`: set a value.
     Put {
-        /// The key.
+        /// The first word after `put`.
         key: Bytes,
         /// The rest of the line, with its inner blanks.
         value: Bytes,
     },
     /// `get <key>`: return a value.
     Get {
-        /// The key.
+        /// The first word after `get`.
         key: Bytes,
     },
     /// `delete <key>`, `PUT <key>` or `PUT <key> null`: remove a value.
     Delete {
-        /// The key.
+        /// The only word, or the word before `null`.
         key: Bytes,
     },
     /// `keyrange`: which server coordinates which range.
