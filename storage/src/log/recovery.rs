@@ -70,79 +70,114 @@ pub(crate) fn list_segments(disk: &dyn Disk, dir: &Path) -> Result<(Vec<u64>, Ve
 /// Reads the log without changing anything. `None` when there are no segments.
 pub(crate) fn replay(disk: &dyn Disk, dir: &Path, numbers: &[u64]) -> Result<Option<Replayed>, Error> {
     let Some(&first) = numbers.first() else { return Ok(None) };
-    for (expected, number) in (first..).zip(numbers) {
-        if *number != expected {
-            return Err(Error::damaged(
-                dir.join(segment::segment_name(expected)),
-                0,
-                "the segment is missing",
-            ));
+    check_consecutive(dir, first, numbers)?;
+    let mut batches = read_batches(disk, dir, first, numbers)?;
+    let (last, bytes, offset) = batches.take_last(dir)?;
+    let Batches { index, segments, next, next_number, .. } = batches;
+    let end = Position::new(last.number, offset);
+    let next_number = next_number.unwrap_or(1);
+    let header_behind = has_header(&last, &bytes, offset, (&last.path, end), end)?;
+    let torn = header_behind || is_rest_of_batch(&bytes, offset, last.seed, next_number);
+    let torn_end = torn.then(|| DoubtfulEnd { file: last.path.clone(), offset: offset as u64 });
+    let missing = if torn { (last.path.clone(), end) } else { missing_at(&last, end, next.as_ref()) };
+    let read = segments.len() + usize::from(next.is_some());
+    let unread = numbers[read..].iter().map(|number| segment::load(disk, dir, *number));
+    let (later, later_doubt) =
+        check_later(next.map(Ok).into_iter().chain(unread), &missing, end, next_number)?;
+    let end_in_doubt = torn_end.or(later_doubt);
+    Ok(Some(Replayed { index, end_in_doubt, segments, later, end, torn, next_number }))
+}
+
+/// Refuses a log without one of its segments.
+fn check_consecutive(dir: &Path, first: u64, numbers: &[u64]) -> Result<(), Error> {
+    match (first..).zip(numbers).find(|(expected, number)| expected != *number) {
+        Some((expected, _)) => {
+            Err(Error::damaged(dir.join(segment::segment_name(expected)), 0, "the segment is missing"))
         }
+        None => Ok(()),
     }
-    let mut index = Index::default();
-    let mut segments = BTreeMap::new();
-    let mut expected = None;
-    let mut numbers = numbers.iter();
-    let mut current: Option<(Arc<Segment>, Vec<u8>, usize)> = None;
-    let mut later = None;
-    for &number in numbers.by_ref() {
+}
+
+/// The batches of a log, up to the first position at which the next one does not check.
+#[derive(Default)]
+struct Batches {
+    index: Index,
+    /// The segments that the batches are in.
+    segments: BTreeMap<u64, Arc<Segment>>,
+    /// The last of these segments, its bytes, and the offset at which the last batch ends.
+    last: Option<(Arc<Segment>, Vec<u8>, usize)>,
+    /// The segment behind, if there is one, and its bytes. It does not begin with the next batch.
+    next: Option<(Segment, Vec<u8>)>,
+    /// The number of the batch that comes next; `None`: no batch was read.
+    next_number: Option<u64>,
+}
+
+fn read_batches(disk: &dyn Disk, dir: &Path, first: u64, numbers: &[u64]) -> Result<Batches, Error> {
+    let mut batches = Batches::default();
+    for &number in numbers {
         let (segment, bytes) = segment::load(disk, dir, number)?;
-        let Some(offset) = replay_segment(&segment, &bytes, &mut index, &mut expected, number == first)?
-        else {
-            later = Some((segment, bytes));
+        let Batches { index, next_number, .. } = &mut batches;
+        let Some(offset) = replay_segment(&segment, &bytes, index, next_number, number == first)? else {
+            batches.next = Some((segment, bytes));
             break;
         };
         let segment = Arc::new(segment);
-        segments.insert(number, Arc::clone(&segment));
-        current = Some((segment, bytes, offset));
+        batches.segments.insert(number, Arc::clone(&segment));
+        batches.last = Some((segment, bytes, offset));
     }
-    let (last, bytes, offset) = match (current, later.take()) {
-        (Some(current), rest) => {
-            later = rest;
-            current
+    Ok(batches)
+}
+
+impl Batches {
+    /// The segment that the log ends in, its bytes, and the offset of the end.
+    fn take_last(&mut self, dir: &Path) -> Result<(Arc<Segment>, Vec<u8>, usize), Error> {
+        if let Some(last) = self.last.take() {
+            return Ok(last);
         }
-        // Only the very first segment may lack its catalog: trimming waits for a later one.
-        (None, Some((segment, bytes))) if first == 1 => {
-            let segment = Arc::new(segment);
-            segments.insert(first, Arc::clone(&segment));
-            (segment, bytes, SEGMENT_HEADER_BYTES)
+        match self.next.take() {
+            // Only the very first segment may lack its catalog: trimming waits for a later one.
+            Some((segment, bytes)) if segment.number == 1 => {
+                let segment = Arc::new(segment);
+                self.segments.insert(segment.number, Arc::clone(&segment));
+                Ok((segment, bytes, SEGMENT_HEADER_BYTES))
+            }
+            first => {
+                let path = first.map_or_else(|| dir.to_path_buf(), |(segment, _)| segment.path);
+                let at = SEGMENT_HEADER_BYTES as u64;
+                Err(Error::damaged(path, at, "the first catalog does not check"))
+            }
         }
-        (None, rest) => {
-            let path = rest.map_or_else(|| dir.to_path_buf(), |(s, _)| s.path);
-            return Err(Error::damaged(
-                path,
-                SEGMENT_HEADER_BYTES as u64,
-                "the first catalog does not check",
-            ));
-        }
-    };
-    let end = Position::new(last.number, offset);
-    let next_number = expected.unwrap_or(1);
-    let header_behind = has_header(&last, &bytes, offset, (&last.path, end), end)?;
-    let torn = header_behind || is_rest_of_batch(&bytes, offset, last.seed, next_number);
-    let mut end_in_doubt = torn.then(|| DoubtfulEnd { file: last.path.clone(), offset: offset as u64 });
-    // Where to look when something is missing: where the last batch ends, unless that is the end of
-    // the segment and the next one's first batch is broken.
-    let mut missing = (last.path.clone(), end);
-    if let Some((next, next_bytes)) = &later
-        && !torn
-        && decode_batch(next_bytes, SEGMENT_HEADER_BYTES, next.seed).is_none()
-    {
-        missing = (next.path.clone(), Segment::first(next.number));
     }
-    let mut rest = Vec::new();
-    let unread = numbers.map(|n| segment::load(disk, dir, *n));
-    for loaded in later.map(Ok).into_iter().chain(unread) {
+}
+
+/// Where to look when something is missing behind a log that ends with a whole batch: where that batch ends, or the
+/// beginning of the next segment, if the first batch there is broken.
+fn missing_at(last: &Segment, end: Position, next: Option<&(Segment, Vec<u8>)>) -> (PathBuf, Position) {
+    match next {
+        Some((next, bytes)) if decode_batch(bytes, SEGMENT_HEADER_BYTES, next.seed).is_none() => {
+            (next.path.clone(), Segment::first(next.number))
+        }
+        _ => (last.path.clone(), end),
+    }
+}
+
+/// Looks through the segments behind the one that the log ends in. Returns them, and the position at which something
+/// may be missing, if one of them has a header, or something of the next batch.
+fn check_later(
+    later: impl Iterator<Item = Result<(Segment, Vec<u8>), Error>>,
+    (file, at): &(PathBuf, Position),
+    end: Position,
+    next_number: u64,
+) -> Result<(Vec<Segment>, Option<DoubtfulEnd>), Error> {
+    let (mut segments, mut is_doubtful) = (Vec::new(), false);
+    for loaded in later {
         let (segment, bytes) = loaded?;
-        let missing = (&missing.0, missing.1);
-        let found = has_header(&segment, &bytes, SEGMENT_HEADER_BYTES, missing, end)?;
-        if found || is_rest_of_batch(&bytes, SEGMENT_HEADER_BYTES, segment.seed, next_number) {
-            let doubt = DoubtfulEnd { file: missing.0.clone(), offset: missing.1.offset() as u64 };
-            end_in_doubt.get_or_insert(doubt);
-        }
-        rest.push(segment);
+        is_doubtful |= has_header(&segment, &bytes, SEGMENT_HEADER_BYTES, (file, *at), end)?
+            || is_rest_of_batch(&bytes, SEGMENT_HEADER_BYTES, segment.seed, next_number);
+        segments.push(segment);
     }
-    Ok(Some(Replayed { index, end_in_doubt, segments, later: rest, end, torn, next_number }))
+    let doubt = is_doubtful.then(|| DoubtfulEnd { file: file.clone(), offset: at.offset() as u64 });
+    Ok((segments, doubt))
 }
 
 /// A part of a log that reads: consecutive segments, up to the end or to the first position that does not check.
