@@ -37,7 +37,7 @@ fn run_lines(
         if read.map_err(|error| Failure::usage(format!("line {number}: cannot read it: {error}")))? == 0 {
             break;
         }
-        let line = Line::split(&text).map_err(Failure::from);
+        let line = Line::split(&text).map_err(|bad| bad.failure());
         let failure = match line.and_then(|line| Command::parse(&line)) {
             Ok(Command::Quit) => break,
             Ok(command) => {

@@ -174,7 +174,8 @@ async fn repeat(
     let Some(line) = line.or_else(|| session.last()) else {
         return Err(Failure::usage("no command was run before; name one: `:watch 2s status`"));
     };
-    let command = Command::parse(&Line::split(&line)?).map_err(|failure| Failure { at: None, ..failure })?;
+    let words = Line::split(&line).map_err(|bad| bad.failure())?;
+    let command = Command::parse(&words).map_err(|failure| Failure { at: None, ..failure })?;
     if matches!(
         command,
         Command::Repeat { .. }

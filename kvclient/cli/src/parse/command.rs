@@ -136,106 +136,148 @@ impl Command {
             return Ok(Self::Nothing);
         }
         let entry = find(&name.text()).map_err(|failure| failure.at(name.span.clone()))?;
-        let program = entry.is_program();
-        if !program
-            && entry.words.contains("[--json]")
-            && let Some(at) = words.iter().position(|word| word.is("--json"))
-        {
-            let words = line.words.iter().enumerate().filter(|(index, _)| *index != at + 1);
-            let words = words.map(|(_, word)| word.clone()).collect();
-            let command = Self::parse(&Line { text: line.text.clone(), words })?;
-            return Ok(Self::As(Format::Json, Box::new(command)));
-        }
-        if !program && matches!(words, [only] if only.is("--help")) {
-            return Ok(Self::Help { command: Some(entry) });
+        if let Some(command) = Self::with_option_of_all(entry, line, words)? {
+            return Ok(command);
         }
         if matches!(entry.names[0], "put" | "append" | "cas")
             && let Some(failure) = grammar::mistyped_option(entry, words)
         {
             return Err(failure);
         }
-        let parsed = match (entry.names[0], words) {
-            ("put", words) => put(line, words)?,
-            ("get", [key]) => Some(Self::Get { key: bytes(key), version: false }),
-            ("get", [key, option]) | ("get", [option, key]) if option.is("--version") => {
-                Some(Self::Get { key: bytes(key), version: true })
-            }
-            ("delete", [key]) => Some(Self::Delete { key: bytes(key) }),
-            ("append", [key, value @ ..]) if !value.is_empty() => {
-                Some(Self::Append { key: bytes(key), value: joined(line, value)? })
-            }
-            ("cas", words) => cas(line, words)?,
-            ("expire", [key, time]) => {
-                let after = if time.is("never") { None } else { Some(duration(time)?) };
-                Some(Self::Expire { key: bytes(key), after })
-            }
-            ("scan", words) => scan(words)?,
-            ("keyrange", []) => Some(Self::KeyRange { read: false }),
-            ("keyrange_read", []) => Some(Self::KeyRange { read: true }),
-            ("status", []) => Some(Self::Status),
-            ("events", []) => Some(Self::Events { limit: EVENTS_SHOWN }),
-            ("events", [option, number]) if option.is("--limit") => {
-                let limit = number.text().parse();
-                let wrong = |_| at(number, format!("`{}` is no number of events", number.text()));
-                Some(Self::Events { limit: limit.map_err(wrong)? })
-            }
-            ("partitions", []) => Some(Self::Partitions { key: None }),
-            ("partitions", [key]) if !key.plain || !key.bytes.starts_with(b"--") => {
-                Some(Self::Partitions { key: Some(bytes(key)) })
-            }
-            ("hot", []) => Some(Self::Hot),
-            ("stat", words) => stat(words)?,
-            ("latency", []) => Some(Self::Latency { duration: LATENCY_FOR }),
-            ("latency", [time]) => Some(Self::Latency { duration: duration(time)? }),
-            ("big", words) => match scan(words)? {
-                Some(Self::Scan { prefix, limit }) => {
-                    let limit = limit.map_or(BIG_SHOWN, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-                    Some(Self::Big { prefix, limit })
-                }
-                _ => None,
-            },
-            ("watch", words) => watch(words)?,
-            ("unwatch", []) => Some(Self::Unwatch { keys: None }),
-            ("unwatch", words) => match watch(words)? {
-                Some(Self::Watch { keys, from: None, count: None }) => {
-                    Some(Self::Unwatch { keys: Some(keys) })
-                }
-                _ => None,
-            },
-            (":timing", []) => Some(Self::Timing(None)),
-            (":timing", [word]) if word.is("on") || word.is("off") => Some(Self::Timing(Some(word.is("on")))),
-            (":trace", []) => Some(Self::Trace(None)),
-            (":trace", [word]) if word.is("on") || word.is("off") => Some(Self::Trace(Some(word.is("on")))),
-            (":output", []) => Some(Self::Output(None)),
-            (":output", [word]) => {
-                Format::from_str(&word.text(), true).ok().map(|format| Self::Output(Some(format)))
-            }
-            (":watch", words) => Some(repeat(line, words)?),
-            ("connect", [host, port]) => {
-                Some(Self::Connect { server: format!("{}:{}", host.text(), port.text()) })
-            }
-            ("connect", [server]) if server.bytes.contains(&b':') => {
-                Some(Self::Connect { server: server.text() })
-            }
-            ("disconnect", []) => Some(Self::Disconnect),
-            ("logLevel", [level]) => {
-                let parsed = level.text().parse();
-                Some(Self::LogLevel { level: parsed.map_err(|wrong| at(level, wrong))? })
-            }
-            ("help", []) => Some(Self::Help { command: None }),
-            ("help", [command]) => {
-                let entry = find(&command.text()).map_err(|failure| failure.at(command.span.clone()))?;
-                Some(Self::Help { command: Some(entry) })
-            }
-            ("quit", []) => Some(Self::Quit),
-            (name, words) if program => {
-                let words = words.iter().map(|word| OsString::from_vec(word.bytes.clone()));
-                Some(Self::Program(std::iter::once(OsString::from(name)).chain(words).collect()))
-            }
-            _ => None,
-        };
+        let name = entry.names[0];
+        let parsed = about_keys(name, line, words)?
+            .or(about_cluster(name, words)?)
+            .or(about_connection(name, words)?)
+            .or(about_shell(name, line, words)?)
+            .or_else(|| entry.is_program().then(|| program(name, words)));
         parsed.ok_or_else(|| grammar::misfit(entry, line, words))
     }
+
+    /// A command with an option that many commands have, `--json` or `--help`. Programs read theirs on their own.
+    fn with_option_of_all(
+        entry: &'static Entry,
+        line: &Line,
+        words: &[Word],
+    ) -> Result<Option<Self>, Failure> {
+        if entry.is_program() {
+            return Ok(None);
+        }
+        if entry.words.contains("[--json]")
+            && let Some(at) = words.iter().position(|word| word.is("--json"))
+        {
+            let words = line.words.iter().enumerate().filter(|(index, _)| *index != at + 1);
+            let words = words.map(|(_, word)| word.clone()).collect();
+            let command = Self::parse(&Line { text: line.text.clone(), words })?;
+            return Ok(Some(Self::As(Format::Json, Box::new(command))));
+        }
+        let is_help = matches!(words, [only] if only.is("--help"));
+        Ok(is_help.then_some(Self::Help { command: Some(entry) }))
+    }
+}
+
+/// Commands that read, write and watch keys. `None`: it is none of these, or its words do not fit it.
+fn about_keys(name: &str, line: &Line, words: &[Word]) -> Result<Option<Command>, Failure> {
+    Ok(match (name, words) {
+        ("put", words) => put(line, words)?,
+        ("get", [key]) => Some(Command::Get { key: bytes(key), version: false }),
+        ("get", [key, option]) | ("get", [option, key]) if option.is("--version") => {
+            Some(Command::Get { key: bytes(key), version: true })
+        }
+        ("delete", [key]) => Some(Command::Delete { key: bytes(key) }),
+        ("append", [key, value @ ..]) if !value.is_empty() => {
+            Some(Command::Append { key: bytes(key), value: joined(line, value)? })
+        }
+        ("cas", words) => cas(line, words)?,
+        ("expire", [key, time]) => {
+            let after = if time.is("never") { None } else { Some(duration(time)?) };
+            Some(Command::Expire { key: bytes(key), after })
+        }
+        ("scan", words) => scan(words)?.map(|(prefix, limit)| Command::Scan { prefix, limit }),
+        ("big", words) => scan(words)?.map(|(prefix, limit)| {
+            let limit = limit.map_or(BIG_SHOWN, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+            Command::Big { prefix, limit }
+        }),
+        ("watch", words) => watch(words)?,
+        ("unwatch", []) => Some(Command::Unwatch { keys: None }),
+        ("unwatch", words) => match watch(words)? {
+            Some(Command::Watch { keys, from: None, count: None }) => {
+                Some(Command::Unwatch { keys: Some(keys) })
+            }
+            _ => None,
+        },
+        _ => None,
+    })
+}
+
+/// Commands that show the cluster. `None`: it is none of these, or its words do not fit it.
+fn about_cluster(name: &str, words: &[Word]) -> Result<Option<Command>, Failure> {
+    Ok(match (name, words) {
+        ("keyrange", []) => Some(Command::KeyRange { read: false }),
+        ("keyrange_read", []) => Some(Command::KeyRange { read: true }),
+        ("status", []) => Some(Command::Status),
+        ("events", []) => Some(Command::Events { limit: EVENTS_SHOWN }),
+        ("events", [option, number]) if option.is("--limit") => {
+            let limit = number.text().parse();
+            let wrong = |_| at(number, format!("`{}` is no number of events", number.text()));
+            Some(Command::Events { limit: limit.map_err(wrong)? })
+        }
+        ("partitions", []) => Some(Command::Partitions { key: None }),
+        ("partitions", [key]) if !key.plain || !key.bytes.starts_with(b"--") => {
+            Some(Command::Partitions { key: Some(bytes(key)) })
+        }
+        ("hot", []) => Some(Command::Hot),
+        ("stat", words) => stat(words)?,
+        ("latency", []) => Some(Command::Latency { duration: LATENCY_FOR }),
+        ("latency", [time]) => Some(Command::Latency { duration: duration(time)? }),
+        _ => None,
+    })
+}
+
+/// Commands that choose the server and its log level. `None`: it is none of these, or its words do not fit it.
+fn about_connection(name: &str, words: &[Word]) -> Result<Option<Command>, Failure> {
+    Ok(match (name, words) {
+        ("connect", [host, port]) => {
+            Some(Command::Connect { server: format!("{}:{}", host.text(), port.text()) })
+        }
+        ("connect", [server]) if server.bytes.contains(&b':') => {
+            Some(Command::Connect { server: server.text() })
+        }
+        ("disconnect", []) => Some(Command::Disconnect),
+        ("logLevel", [level]) => {
+            let parsed = level.text().parse();
+            Some(Command::LogLevel { level: parsed.map_err(|wrong| at(level, wrong))? })
+        }
+        _ => None,
+    })
+}
+
+/// Commands of the shell itself. `None`: it is none of these, or its words do not fit it.
+fn about_shell(name: &str, line: &Line, words: &[Word]) -> Result<Option<Command>, Failure> {
+    let on_or_off = |word: &Word| word.is("on") || word.is("off");
+    Ok(match (name, words) {
+        (":timing", []) => Some(Command::Timing(None)),
+        (":timing", [word]) if on_or_off(word) => Some(Command::Timing(Some(word.is("on")))),
+        (":trace", []) => Some(Command::Trace(None)),
+        (":trace", [word]) if on_or_off(word) => Some(Command::Trace(Some(word.is("on")))),
+        (":output", []) => Some(Command::Output(None)),
+        (":output", [word]) => {
+            Format::from_str(&word.text(), true).ok().map(|format| Command::Output(Some(format)))
+        }
+        (":watch", words) => Some(repeat(line, words)?),
+        ("help", []) => Some(Command::Help { command: None }),
+        ("help", [command]) => {
+            let entry = find(&command.text()).map_err(|failure| failure.at(command.span.clone()))?;
+            Some(Command::Help { command: Some(entry) })
+        }
+        ("quit", []) => Some(Command::Quit),
+        _ => None,
+    })
+}
+
+/// A command with arguments as a process has them.
+fn program(name: &str, words: &[Word]) -> Command {
+    let words = words.iter().map(|word| OsString::from_vec(word.bytes.clone()));
+    Command::Program(std::iter::once(OsString::from(name)).chain(words).collect())
 }
 
 /// A failure that is about a word.
@@ -408,7 +450,8 @@ fn cas(line: &Line, words: &[Word]) -> Result<Option<Command>, Failure> {
     })
 }
 
-fn scan(words: &[Word]) -> Result<Option<Command>, Failure> {
+/// A prefix, none for all keys, and how many keys at most.
+fn scan(words: &[Word]) -> Result<Option<(Bytes, Option<u64>)>, Failure> {
     let (prefix, limit) = match words {
         [] => (Bytes::new(), None),
         [option, number] if option.is("--limit") => (Bytes::new(), Some(number)),
@@ -421,7 +464,7 @@ fn scan(words: &[Word]) -> Result<Option<Command>, Failure> {
         let wrong = |_| at(word, format!("`{}` is no number of keys; write it in digits", word.text()));
         word.text().parse().map_err(wrong)
     });
-    Ok(Some(Command::Scan { prefix, limit: limit.transpose()? }))
+    Ok(Some((prefix, limit.transpose()?)))
 }
 
 #[cfg(test)]

@@ -45,10 +45,10 @@ pub(crate) enum BadLine {
 }
 
 impl BadLine {
-    /// The byte of the line where it is wrong.
-    pub(crate) fn at(&self) -> usize {
+    /// The failure of the command on the line; it marks the byte where the line is wrong.
+    pub(crate) fn failure(&self) -> Failure {
         let (Self::Open(column) | Self::Glued(column) | Self::Escape(column)) = self;
-        column - 1
+        Failure::usage(self.to_string()).at(column - 1..*column)
     }
 }
 
@@ -226,12 +226,6 @@ fn closed(text: &[u8], at: usize) -> Result<usize, BadLine> {
     match text.get(at) {
         Some(byte) if !is_blank(*byte) => Err(BadLine::Glued(at + 1)),
         _ => Ok(at),
-    }
-}
-
-impl From<BadLine> for Failure {
-    fn from(bad: BadLine) -> Self {
-        Self::usage(bad.to_string()).at(bad.at()..bad.at() + 1)
     }
 }
 

@@ -112,7 +112,7 @@ fn run_line(
     editor: &mut Lines,
     text: &str,
 ) -> Result<bool, Failure> {
-    let command = Command::parse(&Line::split(text.as_bytes())?)?;
+    let command = Command::parse(&Line::split(text.as_bytes()).map_err(|bad| bad.failure())?)?;
     if command == Command::Quit {
         return Ok(false);
     }
