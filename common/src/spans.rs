@@ -105,7 +105,7 @@ impl Spans {
     /// A server's span: from when it first heard of the request to now.
     pub fn step(&self, request: RequestId, step: Step) {
         let trace = trace_of(request);
-        // The same step may come again, for another server or in another try: its end tells them apart.
+        // The same step may come again, for another server or in another try: its end distinguishes them.
         let label =
             format!("{trace:x} {} {} {:?} {:?}", self.name, step.name, step.attributes, clock::system());
         let [a, b, c, d, e, f, g, h, ..] = md5::compute(label).0;

@@ -89,7 +89,7 @@ impl Progress {
                 } else {
                     Refresh::Maybe
                 };
-                // The first time, a newer view tells where to go, so no time is lost. After that, wait.
+                // The first time, a newer view names the server to ask, so no time is lost. After that, wait.
                 Next::Again { refresh, wait: refresh != Refresh::Certainly || self.tries > 1 }
             }
             Tried::Answered(Reply::Busy { reason }) => self.again(server, reason),

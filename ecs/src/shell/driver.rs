@@ -338,7 +338,7 @@ impl Driver {
                 Effect::Ask { to, address, promise } => self.outbound.ask(to, address, promise),
                 Effect::Verdict { to, address, verdict } => {
                     self.on_verdict(to, &address, &verdict);
-                    self.outbound.tell_verdict(to, address, verdict);
+                    self.outbound.send_verdict(to, address, verdict);
                 }
                 Effect::EndLink { sender } => {
                     if let Some(end) = self.links.remove(&sender) {

@@ -57,9 +57,9 @@ impl Outbound {
         self.tasks.spawn(ask(self.cluster, to, address, promise));
     }
 
-    /// Informs a server what becomes of the store that it waits with (R3). A message that is lost is sent again when
-    /// the server asks again.
-    pub(super) fn tell_verdict(&mut self, to: ProcessId, address: String, verdict: StoreVerdict) {
+    /// Sends a server the decision on the store that it waits with (R3). A message that is lost is sent again when the
+    /// server asks again.
+    pub(super) fn send_verdict(&mut self, to: ProcessId, address: String, verdict: StoreVerdict) {
         while self.tasks.try_join_next().is_some() {}
         let cluster = self.cluster;
         self.tasks.spawn(async move {
@@ -81,7 +81,7 @@ impl Outbound {
         let hello = Hello::Refused { cluster: self.cluster, to, refusal };
         self.tasks.spawn(async move {
             if let Err(error) = within(CONNECT_WITHIN, open(&hello, &address)).await {
-                debug!(server = to.server.short(), address, %error, "cannot bring the refusal");
+                debug!(server = to.server.short(), address, %error, "cannot send the refusal");
             }
         });
     }

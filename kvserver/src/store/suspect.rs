@@ -81,26 +81,28 @@ impl Suspect {
             self.suspicion.dir
         );
         let (verdicts, mut verdict) = mpsc::channel(1);
-        let told = async {
+        let not_needed = async {
             let mut last = None;
             while let Some(verdict) = verdict.recv().await {
                 if let StoreVerdict::SetAside {} = verdict {
                     return;
                 }
                 if last.replace(verdict.clone()) != Some(verdict.clone()) {
-                    self.tell(&verdict);
+                    self.log(&verdict);
                 }
             }
         };
         tokio::select! {
-            () = told => tracing::info!("the ECS says that for each partition of the store another in-sync copy is \
-                served"),
-            () = self.hear(listener, verdicts) => {}
+            () = not_needed => {
+                tracing::info!("the ECS says that for each partition of the store another in-sync copy is served");
+            }
+            () = self.receive(listener, verdicts) => {}
             () = self.ask() => {}
         }
     }
 
-    fn tell(&self, verdict: &StoreVerdict) {
+    /// Logs why the store is kept.
+    fn log(&self, verdict: &StoreVerdict) {
         let StoreVerdict::Keep { unserved } = verdict else { return };
         if unserved.is_empty() {
             return tracing::warn!(
@@ -118,10 +120,10 @@ impl Suspect {
     /// Asks the ECS for ever.
     async fn ask(&self) {
         let mut backoff = Backoff::default();
-        let mut told = false;
+        let mut is_logged = false;
         loop {
             let Err(error) = self.ask_once(&mut backoff).await;
-            if !std::mem::replace(&mut told, true) {
+            if !std::mem::replace(&mut is_logged, true) {
                 tracing::warn!(ecs = %self.ecs, %error, "the ECS cannot be asked what becomes of the store; trying on");
             }
             backoff.wait().await;
@@ -146,7 +148,7 @@ impl Suspect {
     }
 
     /// Passes the ECS's verdicts on, answers clients, and closes all other links.
-    async fn hear(&self, listener: &TcpListener, verdicts: mpsc::Sender<StoreVerdict>) {
+    async fn receive(&self, listener: &TcpListener, verdicts: mpsc::Sender<StoreVerdict>) {
         let permits = Arc::new(Semaphore::new(SUSPECT_LINKS_MAX));
         let refused = Arc::new(AtomicBool::new(false));
         let answers = Arc::new(Answers::new(self.me, &self.suspicion, &self.ecs));

@@ -224,7 +224,7 @@ impl Maintenance {
         }
     }
 
-    /// Makes a tree's waiting memtables durable and tells the log.
+    /// Makes a tree's waiting memtables durable, and reports to the log up to where it is not needed for them.
     pub(crate) fn flush_tree(&self, tree: &PartitionTree) -> Result<(), Error> {
         let _one = lock(&tree.flushing);
         let waiting = tree.waiting();

@@ -32,7 +32,7 @@ const JOB_QUEUE_LEN: usize = 4;
 const SAVE_EVERY: Duration = Duration::from_millis(500);
 
 /// Malformed lines that are reported one by one under `--skip-bad`.
-const BAD_LINES_TOLD: u64 = 10;
+const BAD_LINES_REPORTED: u64 = 10;
 
 /// A line for a job.
 type Task = (u64, Record);
@@ -156,7 +156,7 @@ impl Importer {
             }
             Err(malformed) if self.skip_bad => {
                 self.bad += 1;
-                if self.bad <= BAD_LINES_TOLD {
+                if self.bad <= BAD_LINES_REPORTED {
                     eprintln!("kvclient: line {}: {malformed}; skipped", end.lines);
                 }
                 locked(&self.state).window.done(number);

@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told() {
+    fn what_is_wrong_is_reported() {
         for (line, found) in [
             (r#"{"key":"k"}"#, "no `value`"),
             (r#"{"value":"v"}"#, "no `key`"),
