@@ -87,9 +87,9 @@ impl Client {
                     if self.router().route().view.number > ours {
                         continue;
                     }
-                    (None, progress.on_nobody())
+                    (None, progress.on_no_coordinator())
                 }
-                None => (None, progress.on_nobody()),
+                None => (None, progress.on_no_coordinator()),
                 Some(peer) => {
                     let message = request(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
                     let tried = match self.send(peer, (message, traced), started).await {

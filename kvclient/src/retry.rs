@@ -108,7 +108,7 @@ impl Progress {
     }
 
     /// The next step when the view names no coordinator.
-    pub(crate) fn on_nobody(&mut self) -> Next {
+    pub(crate) fn on_no_coordinator(&mut self) -> Next {
         self.tries += 1;
         "the cluster has no servers yet".clone_into(&mut self.reason);
         Next::Again { refresh: Refresh::Maybe, wait: true }

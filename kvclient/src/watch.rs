@@ -278,7 +278,7 @@ impl Client {
             let route = self.router().route();
             let ours = route.view.number;
             let (server, next) = match route.coordinator(target) {
-                None => (None, progress.on_nobody()),
+                None => (None, progress.on_no_coordinator()),
                 Some(peer) => {
                     let selection = keys.clone();
                     let request = Request::Watch { partition, after, selection, bytes_max, hold_ms };

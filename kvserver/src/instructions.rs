@@ -140,7 +140,7 @@ impl Server {
                     }
                     Effect::Later(Later::PinLog { partition, from }) => self.machine.pin(partition, from),
                     Effect::Later(Later::Adopted { .. }) | Effect::Later(Later::Report { .. }) => {}
-                    other => panic!("nobody asked for {other:?}"),
+                    other => panic!("no request leads to {other:?}"),
                 }
             }
             for (to, messages) in messages {

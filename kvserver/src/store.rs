@@ -1,9 +1,9 @@
-//! What a server has on its disk: who it is, its log and its trees, and what becomes of a store that failed.
+//! What a server has on its disk: its ids, its log and its trees, and what becomes of a store that failed.
 //!
-//! `identity` is who the server is, `new_store` gives a directory another identity. `log_writer` is the log thread, and
-//! `syncs` how long its syncs take. `state_machine` is the state machine on the trees, and `sealed` what it seals with
-//! their records. `spare` is room for small files on a full disk. `suspect` waits with a store that failed,
-//! `quarantine` sets it aside, `reinstate` takes it back, and `inspect` shows what is in it.
+//! `identity` has the ids of the server and of its store, `new_store` gives a directory another identity. `log_writer`
+//! is the log thread, and `syncs` how long its syncs take. `state_machine` is the state machine on the trees, and
+//! `sealed` what it seals with their records. `spare` is room for small files on a full disk. `suspect` waits with a
+//! store that failed, `quarantine` sets it aside, `reinstate` takes it back, and `inspect` shows what is in it.
 
 pub(crate) mod identity;
 pub(crate) mod inspect;

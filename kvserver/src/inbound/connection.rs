@@ -1,4 +1,5 @@
-//! A client's connection, whatever protocol it speaks: what is read and when, who may ask for what, and how it ends.
+//! A client's connection, whatever protocol it speaks: what is read and when, what the client may ask for, and how it
+//! ends.
 //!
 //! The protocol decodes ([`Protocol`]) and puts its replies in order ([`Answers`]). All else is here and is the same
 //! for all: the requests of a connection are passed on many at a time, and no more of them are taken than there is room

@@ -8,7 +8,7 @@ use kvserver_core::Ask;
 /// A user with rights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Principal {
-    /// A client that has not said who it is.
+    /// Any client: none has to log in.
     Anyone,
 }
 

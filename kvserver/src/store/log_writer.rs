@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_rests_is_vouched_for_once_whoever_wrote_to_it() {
+    fn an_idle_log_is_vouched_for_once_on_either_way_of_writing() {
         let dir = tempfile::tempdir().unwrap();
         let options = storage::Options { background: false, ..storage::Options::default() };
         let opened = storage::Store::open(dir.path(), &options).unwrap();

@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plan_says_who_gets_what_from_whom() {
+    fn a_plan_lists_copies_with_source_and_destination() {
         let (a, b) = ("a".repeat(32), "b".repeat(32));
         let names = Names::of_servers(&json!([{"server": a, "address": "h:1"}]));
         let moved = |partition: u16, from: Option<&str>| {
