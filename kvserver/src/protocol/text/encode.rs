@@ -117,7 +117,7 @@ impl Line<'_> {
             // Sent as it is, its second line would be taken for the next reply.
             (R::Get { .. }, A::Found(_)) => {
                 self.error(
-                    "the value has line ends, which this protocol cannot tell; get it with a Redis client",
+                    "the value has line ends, which this protocol cannot carry; get it with a Redis client",
                 );
             }
             (R::Get { key }, A::NotFound) => {
