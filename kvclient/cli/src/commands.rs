@@ -2,12 +2,12 @@
 
 pub(crate) mod admin;
 pub mod bench;
-pub(crate) mod big;
 pub(crate) mod cluster;
 pub(crate) mod connection;
 pub(crate) mod data;
 pub(crate) mod differences;
 pub(crate) mod ecs;
+pub(crate) mod largest;
 pub(crate) mod latency;
 pub(crate) mod load;
 pub(crate) mod names;

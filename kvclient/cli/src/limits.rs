@@ -49,7 +49,7 @@ pub(crate) const PROBE_EVERY: Duration = Duration::from_millis(10);
 pub(crate) const PROBE_KEYS_TRIED: u32 = 100_000;
 
 /// Values that `big` lists, unless another number is given.
-pub(crate) const BIG_SHOWN: usize = 10;
+pub(crate) const LARGEST_SHOWN: usize = 10;
 
 /// Requests that a benchmark keeps in flight, at most: each has a task of its own.
 pub(crate) const BENCH_IN_FLIGHT_MAX: usize = 1_000_000;

@@ -12,7 +12,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::args::{self, Args, Program};
 use crate::commands::{
-    admin, bench, big, cluster, connection, data, latency, load, pages, ranges, status, transfer, verify,
+    admin, bench, cluster, connection, data, largest, latency, load, pages, ranges, status, transfer, verify,
     watch,
 };
 use crate::frame::failure::{Exit, Failure, complaint};
@@ -113,7 +113,7 @@ async fn dispatch(session: &mut Session, command: Command, out: &mut dyn Write) 
         Command::Hot => load::hot(session, session.format, out).await,
         Command::Stat { every, count } => load::stat(session, every, count, out).await,
         Command::Latency { duration } => latency::run(session, duration, session.format, out).await,
-        Command::Big { prefix, limit } => big::run(session, prefix, limit, session.format, out).await,
+        Command::Largest { prefix, limit } => largest::run(session, prefix, limit, session.format, out).await,
         Command::Watch { keys, from, count } => watch::watch(session, keys, from, count, out).await,
         Command::Unwatch { keys } => watch::unwatch(session, keys.as_ref(), out),
         Command::Timing(timing) => {

@@ -378,9 +378,9 @@ async fn any_seed_will_do_and_another_clusters_view_is_not_taken() {
     let seeds = [dead, fake.address.clone()];
     let client = Client::connect(&seeds, Options::default()).await.unwrap();
     client.put("k", "v").await.unwrap();
-    let mut strange = view(9, &[&fake.address], 0);
-    strange.cluster = common::ids::ClusterId(1);
-    fake.set_view(strange);
+    let mut foreign = view(9, &[&fake.address], 0);
+    foreign.cluster = common::ids::ClusterId(1);
+    fake.set_view(foreign);
     assert_eq!(client.refresh_view().await.unwrap().number, epoch(1));
 }
 

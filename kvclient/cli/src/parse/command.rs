@@ -12,7 +12,7 @@ use clap::ValueEnum;
 
 use crate::frame::failure::Failure;
 use crate::frame::output::Format;
-use crate::limits::{BIG_SHOWN, EVENTS_SHOWN, LATENCY_FOR, STAT_EVERY, WATCH_EVERY, WATCH_EVERY_LEAST};
+use crate::limits::{EVENTS_SHOWN, LARGEST_SHOWN, LATENCY_FOR, STAT_EVERY, WATCH_EVERY, WATCH_EVERY_LEAST};
 use crate::parse::grammar;
 use crate::parse::line::{Line, Word};
 use crate::parse::table::{Entry, find};
@@ -73,7 +73,7 @@ pub(crate) enum Command {
         duration: Duration,
     },
     /// The largest so many values.
-    Big {
+    Largest {
         prefix: Bytes,
         limit: usize,
     },
@@ -194,8 +194,8 @@ fn about_keys(name: &str, line: &Line, words: &[Word]) -> Result<Option<Command>
         }
         ("scan", words) => scan(words)?.map(|(prefix, limit)| Command::Scan { prefix, limit }),
         ("big", words) => scan(words)?.map(|(prefix, limit)| {
-            let limit = limit.map_or(BIG_SHOWN, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-            Command::Big { prefix, limit }
+            let limit = limit.map_or(LARGEST_SHOWN, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+            Command::Largest { prefix, limit }
         }),
         ("watch", words) => watch(words)?,
         ("unwatch", []) => Some(Command::Unwatch { keys: None }),

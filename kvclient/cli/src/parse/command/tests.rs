@@ -97,7 +97,7 @@ fn the_other_commands_are_read() {
     assert_eq!(parse("stat"), Ok(Command::Stat { every: Duration::from_secs(1), count: None }));
     assert_eq!(parse("stat --count x").unwrap_err().at, Some(13..14));
     assert_eq!(parse("latency --json"), json(Command::Latency { duration: every }));
-    assert_eq!(parse("big a --limit 3"), Ok(Command::Big { prefix: Bytes::from("a"), limit: 3 }));
+    assert_eq!(parse("big a --limit 3"), Ok(Command::Largest { prefix: Bytes::from("a"), limit: 3 }));
     let fruit = || Selection::Key { key: Bytes::from("fruit") };
     let from = Some("41.7".parse().unwrap());
     assert_eq!(parse("watch fruit"), Ok(Command::Watch { keys: fruit(), from: None, count: None }));
