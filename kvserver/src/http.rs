@@ -1,7 +1,7 @@
 //! The server's HTTP port (`--http`): metrics and health, for monitoring.
 //!
 //! It is a port of its own because the one for everything takes a line that begins with GET for a text command or one
-//! of Redis. It runs beside the core's thread, from snapshots: it can be asked while that thread is busy.
+//! of Redis. It runs beside the core's thread, from metrics reports: it can be asked while that thread is busy.
 
 use std::sync::Arc;
 
@@ -25,14 +25,14 @@ use tokio::time::timeout;
 
 use crate::inbound::ACCEPT_PAUSE;
 use crate::limits::{HELLO_FOR, HTTP_CONNECTION_FOR, HTTP_CONNECTIONS_MAX};
-use crate::metrics::{ALIVE_WITHIN, Connections, Snapshot, page};
+use crate::metrics::{ALIVE_WITHIN, Connections, MetricsReport, page};
 use crate::net::byte_counter::ByteCounter;
 
 /// The data that the port shows.
 #[derive(Clone)]
 pub(crate) struct Shown {
-    /// The newest snapshot; `None` before the first.
-    pub(crate) snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
+    /// The newest report; `None` before the first.
+    pub(crate) metrics_reports: watch::Receiver<Option<Arc<MetricsReport>>>,
     pub(crate) connections: Connections,
     /// What a server waits for that serves nothing (R3); `None` if it serves.
     pub(crate) waits: Option<Arc<str>>,
@@ -43,18 +43,18 @@ impl Shown {
     pub(crate) fn waiting(text: &str) -> Self {
         let connections =
             Connections { open_bytes: ByteCounter::default(), free: Arc::new(Semaphore::new(0)), permits: 0 };
-        Self { snapshots: watch::channel(None).1, connections, waits: Some(text.into()) }
+        Self { metrics_reports: watch::channel(None).1, connections, waits: Some(text.into()) }
     }
 
-    /// The newest snapshot, or why there is none of late.
-    fn newest(&self) -> Result<Arc<Snapshot>, Unavailable> {
+    /// The newest report, or why there is none of late.
+    fn newest(&self) -> Result<Arc<MetricsReport>, Unavailable> {
         if let Some(waits) = &self.waits {
             let hint = "see \"A store failed at all of its servers\" in the operations guide";
             return Err(Unavailable { error: waits.to_string(), hint });
         }
-        let snapshot = self.snapshots.borrow().clone();
-        let alive = |snapshot: &Arc<Snapshot>| clock::time().since(snapshot.at) < ALIVE_WITHIN;
-        snapshot.filter(alive).ok_or_else(|| {
+        let report = self.metrics_reports.borrow().clone();
+        let alive = |report: &Arc<MetricsReport>| clock::time().since(report.at) < ALIVE_WITHIN;
+        report.filter(alive).ok_or_else(|| {
             let hint = "it has not begun, or blocks: look at the server's log and at its disk";
             Unavailable { error: "the core's thread does not report".to_owned(), hint }
         })
@@ -129,24 +129,24 @@ pub(crate) async fn serve(listener: Arc<TcpListener>, shown: Shown, names: HostN
 }
 
 async fn metrics(State(shown): State<Shown>) -> Result<Response, Unavailable> {
-    // An old snapshot is shown as well: its age is among the metrics.
-    let Some(snapshot) = shown.snapshots.borrow().clone() else {
+    // An old report is shown as well: its age is among the metrics.
+    let Some(report) = shown.metrics_reports.borrow().clone() else {
         let error = "nothing was counted yet".to_owned();
         return Err(Unavailable { error, hint: "ask again in a second" });
     };
-    let text = page(&snapshot, &shown.connections, clock::time()).text();
+    let text = page(&report, &shown.connections, clock::time()).text();
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response())
 }
 
 async fn health(State(shown): State<Shown>) -> Result<Response, Unavailable> {
-    let snapshot = shown.newest()?;
-    Ok(Json(json!({ "status": "ok", "view": snapshot.view })).into_response())
+    let report = shown.newest()?;
+    Ok(Json(json!({ "status": "ok", "view": report.view })).into_response())
 }
 
 async fn ready(State(shown): State<Shown>) -> Result<Response, Unavailable> {
-    let snapshot = shown.newest()?;
-    match &snapshot.not_ready {
-        None => Ok(Json(json!({ "status": "ready", "view": snapshot.view })).into_response()),
+    let report = shown.newest()?;
+    match &report.not_ready {
+        None => Ok(Json(json!({ "status": "ready", "view": report.view })).into_response()),
         Some(reason) => {
             Err(Unavailable { error: reason.clone(), hint: "send requests to other servers meanwhile" })
         }

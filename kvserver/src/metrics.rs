@@ -1,13 +1,13 @@
 //! The counters of a server.
 //!
 //! The core's thread owns a [`Meter`]: plain integers, no locks and no atomics for a request. Once a second it is
-//! copied into a [`Snapshot`], which the HTTP port ([`page`]) shows and of which a part is reported to the ECS.
+//! copied into a [`MetricsReport`], which the HTTP port ([`page`]) shows and of which a part is reported to the ECS.
 
 mod hot;
 mod kind;
 mod page;
+mod report;
 mod slow;
-mod snapshot;
 
 use std::time::Duration;
 
@@ -23,13 +23,13 @@ pub(crate) use kind::Kind;
 use kind::{Class, KINDS, Outcome};
 use kvserver_core::{Ask, Query};
 pub(crate) use page::page;
+pub(crate) use report::{Connections, LogFigures, MetricsReport, Requests, Roles, Sizes};
 pub(crate) use slow::SlowLog;
-pub(crate) use snapshot::{Connections, LogFigures, Requests, Roles, Sizes, Snapshot};
 
-/// The time between two snapshots.
+/// The time between two reports.
 pub(crate) const FIGURES_EVERY: Duration = Duration::from_secs(1);
 
-/// A snapshot that is older than this means that the core does not run: it blocks on something, or has ended.
+/// A report that is older than this means that the core does not run: it blocks on something, or has ended.
 pub(crate) const ALIVE_WITHIN: Duration = Duration::from_secs(5);
 
 /// A request that is not answered.
@@ -96,7 +96,7 @@ impl Meter {
         self.requests.batches.record(events);
     }
 
-    /// Whether a snapshot is due; if so the next one is due later.
+    /// Whether a report is due; if so the next one is due later.
     pub(crate) fn is_due(&mut self, now: Time) -> bool {
         let due = now >= self.next;
         if due {
@@ -113,7 +113,7 @@ impl Meter {
     }
 
     /// The figures for the ECS: what has been counted since the last report.
-    pub(crate) fn figures(&mut self, now: &Snapshot) -> Figures {
+    pub(crate) fn figures(&mut self, now: &MetricsReport) -> Figures {
         let reported = (now.at, now.requests.clone(), now.log.clone());
         let (at, requests, log) = std::mem::replace(&mut self.reported, reported);
         Figures {

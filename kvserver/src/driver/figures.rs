@@ -1,4 +1,4 @@
-//! What the server reports of itself: heartbeats' load, the status, the snapshots of its counters.
+//! What the server reports of itself: heartbeats' load, the status, the metrics of its counters.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use common::time::Time;
 use common::view::ServerState;
 
 use super::state::{Driver, Parts};
-use crate::metrics::{Roles, Snapshot};
+use crate::metrics::{MetricsReport, Roles};
 
 impl Driver {
     /// The core knows the protocol's part of a heartbeat; the load figures are added here.
@@ -49,7 +49,7 @@ impl Driver {
         }
     }
 
-    /// Once a second: publishes a snapshot of the counters and reports figures to the ECS. `waiting`: events that were
+    /// Once a second: publishes a report of the counters and reports figures to the ECS. `waiting`: events that were
     /// not taken yet.
     pub(super) fn report_figures(&mut self, now: Time, waiting: usize) {
         if !self.meter.is_due(now) {
@@ -58,7 +58,7 @@ impl Driver {
         self.sizes = self.parts.machine.sizes();
         let Parts { node, log, scrub, .. } = &self.parts;
         let roles = self.roles(now);
-        let snapshot = Snapshot {
+        let report = MetricsReport {
             at: now,
             requests: self.meter.requests().clone(),
             log: log.figures(),
@@ -76,8 +76,8 @@ impl Driver {
             wall_ahead: node.wall_ahead(),
             not_ready: self.not_ready(&roles),
         };
-        let figures = self.meter.figures(&snapshot);
-        self.parts.snapshots.send_replace(Some(Arc::new(snapshot)));
+        let figures = self.meter.figures(&report);
+        self.parts.metrics_reports.send_replace(Some(Arc::new(report)));
         self.report(ServerReport::Figures { figures });
     }
 

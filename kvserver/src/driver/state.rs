@@ -19,7 +19,7 @@ use super::traces::TraceLog;
 use crate::agreed::AgreedClock;
 use crate::error::Failure;
 use crate::limits::SWEEP_LOOK;
-use crate::metrics::{Asked, Meter, Sizes, SlowLog, Snapshot};
+use crate::metrics::{Asked, Meter, MetricsReport, Sizes, SlowLog};
 use crate::net::peers::Peers;
 use crate::server::shutdown::Traffic;
 use crate::store::log_writer::LogQueue;
@@ -43,7 +43,7 @@ pub(crate) struct Parts {
     pub(crate) peers: Peers,
     pub(crate) views: watch::Sender<Option<Arc<View>>>,
     pub(crate) reports: UnboundedSender<ServerReport>,
-    pub(crate) snapshots: watch::Sender<Option<Arc<Snapshot>>>,
+    pub(crate) metrics_reports: watch::Sender<Option<Arc<MetricsReport>>>,
     pub(crate) traffic: Traffic,
     pub(crate) me: ProcessId,
     pub(crate) address: String,

@@ -4,7 +4,7 @@ use common::metrics::{Labels, Page};
 use common::time::Time;
 
 use super::kind::{KINDS, Outcome};
-use super::snapshot::{Connections, Snapshot};
+use super::report::{Connections, MetricsReport};
 
 /// A microsecond, in seconds.
 const MICRO: f64 = 1e-6;
@@ -13,30 +13,30 @@ fn label(name: &'static str, value: &str) -> Labels {
     vec![(name, value.to_owned())]
 }
 
-/// The page of a snapshot.
-pub(crate) fn page(snapshot: &Snapshot, connections: &Connections, now: Time) -> Page {
+/// The page of a report.
+pub(crate) fn page(report: &MetricsReport, connections: &Connections, now: Time) -> Page {
     let mut page = Page::default();
-    requests(&mut page, snapshot);
-    queues(&mut page, snapshot, connections);
-    partitions(&mut page, snapshot);
-    store(&mut page, snapshot);
-    copies(&mut page, snapshot);
+    requests(&mut page, report);
+    queues(&mut page, report, connections);
+    partitions(&mut page, report);
+    store(&mut page, report);
+    copies(&mut page, report);
     page.gauge(
         "trefoil_wall_clock_ahead_seconds",
         "What this server's wall clock is ahead of the clock that values expire by; more than 1 either way: set it \
          right",
-        snapshot.wall_ahead as f64 * MICRO,
+        report.wall_ahead as f64 * MICRO,
     );
     page.gauge(
         "trefoil_core_age_seconds",
         "Since the core's thread last reported its figures; they are at most a second old while it runs",
-        now.since(snapshot.at).as_secs_f64(),
+        now.since(report.at).as_secs_f64(),
     );
     page
 }
 
-fn requests(page: &mut Page, snapshot: &Snapshot) {
-    let requests = &snapshot.requests;
+fn requests(page: &mut Page, report: &MetricsReport) {
+    let requests = &report.requests;
     let samples = KINDS.iter().flat_map(|(kind, _)| {
         let outcomes = &requests.answered[*kind as usize];
         Outcome::ALL.iter().map(move |(outcome, result)| {
@@ -67,10 +67,10 @@ fn requests(page: &mut Page, snapshot: &Snapshot) {
     );
 }
 
-fn queues(page: &mut Page, snapshot: &Snapshot, connections: &Connections) {
+fn queues(page: &mut Page, report: &MetricsReport, connections: &Connections) {
     let open = connections.permits.saturating_sub(connections.free.available_permits());
-    page.gauge("trefoil_requests_open", "Requests that are not answered yet", snapshot.open as f64);
-    page.gauge("trefoil_events_waiting", "Events that wait for the core's thread", snapshot.waiting as f64);
+    page.gauge("trefoil_requests_open", "Requests that are not answered yet", report.open as f64);
+    page.gauge("trefoil_events_waiting", "Events that wait for the core's thread", report.waiting as f64);
     page.gauge("trefoil_connections", "Connections of clients that are open", open as f64);
     page.gauge(
         "trefoil_connections_limit",
@@ -84,14 +84,14 @@ fn queues(page: &mut Page, snapshot: &Snapshot, connections: &Connections) {
     );
 }
 
-fn partitions(page: &mut Page, snapshot: &Snapshot) {
-    let roles = &snapshot.roles;
+fn partitions(page: &mut Page, report: &MetricsReport) {
+    let roles = &report.roles;
     page.gauges(
         "trefoil_view_epoch",
         "The number of the view in use: its version, and its generation, which grows when the ECS is rebuilt",
         [
-            (label("part", "generation"), f64::from(snapshot.view.generation)),
-            (label("part", "version"), snapshot.view.version as f64),
+            (label("part", "generation"), f64::from(report.view.generation)),
+            (label("part", "version"), report.view.version as f64),
         ],
     );
     page.gauges(
@@ -134,23 +134,23 @@ fn partitions(page: &mut Page, snapshot: &Snapshot) {
     page.gauge(
         "trefoil_ready",
         "1 if requests should be sent here, see /readyz",
-        f64::from(u8::from(snapshot.not_ready.is_none())),
+        f64::from(u8::from(report.not_ready.is_none())),
     );
 }
 
-fn store(page: &mut Page, snapshot: &Snapshot) {
-    let sizes = &snapshot.sizes;
+fn store(page: &mut Page, report: &MetricsReport) {
+    let sizes = &report.sizes;
     page.histograms(
         "trefoil_log_sync_duration_seconds",
         "Time of an fdatasync of the commit log",
         MICRO,
-        [(Labels::new(), snapshot.log.syncs.clone())],
+        [(Labels::new(), report.log.syncs.clone())],
     );
     page.histograms(
         "trefoil_log_sync_records",
         "Records of the commit log that one fdatasync made durable",
         1.0,
-        [(Labels::new(), snapshot.log.records.clone())],
+        [(Labels::new(), report.log.records.clone())],
     );
     page.gauge("trefoil_keys", "Keys over all copies on this server, approximate", sizes.keys as f64);
     page.gauge("trefoil_log_bytes", "Bytes of the commit log that are still needed", sizes.log as f64);
@@ -160,16 +160,16 @@ fn store(page: &mut Page, snapshot: &Snapshot) {
         "Bytes of the trees that are in memory only",
         sizes.memory as f64,
     );
-    page.gauge("trefoil_disk_free_bytes", "Bytes free on the disk", snapshot.free_bytes as f64);
+    page.gauge("trefoil_disk_free_bytes", "Bytes free on the disk", report.free_bytes as f64);
     page.gauge(
         "trefoil_disk_has_room",
         "0 if writes are refused because less than --reserve-mb is free",
-        f64::from(u8::from(snapshot.has_room)),
+        f64::from(u8::from(report.has_room)),
     );
 }
 
-fn copies(page: &mut Page, snapshot: &Snapshot) {
-    let transfers = &snapshot.transfers;
+fn copies(page: &mut Page, report: &MetricsReport) {
+    let transfers = &report.transfers;
     let left = |one: &common::status::TransferStatus| one.bytes_all.saturating_sub(one.bytes_done);
     page.gauge(
         "trefoil_transfers",
@@ -181,7 +181,7 @@ fn copies(page: &mut Page, snapshot: &Snapshot) {
         "Bytes that those copies still need, roughly",
         transfers.iter().map(left).sum::<u64>() as f64,
     );
-    let caught_up = &snapshot.caught_up;
+    let caught_up = &report.caught_up;
     page.count("trefoil_transfers_begun", "Copies of partitions that were begun", caught_up.copies);
     page.count(
         "trefoil_transfer_bytes",
@@ -196,15 +196,15 @@ fn copies(page: &mut Page, snapshot: &Snapshot) {
     page.count(
         "trefoil_scrub_passes",
         "Times that all that is stored was read and found good",
-        snapshot.scrub.passes,
+        report.scrub.passes,
     );
-    page.count("trefoil_scrub_bytes", "Bytes that were read to check them", snapshot.scrub.bytes);
+    page.count("trefoil_scrub_bytes", "Bytes that were read to check them", report.scrub.bytes);
     page.count(
         "trefoil_compared_equal",
         "Comparisons of a partition's copies in which all were equal",
-        snapshot.compared.equal,
+        report.compared.equal,
     );
-    let differ = snapshot.compared.undecided();
+    let differ = report.compared.undecided();
     page.gauge(
         "trefoil_copies_differ",
         "Partitions whose copies differ without it being known which is right: a person must look",

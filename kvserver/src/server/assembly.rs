@@ -68,7 +68,7 @@ pub(super) fn start(
     let (workers, threads) = spawn_workers(&options.dir, log, Arc::clone(&disk), &events)?;
     let (runtime, bulk) = (core_runtime()?, BulkThread::start()?);
     let (view_sender, views) = watch::channel(view);
-    let (snapshot_sender, snapshots) = watch::channel(None);
+    let (report_sender, metrics_reports) = watch::channel(None);
     let (reports, report_queue) = unbounded_channel();
     let joints = Joints {
         options,
@@ -86,7 +86,7 @@ pub(super) fn start(
     };
     joints.agreed.set(node.stamp_offset());
     let link = joints.serve_link(report_queue, disk);
-    let parts = joints.parts(node, machine, workers, view_sender, snapshot_sender);
+    let parts = joints.parts(node, machine, workers, view_sender, report_sender);
     let ended = joints.core(parts, inbox, ports.move_to(&runtime)?, link).serve(
         runtime,
         bulk,
@@ -96,7 +96,7 @@ pub(super) fn start(
     let Joints { views, reports, events, shutdown, open_bytes, .. } = joints;
     let free = Arc::clone(&shutdown.connections);
     let connections = Connections { open_bytes, free, permits: files.connections };
-    let shown = Shown { snapshots, connections, waits: None };
+    let shown = Shown { metrics_reports, connections, waits: None };
     Ok(Started { views, reports, events, me, shutdown, ended, shown })
 }
 
@@ -126,7 +126,7 @@ impl Joints<'_> {
         machine: Machine,
         workers: Workers,
         views: watch::Sender<Option<Arc<View>>>,
-        snapshots: watch::Sender<Option<Arc<crate::metrics::Snapshot>>>,
+        metrics_reports: watch::Sender<Option<Arc<crate::metrics::MetricsReport>>>,
     ) -> Parts {
         let Workers { log, readers, builders, scrubber, digester, key_scanner } = workers;
         let options = self.options;
@@ -144,7 +144,7 @@ impl Joints<'_> {
             peers: Peers::new(self.me, &self.address, core, bulk_links, self.events.clone()),
             views,
             reports: self.reports.clone(),
-            snapshots,
+            metrics_reports,
             traffic: self.shutdown.traffic.clone(),
             me: self.me,
             address: self.address.clone(),

@@ -80,7 +80,7 @@ pub(crate) struct Roles {
 
 /// All figures of a server at one moment.
 #[derive(Clone, Debug)]
-pub(crate) struct Snapshot {
+pub(crate) struct MetricsReport {
     pub(crate) at: Time,
     pub(crate) requests: Requests,
     pub(crate) log: LogFigures,
