@@ -34,7 +34,7 @@ pub struct PartitionInspection {
     /// Last entry in the tree.
     pub applied: LogId,
     /// The caller's state beside the log, as it was written last.
-    pub mark: bytes::Bytes,
+    pub durable_state: bytes::Bytes,
     /// The state sealed with `applied`.
     pub state: bytes::Bytes,
 }
@@ -74,7 +74,7 @@ pub fn inspect(dir: &Path) -> Result<Inspection, Error> {
             log_first: recovered.base.seq + 1,
             log_last: recovered.last,
             applied: recovered.applied,
-            mark: recovered.mark,
+            durable_state: recovered.durable_state,
             state: recovered.state,
         });
     }

@@ -5,7 +5,7 @@
 //! its partition made of the keys. A write goes this way:
 //!
 //! 1. **Append** (`log/writer`). The thread that owns the [`LogWriter`] writes a batch of [`Record`]s behind the last
-//!    one, in a segment of a fixed size: entries, marks (the caller's state of a partition), cuts. Segments that are
+//!    one, in a segment of a fixed size: entries, the caller's durable state of a partition, cuts. Segments that are
 //!    not needed any more are used again, so that no sync has to grow a file.
 //! 2. **Sync** (`log/shared`). One fdatasync makes all batches durable that have gathered. A failed one closes the log
 //!    for good: what is on disk is not known then, and only a restart finds out.
@@ -67,9 +67,9 @@ pub use inspect::{Inspection, PartitionInspection, inspect};
 pub use lock::Lock;
 pub use log::{LogReader, LogWriter};
 pub use options::{
-    FIRST_LEVEL_RUNS_MAX, FLUSH_QUEUE_LEN_MAX, KEY_BYTES_MAX, MARK_BYTES_MAX, Options, PURGED_BYTES_MIN,
-    PURGED_PART, READ_ENTRIES_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEPARATED_BYTES_MIN,
-    STAGED_MEMTABLES_MAX, TABLE_BYTES,
+    DURABLE_STATE_BYTES_MAX, FIRST_LEVEL_RUNS_MAX, FLUSH_QUEUE_LEN_MAX, KEY_BYTES_MAX, Options,
+    PURGED_BYTES_MIN, PURGED_PART, READ_ENTRIES_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
+    SEPARATED_BYTES_MIN, STAGED_MEMTABLES_MAX, TABLE_BYTES,
 };
 pub use reinstate::{Reinstated, reinstate};
 pub use set_aside::{bring_back, set_aside};

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 /// Bytes of a key, at most. Keys are stored with one byte before them, and the tree takes 65,535 bytes.
 pub const KEY_BYTES_MAX: usize = 65_000;
-/// Bytes of a partition's mark, at most: it is written again at the start of every log segment.
-pub const MARK_BYTES_MAX: usize = 4_096;
+/// Bytes of a partition's durable state, at most: it is written again at the start of every log segment.
+pub const DURABLE_STATE_BYTES_MAX: usize = 4_096;
 /// Values of this size and more go to the value log, so that compaction does not copy them.
 pub const SEPARATED_BYTES_MIN: u32 = 4_096;
 /// Entries that one read of the log returns at most; bounds the time under the index lock.

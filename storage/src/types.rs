@@ -40,12 +40,12 @@ pub enum Record {
         /// The last entry that stays.
         after: u64,
     },
-    /// Replaces the partition's small opaque durable state.
-    Mark {
+    /// Replaces the durable state of the caller for the partition, which is small and opaque here.
+    DurableState {
         /// The partition whose state it is.
         partition: u16,
-        /// The state, at most [`crate::MARK_BYTES_MAX`] bytes.
-        mark: Bytes,
+        /// At most [`crate::DURABLE_STATE_BYTES_MAX`] bytes.
+        durable_state: Bytes,
     },
     /// The finished staged tree `generation` becomes the partition's tree; its log is empty and
     /// begins after `base`.
@@ -57,7 +57,7 @@ pub enum Record {
         /// The last entry that the staged tree contains, as given to [`crate::Staging::finish`].
         base: LogId,
     },
-    /// The partition is gone: log, mark and tree.
+    /// The partition is gone: log, durable state and tree.
     Drop {
         /// Which partition.
         partition: u16,
@@ -71,7 +71,7 @@ impl Record {
         match self {
             Self::Entry { partition, .. }
             | Self::Cut { partition, .. }
-            | Self::Mark { partition, .. }
+            | Self::DurableState { partition, .. }
             | Self::Install { partition, .. }
             | Self::Drop { partition } => *partition,
         }
@@ -167,8 +167,8 @@ pub struct RecoveredPartition {
     pub runs: Vec<(Tag, u64)>,
     /// `seq` of the last entry, `base.seq` when there is none.
     pub last: u64,
-    /// The mark last written, empty when none was.
-    pub mark: Bytes,
+    /// The durable state last written, empty when none was.
+    pub durable_state: Bytes,
     /// The last entry that the tree durably contains; not before `base`, not after `last`.
     pub applied: LogId,
     /// The state sealed together with `applied`.

@@ -17,7 +17,7 @@ struct Model {
     /// Entries after `base`.
     entries: Vec<(LogId, Change)>,
     synced: u64,
-    mark: Bytes,
+    durable_state: Bytes,
 }
 
 impl Model {
@@ -140,9 +140,9 @@ impl World {
                 }
             }
             90 => {
-                let mark = Bytes::from(vec![self.random.u8(..); 20]);
-                self.models.entry(partition).or_default().mark = mark.clone();
-                self.store.log.append(&[Record::Mark { partition, mark }]).unwrap();
+                let durable_state = Bytes::from(vec![self.random.u8(..); 20]);
+                self.models.entry(partition).or_default().durable_state = durable_state.clone();
+                self.store.log.append(&[Record::DurableState { partition, durable_state }]).unwrap();
                 self.sync();
             }
             91..93 => {
@@ -195,8 +195,13 @@ impl World {
         self.store.log.append(&[Record::Install { partition, generation, base }]).unwrap();
         self.sync();
         let model = self.models.entry(partition).or_default();
-        *model =
-            Model { base, start: pairs, synced: base.seq, mark: model.mark.clone(), entries: Vec::new() };
+        *model = Model {
+            base,
+            start: pairs,
+            synced: base.seq,
+            durable_state: model.durable_state.clone(),
+            entries: Vec::new(),
+        };
         self.store.trees.install(staging);
     }
 
@@ -246,7 +251,7 @@ impl World {
                 model.last(),
                 model.base
             );
-            assert_eq!(found.mark, model.mark);
+            assert_eq!(found.durable_state, model.durable_state);
             model.entries.retain(|(id, _)| id.seq <= found.last);
             model.synced = found.last;
             let state = if found.applied.seq == 0 && found.state.is_empty() {

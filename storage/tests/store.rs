@@ -56,7 +56,10 @@ fn entries_and_values_come_back_after_a_reopen() {
     for seq in 1..=10 {
         write(&mut store, 3, seq, if seq % 2 == 0 { &large } else { b"small" });
     }
-    store.log.append(&[Record::Mark { partition: 3, mark: Bytes::from_static(b"mark") }]).unwrap();
+    store
+        .log
+        .append(&[Record::DurableState { partition: 3, durable_state: Bytes::from_static(b"mark") }])
+        .unwrap();
     store.log.sync().unwrap();
     store.trees.seal(3, b"state").unwrap();
     store.trees.maintain();
@@ -66,7 +69,7 @@ fn entries_and_values_come_back_after_a_reopen() {
     let store = open(dir.path());
     let found = &store.recovered[&3];
     assert_eq!(
-        (found.applied, found.last, &found.state[..], &found.mark[..]),
+        (found.applied, found.last, &found.state[..], &found.durable_state[..]),
         (id(10), 11, &b"state"[..], &b"mark"[..])
     );
     assert_eq!(found.runs, [(id(1).tag, 1)]);

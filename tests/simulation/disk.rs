@@ -153,7 +153,7 @@ impl Disk {
         let Some(logs) = self.before_batches.drain(first..).next() else { return 0 };
         let newest = std::mem::replace(&mut self.durable.logs, logs);
         for (partition, log) in newest.into_iter().filter(|_| keeps_marks) {
-            self.durable.logs.entry(partition).or_default().mark = log.mark;
+            self.durable.logs.entry(partition).or_default().durable_state = log.durable_state;
         }
         self.batch_spoilt = told;
         self.waiting.clear();
@@ -227,7 +227,7 @@ impl Disk {
         if keeps_marks {
             for (partition, log) in newest.logs {
                 if let Some(old) = self.durable.logs.get_mut(&partition).filter(|old| old.life == log.life) {
-                    old.mark = log.mark;
+                    old.durable_state = log.durable_state;
                 }
             }
             self.durable.view = newest.view;

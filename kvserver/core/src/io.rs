@@ -50,11 +50,11 @@ pub enum LogRecord {
         after: Seq,
     },
     /// The partition's small durable state, see [`DurableState`](super::DurableState).
-    Mark {
+    DurableState {
         /// The partition.
         partition: PartitionId,
-        /// An encoded mark.
-        mark: Bytes,
+        /// An encoded [`DurableState`](crate::DurableState).
+        durable_state: Bytes,
     },
     /// A staged copy takes the place of log and records.
     Install {
@@ -79,7 +79,7 @@ impl LogRecord {
         match self {
             Self::Entry { partition, .. }
             | Self::Cut { partition, .. }
-            | Self::Mark { partition, .. }
+            | Self::DurableState { partition, .. }
             | Self::Install { partition, .. }
             | Self::Drop { partition } => *partition,
         }

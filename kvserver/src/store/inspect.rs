@@ -48,7 +48,7 @@ pub(crate) fn run(dir: &Path, json: bool) -> Result<(), Error> {
     let view = identity::read_view(dir)?;
     let inspection = storage::inspect(dir).map_err(Error::storage(dir))?;
     let partitions = inspection.partitions.into_iter().map(|found| {
-        let mark = DurableState::decode(found.mark).unwrap_or_default();
+        let durable_state = DurableState::decode(found.durable_state).unwrap_or_default();
         Line {
             partition: found.partition,
             role: role(view.as_deref(), server, found.partition),
@@ -57,7 +57,7 @@ pub(crate) fn run(dir: &Path, json: bool) -> Result<(), Error> {
             log_first: found.log_first,
             log_last: found.log_last,
             applied: from_log_id(found.applied).to_string(),
-            synced: mark.synced.to_string(),
+            synced: durable_state.synced.to_string(),
         }
     });
     let listing = Listing {

@@ -349,7 +349,7 @@ fn entry_bytes(record: &LogRecord) -> usize {
 }
 
 /// Appends records as one batch, or as several if they are large. They are split only before an entry, so that a cut
-/// and the mark that belongs to it stay together.
+/// and the durable state that belongs to it stay together.
 pub(crate) fn append(log: &mut LogWriter, records: Vec<LogRecord>) -> Result<(), storage::Error> {
     let mut batch = Vec::with_capacity(records.len());
     let mut bytes = 0;
@@ -372,7 +372,9 @@ fn to_storage(record: LogRecord) -> Record {
             Record::Entry { partition: partition.0, id: log_id(entry.id), body: entry.body }
         }
         LogRecord::Cut { partition, after } => Record::Cut { partition: partition.0, after: after.0 },
-        LogRecord::Mark { partition, mark } => Record::Mark { partition: partition.0, mark },
+        LogRecord::DurableState { partition, durable_state } => {
+            Record::DurableState { partition: partition.0, durable_state }
+        }
         LogRecord::Install { partition, generation, base } => {
             Record::Install { partition: partition.0, generation, base: log_id(base) }
         }
@@ -413,12 +415,17 @@ mod tests {
         let (events, mut done) = unbounded_channel();
         let path = dir.path().to_owned();
         let thread = std::thread::spawn(move || thread.run(&path, &events));
-        let mark = || vec![LogRecord::Mark { partition: PartitionId(0), mark: Bytes::from_static(b"m") }];
-        queue.write(Ticket(1), mark()).unwrap();
+        let records = || {
+            vec![LogRecord::DurableState {
+                partition: PartitionId(0),
+                durable_state: Bytes::from_static(b"m"),
+            }]
+        };
+        queue.write(Ticket(1), records()).unwrap();
         let first = rests(&queue);
-        queue.write(Ticket(2), mark()).unwrap();
+        queue.write(Ticket(2), records()).unwrap();
         assert_eq!(rests(&queue), first + 2, "a batch and one that vouches for it");
-        queue.submit(Job::Records(Ticket(3), mark())).unwrap();
+        queue.submit(Job::Records(Ticket(3), records())).unwrap();
         assert!(matches!(done.blocking_recv(), Some(Event::Core(Input::Durable { ticket: Ticket(3) }))));
         assert_eq!(rests(&queue), first + 4);
         drop(queue);

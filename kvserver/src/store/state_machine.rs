@@ -102,7 +102,7 @@ impl Machine {
                 runs: found.runs.into_iter().map(run).collect(),
                 last: Seq(found.last),
                 applied: Seq(found.applied.seq),
-                durable_state: DurableState::decode(found.mark).map_err(malformed)?,
+                durable_state: DurableState::decode(found.durable_state).map_err(malformed)?,
             };
             copies.insert(partition, copy);
         }

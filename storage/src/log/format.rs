@@ -135,7 +135,7 @@ impl BatchHeader {
 pub(crate) enum Kind {
     Entry,
     Cut,
-    Mark,
+    DurableState,
     Install,
     Drop,
     /// A partition's state carried over to the beginning of a segment.
@@ -144,7 +144,7 @@ pub(crate) enum Kind {
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Entry, Self::Cut, Self::Mark, Self::Install, Self::Drop, Self::Carry]
+        [Self::Entry, Self::Cut, Self::DurableState, Self::Install, Self::Drop, Self::Carry]
             .into_iter()
             .find(|k| *k as u8 + 1 == byte)
     }

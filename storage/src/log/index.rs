@@ -21,7 +21,7 @@ pub(crate) struct PartitionLog {
     pub(crate) runs: VecDeque<(Tag, u64)>,
     /// Where entry `base.seq + 1 + i` lies.
     pub(crate) positions: VecDeque<Position>,
-    pub(crate) mark: Bytes,
+    pub(crate) durable_state: Bytes,
     /// The tree durably has all entries up to this one.
     pub(crate) applied: u64,
     /// Entries from here on are kept.
@@ -134,7 +134,7 @@ impl Index {
             Kind::Entry if record.id.seq == log.last() + 1 => log.push(record.id, position),
             Kind::Entry => return Err("an entry does not follow the one before"),
             Kind::Cut => log.cut(record.id),
-            Kind::Mark => log.mark = Bytes::copy_from_slice(record.body),
+            Kind::DurableState => log.durable_state = Bytes::copy_from_slice(record.body),
             Kind::Install => {
                 let body = record.body.try_into().map_err(|_| "an install has a body of the wrong size")?;
                 log.generation = u32::from_le_bytes(body);
@@ -152,18 +152,19 @@ impl Index {
 
     /// Takes the state that the first readable segment begins with.
     pub(crate) fn restore(&mut self, record: &RawRecord<'_>) -> Result<(), &'static str> {
-        let (generation, exists, mark) = decode_carry(record)?;
-        let mark = Bytes::copy_from_slice(mark);
-        let log = PartitionLog { exists, generation, base: record.id, mark, ..PartitionLog::default() };
+        let (generation, exists, durable_state) = decode_carry(record)?;
+        let durable_state = Bytes::copy_from_slice(durable_state);
+        let log =
+            PartitionLog { exists, generation, base: record.id, durable_state, ..PartitionLog::default() };
         self.partitions.insert(record.partition, log);
         Ok(())
     }
 
     fn check_carry(&self, record: &RawRecord<'_>) -> Result<(), &'static str> {
-        let (generation, exists, mark) = decode_carry(record)?;
+        let (generation, exists, durable_state) = decode_carry(record)?;
         let log = self.partitions.get(&record.partition).ok_or("a catalog names an unknown partition")?;
         let same = log.last_id() == record.id && log.generation == generation;
-        if same && log.exists == exists && log.mark == mark {
+        if same && log.exists == exists && log.durable_state == durable_state {
             Ok(())
         } else {
             Err("a catalog differs from the log before it")
@@ -173,10 +174,10 @@ impl Index {
     /// The bodies of the records that a segment begins with.
     pub(crate) fn carry(&self) -> Vec<(u16, LogId, Vec<u8>)> {
         let body = |log: &PartitionLog| {
-            let mut body = Vec::with_capacity(CARRY_HEADER_BYTES + log.mark.len());
+            let mut body = Vec::with_capacity(CARRY_HEADER_BYTES + log.durable_state.len());
             body.extend_from_slice(&log.generation.to_le_bytes());
             body.extend_from_slice(&u32::from(log.exists).to_le_bytes());
-            body.extend_from_slice(&log.mark);
+            body.extend_from_slice(&log.durable_state);
             body
         };
         self.partitions.iter().map(|(p, log)| (*p, log.last_id(), body(log))).collect()
@@ -198,7 +199,7 @@ impl Index {
             base: log.base,
             runs: log.runs.iter().copied().collect(),
             last: log.last(),
-            mark: log.mark.clone(),
+            durable_state: log.durable_state.clone(),
             ..RecoveredPartition::default()
         };
         self.partitions.iter().filter(|(_, l)| l.exists).map(|(p, l)| (*p, recovered(l))).collect()
@@ -206,8 +207,8 @@ impl Index {
 }
 
 fn decode_carry<'a>(record: &RawRecord<'a>) -> Result<(u32, bool, &'a [u8]), &'static str> {
-    let (header, mark) =
+    let (header, durable_state) =
         record.body.split_at_checked(CARRY_HEADER_BYTES).ok_or("a catalog record is too short")?;
     let generation = super::format::u32_at(header, 0);
-    Ok((generation, super::format::u32_at(header, 4) != 0, mark))
+    Ok((generation, super::format::u32_at(header, 4) != 0, durable_state))
 }

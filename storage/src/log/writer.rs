@@ -8,7 +8,7 @@ use super::{
     segment::Segment,
     shared::LogShared,
 };
-use crate::{Error, LogId, MARK_BYTES_MAX, Record, disk::write_all_at, error::is_full};
+use crate::{DURABLE_STATE_BYTES_MAX, Error, LogId, Record, disk::write_all_at, error::is_full};
 use std::{
     collections::BTreeMap,
     sync::{Arc, atomic::Ordering},
@@ -51,7 +51,7 @@ impl LogWriter {
     }
 
     /// The largest batch that fits, in bytes of records (see [`Record`]; each takes 32 bytes and
-    /// its body, rounded up to 8), as long as the partitions' marks are small.
+    /// its body, rounded up to 8), as long as the partitions' durable states are small.
     #[must_use]
     pub fn batch_bytes_max(&self) -> u64 {
         self.shared.segment_bytes
@@ -61,8 +61,8 @@ impl LogWriter {
 
     fn carry_bytes(&self) -> usize {
         let state = self.shared.read();
-        let bytes = |mark: usize| record_bytes(super::index::CARRY_HEADER_BYTES + mark);
-        state.index.partitions.values().map(|p| bytes(p.mark.len())).sum()
+        let bytes = |durable_state: usize| record_bytes(super::index::CARRY_HEADER_BYTES + durable_state);
+        state.index.partitions.values().map(|p| bytes(p.durable_state.len())).sum()
     }
 
     /// Appends one batch. Readers see it at once; it is durable after the next [`Self::sync`].
@@ -73,7 +73,7 @@ impl LogWriter {
     ///
     /// # Panics
     /// When an entry does not follow its partition's last one, a cut or an install goes behind what
-    /// it may, or a mark is too long: bugs of the caller.
+    /// it may, or a durable state is too long: bugs of the caller.
     pub fn append(&mut self, batch: &[Record]) -> Result<(), Error> {
         self.shared.check_poison()?;
         let records = bytes_of(batch);
@@ -128,9 +128,12 @@ impl LogWriter {
                     assert!(*after >= applied, "partition {partition}: cut after {after}, applied {applied}");
                     *last = (*last).min(*after);
                 }
-                Record::Mark { mark, .. } => {
-                    let length = mark.len();
-                    assert!(length <= MARK_BYTES_MAX, "partition {partition}: a mark of {length} bytes");
+                Record::DurableState { durable_state, .. } => {
+                    let length = durable_state.len();
+                    assert!(
+                        length <= DURABLE_STATE_BYTES_MAX,
+                        "partition {partition}: a durable state of {length} bytes"
+                    );
                 }
                 Record::Install { generation, base, .. } => {
                     assert!(generation % 2 == 1, "partition {partition}: {generation} was not staged");
@@ -159,7 +162,9 @@ impl LogWriter {
                     let id = LogId { tag: tag.unwrap_or_default(), seq: *after };
                     self.push(Kind::Cut, partition, id, &[]);
                 }
-                Record::Mark { mark, .. } => self.push(Kind::Mark, partition, LogId::default(), mark),
+                Record::DurableState { durable_state, .. } => {
+                    self.push(Kind::DurableState, partition, LogId::default(), durable_state)
+                }
                 Record::Install { generation, base, .. } => {
                     self.push(Kind::Install, partition, *base, &generation.to_le_bytes());
                 }
@@ -334,7 +339,7 @@ impl LogWriter {
 fn bytes_of(batch: &[Record]) -> usize {
     let body = |record: &Record| match record {
         Record::Entry { body, .. } => body.len(),
-        Record::Mark { mark, .. } => mark.len(),
+        Record::DurableState { durable_state, .. } => durable_state.len(),
         Record::Install { .. } => 4,
         Record::Cut { .. } | Record::Drop { .. } => 0,
     };

@@ -40,7 +40,7 @@ pub(super) fn open_log_on(dir: &Path, disk: &FakeDisk) -> Result<OpenedLog, Erro
 pub(super) struct Model {
     base: LogId,
     entries: Vec<(LogId, Bytes)>,
-    mark: Bytes,
+    durable_state: Bytes,
     generation: u32,
     /// Reported to the log as applied: up to here it may be trimmed.
     applied: u64,
@@ -64,10 +64,10 @@ pub(super) fn apply(models: &mut Models, record: &Record) {
     match record {
         Record::Entry { id, body, .. } => model.entries.push((*id, body.clone())),
         Record::Cut { after, .. } => model.entries.retain(|(id, _)| id.seq <= *after),
-        Record::Mark { mark, .. } => model.mark = mark.clone(),
+        Record::DurableState { durable_state, .. } => model.durable_state = durable_state.clone(),
         Record::Install { generation, base, .. } => {
-            let (mark, generation) = (model.mark.clone(), *generation);
-            *model = Model { base: *base, entries: Vec::new(), mark, generation, applied: base.seq };
+            let (durable_state, generation) = (model.durable_state.clone(), *generation);
+            *model = Model { base: *base, entries: Vec::new(), durable_state, generation, applied: base.seq };
         }
         Record::Drop { .. } => {}
     }
@@ -83,7 +83,7 @@ pub(super) fn random_record(random: &mut fastrand::Rng, models: &Models) -> Reco
     };
     match random.u8(0..100) {
         0..4 => Record::Cut { partition, after: random.u64(model.applied..=last.seq) },
-        4..10 => Record::Mark { partition, mark: bytes(random, 300) },
+        4..10 => Record::DurableState { partition, durable_state: bytes(random, 300) },
         10 => Record::Drop { partition },
         11 | 12 => {
             let base = LogId { tag: last.tag, seq: last.seq + random.u64(0..100) };
@@ -109,7 +109,7 @@ pub(super) fn matches(models: &Models, recovered: &Recovered, reader: &LogReader
     }
     for (partition, model) in models {
         let found = &recovered[partition];
-        if found.last != model.last().seq || found.mark != model.mark {
+        if found.last != model.last().seq || found.durable_state != model.durable_state {
             return Err(format!("partition {partition}: last {} of {:?}", found.last, model.last()));
         }
         if found.base.seq > model.applied || found.base.seq < model.base.seq {

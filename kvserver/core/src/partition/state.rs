@@ -237,7 +237,8 @@ impl PartitionState {
     }
 
     fn persist_mark(&self, env: &mut Env) {
-        env.out.persist(LogRecord::Mark { partition: self.id, mark: self.disk.state.encode() });
+        env.out
+            .persist(LogRecord::DurableState { partition: self.id, durable_state: self.disk.state.encode() });
     }
 
     /// Notes in the mark that the log has the no-op of the epoch, with the batch that brings it.

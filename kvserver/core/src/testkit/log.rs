@@ -17,8 +17,8 @@ pub struct PartitionLog {
     pub base: LogId,
     /// Those that were neither cut nor trimmed.
     pub entries: BTreeMap<Seq, Entry>,
-    /// The last mark that was written.
-    pub mark: Bytes,
+    /// The last durable state that was written.
+    pub durable_state: Bytes,
     /// How often the records were replaced or dropped: each time another tree begins.
     pub life: u64,
     /// The staged copy that the present life began with.
@@ -35,8 +35,8 @@ impl PartitionLog {
                 self.entries.insert(entry.id.seq, entry.clone());
                 return false;
             }
-            LogRecord::Mark { mark, .. } => {
-                self.mark = mark.clone();
+            LogRecord::DurableState { durable_state, .. } => {
+                self.durable_state = durable_state.clone();
                 return false;
             }
             LogRecord::Cut { partition, after } => {
@@ -44,9 +44,9 @@ impl PartitionLog {
                 self.entries.split_off(&after.next());
             }
             LogRecord::Install { generation, base, .. } => {
-                let (mark, life) = (self.mark.clone(), self.life + 1);
+                let (durable_state, life) = (self.durable_state.clone(), self.life + 1);
                 let begun_with = Some(*generation);
-                *self = Self { base: *base, mark, life, begun_with, ..Self::default() };
+                *self = Self { base: *base, durable_state, life, begun_with, ..Self::default() };
             }
             LogRecord::Drop { .. } => *self = Self { life: self.life + 1, ..Self::default() },
         }
@@ -59,10 +59,10 @@ impl PartitionLog {
         self.base = base;
     }
 
-    /// What the mark says.
+    /// What the durable state says.
     #[must_use]
     pub fn durable_state(&self) -> DurableState {
-        DurableState::decode(self.mark.clone()).expect("a mark as it was written")
+        DurableState::decode(self.durable_state.clone()).expect("a durable state as it was written")
     }
 
     /// The newest entry, or the base of a log without any.

@@ -46,20 +46,21 @@ fn record(record: &LogRecord) -> String {
     match record {
         LogRecord::Entry { entry: one, .. } => format!("entry {}", entry(one)),
         LogRecord::Cut { after, .. } => format!("cut after {after}"),
-        LogRecord::Mark { mark, .. } => {
-            let mark = DurableState::decode(mark.clone()).expect("a mark as it was written");
-            let proposed: String = mark.proposed.iter().map(|member| name(member.server)).collect();
+        LogRecord::DurableState { durable_state, .. } => {
+            let state =
+                DurableState::decode(durable_state.clone()).expect("a durable state as it was written");
+            let proposed: String = state.proposed.iter().map(|member| name(member.server)).collect();
             let proposed = if proposed.is_empty() {
                 String::new()
             } else {
-                format!(", proposed {proposed} in {}", mark.proposed_in)
+                format!(", proposed {proposed} in {}", state.proposed_in)
             };
-            let failed = if mark.failed { ", FAILED" } else { "" };
-            let equal_with = match names(&mark.equal_with) {
+            let failed = if state.failed { ", FAILED" } else { "" };
+            let equal_with = match names(&state.equal_with) {
                 servers if servers.is_empty() => servers,
                 servers => format!(", equal with {servers}"),
             };
-            format!("mark synced {}{proposed}{equal_with}{failed}", mark.synced)
+            format!("mark synced {}{proposed}{equal_with}{failed}", state.synced)
         }
         LogRecord::Install { base, .. } => format!("install a copy up to {base}"),
         LogRecord::Drop { .. } => "drop".to_owned(),
