@@ -31,6 +31,8 @@ mod scripts;
 mod session;
 mod spec;
 mod state;
+#[cfg(test)]
+mod testing;
 mod transactions;
 mod words;
 

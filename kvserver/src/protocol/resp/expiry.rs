@@ -117,19 +117,8 @@ pub(super) fn pexpiretime(words: &[Bytes]) -> Parsed {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::{operation, words};
     use super::*;
-    use crate::protocol::resp::answer::Part;
-
-    fn words(line: &str) -> Vec<Bytes> {
-        line.split(' ').map(|word| Bytes::copy_from_slice(word.as_bytes())).collect()
-    }
-
-    fn operation(parsed: Parsed) -> Operation {
-        match parsed.unwrap().first {
-            Part::Change(operation) => operation,
-            Part::Read(key) => panic!("a read of {key:?}"),
-        }
-    }
 
     #[test]
     fn expiry_conditions_combine_as_in_redis() {

@@ -277,19 +277,9 @@ pub(super) fn memory(words: &[Bytes]) -> Parsed {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::{operation, words};
     use super::super::words::NOT_AN_INTEGER;
     use super::*;
-
-    fn words(line: &str) -> Vec<Bytes> {
-        line.split(' ').map(|word| Bytes::copy_from_slice(word.as_bytes())).collect()
-    }
-
-    fn operation(parsed: Parsed) -> Operation {
-        match parsed.unwrap().first {
-            Part::Change(operation) => operation,
-            Part::Read(key) => panic!("a read of {key:?}"),
-        }
-    }
 
     #[test]
     fn set_takes_its_options_once() {
