@@ -1,8 +1,8 @@
 //! Connections between programs, whatever carries them: TCP today.
 //!
 //! The only file that makes a connection or takes one: everything else names [`Stream`] and its halves. So what is to
-//! happen to each connection (socket options, encryption) has one place. HTTP servers are no exception; clients of an
-//! HTTP server are.
+//! happen to each connection (socket options, encryption) has one place. HTTP is no exception, but for the blocking
+//! client that exports spans (`spans`).
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;

@@ -1,12 +1,12 @@
 //! Asking the ECS over HTTP: JSON there, JSON back.
 
 use bytes::Bytes;
+use common::stream::connect;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::frame::failure::{Exit, Failure};
@@ -62,7 +62,7 @@ impl Ecs {
 
     async fn exchange(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Answer, String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
-        let stream = TcpStream::connect(&self.address).await.map_err(|error| text(&error))?;
+        let stream = connect(&self.address).await.map_err(|error| text(&error))?;
         // An ECS serves requests for its IP address, whatever host names it knows.
         let host = stream.peer_addr().map_err(|error| text(&error))?.to_string();
         let (mut sender, connection) =
