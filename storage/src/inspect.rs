@@ -54,9 +54,9 @@ pub fn inspect(dir: &Path) -> Result<Inspection, Error> {
         return Ok(Inspection::default());
     };
     let folders = list_folders(&trees_dir)?;
-    let common = Arc::new(TreeContext::new(trees_dir, &options, lock));
+    let context = Arc::new(TreeContext::new(trees_dir, &options, lock));
     let logs = &replayed.index.partitions;
-    let trees = open_trees(&common, &folders, logs)?;
+    let trees = open_trees(&context, &folders, logs)?;
     let mut partitions = Vec::new();
     for (partition, mut recovered) in replayed.index.recovered() {
         let tree = trees.get(&partition).map(|(_, tree)| tree);
@@ -65,7 +65,7 @@ pub fn inspect(dir: &Path) -> Result<Inspection, Error> {
             (recovered.applied, recovered.state) = tree.sealed_state()?;
             (keys, bytes) = (tree.count_keys()?, tree.disk_bytes()?);
         }
-        check(&common, partition, &logs[&partition], &recovered, tree.is_some())?;
+        check(&context, partition, &logs[&partition], &recovered, tree.is_some())?;
         partitions.push(PartitionInspection {
             partition,
             generation: logs[&partition].generation,

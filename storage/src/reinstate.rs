@@ -50,8 +50,8 @@ pub fn reinstate(dir: &Path, options: &Options) -> Result<Reinstated, Error> {
     let lock = Arc::new(Lock::take(dir)?);
     let (log_dir, trees_dir) = (dir.join("log"), dir.join("trees"));
     let (numbers, _) = log::list_segments(&*options.disk, &log_dir)?;
-    let common = Arc::new(TreeContext::new(trees_dir.clone(), options, Arc::clone(&lock)));
-    let (readable, applied) = choose(&common, &log_dir, options, &numbers)?;
+    let context = Arc::new(TreeContext::new(trees_dir.clone(), options, Arc::clone(&lock)));
+    let (readable, applied) = choose(&context, &log_dir, options, &numbers)?;
     renew_tree(&trees_dir)?;
     let cut = cut_off(dir, &log_dir, &numbers, &readable)?;
     let mut opened = log::open(&log_dir, options, lock)?;
@@ -76,17 +76,17 @@ pub fn reinstate(dir: &Path, options: &Options) -> Result<Reinstated, Error> {
 /// The part of the log to go on with, and the last entries of the trees then. The last part whose beginning every tree
 /// has reached lacks nothing; else the first part is as good as any.
 fn choose(
-    common: &Arc<TreeContext>,
+    context: &Arc<TreeContext>,
     log_dir: &Path,
     options: &Options,
     numbers: &[u64],
 ) -> Result<(Readable, BTreeMap<u16, LogId>), Error> {
-    let folders = list_folders(&common.dir)?;
+    let folders = list_folders(&context.dir)?;
     let mut parts = replay_readable(&*options.disk, log_dir, numbers)?;
     let mut first = None;
     while let Some(part) = parts.pop() {
         let logs = &part.index.partitions;
-        let trees = match open_trees(common, &folders, logs) {
+        let trees = match open_trees(context, &folders, logs) {
             Ok(trees) => trees,
             Err(error) if parts.is_empty() => return Err(error),
             Err(_) => continue,
@@ -97,7 +97,7 @@ fn choose(
             if tree.is_none() && (log.generation % 2 == 1 || log.base.seq > 0) {
                 let detail = format!("its tree {} is missing", log.generation);
                 let partition = Some(*partition);
-                return Err(Error::Damaged { file: common.dir.clone(), offset: None, partition, detail });
+                return Err(Error::Damaged { file: context.dir.clone(), offset: None, partition, detail });
             }
             let at = tree.map(|(_, tree)| tree.sealed_state()).transpose()?.unwrap_or_default().0;
             whole &= at.seq >= log.base.seq;

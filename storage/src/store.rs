@@ -47,32 +47,32 @@ impl Store {
         if numbers.is_empty() && !folders.is_empty() {
             return Err(Error::damaged(log_dir, 0, "there are trees but no log"));
         }
-        let common = Arc::new(TreeContext::new(trees_dir, options, Arc::clone(&lock)));
+        let context = Arc::new(TreeContext::new(trees_dir, options, Arc::clone(&lock)));
         let opened = log::open(&log_dir, options, lock)?;
         let (mut recovered, logs) = {
             let state = opened.shared.read();
             (state.index.recovered(), state.index.partitions.clone())
         };
-        let trees = open_trees(&common, &folders, &logs)?;
+        let trees = open_trees(&context, &folders, &logs)?;
         for (partition, recovered) in &mut recovered {
             let log = &logs[partition];
             if let Some((_, tree)) = trees.get(partition) {
                 (recovered.applied, recovered.state) = tree.sealed_state()?;
             }
-            check(&common, *partition, log, recovered, trees.contains_key(partition))?;
+            check(&context, *partition, log, recovered, trees.contains_key(partition))?;
             opened.shared.set_applied(*partition, log.generation, recovered.applied.seq);
         }
-        let unwritten = open_unwritten(&common, &folders, &logs)?;
+        let unwritten = open_unwritten(&context, &folders, &logs)?;
         let kept = unwritten.iter().map(|(partition, (generation, _))| (*partition, *generation)).collect();
-        remove_unnamed(&common, &folders, &logs, &kept)?;
+        remove_unnamed(&context, &folders, &logs, &kept)?;
         for (_, tree) in trees.values() {
-            common.seqno.fetch_max(tree.next_seqno()?);
+            context.seqno.fetch_max(tree.next_seqno()?);
         }
         let mut found = found(trees, &logs, &recovered);
         for (partition, (generation, tree)) in unwritten {
             found.insert(partition, (generation, LogId::default(), Some(tree)));
         }
-        let trees = Trees::new(options, Arc::clone(&opened.shared), common, found)?;
+        let trees = Trees::new(options, Arc::clone(&opened.shared), context, found)?;
         let end_in_doubt = opened.end_in_doubt;
         Ok(Opened { log: opened.writer, reader: opened.reader, trees, recovered, end_in_doubt })
     }
@@ -122,14 +122,14 @@ pub(crate) fn list_folders(dir: &Path) -> Result<BTreeSet<(u16, u32)>, Error> {
 type OpenTrees = BTreeMap<u16, (u32, PartitionTree)>;
 
 pub(crate) fn open_trees(
-    common: &Arc<TreeContext>,
+    context: &Arc<TreeContext>,
     folders: &BTreeSet<(u16, u32)>,
     logs: &BTreeMap<u16, PartitionLog>,
 ) -> Result<OpenTrees, Error> {
     let mut trees = BTreeMap::new();
     for (partition, log) in logs.iter().filter(|(_, log)| log.exists) {
         if folders.contains(&(*partition, log.generation)) {
-            let tree = PartitionTree::open(common, *partition, log.generation)?;
+            let tree = PartitionTree::open(context, *partition, log.generation)?;
             trees.insert(*partition, (log.generation, tree));
         }
     }
@@ -138,7 +138,7 @@ pub(crate) fn open_trees(
 
 /// Log and tree must meet: no entry may be missing between them.
 pub(crate) fn check(
-    common: &TreeContext,
+    context: &TreeContext,
     partition: u16,
     log: &PartitionLog,
     recovered: &RecoveredPartition,
@@ -154,13 +154,13 @@ pub(crate) fn check(
     } else {
         return Ok(());
     };
-    Err(Error::Damaged { file: common.dir.clone(), offset: None, partition: Some(partition), detail })
+    Err(Error::Damaged { file: context.dir.clone(), offset: None, partition: Some(partition), detail })
 }
 
 /// Trees that were pre-created ([`Trees::create`]) and never written to: the log does not know them, and they are
 /// empty. A new tree would be the same, so they stay.
 fn open_unwritten(
-    common: &Arc<TreeContext>,
+    context: &Arc<TreeContext>,
     folders: &BTreeSet<(u16, u32)>,
     logs: &BTreeMap<u16, PartitionLog>,
 ) -> Result<OpenTrees, Error> {
@@ -174,7 +174,7 @@ fn open_unwritten(
         if next != *generation {
             continue;
         }
-        let tree = PartitionTree::open(common, *partition, *generation)?;
+        let tree = PartitionTree::open(context, *partition, *generation)?;
         if tree.next_seqno()? == 0 {
             trees.insert(*partition, (*generation, tree));
         }
@@ -184,14 +184,14 @@ fn open_unwritten(
 
 /// Removes what the log does not name: trees that were replaced or dropped, unfinished stagings. `kept` stay.
 fn remove_unnamed(
-    common: &TreeContext,
+    context: &TreeContext,
     folders: &BTreeSet<(u16, u32)>,
     logs: &BTreeMap<u16, PartitionLog>,
     kept: &BTreeSet<(u16, u32)>,
 ) -> Result<(), Error> {
     for (partition, generation) in folders.difference(kept) {
         if !logs.get(partition).is_some_and(|log| log.exists && log.generation == *generation) {
-            let path = common.dir.join(crate::tree::folder_name(*partition, *generation));
+            let path = context.dir.join(crate::tree::folder_name(*partition, *generation));
             tracing::info!("removing {}: the log does not name it", path.display());
             fs::remove_dir_all(&path).map_err(|e| Error::io("remove", path, e))?;
         }

@@ -10,7 +10,7 @@ fn a_store_with_maintenance_threads_can_be_opened_again_and_again() {
     let options = Options { segment_bytes: 64 << 10, log_bytes: 256 << 10, ..Options::default() };
     for _ in 0..20 {
         let mut store = Store::open(dir.path(), &options).unwrap();
-        store.trees.create_ahead(1);
+        store.trees.pre_create(1);
         let reader = store.trees.reader();
         store.log.close().unwrap();
         drop((store.trees, store.reader, reader));

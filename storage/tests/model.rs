@@ -165,7 +165,7 @@ impl World {
                     self.store.trees.drop_partition(partition);
                 }
             }
-            96 => self.store.trees.create_ahead(partition),
+            96 => self.store.trees.pre_create(partition),
             _ => self.check(partition),
         }
     }

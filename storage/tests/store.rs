@@ -133,13 +133,13 @@ fn a_pin_holds_the_log() {
 fn a_tree_is_made_ahead_once_whichever_thread_is_faster() {
     let dir = support::directory();
     let mut store = open(dir.path());
-    store.trees.create_ahead(1);
-    store.trees.create_ahead(2);
+    store.trees.pre_create(1);
+    store.trees.pre_create(2);
     // The first change of 1 comes before the maintenance, that of 2 after it.
     write(&mut store, 1, 1, b"x");
     store.trees.maintain();
     write(&mut store, 2, 1, b"y");
-    store.trees.create_ahead(1);
+    store.trees.pre_create(1);
     store.trees.maintain();
     assert_eq!(folders(dir.path()), ["1-0", "2-0"]);
     assert_eq!(store.trees.get(1, b"key000001").unwrap().unwrap(), "x");
@@ -156,9 +156,9 @@ fn a_tree_made_ahead_that_nobody_wants_goes() {
         store.trees.drop_partition(partition);
     };
     // Given up before it is made, and after.
-    store.trees.create_ahead(1);
+    store.trees.pre_create(1);
     drop_partition(&mut store, 1);
-    store.trees.create_ahead(2);
+    store.trees.pre_create(2);
     store.trees.maintain();
     drop_partition(&mut store, 2);
     store.trees.maintain();
@@ -173,7 +173,7 @@ fn trees_are_made_while_changes_come() {
     let dir = support::directory();
     let mut store = Store::open(dir.path(), &Options { background: true, ..options() }).unwrap();
     for partition in 0..40 {
-        store.trees.create_ahead(partition);
+        store.trees.pre_create(partition);
         // Some changes find the tree being made, some made, some neither.
         write(&mut store, partition * 7 % 40, 1, b"value");
     }
@@ -189,7 +189,7 @@ fn a_tree_that_was_made_ahead_stays() {
     let dir = support::directory();
     let mut store = open(dir.path());
     write(&mut store, 1, 1, b"x");
-    store.trees.create_ahead(2);
+    store.trees.pre_create(2);
     store.trees.maintain();
     drop(store);
     let inode = |folder: &str| {

@@ -137,7 +137,7 @@ impl Machine {
     pub(crate) fn make_tree(&mut self) {
         if let Some(partition) = self.unmade.pop_first() {
             self.states.entry(partition).or_default();
-            self.trees.create_ahead(partition.0);
+            self.trees.pre_create(partition.0);
         }
     }
 

@@ -46,7 +46,7 @@ enum Task {
 /// Shared by the two threads and the trees' owner.
 pub(crate) struct Maintenance {
     pub(crate) log: Arc<LogShared>,
-    pub(crate) common: Arc<TreeContext>,
+    pub(crate) context: Arc<TreeContext>,
     /// Seconds since the start, the trees' only sense of time.
     pub(crate) ticks: AtomicU64,
     /// Flushes done; with the log's events a cheap sign that `due` must look again.
@@ -67,12 +67,12 @@ pub(crate) struct Queues {
 }
 
 impl Maintenance {
-    pub(crate) fn new(log: Arc<LogShared>, common: Arc<TreeContext>) -> (Arc<Self>, Queues) {
+    pub(crate) fn new(log: Arc<LogShared>, context: Arc<TreeContext>) -> (Arc<Self>, Queues) {
         let (jobs, jobs_end) = channel();
         let (compactions, compactions_end) = channel();
         let this = Self {
             log,
-            common,
+            context,
             ticks: AtomicU64::new(0),
             flushes: AtomicU64::new(0),
             queued: AtomicU64::new(0),
@@ -90,7 +90,7 @@ impl Maintenance {
         let Queues { jobs, compactions } = queues;
         let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
             let thread = std::thread::Builder::new().name(name.into()).spawn(body);
-            thread.map_err(|e| Error::io("start a maintenance thread for", &self.common.dir, e))
+            thread.map_err(|e| Error::io("start a maintenance thread for", &self.context.dir, e))
         };
         let (flusher, compactor) = (Arc::clone(self), Arc::clone(self));
         Ok(vec![
@@ -182,12 +182,12 @@ impl Maintenance {
     fn tidy(&self) {
         self.report(Task::Spare, 0, self.log.prepare_spare());
         self.report(Task::Trim, 0, self.log.trim());
-        let mut trash = std::mem::take(&mut *lock(&self.common.trash)).into_iter();
+        let mut trash = std::mem::take(&mut *lock(&self.context.trash)).into_iter();
         while let Some(dir) = trash.next() {
             match std::fs::remove_dir_all(&dir) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                     tracing::warn!("cannot remove {} yet: {e}", dir.display());
-                    lock(&self.common.trash).extend(std::iter::once(dir).chain(trash));
+                    lock(&self.context.trash).extend(std::iter::once(dir).chain(trash));
                     return;
                 }
                 _ => {}
@@ -203,7 +203,7 @@ impl Maintenance {
                 self.report(Task::Trim, 0, self.log.trim());
             }
             Job::Make(tree) => {
-                if let Err(error) = tree.make(&self.common) {
+                if let Err(error) = tree.make(&self.context) {
                     tracing::warn!("storage maintenance: {error}; tried again at the first change");
                 }
             }
@@ -228,7 +228,7 @@ impl Maintenance {
     pub(crate) fn flush_tree(&self, tree: &PartitionTree) -> Result<(), Error> {
         let _one = lock(&tree.flushing);
         let waiting = tree.waiting();
-        if tree.is_doomed() || waiting.is_empty() {
+        if tree.is_marked_for_removal() || waiting.is_empty() {
             return Ok(());
         }
         for sealed in &waiting {

@@ -72,7 +72,7 @@ pub(crate) struct PartitionTree {
     pub(crate) partition: u16,
     pub(crate) generation: u32,
     pub(crate) dir: PathBuf,
-    common: Arc<TreeContext>,
+    context: Arc<TreeContext>,
     tree: AnyTree,
     /// The memtable that takes writes. Through the tree each write would wait for a flush that is
     /// about to end, which syncs files under the tree's lock. Only [`Self::rotate`] replaces it.
@@ -142,8 +142,8 @@ pub(crate) fn guard<T>(
 
 impl PartitionTree {
     /// Opens the tree's folder; makes it when there is none.
-    pub(crate) fn open(common: &Arc<TreeContext>, partition: u16, generation: u32) -> Result<Self, Error> {
-        let dir = common.dir.join(folder_name(partition, generation));
+    pub(crate) fn open(context: &Arc<TreeContext>, partition: u16, generation: u32) -> Result<Self, Error> {
+        let dir = context.dir.join(folder_name(partition, generation));
         version_file::check(&dir, partition)?;
         let separation = KvSeparationOptions::default()
             .separation_threshold(SEPARATED_BYTES_MIN + value_codec::CRC_BYTES as u32)
@@ -151,9 +151,9 @@ impl PartitionTree {
             // files is none.
             .age_cutoff(1.0);
         let tree = guard(&dir, partition, "open the tree in", || {
-            Config::new(&dir, common.seqno.clone(), SequenceNumberCounter::default())
-                .use_cache(Arc::clone(&common.cache))
-                .use_descriptor_table(Some(Arc::clone(&common.descriptors)))
+            Config::new(&dir, context.seqno.clone(), SequenceNumberCounter::default())
+                .use_cache(Arc::clone(&context.cache))
+                .use_descriptor_table(Some(Arc::clone(&context.descriptors)))
                 .with_kv_separation(Some(separation))
                 .open()
         })?;
@@ -161,7 +161,7 @@ impl PartitionTree {
             partition,
             generation,
             dir,
-            common: Arc::clone(common),
+            context: Arc::clone(context),
             active: Mutex::new(tree.active_memtable()),
             tree,
             sealed: Mutex::default(),
@@ -189,7 +189,7 @@ impl PartitionTree {
     }
 
     fn insert(&self, key: &[u8], value: lsm_tree::Slice, kind: ValueType) -> u64 {
-        let item = InternalValue::from_components(key, value, self.common.seqno.next(), kind);
+        let item = InternalValue::from_components(key, value, self.context.seqno.next(), kind);
         lock(&self.active).insert(item).1
     }
 
@@ -224,12 +224,12 @@ impl PartitionTree {
     /// that writes.
     pub(crate) fn range_now(&self, bounds: (Bound<Vec<u8>>, Bound<Vec<u8>>)) -> Result<RawIterator, Error> {
         let _held = self.watermark.read().unwrap_or_else(PoisonError::into_inner);
-        self.range_at(bounds, self.common.seqno.get())
+        self.range_at(bounds, self.context.seqno.get())
     }
 
     fn watermark(&self) -> SeqNo {
         let _held = self.watermark.write().unwrap_or_else(PoisonError::into_inner);
-        self.common.seqno.get()
+        self.context.seqno.get()
     }
 
     fn range_at(&self, bounds: (Bound<Vec<u8>>, Bound<Vec<u8>>), seqno: SeqNo) -> Result<RawIterator, Error> {
@@ -306,7 +306,7 @@ impl PartitionTree {
 
     /// Merges the first level when it has too many runs.
     pub(crate) fn compact(&self) -> Result<(), Error> {
-        if self.is_doomed() {
+        if self.is_marked_for_removal() {
             return Ok(());
         }
         let runs = || Ok((self.tree.l0_run_count(), self.tree.disk_space()));
@@ -392,15 +392,15 @@ impl PartitionTree {
         self.to_be_removed.store(true, Ordering::Release);
     }
 
-    pub(crate) fn is_doomed(&self) -> bool {
+    pub(crate) fn is_marked_for_removal(&self) -> bool {
         self.to_be_removed.load(Ordering::Acquire)
     }
 }
 
 impl Drop for PartitionTree {
     fn drop(&mut self) {
-        if self.is_doomed() {
-            let mut trash = lock(&self.common.trash);
+        if self.is_marked_for_removal() {
+            let mut trash = lock(&self.context.trash);
             trash.push(self.dir.clone());
         }
     }

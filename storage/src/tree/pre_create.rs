@@ -24,22 +24,22 @@ impl PreCreated {
     }
 
     /// The tree, made now if it is not there; waits if another thread is making it.
-    pub(super) fn tree(&self, common: &Arc<TreeContext>) -> Result<Arc<PartitionTree>, Error> {
+    pub(super) fn tree(&self, context: &Arc<TreeContext>) -> Result<Arc<PartitionTree>, Error> {
         let mut made = lock(&self.tree);
         if let Some(tree) = &*made {
             return Ok(Arc::clone(tree));
         }
-        let tree = Arc::new(PartitionTree::open(common, self.partition, self.generation)?);
-        sync_dir(&common.dir)?;
+        let tree = Arc::new(PartitionTree::open(context, self.partition, self.generation)?);
+        sync_dir(&context.dir)?;
         Ok(Arc::clone(made.insert(tree)))
     }
 
     /// For the maintenance thread.
-    pub(super) fn make(&self, common: &Arc<TreeContext>) -> Result<(), Error> {
+    pub(super) fn make(&self, context: &Arc<TreeContext>) -> Result<(), Error> {
         if self.is_unwanted() {
             return Ok(());
         }
-        let tree = self.tree(common)?;
+        let tree = self.tree(context)?;
         // It was given up meanwhile.
         if self.is_unwanted() {
             tree.mark_for_removal();

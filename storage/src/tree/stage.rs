@@ -93,10 +93,10 @@ impl Staging {
         if let Some(tree) = &self.tree {
             return Ok(Arc::clone(tree));
         }
-        let common = &self.maintenance.common;
-        let tree = Arc::new(PartitionTree::open(common, self.partition, self.generation)?);
+        let context = &self.maintenance.context;
+        let tree = Arc::new(PartitionTree::open(context, self.partition, self.generation)?);
         self.tree = Some(Arc::clone(&tree));
-        sync_dir(&common.dir)?;
+        sync_dir(&context.dir)?;
         Ok(tree)
     }
 }

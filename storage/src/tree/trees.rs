@@ -35,7 +35,7 @@ pub struct Statistics {
 pub struct Trees {
     pub(super) options: Options,
     pub(super) log: Arc<LogShared>,
-    pub(super) common: Arc<TreeContext>,
+    pub(super) context: Arc<TreeContext>,
     pub(super) maintenance: Arc<Maintenance>,
     pub(super) threads: Vec<JoinHandle<()>>,
     pub(super) queues: Option<Queues>,
@@ -54,10 +54,10 @@ impl Trees {
     pub(crate) fn new(
         options: &Options,
         log: Arc<LogShared>,
-        common: Arc<TreeContext>,
+        context: Arc<TreeContext>,
         found: BTreeMap<u16, (u32, LogId, Option<PartitionTree>)>,
     ) -> Result<Self, Error> {
-        let (maintenance, queues) = Maintenance::new(Arc::clone(&log), Arc::clone(&common));
+        let (maintenance, queues) = Maintenance::new(Arc::clone(&log), Arc::clone(&context));
         let reader = TreeReader::default();
         let slots: BTreeMap<_, _> = found
             .into_iter()
@@ -86,7 +86,7 @@ impl Trees {
         Ok(Self {
             options: options.clone(),
             log,
-            common,
+            context,
             maintenance,
             threads,
             queues: kept,
@@ -143,7 +143,7 @@ impl Trees {
     }
 
     /// Has a maintenance thread make a partition's tree, if there is none: its first change need not wait for that.
-    pub fn create_ahead(&mut self, partition: u16) {
+    pub fn pre_create(&mut self, partition: u16) {
         let slot = self.slots.entry(partition).or_insert_with(|| Slot::empty(0));
         if slot.tree.is_none() && slot.pre_created.is_none() {
             let pre_created = slot.pre_created.insert(PreCreated::new(partition, slot.generation));
@@ -269,7 +269,7 @@ impl Trees {
                     && s.tree.as_ref().is_some_and(|t| t.jobs.load(Ordering::Acquire) == 0)
             })
         };
-        let mut due = self.holding_the_log();
+        let mut due = self.delaying_the_trim();
         due.extend(&self.full);
         let now = maintenance.ticks.load(Ordering::Acquire);
         let old = |slot: &Slot| slot.changed.is_some_and(|c| now - c >= self.options.seal_seconds);
@@ -284,7 +284,7 @@ impl Trees {
     }
 
     /// While the log is over its size: the partitions with unsealed entries in its oldest segments.
-    fn holding_the_log(&self) -> Vec<u16> {
+    fn delaying_the_trim(&self) -> Vec<u16> {
         let over = self.log.live_bytes().saturating_sub(self.options.log_bytes);
         if over == 0 {
             return Vec::new();
@@ -334,7 +334,7 @@ impl Trees {
     /// # Errors
     /// [`Error::Io`].
     pub fn free_bytes(&self) -> Result<u64, Error> {
-        free_bytes(&self.common.dir)
+        free_bytes(&self.context.dir)
     }
 
     /// Whether the disk has more left than its reserve. Below it the server should refuse writes:
@@ -378,7 +378,7 @@ impl Trees {
             return Ok((slot, tree));
         }
         let pre_created = slot.pre_created.get_or_insert_with(|| PreCreated::new(partition, slot.generation));
-        let tree = pre_created.tree(&self.common)?;
+        let tree = pre_created.tree(&self.context)?;
         slot.pre_created = None;
         slot.tree = Some(Arc::clone(&tree));
         self.reader.set(partition, Some(Arc::clone(&tree)));
