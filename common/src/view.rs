@@ -331,9 +331,9 @@ mod tests {
     #[test]
     fn contradictions_are_found() {
         assert_eq!(view(&[1, 2]).check(), Ok(()));
-        let mut strange = view(&[1, 2]);
-        strange.assignments[0].coordinator = ServerId(2);
-        assert!(strange.check().unwrap_err().to_string().contains("not in sync"));
+        let mut broken = view(&[1, 2]);
+        broken.assignments[0].coordinator = ServerId(2);
+        assert!(broken.check().unwrap_err().to_string().contains("not in sync"));
         let mut unknown = view(&[1, 2]);
         unknown.servers.remove(&ServerId(2));
         assert!(unknown.check().is_err());

@@ -215,12 +215,12 @@ impl Router {
         let in_sync = view.assignments.iter().map(members).collect();
         *route = Arc::new(Route { view: Arc::new(view), coordinators, in_sync });
         drop(route);
-        self.forget_strangers(&peers);
+        self.drop_other_peers(&peers);
     }
 
     /// Drops connections to all but the members. A seed is mostly a member by another name; its connection
     /// is made again when it is asked. Requests under way keep theirs.
-    fn forget_strangers(&self, members: &BTreeMap<ServerId, Arc<Peer>>) {
+    fn drop_other_peers(&self, members: &BTreeMap<ServerId, Arc<Peer>>) {
         let known: BTreeSet<&str> = members.values().map(|peer| peer.address()).collect();
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         peers.retain(|address, _| known.contains(address.as_str()));
