@@ -3,10 +3,10 @@
 mod admin;
 mod answers;
 mod dashboard;
-mod door;
 mod lookup;
 mod metrics;
 mod orders;
+mod origins;
 mod refusal;
 mod stream;
 
@@ -68,7 +68,7 @@ fn routes(handle: Handle, names: Arc<HostNames>) -> Router {
         .nest("/api/v1", api)
         .fallback(|| async { Refusal::no_such_path() })
         .method_not_allowed_fallback(|| async { Refusal::wrong_method() })
-        .layer(from_fn_with_state(names, door::check))
+        .layer(from_fn_with_state(names, origins::check))
         .with_state(handle)
 }
 

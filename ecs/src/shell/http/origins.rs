@@ -16,7 +16,7 @@ use common::address::{Foreign, HostNames};
 
 use super::refusal::Refusal;
 
-/// In front of every path.
+/// Passes a request on, or answers it with the refusal. Runs before the handler of every path.
 pub(super) async fn check(State(names): State<Arc<HostNames>>, request: Request, next: Next) -> Response {
     match refusal(&names, request.method(), request.headers()) {
         None => next.run(request).await,
