@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use common::clock;
 use common::time::WallTime;
 
-/// See the module's text.
+/// A handle to the clock by which values expire. Clones share its offset.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AgreedClock {
     /// Microseconds from `CLOCK_BOOTTIME` to this clock.

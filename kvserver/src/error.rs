@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-/// See the module's text.
+/// Why a server does not start, or has stopped. Each variant is named by what the operator should do.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Choose another port or address, or stop the program that has it.

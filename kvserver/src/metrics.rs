@@ -41,7 +41,7 @@ pub(crate) struct Asked {
     key: Option<Bytes>,
 }
 
-/// See the module's text.
+/// The counters of this server since its process began. The core's thread owns it.
 #[derive(Debug)]
 pub(crate) struct Meter {
     requests: Requests,

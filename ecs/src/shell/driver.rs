@@ -166,7 +166,7 @@ impl Handle {
 /// Sends an answer to the task that waits for it.
 type Answer = Box<dyn FnOnce() + Send>;
 
-/// See the module's text.
+/// The loop that owns the ECS's core: commands and reports come in, effects are carried out.
 pub(super) struct Driver {
     ecs: Ecs,
     commands: mpsc::Receiver<Command>,

@@ -23,7 +23,7 @@ pub(crate) enum Event {
     Peer(ProcessId, Vec<PeerMessage>, OwnedSemaphorePermit),
     /// The server that listens at this address has opened a link here.
     Incoming(ServerId, String),
-    /// Such a link has ended.
+    /// A link that this server had opened here has ended.
     IncomingEnded(ServerId),
     /// Requests of one connection.
     Asks(Outbox, Vec<(u64, Ask)>),
@@ -31,7 +31,7 @@ pub(crate) enum Event {
     AsksAnywhere(Outbox, Vec<(u64, Ask)>),
     /// A request of one connection that is traced.
     Traced(Outbox, u64, Ask, RequestId),
-    /// The link to the ECS is new.
+    /// A link to the ECS was opened: asks for the report that it begins with.
     Hello(oneshot::Sender<ServerReport>),
     /// The status is asked for.
     Status(oneshot::Sender<ServerStatus>),
@@ -39,7 +39,7 @@ pub(crate) enum Event {
     Staged { copy: TransferId, index: u64, whole: Option<(storage::Staging, Counts)> },
     /// A piece of a copy that is compared with others was read.
     DigestRead(DigestPiece),
-    /// The digest of a copy as it was at an entry is asked for, if it is made.
+    /// Asks for the digest of a copy as it was at an entry; the answer is `None` if there is none.
     Digest(PartitionId, LogId, oneshot::Sender<Option<Digest>>),
     /// A piece of what is stored was read through.
     Scrubbed(ScrubPiece),

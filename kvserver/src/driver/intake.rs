@@ -21,7 +21,7 @@ use crate::limits::{
 };
 use crate::metrics::Asked;
 
-/// Bytes that a get of unknown size counts.
+/// Bytes that are counted for a get while the size of its value is not known.
 const GET_BYTES: usize = 64 << 10;
 
 /// A request that waits for its turn.
@@ -74,7 +74,7 @@ impl Passed {
     }
 }
 
-/// See the module's text.
+/// The requests that wait for the core, and what bounds those that the core takes on.
 #[derive(Default)]
 pub(super) struct Requests {
     pub(super) turns: Turns<Waiting>,

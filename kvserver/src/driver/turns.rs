@@ -47,7 +47,7 @@ pub(super) enum Next<T> {
     Over,
 }
 
-/// See the module's text.
+/// The queues of waiting requests, one for each [`Flow`], and whose turn it is.
 #[derive(Debug)]
 pub(super) struct Turns<T> {
     queues: BTreeMap<Flow, VecDeque<T>>,

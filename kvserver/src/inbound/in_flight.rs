@@ -34,7 +34,7 @@ pub(super) struct Charge {
     wanted: Wanted,
 }
 
-/// See the module's text.
+/// The requests of one connection that are under way: bytes, keys, and large values to be asked for again.
 #[derive(Debug)]
 pub(super) struct InFlight {
     pub(super) window: Window,

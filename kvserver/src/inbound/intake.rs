@@ -79,7 +79,7 @@ impl InputBudget {
 )]
 pub(crate) struct Unfinished;
 
-/// See the module's text.
+/// The input of one connection that is no whole request yet, and its part of the budget.
 #[derive(Debug)]
 pub(crate) struct Intake {
     /// What has come and was not taken.

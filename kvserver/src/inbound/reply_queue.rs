@@ -48,7 +48,7 @@ pub(super) struct State<A> {
     pub(super) answers: A,
 }
 
-/// See the module's text.
+/// The replies of one connection. Shared by the connection's task and the core's thread.
 pub(super) struct ReplyQueue<A> {
     pub(super) send_buffer: SendBuffer,
     state: Mutex<State<A>>,

@@ -17,7 +17,7 @@ use crate::net::byte_counter::ByteCounter;
 use crate::protocol::text::RangeLists;
 use crate::server::shutdown::{LastCall, Traffic};
 
-/// See the module's text.
+/// What every connection has: the way to the core, the view, budgets and permits.
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) me: ProcessId,

@@ -23,7 +23,7 @@ use tokio::time::timeout;
 /// A bound that is larger than needed halves in about so many replies (exponential decay).
 const FORGETTING: u32 = 64;
 
-/// See the module's text.
+/// The bytes that one connection has open, and the bound of its next get.
 #[derive(Debug)]
 pub(super) struct Window {
     /// Bytes that all connections have open.

@@ -25,7 +25,7 @@ const FADING: f64 = 0.9;
 /// Counts of partitions below this are dropped.
 const COUNT_MIN: f64 = 0.05;
 
-/// See the module's text.
+/// Samples of requests, counted by partition and by key; the counts fade.
 #[derive(Debug, Default)]
 pub(super) struct Hot {
     /// Requests in this second.

@@ -10,7 +10,7 @@ use super::kind::{Kind, Outcome};
 /// Requests that are logged in a second; further ones are only counted.
 const LINES_PER_SECOND_MAX: u64 = 10;
 
-/// See the module's text.
+/// Logs slow requests, at most [`LINES_PER_SECOND_MAX`] a second.
 #[derive(Debug)]
 pub(crate) struct SlowLog {
     /// The time from which on a request is slow; `None`: never.

@@ -58,7 +58,7 @@ pub(crate) enum Beat {
     Part,
 }
 
-/// See the module's text.
+/// Decides which heartbeat leaves when the core reports none, because its thread waits for the disk.
 #[derive(Debug)]
 pub(crate) struct HeartbeatKeeper {
     timers: Timers,

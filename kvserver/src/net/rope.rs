@@ -35,7 +35,7 @@ impl Piece {
     }
 }
 
-/// See the module's text.
+/// Bytes to be sent, in pieces: small ones are copied behind each other, large ones are shared.
 #[derive(Debug, Default)]
 pub(crate) struct Rope {
     /// Only the first piece may be empty, and only if it is the last one.

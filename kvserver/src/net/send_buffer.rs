@@ -28,7 +28,7 @@ struct Pending {
     counted: usize,
 }
 
-/// See the module's text. Shared by the driver and one task.
+/// Bytes that a socket has not taken yet. Shared by the driver and the task of the connection.
 #[derive(Default)]
 pub(crate) struct SendBuffer {
     pending: Mutex<Pending>,

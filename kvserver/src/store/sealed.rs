@@ -24,8 +24,8 @@ impl Counts {
     }
 }
 
-/// See the module's text. Its first byte distinguishes it from a state alone, as it was sealed before there were
-/// counts.
+/// What is sealed with the records of a partition: counts and the state. The first byte distinguishes it from a state
+/// alone, as earlier versions sealed it.
 enum Stored {
     V1 { keys: u64, expiring: u64, state: Bytes },
 }

@@ -24,7 +24,7 @@ use crate::workers::digest::DigestSource;
 use crate::workers::scrub::Stored;
 use kvserver_core::{Answer, ApplyError, DurableState, LogTime, Query, RecoveredCopy, State, changes_of};
 
-/// See the module's text.
+/// The state machine of all partitions on the trees: applies entries, reads, and removes what has expired.
 pub(crate) struct Machine {
     trees: Trees,
     reader: LogReader,

@@ -80,7 +80,7 @@ impl Weighter<Known, Slice> for Bytes {
     }
 }
 
-/// See the module's text. Used by one thread.
+/// Values that were read or written last, as they are stored. Used by one thread.
 pub(super) struct ValueCache(RefCell<Cache<Known, Slice, Bytes>>);
 
 impl ValueCache {

@@ -28,7 +28,7 @@ enum Slot {
     },
 }
 
-/// See the module's text.
+/// The replies to one Redis client: a slot for each command that is not answered, in their order.
 pub(super) struct Pipeline {
     slots: VecDeque<Slot>,
     /// The number of the next part.

@@ -17,7 +17,7 @@ use crate::net::rope::Rope;
 /// Bytes of a message besides its large parts, about.
 const MESSAGE_BYTES: usize = 128;
 
-/// See the module's text. Shared by the driver and the task of the link.
+/// The large messages that wait for one server. Shared by the driver and the task of the link.
 #[derive(Default)]
 pub(super) struct BulkQueue {
     waiting: Mutex<Waiting>,

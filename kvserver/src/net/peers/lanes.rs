@@ -16,11 +16,14 @@ use common::view::View;
 
 use crate::limits::BULK_BYTES_MIN;
 
-/// See the module's text.
+/// One of the three links to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lane {
+    /// For small messages that keep servers alive, or that others wait for.
     Life,
+    /// For the log entries of members that count, and small requests that are passed on.
     Data,
+    /// For large messages.
     Bulk,
 }
 

@@ -19,7 +19,7 @@ const QUEUED_MAX: usize = 4096;
 /// page has put behind them is not carried out.
 const HTTP_WORDS: [&[u8]; 2] = [b"post", b"host:"];
 
-/// See the module's text.
+/// The state of one Redis client: reads its commands and makes calls of them.
 #[derive(Debug, Default)]
 pub struct Session {
     state: State,

@@ -78,7 +78,7 @@ pub(super) struct Transaction {
     pub(super) broken: bool,
 }
 
-/// See the module's text.
+/// What a Redis client has set for its connection: version, replies, a transaction, watched keys.
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) version: Version,
