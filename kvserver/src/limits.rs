@@ -222,9 +222,9 @@ const _: () = assert!(LINKED_AFTER.as_secs() > LINGER_MAX.as_secs() + LAST_ANSWE
 /// How long clients that go on asking a server that has left are answered.
 pub(crate) const LINGER_MAX: Duration = Duration::from_secs(10);
 
-/// How long a disk may take no write, in silences after which the ECS takes a server for dead
-/// ([`common::limits::Timers::dead`]), before the server lets itself be taken for dead.
-pub(crate) const DISK_RESTS: u32 = 3;
+/// How long a disk may take no write before its server stops sending heartbeats, so that the ECS takes it for dead: a
+/// multiple of [`common::limits::Timers::dead`].
+pub(crate) const DISK_STALL_SILENCES: u32 = 3;
 
 /// Connections to the HTTP port at once: programs that watch are few.
 pub(crate) const HTTP_CONNECTIONS_MAX: usize = 64;

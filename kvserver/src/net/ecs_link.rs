@@ -101,16 +101,17 @@ impl EcsLink {
     /// Waits while the disk takes no writes: other servers should take over the partitions.
     async fn await_disk(&self) {
         let keeper = HeartbeatKeeper::new(self.timers, clock::time());
-        let rests = || self.disk.rests(clock::time()).is_some_and(|rests| rests >= keeper.patience());
-        if !rests() {
+        let is_stalled =
+            || self.disk.stalled_for(clock::time()).is_some_and(|time| time >= keeper.stall_max());
+        if !is_stalled() {
             return;
         }
         tracing::error!(
             "the disk has taken no write for {:?}: the ECS hears nothing of this server until it does, and gives its \
              partitions to others",
-            keeper.patience()
+            keeper.stall_max()
         );
-        while rests() {
+        while is_stalled() {
             let _over = timeout(keeper.every(), std::future::pending::<()>()).await;
         }
         tracing::info!("the disk takes writes again");
@@ -153,10 +154,10 @@ impl EcsLink {
             let mut next = match report {
                 Ok(None) => return Ok(()),
                 Ok(report) => report,
-                Err(_elapsed) => match keeper.beat(now, self.disk.rests(now)) {
+                Err(_elapsed) => match keeper.beat(now, self.disk.stalled_for(now)) {
                     Beat::Wait => continue,
-                    Beat::Say(report) => Some(report),
-                    Beat::Part => return Err(std::io::ErrorKind::TimedOut.into()),
+                    Beat::Send(report) => Some(report),
+                    Beat::Close => return Err(std::io::ErrorKind::TimedOut.into()),
                 },
             };
             out.clear();

@@ -2,7 +2,7 @@
 //!
 //! Heartbeats come from the core's thread, and that may be blocked in a write. A disk that stands still for a second
 //! (its host is busy, or it cleans itself) does not make a server dead: while the core waits for it, heartbeats go on
-//! without the core. When it has stood still for [`DISK_RESTS`] times the silence after which the ECS removes a server,
+//! without the core. When it has stood still for [`DISK_STALL_SILENCES`] times the silence after which the ECS removes a server,
 //! the link is closed, and others take over until the disk takes writes again.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use common::limits::Timers;
 use common::messages::ServerReport;
 use common::time::Time;
 
-use crate::limits::DISK_RESTS;
+use crate::limits::DISK_STALL_SILENCES;
 
 /// Which thread waits for the disk.
 #[derive(Clone, Copy, Debug)]
@@ -39,8 +39,8 @@ impl DiskStallMonitor {
         done
     }
 
-    /// The age of the oldest write under way, if there is one.
-    pub(crate) fn rests(&self, now: Time) -> Option<Duration> {
+    /// For how long the disk has taken no write: the age of the oldest one under way, if there is one.
+    pub(crate) fn stalled_for(&self, now: Time) -> Option<Duration> {
         let under_way =
             self.since.iter().map(|since| since.load(Ordering::Relaxed)).filter(|since| *since > 0);
         under_way.min().map(|since| now.since(Time(since)))
@@ -53,9 +53,9 @@ pub(crate) enum Beat {
     /// Wait for it.
     Wait,
     /// Send this report in its place.
-    Say(ServerReport),
+    Send(ServerReport),
     /// Close the link: the disk stands still for too long.
-    Part,
+    Close,
 }
 
 /// Decides which heartbeat leaves when the core reports none, because its thread waits for the disk.
@@ -73,8 +73,8 @@ impl HeartbeatKeeper {
     }
 
     /// How long a disk may stand still.
-    pub(crate) fn patience(&self) -> Duration {
-        self.timers.dead * DISK_RESTS
+    pub(crate) fn stall_max(&self) -> Duration {
+        self.timers.dead * DISK_STALL_SILENCES
     }
 
     /// How often [`Self::beat`] is to be asked.
@@ -92,16 +92,16 @@ impl HeartbeatKeeper {
         }
     }
 
-    /// What to do now. `rests`: for how long a write has been under way.
-    pub(crate) fn beat(&mut self, now: Time, rests: Option<Duration>) -> Beat {
-        let Some(rests) = rests else { return Beat::Wait };
-        if rests >= self.patience() {
-            return Beat::Part;
+    /// What to do now. `stalled_for`: for how long a write has been under way.
+    pub(crate) fn beat(&mut self, now: Time, stalled_for: Option<Duration>) -> Beat {
+        let Some(stalled_for) = stalled_for else { return Beat::Wait };
+        if stalled_for >= self.stall_max() {
+            return Beat::Close;
         }
         match &self.last {
             Some(last) if now.since(self.reported) >= self.timers.heartbeat * 2 => {
                 self.reported = now;
-                Beat::Say(last.clone())
+                Beat::Send(last.clone())
             }
             _ => Beat::Wait,
         }
@@ -138,7 +138,7 @@ mod tests {
         assert_eq!(
             keeper.beat(begin + ms(500), Some(ms(500))),
             Beat::Wait,
-            "nothing was said that could be repeated"
+            "no report was sent that could be repeated"
         );
         let partition = PartitionId(1);
         let moved = CopyState {
@@ -153,12 +153,12 @@ mod tests {
         assert_eq!(keeper.beat(begin + ms(100), Some(ms(90))), Beat::Wait);
         assert_eq!(
             keeper.beat(begin + ms(200), Some(ms(190))),
-            Beat::Say(heartbeat(vec![], 0)),
+            Beat::Send(heartbeat(vec![], 0)),
             "what moved was reported"
         );
         assert_eq!(keeper.beat(begin + ms(300), Some(ms(290))), Beat::Wait);
-        assert_eq!(keeper.beat(begin + ms(400), Some(ms(390))), Beat::Say(heartbeat(vec![], 0)));
-        assert_eq!(keeper.beat(begin + ms(2500), Some(ms(2400))), Beat::Part);
+        assert_eq!(keeper.beat(begin + ms(400), Some(ms(390))), Beat::Send(heartbeat(vec![], 0)));
+        assert_eq!(keeper.beat(begin + ms(2500), Some(ms(2400))), Beat::Close);
     }
 
     #[test]
@@ -172,11 +172,11 @@ mod tests {
     #[test]
     fn a_watch_tells_of_the_write_under_way() {
         let watch = DiskStallMonitor::default();
-        assert_eq!(watch.rests(clock::time()), None);
+        assert_eq!(watch.stalled_for(clock::time()), None);
         watch.over(Writer::Log, || {
-            watch.over(Writer::Core, || assert!(watch.rests(clock::time()).is_some()));
-            assert!(watch.rests(clock::time()).is_some(), "the log's goes on");
+            watch.over(Writer::Core, || assert!(watch.stalled_for(clock::time()).is_some()));
+            assert!(watch.stalled_for(clock::time()).is_some(), "the log's goes on");
         });
-        assert_eq!(watch.rests(clock::time()), None);
+        assert_eq!(watch.stalled_for(clock::time()), None);
     }
 }

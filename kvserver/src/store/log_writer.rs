@@ -220,7 +220,7 @@ impl LogQueue {
     /// How long a sync takes of late, in microseconds; none before the first.
     pub(crate) fn sync_time(&self) -> Option<u64> {
         let (syncs, _) = *self.log.syncs();
-        syncs.median(self.log.watch.rests(clock::time()))
+        syncs.median(self.log.watch.stalled_for(clock::time()))
     }
 
     /// Whether this thread should write these records itself: they are few, the disk is fast, and the log thread has
