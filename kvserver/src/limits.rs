@@ -212,7 +212,7 @@ pub(crate) const STRANGERS_LINKED_MAX: usize = 64;
 pub(crate) const FOLLOW_EVERY: Duration = Duration::from_millis(500);
 
 /// What clients send after their last answer is read and dropped for this long, unless they close before.
-pub(crate) const HEARD_OUT_FOR: Duration = Duration::from_millis(500);
+pub(crate) const DISCARD_FOR: Duration = Duration::from_millis(500);
 
 /// The link to a server that has left the view is kept for this long: the answers to what it passes on leave by it, and
 /// it goes on answering clients for up to [`LINGER_MAX`] and [`LAST_ANSWERS_FOR`].

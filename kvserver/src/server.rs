@@ -178,7 +178,7 @@ where
                     () = &mut now => {}
                     () = async {
                         if drain(options, &started.reports, started.views.clone(), &started.me).await {
-                            started.shutdown.say().await;
+                            started.shutdown.run().await;
                         }
                     } => {}
                 }

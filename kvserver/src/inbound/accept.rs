@@ -104,7 +104,7 @@ impl Acceptor {
 async fn first_byte(stream: &Stream, permit: &Permit, quiet: &Quiet) -> std::io::Result<Option<u8>> {
     let mut first = [0; 1];
     let within = if permit.is_client() { FIRST_BYTE_FOR } else { HELLO_FOR };
-    let silent = || std::io::Error::new(std::io::ErrorKind::TimedOut, "it has said nothing");
+    let silent = || std::io::Error::new(std::io::ErrorKind::TimedOut, "it has sent nothing");
     let peeked = tokio::select! {
         peeked = timeout(within, stream.peek(&mut first)) => peeked.map_err(|_| silent())??,
         () = quiet.ended() => return Err(silent()),

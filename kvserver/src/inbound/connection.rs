@@ -25,7 +25,7 @@ use crate::driver::replies::Outbox;
 use crate::driver::{Event, Events};
 use crate::limits::DECODED_AT_ONCE;
 use crate::net::send_buffer::SendBuffer;
-use crate::server::shutdown::hear_out;
+use crate::server::shutdown::discard_rest;
 
 /// What became of the bytes that have arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,7 +136,7 @@ pub(super) async fn serve<P: Protocol>(
     queue.send_buffer.disconnect();
     drop(writing);
     if ended.is_ok() && connection.shared.last_call.is_called() {
-        hear_out(reading).await;
+        discard_rest(reading).await;
     }
     ended
 }
@@ -162,7 +162,7 @@ impl<A: Answers> Connection<A> {
                 // The connection is to end: a request that has come in part is not carried out.
                 () = last_call.called() => 0,
             };
-            self.shared.traffic.on_heard();
+            self.shared.traffic.on_received();
             if read == 0 {
                 if !P::ANSWERS_AFTER_END && !last_call.is_called() {
                     return Ok(());

@@ -14,7 +14,9 @@ pub(super) enum Permit {
     /// One of `--max-connections`, kept for as long as the connection is open.
     Client(OwnedSemaphorePermit),
     /// All permits of clients are taken. The connection may stay if it turns out to be a member's link.
-    Stranger(#[expect(dead_code, reason = "kept until it has said what it is")] OwnedSemaphorePermit),
+    Stranger(
+        #[expect(dead_code, reason = "kept until its first bytes show what it is")] OwnedSemaphorePermit,
+    ),
 }
 
 impl Permit {

@@ -195,7 +195,11 @@ impl Joints<'_> {
             ports,
             greeting: self.options.greeting,
             closing: self.shutdown.closing.subscribe(),
-            last_words: LastWords { dir: self.options.dir.clone(), reports: self.reports.clone(), link },
+            failure_reporter: FailureReporter {
+                dir: self.options.dir.clone(),
+                reports: self.reports.clone(),
+                link,
+            },
         }
     }
 
@@ -230,7 +234,7 @@ struct Core {
     ports: Ports,
     greeting: bool,
     closing: watch::Receiver<bool>,
-    last_words: LastWords,
+    failure_reporter: FailureReporter,
 }
 
 impl Core {
@@ -256,7 +260,7 @@ impl Core {
     }
 
     fn run(self, runtime: &Runtime) -> Result<(), Failure> {
-        let Self { parts, inbox, shared, ranges, ports, greeting, closing, last_words } = self;
+        let Self { parts, inbox, shared, ranges, ports, greeting, closing, failure_reporter } = self;
         let _handle = runtime.enter();
         tokio::spawn(inbound::accept(ports.listener, shared.clone(), closing.clone(), Port::Any));
         if let Some(text) = ports.text {
@@ -267,7 +271,7 @@ impl Core {
         runtime.block_on(async move {
             let outcome = Driver::new(parts).run(inbox).await;
             if let Err(failure) = &outcome {
-                last_words.report(failure).await;
+                failure_reporter.report(failure).await;
             }
             outcome
         })
@@ -275,13 +279,13 @@ impl Core {
 }
 
 /// What a server that fails still does.
-struct LastWords {
+struct FailureReporter {
     dir: PathBuf,
     reports: UnboundedSender<ServerReport>,
     link: JoinHandle<()>,
 }
 
-impl LastWords {
+impl FailureReporter {
     /// Reports to the ECS that the store failed, and notes it on disk if the store must not be used again.
     async fn report(self, failure: &Failure) {
         let reason = match failure {

@@ -4,7 +4,7 @@
 //!
 //! Those that stay are closed between two commands ([`LastCall`]): nothing more is read, what was read is carried out
 //! and answered, and then the connection ends. What a client sends later is read and dropped for a moment
-//! ([`hear_out`]): to close a socket with unread bytes in it may destroy the answers that are on their way.
+//! ([`discard_rest`]): to close a socket with unread bytes in it may destroy the answers that are on their way.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
-use crate::limits::{HEARD_OUT_FOR, LAST_ANSWERS_FOR, LINGER, LINGER_MAX, READ_BYTES};
+use crate::limits::{DISCARD_FOR, LAST_ANSWERS_FOR, LINGER, LINGER_MAX, READ_BYTES};
 
 /// The traffic of clients on all connections: how often they sent something, and how many requests are not answered.
 #[derive(Clone, Debug, Default)]
@@ -28,7 +28,7 @@ struct Counts {
 
 impl Traffic {
     /// Notes that a client sent something.
-    pub(crate) fn on_heard(&self) {
+    pub(crate) fn on_received(&self) {
         self.0.heard.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -65,10 +65,10 @@ impl LastCall {
 
 /// Takes what a client still sends and drops it, until the client closes, for a moment at most. All answers are sent,
 /// and the other direction is closed.
-pub(crate) async fn hear_out(mut reading: impl AsyncRead + Unpin) {
+pub(crate) async fn discard_rest(mut reading: impl AsyncRead + Unpin) {
     let mut dropped = vec![0; READ_BYTES];
     let to_end = async { while reading.read(&mut dropped).await.is_ok_and(|read| read > 0) {} };
-    let _silent = timeout(HEARD_OUT_FOR, to_end).await;
+    let _silent = timeout(DISCARD_FOR, to_end).await;
 }
 
 /// The clients of a server, as its shutdown sees them.
@@ -109,7 +109,7 @@ impl Shutdown {
     /// Waits until all clients have closed their connections, or have their answers and have been silent for
     /// [`LINGER`], at the latest until [`LINGER_MAX`] is over. Then the connections that are left are closed, each when
     /// what was read from it is answered.
-    pub(crate) async fn say(self) {
+    pub(crate) async fn run(self) {
         self.closing.send_replace(true);
         if timeout(self.at_most, self.until_silent()).await.is_err() {
             tracing::info!(
@@ -159,7 +159,7 @@ mod tests {
     async fn without_connections_nothing_is_waited_for() {
         let shutdown = shutdown(Duration::MAX, Duration::MAX);
         let closing = shutdown.closing.subscribe();
-        shutdown.say().await;
+        shutdown.run().await;
         assert!(*closing.borrow());
     }
 
@@ -168,7 +168,7 @@ mod tests {
         let shutdown = shutdown(MOMENT, Duration::MAX);
         let _idle = Arc::clone(&shutdown.connections).try_acquire_owned().unwrap();
         let start = Instant::now();
-        shutdown.say().await;
+        shutdown.run().await;
         assert!(start.elapsed() >= MOMENT);
     }
 
@@ -181,7 +181,7 @@ mod tests {
             closing.wait_for(|closing| *closing).await.unwrap();
             drop(connection);
         };
-        tokio::join!(shutdown.say(), client);
+        tokio::join!(shutdown.run(), client);
     }
 
     #[tokio::test]
@@ -195,7 +195,7 @@ mod tests {
             traffic.set_unanswered(0);
         };
         let start = Instant::now();
-        tokio::join!(shutdown.say(), answered);
+        tokio::join!(shutdown.run(), answered);
         assert!(start.elapsed() >= 3 * MOMENT);
     }
 
@@ -209,12 +209,12 @@ mod tests {
             loop {
                 tokio::select! {
                     () = last_call.called() => break,
-                    _over = timeout(MOMENT / 10, pending::<()>()) => traffic.on_heard(),
+                    _over = timeout(MOMENT / 10, pending::<()>()) => traffic.on_received(),
                 }
             }
             drop(connection);
         };
-        tokio::join!(shutdown.say(), client);
+        tokio::join!(shutdown.run(), client);
     }
 
     #[tokio::test]
@@ -225,8 +225,8 @@ mod tests {
             drop(client);
         };
         let start = Instant::now();
-        tokio::join!(hear_out(server), client);
-        assert!(start.elapsed() < HEARD_OUT_FOR);
+        tokio::join!(discard_rest(server), client);
+        assert!(start.elapsed() < DISCARD_FOR);
     }
 
     #[tokio::test]
@@ -237,12 +237,12 @@ mod tests {
         let start = Instant::now();
         let asking = async {
             loop {
-                traffic.on_heard();
+                traffic.on_received();
                 let _over = timeout(MOMENT / 10, pending::<()>()).await;
             }
         };
         tokio::select! {
-            () = shutdown.say() => {}
+            () = shutdown.run() => {}
             () = asking => {}
         }
         assert!(start.elapsed() >= 2 * MOMENT);
