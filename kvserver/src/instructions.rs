@@ -45,7 +45,7 @@ struct Server {
 
 /// The output of a server after a batch: frames for other servers, and frames of replies.
 #[derive(Default)]
-struct Said {
+struct Output {
     to_peers: BTreeMap<ServerId, Vec<u8>>,
     to_clients: Vec<u8>,
 }
@@ -104,7 +104,7 @@ impl Server {
     }
 
     /// Carries out the core's effects, as the driver does.
-    fn carry_out(&mut self, now: Now, said: &mut Said) {
+    fn carry_out(&mut self, now: Now, output: &mut Output) {
         loop {
             let effects = self.node.effects();
             if effects.is_empty() {
@@ -144,12 +144,12 @@ impl Server {
                 }
             }
             for (to, messages) in messages {
-                let out = said.to_peers.entry(to).or_default();
+                let out = output.to_peers.entry(to).or_default();
                 write_frame(out, |payload| messages.iter().for_each(|message| message.write(payload)));
             }
             // Each client has a link of its own.
             for reply in replies {
-                write_frame(&mut said.to_clients, |payload| reply.write(payload));
+                write_frame(&mut output.to_clients, |payload| reply.write(payload));
             }
             let newest = persist.last().map(|(ticket, _)| *ticket);
             for (_, records) in persist {
@@ -218,16 +218,16 @@ impl Cluster {
         }
         let mut replies = BytesMut::new();
         loop {
-            let mut said: Vec<(ProcessId, Said)> = Vec::new();
+            let mut outputs: Vec<(ProcessId, Output)> = Vec::new();
             for server in &mut self.servers {
-                let mut one = Said::default();
-                server.carry_out(now, &mut one);
-                said.push((server.me, one));
+                let mut output = Output::default();
+                server.carry_out(now, &mut output);
+                outputs.push((server.me, output));
             }
             let mut quiet = true;
-            for (from, one) in said {
-                replies.extend_from_slice(&one.to_clients);
-                for (to, bytes) in one.to_peers {
+            for (from, output) in outputs {
+                replies.extend_from_slice(&output.to_clients);
+                for (to, bytes) in output.to_peers {
                     quiet = false;
                     self.servers[to.0 as usize].on_peer(now, from, &bytes);
                 }
