@@ -32,8 +32,10 @@ impl Backoff {
         if self.is_forgotten(growth, now) {
             self.failures = 0;
         }
+        assert!(self.last.is_none_or(|last| last <= now), "failures come in order");
         self.failures = self.failures.saturating_add(1);
         self.last = Some(now);
+        assert!(self.pause(growth) <= growth.most);
     }
 
     /// The pause after the last failure.

@@ -144,9 +144,12 @@ impl Disks {
         if disk.seems != seems || broken {
             (disk.seems, disk.since) = (seems, now);
         }
+        assert!(disk.since <= now);
+        assert!(disk.changed <= now);
         if disk.state == seems || now.since(disk.since) < disk.patience(timers) {
             return false;
         }
+        assert_ne!(disk.state, seems, "a change of the state is a change");
         (disk.state, disk.changed) = (seems, now);
         if before == DiskState::Well {
             disk.backoff.on_failure(&RECOVERS, now);
@@ -204,6 +207,7 @@ impl Disks {
         let fresh = others.filter_map(|(_, disk)| disk.reading).filter(|(at, _)| now.since(*at) < FRESH);
         let mut figures: Vec<u64> = fresh.filter_map(|(_, reading)| figure(&reading)).collect();
         figures.sort_unstable();
+        assert!(figures.len() <= self.0.len(), "each server has one figure");
         figures.get(figures.len().checked_sub(1)? / 2).copied()
     }
 }

@@ -37,6 +37,15 @@ impl LeftOut {
             let oldest = self.0.iter().min_by_key(|(_, refused)| refused.at).map(|(&server, _)| server);
             oldest.map(|oldest| self.0.remove(&oldest));
         }
+        assert!(self.0.len() <= LEFT_OUT_MAX);
+    }
+
+    /// Asserts what must be true between steps.
+    pub(super) fn invariants(&self) {
+        assert!(
+            self.0.iter().all(|(&server, refused)| refused.sender.server == server),
+            "kept by its server"
+        );
     }
 
     /// A process of the server is taken.

@@ -14,6 +14,7 @@
 mod asking;
 mod comparing;
 mod ecs;
+mod invariants;
 mod io;
 mod newcomers;
 mod orders;

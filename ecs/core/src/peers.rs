@@ -119,6 +119,8 @@ impl Peer {
         if self.spoke && self.link_ended.is_none() && self.heard >= judged_from {
             self.gaps.record(now.since(self.heard), timers);
         }
+        assert!(self.heard <= now, "time goes on");
+        assert!(self.since <= now);
         self.heard = now;
         self.spoke = true;
         self.link_ended = None;
@@ -214,6 +216,13 @@ impl Peer {
     pub(super) fn rhythm(&self, now: Time, timers: &Timers) -> Rhythm<'_> {
         let is_silent = self.is_only_silent(now, timers.heartbeat * HEARTBEATS_AFTER_LINK_END);
         Rhythm { gaps: &self.gaps, is_silent }
+    }
+
+    /// Asserts what must be true between steps.
+    pub(super) fn invariants(&self, server: ServerId) {
+        assert_eq!(self.sender.server, server, "a process is kept by its server");
+        assert!(self.spoke || self.heartbeat.is_none(), "what was never heard has sent no heartbeat");
+        assert!(self.heartbeat.is_none_or(|at| at <= self.heard), "a heartbeat is heard");
     }
 
     pub(super) fn gaps(&self) -> &Gaps {
@@ -314,7 +323,9 @@ impl Complaints {
         if complaint.epoch != epoch || now.since(complaint.last) >= timers.dead + timers.report {
             *complaint = new;
         }
+        assert!(complaint.first <= now, "time goes on");
         complaint.last = now;
+        assert_eq!(complaint.epoch, epoch, "a complaint is about one epoch");
     }
 
     /// The complaint of this epoch about a member, if it goes on: since when, and whether it has lasted for `limit`.
@@ -329,6 +340,11 @@ impl Complaints {
         let complaint = self.0.get(&key).filter(|complaint| complaint.epoch == epoch)?;
         let lasting = complaint.last.since(complaint.first) >= limit;
         (now.since(complaint.last) < timers.dead + timers.report).then_some((complaint.first, lasting))
+    }
+
+    /// Asserts what must be true between steps.
+    pub(super) fn invariants(&self) {
+        assert!(self.0.values().all(|complaint| complaint.first <= complaint.last));
     }
 
     /// A member is a new process: what was said of the former one is over.

@@ -175,10 +175,18 @@ impl Plan {
                 to: made.get(index).map(|server| **server),
             };
             let copies = (0..made.len().max(dropped.len())).map(copy).collect();
+            let copies: Vec<CopyMove> = copies;
+            assert!(
+                copies.iter().all(|copy| copy.from.is_some() || copy.to.is_some()),
+                "a move moves something"
+            );
             plan.partitions.push(Move { partition, coordinator, copies });
         }
         let least: i64 = counts.values().filter(|&&count| count > 0).sum();
         plan.copies_least = u32::try_from(least).unwrap_or(u32::MAX);
+        assert!(plan.copies_least <= plan.copies, "no plan does with fewer copies than the least");
+        assert!(plan.partitions.is_sorted_by_key(|moved| moved.partition), "in ring order");
+        assert!(plan.coordinators as usize <= plan.partitions.len());
         plan
     }
 }

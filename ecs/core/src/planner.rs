@@ -69,6 +69,10 @@ pub fn plan(problem: &Problem<'_>) -> Target {
     let weights: Vec<u64> =
         problem.members.values().map(|&weight| u64::from(weight.clamp(1, WEIGHT_MAX))).collect();
     let copies = problem.copies.min(servers.len());
+    assert!(
+        problem.relieved.iter().all(|server| problem.members.contains_key(server)),
+        "a relieved server is a member"
+    );
     let current = by_index(problem, &servers);
     if copies == 0 {
         return vec![Vec::new(); current.len()];
@@ -86,13 +90,26 @@ pub fn plan(problem: &Problem<'_>) -> Target {
     let all_are = coordinate.iter().all(|&weight| weight == 0);
     let coordinators =
         coordinators::choose(&placement, &current, if all_are { &weights } else { &coordinate });
-    (0..current.len())
+    let target: Target = (0..current.len())
         .map(|partition| {
             let coordinator = coordinators[partition];
             let others = placement.holders(partition).iter().copied().filter(|&server| server != coordinator);
             std::iter::once(coordinator).chain(others).map(|server| servers[server]).collect()
         })
-        .collect()
+        .collect();
+    check(problem, &target, copies);
+    target
+}
+
+/// What every plan must be, whatever it was asked for.
+fn check(problem: &Problem<'_>, target: &Target, copies: usize) {
+    assert_eq!(target.len(), problem.partitions.count(), "every partition is planned");
+    for holders in target {
+        assert_eq!(holders.len(), copies, "each partition has the copies that it is to have");
+        let distinct: BTreeSet<ServerId> = holders.iter().copied().collect();
+        assert_eq!(distinct.len(), holders.len(), "copies of a partition are at different servers");
+        assert!(distinct.iter().all(|server| problem.members.contains_key(server)), "copies are at members");
+    }
 }
 
 /// The present placement by index of the server, without those that are no members and without doubles.
@@ -106,6 +123,7 @@ fn by_index(problem: &Problem<'_>, servers: &[ServerId]) -> Vec<Vec<usize>> {
                 held.push(index);
             }
         }
+        assert!(held.len() <= servers.len());
     }
     current
 }

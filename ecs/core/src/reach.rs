@@ -81,6 +81,8 @@ pub struct Choice {
 #[must_use]
 pub fn choose(problem: &Problem<'_>) -> Choice {
     let Problem { members, edges, reported, minimum, .. } = *problem;
+    assert!(members.contains(&problem.coordinator), "the coordinator is a member");
+    assert!(edges.is_subset(reported), "an edge that counts is there");
     let reaches = |one: ServerId, other: ServerId| !edges.contains(&edge(one, other));
     let all_reached = |&member: &ServerId| members.iter().all(|&other| reaches(member, other));
     if members.iter().all(all_reached) {
@@ -95,6 +97,8 @@ pub fn choose(problem: &Problem<'_>) -> Choice {
         members.iter().copied().filter(|&member| !reaches(coordinator, member)).collect();
     leave.sort_by_key(|&member| (std::cmp::Reverse((inside(member), count(reported, member))), member));
     leave.truncate(members.len().saturating_sub(minimum));
+    assert!(!leave.contains(&coordinator), "a coordinator reaches itself");
+    assert!(members.len() - leave.len() >= minimum.min(members.len()), "never below the minimum");
     Choice { coordinator, leave }
 }
 

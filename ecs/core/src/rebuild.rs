@@ -79,6 +79,7 @@ impl Rebuild {
         let mut proposed = known.map(|known| known.proposed).unwrap_or_default();
         let new = report.proposed.into_iter().filter(|new| !proposed.contains(new)).collect::<Vec<_>>();
         proposed.extend(new);
+        assert!(proposed.iter().all(|of| !of.members.is_empty()), "what proposes nothing is no proposal");
         self.reports.insert(store, Report { server: report.server, proposed });
     }
 
@@ -117,6 +118,7 @@ impl Rebuild {
             view.servers.clone_from(&reported.servers);
             view.forced.clone_from(&reported.forced);
             view.resumed.clone_from(&reported.resumed);
+            assert!(self.waiting.is_empty(), "nothing was known before");
             self.waiting = view.iter().map(|(partition, _)| partition).collect();
             for info in view.servers.values_mut() {
                 // Until it says hello.
@@ -129,6 +131,7 @@ impl Rebuild {
             if newer.epoch <= now.epoch || !self.waiting.contains(&partition) {
                 continue;
             }
+            assert!(newer.in_sync_member(newer.coordinator).is_some(), "the view was checked");
             *now = newer.clone();
             for member in newer.in_sync.iter().chain(&newer.joining) {
                 let Some(info) = reported.servers.get(&member.server) else { continue };

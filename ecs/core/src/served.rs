@@ -50,6 +50,7 @@ impl Served {
 
     /// A new view is durable.
     pub(super) fn on_view(&mut self, now: Time, before: &View, view: &View) {
+        assert!(view.number > before.number, "views become durable in order");
         for (partition, assignment) in view.iter() {
             let is_down =
                 view.servers.get(&assignment.coordinator).is_none_or(|info| info.state == ServerState::Down);

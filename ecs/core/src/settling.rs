@@ -14,7 +14,11 @@ pub(super) struct Settling(BTreeMap<PartitionId, (Epoch, Time)>);
 impl Settling {
     /// A partition's coordinator is another one from `epoch` on; it is active at `until` at the latest, if at all.
     pub(super) fn begin(&mut self, partition: PartitionId, epoch: Epoch, until: Time) {
-        self.0.insert(partition, (epoch, until));
+        let before = self.0.insert(partition, (epoch, until));
+        assert!(
+            before.is_none_or(|(earlier, _)| earlier < epoch),
+            "a later view changed the coordinator again"
+        );
     }
 
     /// A coordinator is active in `epoch`; whether that was waited for.

@@ -82,9 +82,11 @@ impl Gaps {
             self.peak = counted;
             return;
         }
+        assert!(counted < self.peak);
         let above = (self.peak - counted).as_micros();
         let falls = above * gap.min(PEAK_FALLS_OVER).as_micros() / PEAK_FALLS_OVER.as_micros();
         self.peak -= Duration::from_micros(u64::try_from(falls).unwrap_or(u64::MAX));
+        assert!(self.peak >= counted, "the peak falls towards the gap and not below");
     }
 }
 
@@ -120,6 +122,8 @@ impl Patience {
             all += 1;
             silent += usize::from(is_silent);
         }
+        assert!(silent <= all);
+        assert!(patience.common <= largest, "the second largest is not above the largest");
         patience.crowd = silent >= 2 && 2 * silent >= all;
         patience
     }

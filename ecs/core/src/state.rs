@@ -121,6 +121,8 @@ impl Registered {
             let oldest = self.stores.keys().copied().find(|&other| other != store);
             oldest.map(|oldest| self.stores.remove(&oldest));
         }
+        assert!(self.stores.len() <= STORES_REMEMBERED_MAX);
+        assert_eq!(self.stores.get(&store), Some(&incarnation), "the newest store is remembered");
     }
 }
 
@@ -131,4 +133,6 @@ pub(super) fn forget_some(registry: &mut BTreeMap<ServerId, Registered>, view: &
     for server in left.iter().skip(LEFT_REMEMBERED_MAX) {
         registry.remove(server);
     }
+    let remembered = registry.keys().filter(|server| !view.servers.contains_key(server)).count();
+    assert!(remembered <= LEFT_REMEMBERED_MAX);
 }

@@ -19,6 +19,7 @@ use super::verdict::{self, Known, living};
 pub(super) fn status(known: &Known<'_>, target: &Target) -> ClusterStatus {
     let mut status = figures(known, target);
     verdict::judge(known, &mut status);
+    assert!(!status.verdict.is_empty(), "there is always a verdict");
     status
 }
 
@@ -41,6 +42,8 @@ fn figures(known: &Known<'_>, target: &Target) -> ClusterStatus {
     for assignment in &view.assignments {
         count(assignment, &mut servers);
     }
+    let counted: u32 = servers.values().map(|status| status.coordinator).sum();
+    assert!(counted as usize <= view.assignments.len(), "a partition has one coordinator");
     let joining: usize = view.assignments.iter().map(|assignment| assignment.joining.len()).sum();
     let living = |(partition, assignment)| living(view, failed, partition, assignment);
     let under = view.iter().filter(|&now| living(now) < config.copies);

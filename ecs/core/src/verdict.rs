@@ -48,6 +48,8 @@ fn conditions(known: &Known<'_>, status: &ClusterStatus) -> Vec<Condition> {
         }));
     }
     conditions.sort_by_key(|condition| std::cmp::Reverse(condition.level));
+    let says = |condition: &Condition| !condition.what.is_empty() && !condition.next.is_empty();
+    assert!(conditions.iter().all(says), "each condition says what is wrong and what to do");
     conditions
 }
 
@@ -69,6 +71,7 @@ fn healthy(status: &ClusterStatus, facts: &str) -> String {
 /// The figures that people want to see beside the verdict.
 fn facts(status: &ClusterStatus) -> String {
     let (down, all) = (in_state(status, ServerState::Down).count(), status.servers.len());
+    assert!(down <= all);
     let mut facts = vec![format!("epoch {}", status.view)];
     facts.push(match down {
         0 => counted(all, "server", "servers"),

@@ -21,6 +21,7 @@ impl Comparing {
     pub(super) fn begin(view: &View, wait: Option<Duration>, now: Time) -> Self {
         let with: BTreeSet<ServerId> = view.servers.keys().copied().collect();
         let until = wait.map(|wait| now + wait).filter(|_| !with.is_empty());
+        assert!(until.is_none_or(|until| until >= now), "comparing ends later than it begins");
         Self { with, until }
     }
 

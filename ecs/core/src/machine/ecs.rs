@@ -140,20 +140,4 @@ impl Ecs {
     pub fn deadline(&self) -> Option<Time> {
         self.timing.expected
     }
-
-    /// Checks what must hold between two steps.
-    ///
-    /// # Panics
-    /// When it does not: a bug.
-    pub fn invariants(&self) {
-        if let Err(invalid) = self.durable.view.check() {
-            panic!("the durable view: {invalid}");
-        }
-        if let Some(persisting) = &self.persists.under_way {
-            self.check_rules(&persisting.state);
-        }
-        for server in self.durable.view.servers.keys() {
-            assert!(self.reports.peers.contains_key(server), "{server:?} is a member and not watched");
-        }
-    }
 }

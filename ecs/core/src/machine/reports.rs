@@ -244,6 +244,7 @@ impl Ecs {
             self.reports.edges.forget(sender.server);
             self.reports.complaints.forget(sender.server);
         }
+        assert_eq!(peer.sender, sender, "the process that said hello is the known one");
         peer.begins_with(view);
         peer.leftovers = tails.iter().map(|tail| (tail.partition, tail.last)).collect();
         self.notice_return(now);
@@ -376,6 +377,7 @@ impl Ecs {
         if !self.is_of_coordinator(sender.server, partition, epoch) || to == sender.server {
             return;
         }
+        assert_ne!(to, sender.server, "P1: another member has the longer log");
         self.reports.yields.insert(partition, Yield { epoch, from: sender.server, to });
         self.out.await_view.insert(sender.server);
         self.wanted = true;

@@ -11,6 +11,7 @@ impl Ecs {
     pub fn step(&mut self, now: Time, input: Input) {
         self.notice_own_pause(now);
         let is_order = matches!(input, Input::Order { .. } | Input::Set(_) | Input::Recover { .. });
+        assert!(self.orders.durable <= self.orders.given, "no order is durable that was not given");
         self.orders.given += u64::from(is_order);
         // An order that changes nothing gets an answer too.
         self.wanted |= is_order;

@@ -39,6 +39,7 @@ impl Ecs {
 
     pub(super) fn be_quiet(&mut self, now: Time) {
         self.timing.quiet_until = self.timing.quiet_until.max(now + self.config.timers.quiet);
+        assert!(self.timing.quiet_until > now, "the quiet time is ahead");
     }
 
     /// Finds out whether time alone gives a reason for a view.
@@ -52,6 +53,7 @@ impl Ecs {
         if now < self.timing.look_at {
             return;
         }
+        assert!(self.timing.judged_from <= now, "time goes on");
         self.timing.look_at = now + self.config.timers.heartbeat / LOOKS_PER_HEARTBEAT;
         let patience = self.patience(now);
         let newest = self.persists.under_way.as_ref().map_or(&self.durable, |persisting| &persisting.state);

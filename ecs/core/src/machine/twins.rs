@@ -38,6 +38,7 @@ impl Ecs {
                 .get(&sender.server)
                 .filter(|newcomer| newcomer.arrival.registration.sender == sender);
             let at = known.map_or(now, |newcomer| newcomer.at);
+            assert!(at <= now, "it has waited since it came first");
             self.newcomers.insert(sender.server, Newcomer { arrival, at });
             self.doubt(sender.server, true);
             return;

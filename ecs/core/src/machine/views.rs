@@ -22,9 +22,13 @@ impl Ecs {
         else {
             return;
         };
+        assert!(persisting.orders >= self.orders.durable, "orders become durable in order");
+        assert!(persisting.orders <= self.orders.given, "no order is durable that was not given");
         self.orders.durable = persisting.orders;
         let before = std::mem::replace(&mut self.durable, persisting.state);
         let view = self.durable.view.clone();
+        assert!(view.number > before.view.number, "V1: views have ascending numbers");
+        assert_eq!(view.cluster, before.view.cluster, "a view is of the same cluster");
         let gone = before.view.servers.iter().filter(|(server, _)| !view.servers.contains_key(server));
         let gone: Vec<(ServerId, String)> =
             gone.map(|(&server, info)| (server, info.address.clone())).collect();
@@ -73,6 +77,8 @@ impl Ecs {
             self.wanted = false;
             return;
         }
+        assert!(self.persists.under_way.is_none(), "V1: one persist is under way at a time");
+        assert!(self.start.behind.is_none(), "V6: an ECS that is behind makes no view");
         let mut planned = std::mem::take(&mut self.rebalancing.planned);
         let outcome = next::make(&self.durable, self.facts(now), &mut planned);
         self.rebalancing.planned = planned;
@@ -132,6 +138,7 @@ impl Ecs {
                 self.out.effects.push(Effect::Publish { to, address, view });
             }
         }
+        assert!(self.persists.began.is_none_or(|began| began <= now), "time goes on");
         self.persists.ticket += 1;
         let ticket = self.persists.ticket;
         self.out.effects.push(Effect::Persist { ticket, state: state.clone() });
@@ -148,6 +155,10 @@ impl Ecs {
         }
         for to in std::mem::take(&mut self.out.await_view) {
             let Some(info) = self.durable.view.servers.get(&to) else { continue };
+            assert!(
+                self.persists.under_way.is_none(),
+                "V1: the newest view is durable before it is published"
+            );
             if let Some(peer) = self.reports.peers.get_mut(&to) {
                 peer.on_pushed(now);
             }

@@ -71,6 +71,7 @@ impl Builder<'_> {
         };
         let servers = self.view.servers.iter().filter(serves).count();
         let number = self.facts.settings.min_copies(servers, self.facts.config.copies);
+        assert!(number <= self.facts.config.copies, "a write can have its copies");
         self.view.min_copies = u8::try_from(number).unwrap_or(u8::MAX);
     }
 
@@ -88,6 +89,7 @@ impl Builder<'_> {
     }
 
     pub(super) fn wake_at(&mut self, time: Time) {
+        assert!(time > self.facts.now, "what is due is done now");
         self.wake = Some(self.wake.map_or(time, |wake| wake.min(time)));
     }
 
@@ -193,6 +195,20 @@ impl Builder<'_> {
     }
 
     pub(super) fn finish(mut self, base: &State) -> Outcome {
+        assert!(self.number > base.view.number, "V1: views have ascending numbers");
+        assert_eq!(self.view.cluster, base.view.cluster, "a view is of the same cluster");
+        assert!(self.view.assignments.len() >= base.view.assignments.len(), "no partition is lost");
+        for assignment in &self.view.assignments {
+            assert!(assignment.epoch <= self.number, "no partition has an epoch of a later view");
+            assert!(assignment.in_sync_member(assignment.coordinator).is_some(), "a coordinator is in sync");
+        }
+        for partition in &self.handed_over {
+            assert_eq!(
+                self.view.assignments[usize::from(partition.0)].epoch,
+                self.number,
+                "J5: in a new epoch"
+            );
+        }
         forget_some(&mut self.registry, &self.view);
         let settings = self.facts.settings;
         let disagreements = self.note_disagreements(base);

@@ -42,6 +42,7 @@ impl Builder<'_> {
                     joining: Vec::new(),
                 };
                 self.view.assignments = vec![first; self.view.partitions.count()];
+                assert!(!self.view.assignments.is_empty(), "a ring has partitions");
             }
         }
     }
@@ -68,6 +69,7 @@ impl Builder<'_> {
             state: old.map_or(ServerState::Up, |old| old.state),
         };
         self.view.servers.insert(sender.server, info);
+        assert!(*weight >= 1, "every server has a share");
         let known = self.registry.entry(sender.server).or_default();
         let is_forgotten = is_new && known.stores.get(&sender.store) == Some(&sender.incarnation);
         known.saw(sender.store, sender.incarnation);
@@ -269,6 +271,7 @@ impl Builder<'_> {
         for server in gone {
             let passed_by = self.passed_by(server);
             let info = self.view.servers.remove(&server).expect("listed above");
+            assert!(!self.holds_anything(server), "a server with a copy stays a member");
             self.note(server, Change::Left, 0);
             if passed_by {
                 self.registry.remove(&server);
@@ -282,6 +285,12 @@ impl Builder<'_> {
                 (known.left, known.replaced_by) = (Some(info.incarnation), None);
             }
         }
+    }
+
+    fn holds_anything(&self, server: ServerId) -> bool {
+        let holds =
+            |now: &Assignment| now.in_sync_member(server).is_some() || now.joining_member(server).is_some();
+        self.view.assignments.iter().any(holds)
     }
 
     /// It said hello, and took no view.

@@ -23,6 +23,7 @@ impl Builder<'_> {
         counting.retain(|(one, other)| is_heard(one) && is_heard(other));
         let mut reported = facts.reports.edges.there(facts.now, timers);
         reported.retain(|(one, other)| is_heard(one) && is_heard(other));
+        assert!(counting.is_subset(&reported), "an edge that counts is there");
         self.edges = EdgeSets { counting, reported };
         if let Some(end) = facts.reports.edges.next_end(facts.now, timers) {
             self.wake_at(end);
@@ -42,6 +43,7 @@ impl Builder<'_> {
         let (edges, reported, minimum) = (&self.edges.counting, &self.edges.reported, self.floor());
         let (coordinator, members) = (new.coordinator, &members[..]);
         let choice = reach::choose(&Problem { members, coordinator, edges, reported, minimum });
+        assert!(members.contains(&choice.coordinator), "a member is chosen");
         if choice.coordinator != new.coordinator {
             self.lost.insert(new.coordinator);
             new.coordinator = choice.coordinator;

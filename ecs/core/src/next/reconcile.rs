@@ -50,6 +50,8 @@ impl Builder<'_> {
         self.yield_to(partition, &old, &mut new);
         self.promote(partition, &old, &mut new, target);
         self.part_unheard(partition, &old, &mut new);
+        assert!(new.in_sync_member(new.coordinator).is_some(), "V2: a coordinator is in sync");
+        assert!(new.epoch >= old.epoch, "epochs only grow");
         if renewed || new.coordinator != old.coordinator || new.in_sync != old.in_sync {
             new.epoch = self.number;
         }
@@ -127,6 +129,7 @@ impl Builder<'_> {
             return true;
         }
         new.joining.retain(|&other| other != member);
+        assert!(!new.in_sync.contains(&member), "a member is listed once");
         new.in_sync.push(member);
         self.note(member.server, Change::InSync, 1);
         false
@@ -214,6 +217,7 @@ impl Builder<'_> {
         }
         let heir = new.in_sync_member(wish.to).filter(|member| old.in_sync.contains(member));
         if let Some(member) = heir.filter(|&member| self.is_well(partition, member)) {
+            assert_ne!(member.server, old.coordinator, "P1: another member has the longer log");
             new.coordinator = member.server;
             self.note(member.server, Change::Yielded, 1);
         }
@@ -262,6 +266,7 @@ impl Builder<'_> {
             (failed, edges, leaving, unproved, relieved, Reverse(last), planned.unwrap_or(usize::MAX))
         };
         if let Some(member) = candidates.min_by_key(rank) {
+            assert!(old.in_sync.contains(&member), "V2: it was in sync before");
             new.coordinator = member.server;
             self.note(member.server, Change::Promoted, 1);
         }
@@ -277,6 +282,7 @@ impl Builder<'_> {
     /// that are heard here do not hear the coordinator, or it not them: then it may be the coordinator that is cut off
     /// (V7). What it hears of the others is known soon after its first complaint, which was at `since`.
     fn is_believed(&mut self, coordinator: ServerId, since: Time) -> bool {
+        assert!(since <= self.facts.now, "a complaint was heard");
         let timers = &self.facts.config.timers;
         let known_at = since + timers.report / 2;
         if self.facts.now < known_at {
@@ -306,6 +312,7 @@ impl Builder<'_> {
         member: Member,
         change: Change,
     ) {
+        assert!(new.in_sync.contains(&member), "only a member is taken out");
         new.in_sync.retain(|&other| other != member);
         self.note(member.server, change, 1);
         if change == Change::ResumedWithout {
@@ -329,6 +336,7 @@ impl Builder<'_> {
         let stays =
             |other: &&Member| **other != member && self.is_well(partition, **other) && is_linked(other);
         let rest: Vec<Member> = new.in_sync.iter().filter(stays).copied().collect();
+        assert!(!rest.contains(&member), "what leaves does not stay");
         let known = self.known();
         // A member that has just been proposed is proved by the acknowledgements that were counted.
         let proved = |&other: &Member| !old.in_sync.contains(&other) || known.is_proved(partition, other);

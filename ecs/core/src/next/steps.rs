@@ -22,6 +22,10 @@ type Busy = BTreeMap<ServerId, usize>;
 impl Builder<'_> {
     /// Takes the next steps towards the target.
     pub(super) fn schedule_steps(&mut self, target: &Target) {
+        assert!(
+            target.is_empty() || target.len() == self.view.assignments.len(),
+            "a plan is of all partitions"
+        );
         let (mut wanted, mut busy, mut handed_over) = (Vec::new(), Busy::new(), 0);
         for (partition, target) in self.partitions().into_iter().zip(target) {
             if target.is_empty() || self.frozen.contains(&partition) {
@@ -61,6 +65,7 @@ impl Builder<'_> {
             }
             self.view.assignments[usize::from(partition.0)] = now;
         }
+        assert!(handed_over <= self.facts.config.handovers_per_view_max);
         wanted.sort_unstable();
         let (limits, least) = (*self.facts.config, self.floor());
         let mut writes_wait = self.waits_for_a_copy(least);
@@ -128,6 +133,8 @@ impl Builder<'_> {
             }
             *busy.entry(coordinator).or_default() += 1;
             *busy.entry(server).or_default() += 1;
+            assert!(busy[&coordinator] <= max, "no more copies at a time than one server may make");
+            assert!(busy[&server] <= max, "and none more than one may take");
             let member = Member { server, store: self.view.servers[&server].store };
             self.view.assignments[usize::from(partition.0)].joining.push(member);
             self.note(server, Change::Listed, 1);
@@ -164,6 +171,8 @@ impl Builder<'_> {
         if self.gets_nothing(to, members.into_iter()) || before >= self.facts.config.handovers_per_view_max {
             return false;
         }
+        assert!(now.in_sync_member(to).is_some(), "J5: the in-sync set stays the same");
+        assert!(!self.handed_over.contains(&partition), "J5: one change at a time");
         now.coordinator = to;
         now.epoch = self.number;
         self.handed_over.push(partition);
@@ -192,6 +201,7 @@ impl Builder<'_> {
                 && self.enough_without(partition, now, member)
                 && self.may_leave(partition, &old, now, member) == Leave::Proved
             {
+                assert_ne!(member.server, now.coordinator, "the plan wants the coordinator");
                 now.in_sync.retain(|&other| other != member);
                 now.epoch = self.number;
                 self.note(member.server, Change::Dropped, 1);

@@ -23,6 +23,7 @@ struct Roles<'a> {
 
 /// Chooses a coordinator for each partition among its holders; one of weight 0 where all are.
 pub(super) fn choose(placement: &Placement, current: &[Vec<usize>], weights: &[u64]) -> Vec<usize> {
+    assert!(weights.iter().any(|&weight| weight > 0), "some server may coordinate");
     let caps: Vec<usize> = (0..weights.len()).map(|server| placement.load(server)).collect();
     let mut roles = Roles {
         placement,
@@ -33,6 +34,8 @@ pub(super) fn choose(placement: &Placement, current: &[Vec<usize>], weights: &[u
     };
     roles.begin(current);
     roles.balance();
+    let counted: usize = roles.coordinated.iter().map(Vec::len).sum();
+    assert_eq!(counted, current.len(), "each partition has one coordinator");
     roles.coordinators
 }
 
@@ -68,12 +71,14 @@ impl Roles<'_> {
     }
 
     fn appoint(&mut self, partition: usize, server: usize) {
+        assert!(self.placement.holders(partition).contains(&server), "a coordinator holds its partition");
         self.coordinators[partition] = server;
         self.coordinated[server].push(partition);
     }
 
     fn hand_over(&mut self, partition: usize, to: usize) {
         let from = self.coordinators[partition];
+        assert_ne!(from, to, "a partition is handed to another server");
         self.coordinated[from].retain(|&other| other != partition);
         self.appoint(partition, to);
     }

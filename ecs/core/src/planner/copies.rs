@@ -41,6 +41,9 @@ impl Placement {
         servers: &[ServerId],
         weights: &[u64],
     ) -> Self {
+        assert_eq!(servers.len(), weights.len());
+        assert!(copies <= servers.len(), "no server has two copies of a partition");
+        assert!(weights.iter().all(|&weight| weight > 0), "a member without a weight has no share");
         let mut held = vec![BTreeSet::new(); servers.len()];
         for (partition, holders) in current.iter().enumerate() {
             for &server in holders {
@@ -51,6 +54,7 @@ impl Placement {
         let shares = shares(total, weights, &vec![current.len(); servers.len()]);
         let loads: Vec<usize> = held.iter().map(BTreeSet::len).collect();
         let quotas = quotas(total, &shares, &loads);
+        assert_eq!(quotas.iter().sum::<usize>(), total, "the shares are all there is");
         let mut placement = Self {
             partitions,
             copies,
@@ -61,6 +65,7 @@ impl Placement {
             ring: Vec::new(),
         };
         placement.trim();
+        assert!(placement.holders.iter().all(|holders| holders.len() <= copies));
         placement.ring = placement.tokens(servers, weights);
         placement
     }
@@ -98,13 +103,15 @@ impl Placement {
     }
 
     fn take(&mut self, server: usize, partition: usize) {
+        assert!(!self.holds(server, partition), "a server takes a partition once");
         self.holders[partition].push(server);
-        self.held[server].insert(partition);
+        assert!(self.held[server].insert(partition), "both sides list the same copies");
     }
 
     fn give_up(&mut self, server: usize, partition: usize) {
+        assert!(self.holds(server, partition), "only what is held is given up");
         self.holders[partition].retain(|&holder| holder != server);
-        self.held[server].remove(&partition);
+        assert!(self.held[server].remove(&partition), "both sides list the same copies");
     }
 
     /// Drops what partitions hold above the wanted number, from the servers furthest above their share; the
@@ -153,6 +160,7 @@ impl Placement {
                 };
                 self.take(server, partition);
             }
+            assert_eq!(self.holders[partition].len(), self.copies);
         }
     }
 
@@ -176,6 +184,7 @@ impl Placement {
                     self.chain(&[server]).expect("shares add up: a server below its share is reachable");
                 self.follow(hops);
             }
+            assert_eq!(self.surplus(server), 0, "every server is brought down to its share");
         }
     }
 
@@ -207,6 +216,8 @@ impl Placement {
         let hops = self.chain(&starts).expect("shares add up: a server below its share is reachable");
         let first = hops.last().expect("a chain has a hop").server;
         self.follow(hops);
+        assert!(self.room(first), "the chain made room at its first server");
+        assert!(!self.holds(first, partition), "and that server lacks the partition");
         first
     }
 
@@ -216,6 +227,7 @@ impl Placement {
         let mut seen = vec![false; self.held.len()];
         let mut queue = VecDeque::new();
         for &start in starts {
+            assert!(!seen[start], "starts differ");
             seen[start] = true;
             queue.push_back(start);
         }
@@ -251,6 +263,7 @@ impl Placement {
 
     fn follow(&mut self, hops: Vec<Hop>) {
         for hop in hops {
+            assert_ne!(hop.server, hop.to, "a hop leads to another server");
             self.give_up(hop.server, hop.partition);
             self.take(hop.to, hop.partition);
         }
@@ -261,6 +274,7 @@ fn backwards(end: usize, from: &[Option<(usize, usize)>]) -> Vec<Hop> {
     let mut hops = Vec::new();
     let mut to = end;
     while let Some((server, partition)) = from[to] {
+        assert!(hops.len() < from.len(), "a shortest chain passes no server twice");
         hops.push(Hop { server, partition, to });
         to = server;
     }

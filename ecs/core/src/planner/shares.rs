@@ -19,6 +19,7 @@ impl Share {
 /// The shares of `total` by weight, no share above its cap. What the capped ones cannot take is shared among the
 /// others by weight. A weight of 0 takes a share only of what all others cannot.
 pub(super) fn shares(total: usize, weights: &[u64], caps: &[usize]) -> Vec<Share> {
+    assert_eq!(weights.len(), caps.len());
     let mut shares = vec![Share { floor: 0, rest: false }; weights.len()];
     let mut open: Vec<usize> = (0..weights.len()).collect();
     let mut left = total as u64;
@@ -37,6 +38,7 @@ pub(super) fn shares(total: usize, weights: &[u64], caps: &[usize]) -> Vec<Share
             // Less than the cap only for those of weight 0, which take what the others cannot.
             let floor = caps[index].min(usize_of(left));
             shares[index] = Share { floor, rest: false };
+            assert!(floor as u64 <= left, "no more is shared than there is");
             left -= floor as u64;
         }
         open = rest;
@@ -48,6 +50,7 @@ pub(super) fn shares(total: usize, weights: &[u64], caps: &[usize]) -> Vec<Share
 
 /// Whole numbers within the shares that add up to `total`: those that hold most now are rounded up.
 pub(super) fn quotas(total: usize, shares: &[Share], holds: &[usize]) -> Vec<usize> {
+    assert_eq!(shares.len(), holds.len());
     let mut quotas: Vec<usize> = shares.iter().map(|share| share.floor).collect();
     let mut left = total.saturating_sub(quotas.iter().sum());
     let mut order: Vec<usize> = (0..shares.len()).filter(|&index| shares[index].rest).collect();
@@ -59,6 +62,7 @@ pub(super) fn quotas(total: usize, shares: &[Share], holds: &[usize]) -> Vec<usi
         quotas[index] += 1;
         left -= 1;
     }
+    assert!(quotas.iter().zip(shares).all(|(&quota, share)| share.floor <= quota && quota <= share.ceil()));
     quotas
 }
 

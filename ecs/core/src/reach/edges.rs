@@ -82,6 +82,7 @@ impl Edges {
         if now.since(complaints.last) >= timers.dead + timers.report {
             *complaints = new;
         }
+        assert!(complaints.first <= now, "time goes on");
         complaints.last = now;
         // The first complaint came after a silence of the report time already.
         complaints.counts |= now.since(complaints.first) + timers.report >= gone;
@@ -134,6 +135,8 @@ impl Edges {
             pause.losses += 1;
         }
         pause.whole = whole;
+        assert!(pause.losses >= 1, "a pause has a reason");
+        assert!(pause.until() > now, "a server that lost a part waits");
     }
 
     /// Until when a server gets no new part, as far as is known.
@@ -146,6 +149,13 @@ impl Edges {
     pub(crate) fn lost(&self, now: Time, timers: &Timers) -> impl Iterator<Item = ServerId> {
         let lately = move |pause: &Pause| now < pause.until() + lasts(timers);
         self.pauses.iter().filter(move |(_, pause)| lately(pause)).map(|(&server, _)| server)
+    }
+
+    /// Asserts what must be true between steps.
+    pub(crate) fn invariants(&self) {
+        assert!(self.complaints.keys().all(|(one, other)| one < other), "a pair is listed once");
+        assert!(self.complaints.values().all(|complaints| complaints.first <= complaints.last));
+        assert!(self.pauses.values().all(|pause| pause.losses >= 1), "a pause has a reason");
     }
 
     /// It is down, or a new process: what was said of the former one is over.
