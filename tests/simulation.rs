@@ -314,8 +314,8 @@ fn replay() {
 /// makes up for: `ActsBeforeHello`, `RoleByTable`, `OnlyOwnPromises`, `LargestBySeqAlone`, `StaleSyncCounted`,
 /// `FetchedNotDurable` and `ReadLeaseToShorter`. The scripts in `kvserver/core/tests/planted` show what each does.
 ///
-/// Nor the ECS's `SuspicionBelieved` and `NumberGivenAgain`, which take thousands of seeds of `all_disks` and of
-/// `ecs_goes_back`: see `ecs/core/tests/planted`.
+/// Nor the ECS's `SuspicionBelieved`, `NumberGivenAgain` and `HeardMemberWaitedOut`, which take thousands of seeds of
+/// `all_disks`, `ecs_goes_back` and `twins`: see `ecs/core/tests/planted`.
 static PLANTED: [(Planted, Scenario, u64); 59] = [
     (Server(PlantedBug::AckBeforeFsync), Scenario::CRASHES, 20),
     (Server(PlantedBug::OwnCopyBeforeFsync), Scenario::CRASHES, 20),

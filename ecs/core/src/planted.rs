@@ -20,6 +20,8 @@ pub enum PlantedBug {
     LastMemberRemoved,
     /// A silent member is removed though no proved one remains (V4a).
     NoProvedRule,
+    /// A member that is heard is removed for a cut link when those that stay have waited, though none is proved (V4a).
+    HeardMemberWaitedOut,
     /// An ECS that was started again makes views before it has compared its table with the servers' (V6).
     ActsBeforeCompared,
     /// The number of a view that a server has is given again, as the ECS does not know that server (V6).

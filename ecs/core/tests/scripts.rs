@@ -199,6 +199,7 @@ impl Script {
                     "ActsBeforeCompared" => PlantedBug::ActsBeforeCompared,
                     "TwinTaken" => PlantedBug::TwinTaken,
                     "SuspicionBelieved" => PlantedBug::SuspicionBelieved,
+                    "HeardMemberWaitedOut" => PlantedBug::HeardMemberWaitedOut,
                     "NumberGivenAgain" => PlantedBug::NumberGivenAgain,
                     "RebuildMajority" => PlantedBug::RebuildMajority,
                     "RebuildIgnoresProposals" => PlantedBug::RebuildIgnoresProposals,

@@ -51,13 +51,10 @@ impl Builder<'_> {
         }
         for server in choice.leave {
             let Some(member) = new.in_sync_member(server) else { continue };
-            let change = match self.may_leave(partition, old, new, member) {
-                Leave::Proved => Change::CutOff,
-                Leave::WaitIsOver => Change::ResumedWithout,
-                Leave::NotYet => continue,
-            };
-            self.lost.insert(server);
-            self.take_out(partition, new, member, change);
+            if self.heard_may_leave(partition, old, new, member) {
+                self.lost.insert(server);
+                self.take_out(partition, new, member, Change::CutOff);
+            }
         }
     }
 

@@ -172,13 +172,10 @@ impl Builder<'_> {
             if !((lasting && heard) || gone) || !self.enough_without(partition, new, member) {
                 continue;
             }
-            let change = match self.may_leave(partition, old, new, member) {
-                Leave::Proved => Change::ReportedSilent,
-                Leave::WaitIsOver => Change::ResumedWithout,
-                Leave::NotYet => continue,
-            };
-            self.back_off.push((partition, member.server));
-            self.take_out(partition, new, member, change);
+            if self.heard_may_leave(partition, old, new, member) {
+                self.back_off.push((partition, member.server));
+                self.take_out(partition, new, member, Change::ReportedSilent);
+            }
         }
     }
 
@@ -321,6 +318,22 @@ impl Builder<'_> {
         }
     }
 
+    /// V4a: whether a member that is heard may leave an in-sync set: only where another one is proved to hold all,
+    /// however long those that stay have waited.
+    pub(super) fn heard_may_leave(
+        &mut self,
+        partition: PartitionId,
+        old: &Assignment,
+        new: &Assignment,
+        member: Member,
+    ) -> bool {
+        match self.may_leave(partition, old, new, member) {
+            Leave::Proved => true,
+            Leave::WaitIsOver => self.facts.config.planted(PlantedBug::HeardMemberWaitedOut),
+            Leave::NotYet => false,
+        }
+    }
+
     /// V4a: whether a member may leave an in-sync set: at once if one that stays is proved, else when those that stay
     /// have waited for it long enough since the first of them said hello.
     pub(super) fn may_leave(
@@ -330,9 +343,12 @@ impl Builder<'_> {
         new: &Assignment,
         member: Member,
     ) -> Leave {
-        // A process whose link has ended is dead, for all that is known: what its successor has is to be shown first.
-        let is_linked =
-            |other: &Member| self.facts.reports.peers.get(&other.server).is_some_and(Peer::is_linked);
+        // A process whose link has ended, or of whose store another one came, is dead, for all that is known: what its
+        // successor has is to be shown first.
+        let is_linked = |other: &Member| {
+            let peer = self.facts.reports.peers.get(&other.server);
+            peer.is_some_and(|peer| peer.is_linked() && !peer.doubted)
+        };
         let stays =
             |other: &&Member| **other != member && self.is_well(partition, **other) && is_linked(other);
         let rest: Vec<Member> = new.in_sync.iter().filter(stays).copied().collect();
