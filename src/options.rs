@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Parser;
 
 /// Start an ECS and a few servers under one directory, and open a shell. Lines that are piped in are run, and the
-/// cluster stops at their end. The data is found again at the next start.
+/// cluster stops after the last one. The next start finds the data again.
 #[derive(Debug, Parser)]
 #[command(
     name = "trefoil",
@@ -13,10 +13,10 @@ use clap::Parser;
     after_help = "Examples:\n  trefoil\n  printf 'put k v\\nget k\\n' | trefoil"
 )]
 pub(crate) struct Options {
-    /// Where everything is kept
+    /// Directory for all data
     #[arg(short, long, env = "TREFOIL_BOX_DIR", default_value = "trefoil-data")]
     pub(crate) dir: PathBuf,
-    /// Servers; copies of each value are kept on three of them
+    /// Number of servers; each value is kept on three of them
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=16))]
     pub(crate) servers: u16,
     /// Port of the ECS; 0 takes any free one
@@ -25,7 +25,7 @@ pub(crate) struct Options {
     /// Port of the first server, the others use the next ones; 0 takes any free ones
     #[arg(short, long, value_name = "PORT", default_value_t = 0)]
     pub(crate) port: u16,
-    /// Room that is left free on the disk, in MiB: below it writes are refused, reads go on
+    /// Space to keep free on the disk, in MiB: below it writes are refused, reads go on
     #[arg(long, value_name = "MIB", default_value_t = 512)]
     pub(crate) reserve_mb: u64,
     /// How much is logged, to the file `log` in the directory

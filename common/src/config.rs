@@ -40,11 +40,11 @@ pub fn with_file(command: Command, variable: &'static str) -> Command {
         .env(variable)
         .value_name("FILE")
         .value_parser(clap::value_parser!(PathBuf))
-        .help("TOML file with options: flags' long names and their values. Flags and the environment have precedence");
+        .help("TOML file with options: flags' long names and their values. Flags and the environment take precedence");
     let print = Arg::new(PRINT)
         .long(PRINT)
         .action(ArgAction::SetTrue)
-        .help("Print all options with where each comes from, as such a file, and end");
+        .help("Print all options, each with its origin, in the form of such a file, and exit");
     command.arg(file).arg(print)
 }
 

@@ -19,7 +19,7 @@ use ecs_core::Config;
 /// Which set of timers a cluster runs with. Its servers must be started with the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, ValueEnum)]
 pub enum Profile {
-    /// As `fast` where nothing stalls; more patient, up to 5 s, with servers whose heartbeats come late.
+    /// As `fast` where nothing stalls; waits longer, up to 5 s, for servers whose heartbeats come late.
     #[default]
     Adaptive,
     /// A fail-over takes about one second.
@@ -48,12 +48,12 @@ pub struct Options {
     #[arg(short, long, env = "TREFOIL_ECS_ADDRESS", default_value = "127.0.0.1")]
     pub address: IpAddr,
 
-    /// Names that browsers and programs may ask this ECS by over HTTP, with commas, beside IP addresses, `localhost`
-    /// and the machine's own name: a request for another name is refused
+    /// Host names, separated by commas, under which browsers and programs may use this ECS over HTTP, beside IP
+    /// addresses, `localhost` and the machine's own name: a request for another name is refused
     #[arg(long, env = "TREFOIL_ECS_HOST_NAMES", value_name = "NAMES")]
     pub host_names: Option<HostNames>,
 
-    /// Directory for the state, made when it is missing
+    /// Directory for the state, created if it is missing
     #[arg(short, long, env = "TREFOIL_ECS_DIR", default_value = "trefoil-ecs")]
     pub dir: PathBuf,
 
@@ -61,7 +61,7 @@ pub struct Options {
     #[arg(long, env = "TREFOIL_ECS_PARTITIONS", value_name = "N", value_parser = parse_partitions)]
     pub partitions: Option<Partitions>,
 
-    /// The disk of this cluster's ECS is lost: make its state anew, in an empty directory, from what the servers report
+    /// The disk of this cluster's ECS is lost: rebuild its state, in an empty directory, from the servers' reports
     #[arg(long, value_name = "CLUSTER", value_parser = parse_cluster, conflicts_with = "partitions")]
     pub rebuild: Option<ClusterId>,
 
@@ -70,13 +70,13 @@ pub struct Options {
     pub copies: usize,
 
     /// Copies that a write needs on disk to be acknowledged: where fewer are in sync, writes wait and reads go on.
-    /// `auto` is 2 from the third server on, and 1 before. Kept with the cluster; given at a later start, it changes
-    /// [default: auto]
+    /// `auto` is 2 from the third server on, and 1 before. Stored with the cluster; a value given at a later start
+    /// replaces it [default: auto]
     #[arg(long, env = "TREFOIL_ECS_MIN_COPIES", value_name = "N", value_parser = parse_min_copies)]
     pub min_copies: Option<MinCopies>,
 
-    /// After a restart, how long a server is waited for whose copies may be the only whole ones, or whose view a newer
-    /// one: 30s, 5m, 0 (not at all) or never (wait for ever)
+    /// After a restart, how long to wait for a server that may have the only whole copies, or a newer view: 30s, 5m,
+    /// 0 (not at all) or never (wait for ever)
     #[arg(
         long,
         env = "TREFOIL_ECS_RESTART_WAIT",
@@ -86,8 +86,8 @@ pub struct Options {
     )]
     pub restart_wait: RestartWait,
 
-    /// New servers stand by and get no partitions until an operator adds them (`kvclient admin plan add`). Kept with
-    /// the cluster; given at a later start, it changes [default: false]
+    /// New servers stand by and get no partitions until an operator adds them (`kvclient admin plan add`). Stored with
+    /// the cluster; a value given at a later start replaces it [default: false]
     #[arg(
         long,
         env = "TREFOIL_ECS_STAND_BY",
@@ -98,7 +98,7 @@ pub struct Options {
     )]
     pub stand_by: Option<bool>,
 
-    /// How soon a silent server is given up; the same as the servers'
+    /// How long a server may be silent before it is removed; must be the same as the servers' `--timers`
     #[arg(long, env = "TREFOIL_TIMERS", value_name = "PROFILE", value_enum, default_value_t)]
     pub timers: Profile,
 
@@ -106,11 +106,11 @@ pub struct Options {
     #[arg(short, long, env = "TREFOIL_LOG_FILE", value_name = "FILE")]
     pub log_file: Option<PathBuf>,
 
-    /// How a line of the log looks: text, or json for programs
+    /// Format of the log's lines: text, or json for programs
     #[arg(long, env = "TREFOIL_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
     pub log_format: common::logging::Format,
 
-    /// How much is logged: off, error, warn, info, debug or trace (-ll and ALL, SEVERE, FATAL are taken too)
+    /// How much is logged: off, error, warn, info, debug or trace (-ll and ALL, SEVERE, FATAL work too)
     #[arg(long, env = "TREFOIL_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
     pub log_level: Level,
 }

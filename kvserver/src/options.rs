@@ -36,7 +36,7 @@ pub(crate) enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Give a directory the id of a new store, and keep what it holds: for an older copy of a directory, or a copy of
+    /// Give a directory the id of a new store, and keep its contents: for an older copy of a directory, or a copy of
     /// one that is in use. The server must be stopped
     #[command(
         after_help = "Examples:\n  kvserver new-store -d data/1\n  kvserver new-store -d copy-of-1 --new-server"
@@ -49,8 +49,8 @@ pub(crate) enum Action {
         #[arg(long)]
         new_server: bool,
     },
-    /// Take a store back that failed, or cannot be read as a whole, as far as it reads. Where other servers have
-    /// in-sync copies it is not needed. The server must be stopped
+    /// Recover a store that failed, or cannot be read completely, as far as it is readable. Where other servers have
+    /// in-sync copies that is not needed. The server must be stopped
     #[command(
         after_help = "Examples:\n  kvserver reinstate -d data/1\n  kvserver reinstate -d data/1 --from damaged-1"
     )]
@@ -67,7 +67,7 @@ pub(crate) enum Action {
 /// The timers of leases and heartbeats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Profile {
-    /// Those of `fast`; the ECS is more patient, up to 5 s, with servers whose heartbeats come late.
+    /// Those of `fast`; the ECS waits longer, up to 5 s, for servers whose heartbeats come late.
     Adaptive,
     /// A fail-over takes about one second.
     Fast,
@@ -87,12 +87,12 @@ impl Profile {
     }
 }
 
-/// What reads rest on.
+/// How reads are kept linearizable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ReadMode {
-    /// Leases between servers: no message for a read, as long as clocks run at nearly the same rate.
+    /// Leases between servers: a read costs no message between servers; clocks must run at nearly the same rate.
     Lease,
-    /// A round of messages for all reads that wait, and no clock.
+    /// A round of messages between servers for all waiting reads; needs no clock.
     Barrier,
 }
 
@@ -114,11 +114,11 @@ pub struct Options {
     /// Address to listen on
     #[arg(short, long, env = "TREFOIL_ADDRESS", default_value = "127.0.0.1")]
     pub address: String,
-    /// `host:port` that others reach this server at, if it is not address and port
+    /// `host:port` at which others reach this server, if it differs from address and port
     #[arg(long, env = "TREFOIL_ADVERTISE", value_name = "HOST:PORT", value_parser = host_and_port)]
     pub advertise: Option<String>,
     /// `host:port` for metrics and health over HTTP (/metrics, /healthz, /readyz), such as 127.0.0.1:9001; port 0 takes
-    /// any free one. Without it there is no such port. There is no authentication: keep it from the public
+    /// any free one. Without it there is no such port. There is no authentication: do not expose it to the public
     #[arg(long, env = "TREFOIL_HTTP", value_name = "HOST:PORT", value_parser = host_and_port)]
     pub http: Option<String>,
     /// The ECS, `host:port`
@@ -137,13 +137,13 @@ pub struct Options {
     /// Log file; without it the log goes to standard error
     #[arg(short, long, env = "TREFOIL_LOG_FILE", value_name = "FILE")]
     pub log_file: Option<PathBuf>,
-    /// How a line of the log looks: text, or json for programs
+    /// Format of the log's lines: text, or json for programs
     #[arg(long, env = "TREFOIL_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
     pub log_format: common::logging::Format,
-    /// How much is logged: off, error, warn, info, debug or trace (-ll and ALL, SEVERE, FATAL are taken too)
+    /// How much is logged: off, error, warn, info, debug or trace (-ll and ALL, SEVERE, FATAL work too)
     #[arg(long, env = "TREFOIL_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
     pub log_level: common::logging::Level,
-    /// Milliseconds from which on a request counts as slow and is logged, with its key; 0: never
+    /// Requests that take this many milliseconds or longer are logged as slow, with their keys; 0: none
     #[arg(long, env = "TREFOIL_SLOW_MS", value_name = "MS", default_value_t = 1000)]
     pub slow_ms: u64,
     /// Collector that spans of traced requests are sent to, as OTLP in JSON over HTTP: `http://host:port`, such as
@@ -160,7 +160,7 @@ pub struct Options {
         value_parser = clap::value_parser!(u32).range(1..=100)
     )]
     pub weight: u32,
-    /// Bytes of a value at most
+    /// Largest size of a value, in bytes
     #[arg(
         long,
         env = "TREFOIL_MAX_VALUE",
@@ -169,17 +169,17 @@ pub struct Options {
         value_parser = value_limit
     )]
     pub max_value: usize,
-    /// Connections of clients at most
+    /// Largest number of clients' connections
     #[arg(long, env = "TREFOIL_MAX_CONNECTIONS", value_name = "N", default_value_t = CONNECTIONS_MAX)]
     pub max_connections: usize,
-    /// Times of leases and heartbeats; the same for all servers and the ECS
+    /// Times of leases and heartbeats; must be the same for all servers and the ECS
     #[arg(long, env = "TREFOIL_TIMERS", value_name = "PROFILE", value_enum, default_value_t = Profile::Adaptive)]
     pub timers: Profile,
-    /// What reads rest on; the same for all servers. `barrier` is for hosts whose clocks may stop unseen (a virtual
-    /// machine that is frozen and hides it): each read asks all in-sync replicas first
+    /// How reads are kept linearizable; must be the same for all servers. `barrier` is for hosts whose clocks may stop
+    /// without notice (a virtual machine that is frozen without seeing it): all in-sync replicas are asked first
     #[arg(long, env = "TREFOIL_READS", value_name = "MODE", value_enum, default_value_t = ReadMode::Lease)]
     pub reads: ReadMode,
-    /// Milliseconds that a request waits for what will pass (a hand-over) before it is answered so
+    /// Milliseconds that a request may wait for a temporary obstacle (a hand-over) to pass before it is refused
     #[arg(long, env = "TREFOIL_PARK_MS", value_name = "MS", default_value_t = 1000)]
     pub park_ms: u64,
     /// Milliseconds that a stop (SIGTERM, Ctrl-C) may take to hand everything over to other servers; 0: none
@@ -191,7 +191,7 @@ pub struct Options {
     /// On the text port, send one line first, as some clients expect
     #[arg(long, env = "TREFOIL_GREETING", requires = "text_port")]
     pub greeting: bool,
-    /// Memory for what was read and written last, in MiB: one half for values, one for blocks of the trees' files
+    /// Memory for recently read and written data, in MiB: one half for values, one for blocks of the trees' files
     #[arg(long, env = "TREFOIL_CACHE_MB", value_name = "MIB", default_value_t = 64, value_parser = mebibytes(1))]
     pub cache_mb: u64,
     /// Commit log that is kept before the trees are flushed to free it, in MiB
@@ -203,16 +203,16 @@ pub struct Options {
         value_parser = mebibytes(LOG_MB_MIN)
     )]
     pub log_mb: u64,
-    /// Room that is left free on the disk, in MiB: below it writes are refused, reads go on
+    /// Space to keep free on the disk, in MiB: below it writes are refused, reads go on
     #[arg(long, env = "TREFOIL_RESERVE_MB", value_name = "MIB", default_value_t = 512, value_parser = mebibytes(0))]
     pub reserve_mb: u64,
-    /// Bytes a second that copies of partitions are sent to other servers with, all together; 0: as fast as they go
+    /// Rate of sending copies of partitions to other servers, all together, in bytes a second; 0: unlimited
     #[arg(long, env = "TREFOIL_TRANSFER_RATE", value_name = "BYTES_PER_SECOND", default_value_t = TRANSFER_RATE)]
     pub transfer_rate: u64,
-    /// Seconds between two readings of everything that is stored, against its checksums; 0: never
+    /// Seconds between two scrubs, which verify everything stored against its checksums; 0: never
     #[arg(long, env = "TREFOIL_SCRUB_INTERVAL", value_name = "SECONDS", default_value_t = SCRUB_SECONDS)]
     pub scrub_interval: u64,
-    /// Bytes a second that everything is read through with; 0: as fast as it goes
+    /// Rate of a scrub, in bytes a second; 0: unlimited
     #[arg(long, env = "TREFOIL_SCRUB_RATE", value_name = "BYTES_PER_SECOND", default_value_t = SCRUB_RATE)]
     pub scrub_rate: u64,
     /// Taken for compatibility: a cache size in keys. The cache is measured in bytes, see --cache-mb
@@ -224,12 +224,12 @@ pub struct Options {
 }
 
 impl Options {
-    /// Between two readings of everything; zero for none.
+    /// Time between two scrubs; zero for none.
     pub(crate) fn scrub(&self) -> Duration {
         Duration::from_secs(self.scrub_interval)
     }
 
-    /// How long a request waits here for what will pass.
+    /// How long a request may wait for a temporary obstacle to pass.
     pub(crate) fn park(&self) -> Duration {
         Duration::from_millis(self.park_ms)
     }

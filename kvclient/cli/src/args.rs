@@ -48,13 +48,13 @@ pub(crate) struct Args {
     /// Write the log to this file instead of standard error
     #[arg(short = 'l', long = "log-file", value_name = "FILE", env = "TREFOIL_LOG_FILE")]
     pub(crate) log_file: Option<PathBuf>,
-    /// How much is logged: off, error, warn, info, debug or trace (-ll and ALL, SEVERE, FATAL are taken too)
+    /// How much is logged: off, error, warn, info, debug or trace (-ll and ALL, SEVERE, FATAL work too)
     #[arg(long, value_name = "LEVEL", env = "TREFOIL_LOG_LEVEL", default_value = "warn")]
     pub(crate) log_level: Level,
     /// The form of the answers
     #[arg(short = 'o', long, value_name = "FORMAT", env = "TREFOIL_OUTPUT", value_enum, default_value_t)]
     pub(crate) output: Format,
-    /// Follow each request: print its id on standard error; every server logs what it does with it under this id
+    /// Follow each request: print its id on standard error; every server logs its steps with this id
     #[arg(long, env = "TREFOIL_TRACE")]
     pub(crate) trace: bool,
     /// Collector that the spans of requests with --trace are sent to, as OTLP in JSON over HTTP: `http://host:port`,
@@ -69,10 +69,10 @@ pub(crate) struct Args {
 /// Which server answers reads. All answers are linearizable (`docs/reads.md`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ReadFrom {
-    /// The coordinator of the key: one message there and back, never another one behind it.
+    /// The coordinator of the key: one round trip, and never a message to another server.
     Coordinator,
-    /// Any in-sync server of the key, by chance: for keys that are read more than one server can answer, and written
-    /// rarely. A replica asks the coordinator for its commit while a write to the key is on its way.
+    /// A random in-sync server of the key: for keys with more reads than one server can answer, and few writes. A
+    /// replica asks the coordinator for its commit while a write to the key is on its way.
     InSync,
 }
 
@@ -100,7 +100,7 @@ pub(crate) enum Program {
     /// Compare all copies of all partitions
     #[command(after_help = help::for_program("verify"))]
     Verify(VerifyArgs),
-    /// Add, drain and replace servers, pause copying, and let partitions go on that are offline
+    /// Add, drain and replace servers, pause copying, and recover offline partitions
     #[command(after_help = help::for_program("admin"))]
     Admin(AdminArgs),
     /// Print a script that lets a shell complete this program
