@@ -1,5 +1,5 @@
 //! Whole clusters from one seed: the cores of the ECS and the servers, with a network, disks, clocks and clients that
-//! are made of events. docs/testing.md tells what is simulated and what is checked.
+//! are made of events. docs/testing.md says what is simulated and what is checked.
 //!
 //! `SEEDS=n` sets the number of seeds of each scenario, `FIRST=n` the first of them;
 //! `SEED=n SCENARIO=name cargo test --test simulation replay -- --nocapture` prints all that happens in one of them.
@@ -60,7 +60,7 @@ const REGRESSIONS: [(&str, u64, &str); 18] = [
     ("late", 199, "a sync would have cut what was applied since the coordinator asked"),
     ("joins", 4129, "the same"),
     ("joins", 67, "a server that is to leave starts anew"),
-    ("barrier", 0, "a replica was told the commit of before its coordinator was active"),
+    ("barrier", 0, "a replica was sent the commit from before its coordinator was active"),
     ("long", 3, "a joiner was proposed while a promise to the former coordinator bound its proposer"),
     ("ecs_cut", 3_000_042, "the same"),
 ];
@@ -231,7 +231,7 @@ fn servers_are_slow_and_not_dead() {
 }
 
 #[test]
-fn copies_that_nobody_wants_are_dropped() {
+fn copies_that_no_view_lists_are_dropped() {
     check(Scenario::DROPS);
 }
 
@@ -252,9 +252,9 @@ fn the_same_seed_is_the_same_run() {
 }
 
 /// Runs for long: all scenarios in turn, or one (`SCENARIO=name`), `SEEDS=n` of each, from `FIRST=n` on, with
-/// `THREADS=n`; tells each minute how far it is.
+/// `THREADS=n`; prints its progress each minute.
 #[test]
-#[ignore = "runs as long as it is told to"]
+#[ignore = "runs for as long as `SEEDS` says"]
 fn search_for_long() {
     let scenarios = match std::env::var("SCENARIO") {
         Ok(name) => vec![scenario_named(&name)],
@@ -265,7 +265,7 @@ fn search_for_long() {
 }
 
 /// Prints two digests for each scenario (or for `SCENARIO=name`): of the runs, and of all lines of their traces. A
-/// change that only moves code leaves both as they are; one that renames or reshapes what is printed leaves the first.
+/// change that only moves code leaves both as they are; one that renames or reshapes printed lines leaves the first.
 #[test]
 #[ignore = "for comparing two versions"]
 fn digests_of_traces() {

@@ -13,7 +13,7 @@ use common::time::WallTime;
 use common::view::View;
 use kvserver_core::{Ask, Query};
 
-use super::history::{Asked, Operated, Told};
+use super::history::{Invocation, Observed, Operated};
 use super::net::Place;
 use super::scenario::Scenario;
 use super::server::place_of;
@@ -31,7 +31,7 @@ const GIVES_UP_AT_ONCE: f64 = 0.3;
 struct Active {
     /// Its place in the history.
     record: usize,
-    asked: Asked,
+    invocation: Invocation,
     first_unanswered: RequestNumber,
     since: Micros,
     /// The newest try.
@@ -130,22 +130,22 @@ impl Client {
         }
         if self.stopped {
             let Some((key, puts)) = self.script.pop_front() else { return };
-            let asked = if puts && key == self.counter {
+            let invocation = if puts && key == self.counter {
                 self.write(Operation::Add { key: key.clone(), by: 1 }, true)
             } else if puts {
                 let value = self.token(line);
                 self.write(Operation::put(key.clone(), value), true)
             } else {
-                Asked::Get
+                Invocation::Get
             };
-            return self.begin(line, servers, key, asked);
+            return self.begin(line, servers, key, invocation);
         }
         let key = self.keys[line.rng.usize(0..self.keys.len())].clone();
-        let asked = self.choose(line, &key);
-        self.begin(line, servers, key, asked);
+        let invocation = self.choose(line, &key);
+        self.begin(line, servers, key, invocation);
     }
 
-    /// A value that nobody else writes.
+    /// A value that no other write has.
     fn token(&self, line: &mut Timeline) -> Bytes {
         let token = format!("c{}n{};", self.index, self.history.len());
         let padding = if self.value_bytes_max > 0 { line.rng.usize(0..self.value_bytes_max) } else { 0 };
@@ -158,13 +158,13 @@ impl Client {
     }
 
     /// Something to do with the number.
-    fn count(&mut self, line: &mut Timeline) -> Asked {
+    fn count(&mut self, line: &mut Timeline) -> Invocation {
         let key = self.counter.clone();
         let by = i64::try_from(line.between(1, 9)).expect("small");
         let add = Operation::Add { key: key.clone(), by };
         let operation = match line.between(0, 99) {
-            0..=34 => return Asked::Get,
-            35..=39 => return Asked::Scan,
+            0..=34 => return Invocation::Get,
+            35..=39 => return Invocation::Scan,
             40..=49 => Operation::Take { key },
             50..=69 => {
                 let condition = if line.chance(0.3) { Condition::Present {} } else { Condition::Always {} };
@@ -177,7 +177,7 @@ impl Client {
         self.write(operation, with_origin)
     }
 
-    fn choose(&mut self, line: &mut Timeline, key: &Bytes) -> Asked {
+    fn choose(&mut self, line: &mut Timeline, key: &Bytes) -> Invocation {
         if *key == self.counter {
             return self.count(line);
         }
@@ -192,8 +192,8 @@ impl Client {
         };
         let long = seen.is_some_and(|(_, value)| value.len() > APPENDED_MAX);
         let operation = match line.between(0, 99) {
-            0..=34 => return Asked::Get,
-            35..=39 => return Asked::Scan,
+            0..=34 => return Invocation::Get,
+            35..=39 => return Invocation::Scan,
             90..=99 if self.expiring.as_ref() == Some(&key) => {
                 let expires = line.chance(0.8).then(|| self.soon(line));
                 Operation::Expire { key, expires }
@@ -216,28 +216,28 @@ impl Client {
         self.write(operation, with_origin)
     }
 
-    fn write(&mut self, operation: Operation, with_origin: bool) -> Asked {
+    fn write(&mut self, operation: Operation, with_origin: bool) -> Invocation {
         let origin = with_origin.then(|| {
             self.last_number += 1;
             (self.id, RequestNumber(self.last_number))
         });
-        Asked::Write { origin, operation }
+        Invocation::Write { origin, operation }
     }
 
-    fn begin(&mut self, line: &mut Timeline, servers: usize, key: Bytes, asked: Asked) {
-        let unanswered = self.active.values().filter_map(|active| number_of(&active.asked));
-        let own = number_of(&asked).unwrap_or_default();
+    fn begin(&mut self, line: &mut Timeline, servers: usize, key: Bytes, invocation: Invocation) {
+        let unanswered = self.active.values().filter_map(|active| number_of(&active.invocation));
+        let own = number_of(&invocation).unwrap_or_default();
         let first_unanswered = unanswered.chain([own]).min().unwrap_or_default();
         let record = self.history.len();
         self.history.push(Operated {
             key,
-            asked: asked.clone(),
+            invocation: invocation.clone(),
             invoked: line.now,
             returned: None,
-            told: Told::Nothing,
+            observed: Observed::Unknown,
         });
         let active =
-            Active { record, asked, first_unanswered, since: line.now, call: 0, open: BTreeSet::new() };
+            Active { record, invocation, first_unanswered, since: line.now, call: 0, open: BTreeSet::new() };
         self.active.insert(record as u64, active);
         self.call(line, servers, record as u64);
     }
@@ -251,7 +251,7 @@ impl Client {
             view.servers.get(&assignment.coordinator).map(|info| place_of(&info.address))
         });
         let anywhere = line.rng.usize(0..servers);
-        let is_read = matches!(active.asked, Asked::Get | Asked::Scan);
+        let is_read = matches!(active.invocation, Invocation::Get | Invocation::Scan);
         let to = if line.chance(if is_read { self.reads_anywhere } else { 0.15 }) {
             anywhere
         } else {
@@ -262,14 +262,14 @@ impl Client {
         self.calls.insert(call, operation);
         active.call = call;
         active.open.insert(call);
-        let ask = match &active.asked {
-            Asked::Get => Ask::Read(Query::get(key.clone())),
-            Asked::Scan => {
+        let ask = match &active.invocation {
+            Invocation::Get => Ask::Read(Query::get(key.clone())),
+            Invocation::Scan => {
                 let partition = self.partitions.of_key(key);
                 let (after, prefix, limit) = (None, Bytes::new(), u32::MAX);
                 Ask::Read(Query::Scan { partition, after, prefix, limit })
             }
-            Asked::Write { origin, operation } => {
+            Invocation::Write { origin, operation } => {
                 let first_unanswered = active.first_unanswered;
                 let origin = origin.map(|(client, number)| Origin { client, number, first_unanswered });
                 let age_ms = (line.now - active.since) / MS;
@@ -289,7 +289,8 @@ impl Client {
     pub(crate) fn on_timeout(&mut self, line: &mut Timeline, servers: usize, call: u64) {
         let Some(&operation) = self.calls.get(&call) else { return };
         let Some(active) = self.active.get(&operation).filter(|active| active.call == call) else { return };
-        let once_only = matches!(active.asked, Asked::Write { origin: None, .. }) && !active.open.is_empty();
+        let once_only =
+            matches!(active.invocation, Invocation::Write { origin: None, .. }) && !active.open.is_empty();
         if once_only || line.now - active.since >= self.gives_up_after {
             return self.give_up(line, operation);
         }
@@ -298,14 +299,15 @@ impl Client {
 
     fn give_up(&mut self, line: &mut Timeline, operation: u64) {
         let not_done = self.active.get(&operation).is_some_and(|active| active.open.is_empty());
-        let (told, returned) = if not_done { (Told::NotDone, Some(line.now)) } else { (Told::Nothing, None) };
-        self.end(line, operation, told, returned);
+        let (observed, returned) =
+            if not_done { (Observed::NotDone, Some(line.now)) } else { (Observed::Unknown, None) };
+        self.end(line, operation, observed, returned);
     }
 
-    fn end(&mut self, line: &mut Timeline, operation: u64, told: Told, returned: Option<Micros>) {
+    fn end(&mut self, line: &mut Timeline, operation: u64, observed: Observed, returned: Option<Micros>) {
         let Some(active) = self.active.remove(&operation) else { return };
         let record = &mut self.history[active.record];
-        (record.told, record.returned) = (told, returned);
+        (record.observed, record.returned) = (observed, returned);
         line.note(|| format!("    client {}: {record:?}", self.index));
         if self.stopped {
             line.after(0, Event::Wake { client: self.index });
@@ -316,23 +318,23 @@ impl Client {
     pub(crate) fn on_response(&mut self, line: &mut Timeline, call: u64, reply: Option<Reply>) -> bool {
         let Some(&operation) = self.calls.get(&call) else { return false };
         let Some(active) = self.active.get_mut(&operation) else { return false };
-        let told = match reply {
+        let observed = match reply {
             Some(Reply::Outcome { outcome }) => {
                 assert!(
                     outcome != Outcome::Superseded {},
                     "I7: a write that is not answered yet was taken for an answered one: {active:?}"
                 );
-                Told::Outcome(outcome)
+                Observed::Outcome(outcome)
             }
-            Some(Reply::Value { found }) => Told::Value(found),
-            Some(Reply::Page { pairs, .. }) => Told::Page(pairs),
+            Some(Reply::Value { found }) => Observed::Value(found),
+            Some(Reply::Page { pairs, .. }) => Observed::Page(pairs),
             Some(Reply::Unknown { .. }) => {
-                // It may be done: asked again when the try is over.
+                // It may be done: retried when the try is over.
                 return false;
             }
             // Of the only copy, on a bad disk: a second reading is right.
             Some(Reply::Refused { reason }) if reason.contains(FLIPPED_BIT) => {
-                assert!(matches!(self.history[active.record].asked, Asked::Get | Asked::Scan));
+                assert!(matches!(self.history[active.record].invocation, Invocation::Get | Invocation::Scan));
                 let pause = line.between(2, 60) * MS;
                 line.after(pause, Event::Timeout { client: self.index, call });
                 return true;
@@ -353,18 +355,18 @@ impl Client {
             }
         };
         let key = self.history[active.record].key.clone();
-        if let Told::Value(Some(found)) = &told {
+        if let Observed::Value(Some(found)) = &observed {
             self.seen.insert(key, (found.version, found.value.clone()));
         }
         let now = line.now;
-        self.end(line, operation, told, Some(now));
+        self.end(line, operation, observed, Some(now));
         line.chance(0.01)
     }
 }
 
-fn number_of(asked: &Asked) -> Option<RequestNumber> {
-    match asked {
-        Asked::Write { origin: Some((_, number)), .. } => Some(*number),
+fn number_of(invocation: &Invocation) -> Option<RequestNumber> {
+    match invocation {
+        Invocation::Write { origin: Some((_, number)), .. } => Some(*number),
         _ => None,
     }
 }

@@ -59,7 +59,7 @@ pub(crate) struct Disk {
     pub(crate) written: Content,
     /// What a crash leaves at least.
     pub(crate) durable: Content,
-    /// Behind what is durable: number, ticket, write.
+    /// Writes that are not durable yet: number, ticket, write.
     waiting: VecDeque<(u64, Option<Ticket>, Write)>,
     writes: u64,
     /// Flushed trees by life.
@@ -144,10 +144,10 @@ impl Disk {
         }
     }
 
-    /// The last synced batches of the log are gone, as the first of them does not check. `keeps_marks`: what they say
-    /// of epochs is not. `told`: what follows vouches for them, so that a start finds damage and no end. How many are
-    /// gone.
-    pub(crate) fn lose_batches(&mut self, most: usize, keeps_marks: bool, told: bool) -> usize {
+    /// The last synced batches of the log are lost, as the first of them is damaged. `keeps_marks`: the marks in them
+    /// are not lost. `vouched`: later batches vouch for them, so that a start finds damage, not an earlier end. Returns
+    /// how many are lost.
+    pub(crate) fn lose_batches(&mut self, most: usize, keeps_marks: bool, vouched: bool) -> usize {
         let batches = most.min(self.before_batches.len());
         let first = self.before_batches.len() - batches;
         let Some(logs) = self.before_batches.drain(first..).next() else { return 0 };
@@ -155,7 +155,7 @@ impl Disk {
         for (partition, log) in newest.into_iter().filter(|_| keeps_marks) {
             self.durable.logs.entry(partition).or_default().durable_state = log.durable_state;
         }
-        self.batch_spoilt = told;
+        self.batch_spoilt = vouched;
         self.waiting.clear();
         self.written = self.durable.clone();
         self.lost.clear();

@@ -174,7 +174,7 @@ impl EcsHost {
         self.step(line, truth, Input::Set(settings));
     }
 
-    /// Gives an order, if it can be given; who leaves by it, and who does not any more.
+    /// Gives an order, if it can be given; returns which servers leave by it, and which do not leave any more.
     pub(crate) fn order(
         &mut self,
         line: &mut Timeline,

@@ -232,7 +232,7 @@ impl World {
             0 => {
                 // The members know nothing of the answer, the joiner does.
                 let id = self.servers[server].id;
-                let view = self.truth.newest().cloned().expect("somebody coordinates");
+                let view = self.truth.newest().cloned().expect("some server coordinates");
                 let own = view.iter().map(|(_, assignment)| assignment).filter(|own| own.coordinator == id);
                 let away: Vec<usize> = own
                     .filter(|own| !own.joining.is_empty())
@@ -242,7 +242,7 @@ impl World {
                 self.split(&away, lasts);
             }
             1 => {
-                // Nobody hears of the proposal, and whom it names is no more.
+                // No server hears of the proposal, and the member that it names is gone.
                 self.crash_ecs(10 * MS, 600 * MS);
                 let joiner = self.some_transfer().filter(|(source, _)| *source == server);
                 if let Some((_, joiner)) = joiner.filter(|(_, joiner)| self.is_spareable(*joiner)) {

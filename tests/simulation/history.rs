@@ -1,4 +1,4 @@
-//! What the clients asked and were told, and the check that it could have happened one after the other.
+//! What the clients requested and observed, and the check that some sequential order explains it.
 //!
 //! The check by versions is linear in time: each write took effect at its place in the log, each read is put at the
 //! first place that fits, and no operation may have an earlier place than one that had ended before it began.
@@ -12,22 +12,22 @@ use common::operation::{Found, Operation, Outcome, Pair};
 use super::model::{Model, Stored};
 use super::timeline::Micros;
 
-/// What a client asked.
+/// What a client requested.
 #[derive(Clone, Debug)]
-pub(crate) enum Asked {
-    /// For the value.
+pub(crate) enum Invocation {
+    /// The value.
     Get,
-    /// For all values of the key's partition.
+    /// All values of the key's partition.
     Scan,
-    /// For a change; with the number that makes its retries harmless, if there is one.
+    /// A change; with the number that makes its retries harmless, if there is one.
     Write { origin: Option<(ClientId, RequestNumber)>, operation: Operation },
 }
 
-/// What a client was told.
+/// What a client observed as the outcome of a request.
 #[derive(Clone, Debug)]
-pub(crate) enum Told {
-    /// It has gone on without an answer: it may have happened, or may yet.
-    Nothing,
+pub(crate) enum Observed {
+    /// The client gave up without an answer: it may have happened, or may yet.
+    Unknown,
     /// Every try was answered: not done.
     NotDone,
     /// The value.
@@ -42,29 +42,29 @@ pub(crate) enum Told {
 #[derive(Clone, Debug)]
 pub(crate) struct Operated {
     pub(crate) key: Bytes,
-    pub(crate) asked: Asked,
+    pub(crate) invocation: Invocation,
     pub(crate) invoked: Micros,
     pub(crate) returned: Option<Micros>,
-    pub(crate) told: Told,
+    pub(crate) observed: Observed,
 }
 
 impl Operated {
-    /// Time alone may change the value after it.
+    /// Whether the value may change later by time alone.
     pub(crate) fn expires(&self) -> bool {
-        let Asked::Write { operation, .. } = &self.asked else { return false };
+        let Invocation::Write { operation, .. } = &self.invocation else { return false };
         matches!(operation, Operation::Put { expires: Some(_), .. } | Operation::Expire { .. })
     }
 
-    /// The same value may be there twice.
+    /// Whether the same value may occur twice.
     pub(crate) fn counts(&self) -> bool {
-        let Asked::Write { operation, .. } = &self.asked else { return false };
+        let Invocation::Write { operation, .. } = &self.invocation else { return false };
         matches!(operation, Operation::Add { .. } | Operation::Batch { .. })
     }
 
-    /// The value as a read told it.
+    /// The value that a read returned.
     pub(crate) fn read(&self) -> Option<Stored> {
-        match &self.told {
-            Told::Value(found) => Some(found.as_ref().map(|found| (found.version, found.value.clone()))),
+        match &self.observed {
+            Observed::Value(found) => Some(found.as_ref().map(|found| (found.version, found.value.clone()))),
             _ => None,
         }
     }
@@ -99,28 +99,28 @@ pub(crate) fn check_partition(operations: &[&Operated], model: &Model) -> Result
 
 /// Where in the log an answered operation happened.
 fn place(operated: &Operated, model: &Model, floor: Seq) -> Result<Option<Seq>, String> {
-    match (&operated.asked, &operated.told) {
-        (_, Told::Nothing | Told::NotDone) => Ok(None),
-        (Asked::Get, _) => {
+    match (&operated.invocation, &operated.observed) {
+        (_, Observed::Unknown | Observed::NotDone) => Ok(None),
+        (Invocation::Get, _) => {
             let read = operated.read().ok_or("a read was answered with an outcome")?;
             model.place_read(&operated.key, &read, floor).map(Some)
         }
-        (Asked::Write { origin: Some((client, number)), .. }, Told::Outcome(outcome)) => {
+        (Invocation::Write { origin: Some((client, number)), .. }, Observed::Outcome(outcome)) => {
             let (seq, effect) = model.effect(*client, *number).ok_or("an acknowledged write is in no log")?;
             if effect != outcome {
                 return Err(format!("I7: a write was answered {outcome:?}, it did {effect:?}"));
             }
             later(seq, floor)
         }
-        (Asked::Write { origin: None, .. }, Told::Outcome(outcome)) => {
+        (Invocation::Write { origin: None, .. }, Observed::Outcome(outcome)) => {
             super::server::clients::version_of(outcome).map_or(Ok(None), |version| later(version.seq, floor))
         }
-        (Asked::Scan, Told::Page(pairs)) => {
+        (Invocation::Scan, Observed::Page(pairs)) => {
             let found =
                 pairs.iter().map(|pair| (pair.key.clone(), (pair.found.version, pair.found.value.clone())));
             model.place_scan(&found.collect(), floor).map(Some)
         }
-        (asked, told) => Err(format!("{asked:?} was answered with {told:?}")),
+        (invocation, observed) => Err(format!("{invocation:?} was answered with {observed:?}")),
     }
 }
 
@@ -128,12 +128,14 @@ fn later(seq: Seq, floor: Seq) -> Result<Option<Seq>, String> {
     if seq > floor {
         return Ok(Some(seq));
     }
-    Err(format!("a write has the place {seq}, and {floor} was told before it was asked for"))
+    Err(format!("a write has the place {seq}, and {floor} was observed before it was invoked"))
 }
 
 /// W2: what was answered as not done is in no log.
 fn check_not_done(operated: &Operated, model: &Model) -> Result<(), String> {
-    let (Asked::Write { origin, operation }, Told::NotDone) = (&operated.asked, &operated.told) else {
+    let (Invocation::Write { origin, operation }, Observed::NotDone) =
+        (&operated.invocation, &operated.observed)
+    else {
         return Ok(());
     };
     let by_origin = origin.and_then(|(client, number)| model.effect(client, number)).map(|(seq, _)| seq);
@@ -177,20 +179,26 @@ mod tests {
         model
     }
 
-    fn write(number: u64, value: &'static str, times: (u64, u64), told: Told) -> Operated {
+    fn write(number: u64, value: &'static str, times: (u64, u64), observed: Observed) -> Operated {
         let origin = Some((CLIENT, RequestNumber(number)));
-        let asked = Asked::Write { origin, operation: put(value) };
-        Operated { key: "k".into(), asked, invoked: times.0, returned: Some(times.1), told }
+        let invocation = Invocation::Write { origin, operation: put(value) };
+        Operated { key: "k".into(), invocation, invoked: times.0, returned: Some(times.1), observed }
     }
 
-    fn written(seq: u64) -> Told {
-        Told::Outcome(Outcome::Written { version: at(seq), replaced: seq > 1 })
+    fn written(seq: u64) -> Observed {
+        Observed::Outcome(Outcome::Written { version: at(seq), replaced: seq > 1 })
     }
 
     fn read(seq: u64, value: &'static str, times: (u64, u64)) -> Operated {
         let found = (seq > 0).then(|| Found { value: value.into(), version: at(seq), expires: None });
-        let told = Told::Value(found);
-        Operated { key: "k".into(), asked: Asked::Get, invoked: times.0, returned: Some(times.1), told }
+        let observed = Observed::Value(found);
+        Operated {
+            key: "k".into(),
+            invocation: Invocation::Get,
+            invoked: times.0,
+            returned: Some(times.1),
+            observed,
+        }
     }
 
     fn check(operations: &[Operated]) -> Result<(), String> {
@@ -223,18 +231,18 @@ mod tests {
     fn writes_out_of_order_are_found() {
         let found =
             check(&[write(2, "b", (0, 10), written(2)), write(1, "a", (20, 30), written(1))]).unwrap_err();
-        assert!(found.contains("was told before"), "{found}");
+        assert!(found.contains("was observed before"), "{found}");
     }
 
     #[test]
     fn another_outcome_than_the_logs_is_found() {
-        let told = Told::Outcome(Outcome::NotFound {});
-        assert!(check(&[write(1, "a", (0, 10), told)]).unwrap_err().contains("I7"));
+        let observed = Observed::Outcome(Outcome::NotFound {});
+        assert!(check(&[write(1, "a", (0, 10), observed)]).unwrap_err().contains("I7"));
     }
 
     #[test]
     fn a_refused_write_that_happened_is_found() {
-        assert!(check(&[write(1, "a", (0, 10), Told::NotDone)]).unwrap_err().contains("W2"));
-        check(&[write(9, "z", (0, 10), Told::NotDone)]).unwrap();
+        assert!(check(&[write(1, "a", (0, 10), Observed::NotDone)]).unwrap_err().contains("W2"));
+        check(&[write(9, "z", (0, 10), Observed::NotDone)]).unwrap();
     }
 }

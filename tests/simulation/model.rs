@@ -1,5 +1,5 @@
-//! What a partition's log does, told a second time and independently of the server: one map, one operation after the
-//! other. Keeps every state that a key ever had, so that a read can be placed in the log.
+//! What a partition's log does, implemented a second time and independently of the server: one map, one operation after
+//! the other. Keeps every state that a key ever had, so that a read can be placed in the log.
 
 use std::collections::{BTreeMap, BTreeSet};
 

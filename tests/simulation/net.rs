@@ -1,4 +1,4 @@
-//! The network: who reaches whom, and how late, how often and in which order messages arrive.
+//! The network: which process reaches which, and how late, how often and in which order messages arrive.
 
 use fastrand::Rng;
 

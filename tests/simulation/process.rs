@@ -98,7 +98,7 @@ impl Process {
     }
 }
 
-/// The disk below a store, and what is known to be true.
+/// The disk below a store, and the truth about the run.
 struct Host<'a> {
     disk: &'a mut Disk,
     truth: &'a mut Truth,

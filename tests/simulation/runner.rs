@@ -15,7 +15,7 @@ use super::world::{self, Summary};
 /// Runs of long scenarios are so much rarer.
 pub(crate) const LONG_EVERY: u64 = 20;
 
-/// Seeds at once. Two cores are what everybody has.
+/// Seeds that run at once: two cores are assumed.
 const THREADS: u64 = 2;
 
 /// A seed that failed, and what was found.
@@ -139,16 +139,16 @@ pub(crate) fn all_pass(seeds: std::ops::Range<u64>, scenario: &Scenario) -> Vec<
     summaries
 }
 
-/// Runs seeds of all scenarios, batch by batch, and tells how far it is.
-#[expect(clippy::disallowed_methods, reason = "how fast it is, is what it tells")]
+/// Runs seeds of all scenarios, batch by batch, and prints its progress.
+#[expect(clippy::disallowed_methods, reason = "it prints its speed")]
 pub(crate) fn search_for_long(scenarios: &[Scenario], seeds: std::ops::Range<u64>) {
     /// Seeds of a scenario before the next one's turn comes.
     const BATCH: u64 = 100;
     /// Between two lines of progress.
-    const TELL_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
+    const REPORT_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
     let began = std::time::Instant::now();
-    let (mut told, mut count, mut unsearched, mut lost) = (began, 0_u64, 0, 0);
-    let tell = |count: u64, unsearched: usize, lost: usize| {
+    let (mut reported, mut count, mut unsearched, mut lost) = (began, 0_u64, 0, 0);
+    let report = |count: u64, unsearched: usize, lost: usize| {
         let rate = count as f64 * 60.0 / began.elapsed().as_secs_f64();
         println!(
             "{count} seeds without a finding, {rate:.0} a minute; {unsearched} keys too large to search, {lost} \
@@ -162,20 +162,20 @@ pub(crate) fn search_for_long(scenarios: &[Scenario], seeds: std::ops::Range<u64
             let end = if scenario.is_long { begin + (end - begin).div_ceil(LONG_EVERY) } else { end };
             let (summaries, failure) = search(begin..end, scenario);
             if let Some(failure) = failure {
-                tell(count, unsearched, lost);
+                report(count, unsearched, lost);
                 fail(failure);
             }
             count += summaries.len() as u64;
             unsearched += summaries.iter().map(|summary| summary.unsearched).sum::<usize>();
             lost += summaries.iter().filter(|summary| summary.is_lost).count();
-            if told.elapsed() >= TELL_EVERY {
-                told = std::time::Instant::now();
-                tell(count, unsearched, lost);
+            if reported.elapsed() >= REPORT_EVERY {
+                reported = std::time::Instant::now();
+                report(count, unsearched, lost);
             }
         }
         begin = end;
     }
-    tell(count, unsearched, lost);
+    report(count, unsearched, lost);
 }
 
 /// A bug that is planted.
@@ -214,7 +214,7 @@ pub(crate) fn must_find(planted: Planted, scenario: &Scenario, within: u64) -> u
 }
 
 std::thread_local! {
-    /// Panics of this thread are expected and told by the runner.
+    /// Panics of this thread are expected, and reported by the runner.
     static IS_QUIET: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 

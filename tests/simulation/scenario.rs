@@ -64,7 +64,7 @@ pub(crate) struct Scenario {
     /// New servers stand by until they are added.
     pub(crate) stand_by: bool,
     /// Nothing happens for which a server may be taken for dead.
-    pub(crate) nobody_fails: bool,
+    pub(crate) no_server_fails: bool,
     /// A run takes many times longer than one of the others.
     pub(crate) is_long: bool,
     pub(crate) bug: Option<PlantedBug>,
@@ -102,7 +102,7 @@ impl Scenario {
         reads_anywhere: 0.5,
         min_in_sync: 1,
         stand_by: false,
-        nobody_fails: false,
+        no_server_fails: false,
         is_long: false,
         bug: None,
         ecs_bug: None,
@@ -197,7 +197,7 @@ impl Scenario {
         spares: 0,
         thinks: 200 * MS,
         faults: &[Fault::EcsPause],
-        nobody_fails: true,
+        no_server_fails: true,
         fault_every: (500 * MS, 2_500 * MS),
         ..Self::BASE
     };

@@ -1,4 +1,4 @@
-//! Linearizability by search, from what the clients saw alone: some order of the operations on a key must explain all
+//! Linearizability by search, from the clients' histories alone: some order of the operations on a key must explain all
 //! answers, in which nothing comes before what had ended when it began (Wing and Gong 1993, with the memory of visited
 //! states of Lowe 2017). Operations without an answer may happen at any later time, or never.
 
@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use common::operation::{Condition, Operation, Outcome};
 
-use super::history::{Asked, Operated, Told};
+use super::history::{Invocation, Observed, Operated};
 use super::timeline::Micros;
 
 /// States that are visited before the search gives up.
@@ -48,14 +48,14 @@ enum Effect {
         condition: Want,
         done: Option<Deleted>,
     },
-    /// Each with the value that was told, if one was: before the change, or as it was left.
+    /// `observed`: whether it was set, and the value before, as far as that was answered.
     Set {
         value: Bytes,
         condition: Want,
-        told: Option<(bool, Option<Bytes>)>,
+        observed: Option<(bool, Option<Bytes>)>,
     },
     Take {
-        told: Option<Option<Bytes>>,
+        observed: Option<Option<Bytes>>,
     },
 }
 
@@ -83,21 +83,21 @@ pub(crate) fn check_key(operations: &[&Operated]) -> Verdict {
 }
 
 fn step(operated: &Operated, all: &[&Operated]) -> Option<Step> {
-    let effect = match (&operated.asked, &operated.told) {
-        (_, Told::NotDone)
-        | (Asked::Get, Told::Nothing | Told::Outcome(_) | Told::Page(_))
-        | (Asked::Scan, _) => return None,
-        (Asked::Get, Told::Value(_)) => Effect::Read(operated.read()?.map(|(_, value)| value)),
-        (Asked::Write { operation, .. }, told) => effect(operation, told, all)?,
+    let effect = match (&operated.invocation, &operated.observed) {
+        (_, Observed::NotDone)
+        | (Invocation::Get, Observed::Unknown | Observed::Outcome(_) | Observed::Page(_))
+        | (Invocation::Scan, _) => return None,
+        (Invocation::Get, Observed::Value(_)) => Effect::Read(operated.read()?.map(|(_, value)| value)),
+        (Invocation::Write { operation, .. }, observed) => effect(operation, observed, all)?,
     };
-    let answered = !matches!(operated.told, Told::Nothing);
+    let answered = !matches!(operated.observed, Observed::Unknown);
     let returned = operated.returned.filter(|_| answered).unwrap_or(Micros::MAX);
     Some(Step { invoked: operated.invoked, returned, effect })
 }
 
-fn effect(operation: &Operation, told: &Told, all: &[&Operated]) -> Option<Effect> {
-    let outcome = match told {
-        Told::Outcome(outcome) => Some(outcome),
+fn effect(operation: &Operation, observed: &Observed, all: &[&Operated]) -> Option<Effect> {
+    let outcome = match observed {
+        Observed::Outcome(outcome) => Some(outcome),
         _ => None,
     };
     Some(match operation {
@@ -129,14 +129,14 @@ fn effect(operation: &Operation, told: &Told, all: &[&Operated]) -> Option<Effec
         Operation::Set { value, condition, .. } => Effect::Set {
             value: value.clone(),
             condition: want(condition, all),
-            told: outcome.and_then(|outcome| match outcome {
+            observed: outcome.and_then(|outcome| match outcome {
                 Outcome::Changed { old, .. } => Some((true, old.clone())),
                 Outcome::Kept { old } => Some((false, old.clone())),
                 _ => None,
             }),
         },
         Operation::Take { .. } => Effect::Take {
-            told: outcome.map(|outcome| match outcome {
+            observed: outcome.map(|outcome| match outcome {
                 Outcome::Changed { old, .. } => old.clone(),
                 _ => None,
             }),
@@ -162,7 +162,7 @@ fn want(condition: &Condition, all: &[&Operated]) -> Want {
 }
 
 impl Want {
-    /// Whether it holds; none: nobody knows.
+    /// Whether it is met; none: it is not known.
     fn holds(&self, state: Option<&Bytes>) -> Option<bool> {
         match self {
             Self::Always => Some(true),
@@ -197,15 +197,15 @@ impl Effect {
                 }
                 after
             }
-            Self::Set { value, condition, told } => {
-                let fits = |done| told.as_ref().is_none_or(|told| *told == (done, state.clone()));
+            Self::Set { value, condition, observed } => {
+                let fits = |done| observed.as_ref().is_none_or(|observed| *observed == (done, state.clone()));
                 let holds = condition.holds(old);
                 let set = (holds != Some(false) && fits(true)).then(|| Some(value.clone()));
                 let kept = (holds != Some(true) && fits(false)).then(|| state.clone());
                 set.into_iter().chain(kept).collect()
             }
-            Self::Take { told } => {
-                let fits = told.as_ref().is_none_or(|told| told == state);
+            Self::Take { observed } => {
+                let fits = observed.as_ref().is_none_or(|observed| observed == state);
                 fits.then_some(None).into_iter().collect()
             }
             Self::Append { value, offset } => {
@@ -318,15 +318,21 @@ mod tests {
             Outcome::ConditionFailed { current: None }
         };
         let operation = Operation::Put { key: "k".into(), value: value.into(), expires: None, condition };
-        let told = times.1.map_or(Told::Nothing, |_| Told::Outcome(outcome));
-        let asked = Asked::Write { origin: None, operation };
-        Operated { key: "k".into(), asked, invoked: times.0, returned: times.1, told }
+        let observed = times.1.map_or(Observed::Unknown, |_| Observed::Outcome(outcome));
+        let invocation = Invocation::Write { origin: None, operation };
+        Operated { key: "k".into(), invocation, invoked: times.0, returned: times.1, observed }
     }
 
     fn read(value: Option<&'static str>, times: (u64, u64)) -> Operated {
         let found = value.map(|value| Found { value: value.into(), version: version(1), expires: None });
-        let told = Told::Value(found);
-        Operated { key: "k".into(), asked: Asked::Get, invoked: times.0, returned: Some(times.1), told }
+        let observed = Observed::Value(found);
+        Operated {
+            key: "k".into(),
+            invocation: Invocation::Get,
+            invoked: times.0,
+            returned: Some(times.1),
+            observed,
+        }
     }
 
     fn check(operations: &[Operated]) -> Verdict {
@@ -373,13 +379,13 @@ mod tests {
     fn an_append_at_a_wrong_offset_is_found() {
         let append = |value: &'static str, offset, times: (u64, u64)| Operated {
             key: "k".into(),
-            asked: Asked::Write {
+            invocation: Invocation::Write {
                 origin: None,
                 operation: Operation::Append { key: "k".into(), value: value.into() },
             },
             invoked: times.0,
             returned: Some(times.1),
-            told: Told::Outcome(Outcome::Appended { version: version(1), offset }),
+            observed: Observed::Outcome(Outcome::Appended { version: version(1), offset }),
         };
         assert_eq!(check(&[append("ab", 0, (0, 1)), append("c", 2, (2, 3))]), Verdict::Linearizable);
         assert_eq!(check(&[append("ab", 0, (0, 1)), append("c", 0, (2, 3))]), Verdict::Impossible);

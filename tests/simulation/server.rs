@@ -25,7 +25,7 @@ use super::scenario::Scenario;
 use super::timeline::{Event, MS, Micros, SECOND, Timeline};
 use super::truth::Truth;
 
-/// What a server tells of its disk, whatever the disk does.
+/// What a server reports about its disk, whatever the state of the disk.
 #[derive(Debug, Default)]
 pub(crate) struct Gray {
     pub(crate) slow_until: Micros,
@@ -33,7 +33,7 @@ pub(crate) struct Gray {
 }
 
 impl Gray {
-    fn told(&self, now: Micros) -> (Health, u64) {
+    fn reported(&self, now: Micros) -> (Health, u64) {
         const RESERVE: u64 = 1000;
         let (slow, disk_full) = (now < self.slow_until, now < self.full_until);
         let sync_us = Some(if slow { 300 * MS } else { 2 * MS });
@@ -46,7 +46,7 @@ impl Gray {
 /// Times that the timer is slower than the core wants, at most.
 const TICKS_MAX: u64 = 4;
 
-/// What is told of a bad disk.
+/// What is reported about a bad disk.
 pub(crate) const FLIPPED_BIT: &str = "a flipped bit";
 
 /// The wall clock at the beginning.
@@ -219,7 +219,7 @@ impl Server {
         self.process.as_ref().and_then(|process| process.node.facts(partition, self.time(now)))
     }
 
-    /// A new process finds what is on disk.
+    /// A new process starts with the data on disk.
     pub(crate) fn start(&mut self, line: &mut Timeline) {
         assert!(self.process.is_none() && !self.waits, "started twice");
         self.life += 1;
@@ -445,7 +445,7 @@ impl Server {
 
     fn report(&mut self, line: &mut Timeline, mut report: ServerReport) {
         if let ServerReport::Heartbeat { health, free_bytes, .. } = &mut report {
-            (*health, *free_bytes) = self.gray.told(line.now);
+            (*health, *free_bytes) = self.gray.reported(line.now);
         }
         if self.process.as_ref().is_some_and(|process| process.linked.is_some()) {
             if matches!(report, ServerReport::Propose { .. }) {

@@ -1,5 +1,5 @@
-//! What must hold at every moment, whatever fails (docs/protocol.md): the invariants I1 to I7, looked at
-//! from outside, with everything that every server ever did at hand.
+//! The invariants I1 to I7, which must hold at every moment, whatever fails (docs/protocol.md). They are checked from
+//! outside, with knowledge of everything that each server ever did.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,8 +16,8 @@ use kvserver_core::testkit::PartitionLog;
 use super::model::Model;
 use super::server::WALL_BEGIN_MS;
 
-/// A stamp is wrong by no more, in milliseconds, besides the drift of clocks: what they differ by at first, what
-/// messages are late, and what takes its time to be taken up.
+/// Largest error of a stamp, in milliseconds, besides the drift of clocks: their initial difference, the delay of
+/// messages, and the time until a correction is in use.
 pub(crate) const STAMPS_OFF_MS_MAX: u64 = 3_000;
 
 /// How wrong a stamp may be when `right` is the time: clocks are fast or slow by 5 % at most.
@@ -25,7 +25,7 @@ fn stamps_off_max(right: u64) -> u64 {
     STAMPS_OFF_MS_MAX + right.saturating_sub(WALL_BEGIN_MS) / 20
 }
 
-/// An entry that some server has applied: so it is committed.
+/// An entry that some server has applied, and that is therefore committed.
 #[derive(Debug)]
 struct Committed {
     id: LogId,
@@ -39,25 +39,25 @@ struct Committed {
 #[derive(Debug, Default)]
 pub(crate) struct Partition {
     committed: Vec<Committed>,
-    /// The last entry that some client was told of.
+    /// The last entry that was acknowledged to a client.
     acknowledged: Seq,
-    /// By entry that was ever in some log: the one before it, and its body.
+    /// For each entry that was ever in some log: the entry before it, and its body.
     entries: BTreeMap<LogId, (LogId, Bytes)>,
     pub(crate) model: Model,
 }
 
-/// How often faults have struck, and what came of them.
+/// How often faults have occurred, and their consequences.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     /// Disks that have lost the last batches of their logs.
     pub(crate) batches_lost: u64,
-    /// Syncs that failed while all disks did.
+    /// Syncs that failed while all disks failed to sync.
     pub(crate) syncs_failed: u64,
-    /// Answers of the ECS that a store is to be kept.
+    /// Answers of the ECS that a store must be kept.
     pub(crate) kept: u64,
     /// Stores that were set aside.
     pub(crate) set_aside: u64,
-    /// Stores that an operator has taken back.
+    /// Stores that an operator has reinstated.
     pub(crate) reinstated: u64,
     /// Copies that a partition went on without, and whose servers were given empty directories.
     pub(crate) kept_aside: u64,
@@ -74,30 +74,30 @@ pub(crate) struct Truth {
     views: BTreeMap<Epoch, Arc<View>>,
     newest: Option<Arc<View>>,
     /// Nothing happens in this run for which a server may be taken for dead.
-    pub(crate) nobody_fails: bool,
-    /// Machines' clocks run nearly right, so stamps must be.
+    pub(crate) no_server_fails: bool,
+    /// Machines' clocks run nearly right, so stamps must be right too.
     pub(crate) clocks_run_right: bool,
-    /// Some server has made a wrong digest, or has a bad disk.
+    /// Some server has computed a wrong digest, or has a bad disk.
     pub(crate) misread: bool,
     /// Some disk has gone back to an earlier moment.
     pub(crate) goes_back: bool,
-    /// A partition went on without its last whole member, after the wait for it, and says so.
+    /// A partition went on without its last whole member, after the wait for it, and that was reported.
     pub(crate) is_beyond: bool,
-    /// What coordinators have said of servers that join no more with what they hold (V4a).
+    /// Reports of coordinators about servers whose copies are kept aside (V4a).
     pub(crate) kept_aside: Vec<String>,
     /// Reports of copies that have failed.
     pub(crate) copies_failed: u64,
     pub(crate) counts: Counts,
     /// By partition: the last epoch in which a coordinator was active.
     active: BTreeMap<PartitionId, Epoch>,
-    /// Committed and not yet looked for at all members.
+    /// Committed entries that are not yet checked at all members.
     pub(crate) fresh: Vec<(PartitionId, LogId)>,
-    /// Partitions whose members have changed since this was last looked at.
+    /// Partitions whose members have changed since the last check.
     pub(crate) changed: BTreeSet<PartitionId>,
-    /// Entries that clients were told are done by their coordinators, and on how many disks they must be.
+    /// Entries that coordinators have acknowledged to clients, and on how many disks they must be.
     pub(crate) rested: Vec<(PartitionId, LogId, u8)>,
-    /// Partitions of which clients were told something since this was last looked at.
-    pub(crate) told: BTreeSet<PartitionId>,
+    /// Partitions with acknowledgements to clients since the last check.
+    pub(crate) acknowledging: BTreeSet<PartitionId>,
 }
 
 impl Truth {
@@ -120,7 +120,7 @@ impl Truth {
             return;
         }
         let down = view.servers.iter().find(|(_, info)| info.state == ServerState::Down);
-        assert!(!self.nobody_fails || down.is_none(), "a server that is well is taken for dead: {down:?}");
+        assert!(!self.no_server_fails || down.is_none(), "a server that is well is taken for dead: {down:?}");
         let before = self.newest.replace(Arc::clone(view));
         for (partition, assignment) in view.iter() {
             let old = before.as_ref().and_then(|before| before.assignment(partition));
@@ -231,7 +231,7 @@ impl Truth {
     /// The records of a server are as a copy made them.
     pub(crate) fn on_installed(&self, partition: PartitionId, applied: LogId, digest: u64) {
         let Some(index) = applied.seq.0.checked_sub(1) else { return };
-        let history = self.partitions.get(&partition).expect("somebody has applied what is copied");
+        let history = self.partitions.get(&partition).expect("some server has applied the copied state");
         let index = usize::try_from(index).expect("few entries");
         let committed = history.committed.get(index).expect("a copy holds what is committed");
         assert_eq!(committed.id, applied, "I4: partition {partition}: a copy of something else");
@@ -241,14 +241,14 @@ impl Truth {
         );
     }
 
-    /// A client is told that an entry is done.
+    /// An entry is acknowledged to a client.
     pub(crate) fn on_acknowledged(&mut self, partition: PartitionId, version: LogId) {
         let history = self.partitions.entry(partition).or_default();
         let index = usize::try_from(version.seq.0 - 1).expect("few entries");
         let committed = history.committed.get(index).map(|committed| committed.id);
         assert_eq!(committed, Some(version), "partition {partition}: acknowledged and not committed");
         history.acknowledged = history.acknowledged.max(version.seq);
-        self.told.insert(partition);
+        self.acknowledging.insert(partition);
     }
 
     /// An acknowledged entry is on as many disks as the view of its coordinator asks for.

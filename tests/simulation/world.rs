@@ -1,6 +1,6 @@
 //! One cluster from one seed: the ECS, the servers, the clients, the faults, and the checks after every step.
 //!
-//! First faults come and go, and only what is safe is looked at. Then all of them end, and the cluster must recover
+//! First faults come and go, and only safety is checked. Then all of them end, and the cluster must recover
 //! within a bound of virtual time (I8): every partition active, with all its copies, and every operation answered.
 
 mod checks;
@@ -129,7 +129,7 @@ impl World {
             line.after(SECOND, Event::TakeStoresBack);
         }
         let mut truth = Truth::default();
-        truth.nobody_fails = scenario.nobody_fails;
+        truth.no_server_fails = scenario.no_server_fails;
         truth.clocks_run_right = scenario.drift_max <= CLOCK_DRIFT_MAX;
         Self { scenario, line, truth, ecs, servers, clients, strikes: 0, phase: Phase::Faults }
     }

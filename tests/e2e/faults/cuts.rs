@@ -122,7 +122,7 @@ fn a_link_is_cut_in_one_direction() {
     stage.finish();
 }
 
-/// A server that nobody reaches, and that reaches nobody, comes back with the past in its memory.
+/// A server that no other process reaches, and that reaches none, comes back with the past in its memory.
 #[test]
 fn a_server_is_cut_off_from_all() {
     let Some(stage) = stage() else { return };
@@ -161,7 +161,7 @@ fn servers_are_cut_off_from_the_ecs() {
     net.mend();
     stage.cluster.wait_settled();
     (0..SERVERS).for_each(|server| net.part(Server(server), Ecs));
-    // Nobody is removed by an ECS that hears nobody, or all are: reads and writes go on as far as views allow.
+    // An ECS that hears no server removes none, or all: reads and writes go on as far as views allow.
     stage.recorder.wait_for_more(SOME);
     net.mend();
     stage.finish();

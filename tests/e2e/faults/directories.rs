@@ -98,13 +98,14 @@ fn flipped_in_the_last_batch(idle: bool) {
         let (segment, end) = find_last(&dir, last.as_bytes()).expect("it is in the log");
         let file = fs::OpenOptions::new().write(true).open(&segment).expect("a segment");
         file.write_all_at(&[last.as_bytes()[last.len() - 1] ^ 4], end as u64 - 1).expect("a byte");
-        let told = if is_vouched_for(&segment, end) { "is damaged at byte" } else { "what was written last" };
+        let message =
+            if is_vouched_for(&segment, end) { "is damaged at byte" } else { "what was written last" };
         cluster.start_ecs();
         // The damaged one first: its log is the only one for a while.
         (0..3).map(|n| (victim + n) % 3).for_each(|server| cluster.start_server(server));
         assert_whole(&cluster, &values);
         let log = cluster.server(victim).log();
-        assert!(log.contains(told), "nothing says \"{told}\": {log}");
+        assert!(log.contains(message), "the log lacks \"{message}\": {log}");
     }
 }
 
@@ -147,8 +148,8 @@ fn an_older_directory_is_refused_and_loses_nothing() {
     cluster.start_server(2);
     cluster.wait_settled();
     assert!(cluster.client().scan("key/") == values, "not what was acknowledged");
-    let told = on_directory("new-store", &dir, &[]);
-    assert!(told.contains("has the id"), "{told}");
+    let output = on_directory("new-store", &dir, &[]);
+    assert!(output.contains("has the id"), "{output}");
     cluster.start_server(0);
     assert_whole(&cluster, &values);
 }
@@ -206,8 +207,8 @@ fn a_copy_of_a_directory_beside_its_original_is_refused() {
         let copy = stage.cluster.add_server_with(Some(copy), &[], &[]);
         assert_eq!(stage.cluster.server_mut(copy).wait().code(), Some(1));
         let log = stage.cluster.server(copy).log();
-        let told = format!("another process of this store is alive at {address}");
-        assert!(log.contains(&told) && log.contains("new-store --new-server -d DIR"), "{log}");
+        let message = format!("another process of this store is alive at {address}");
+        assert!(log.contains(&message) && log.contains("new-store --new-server -d DIR"), "{log}");
         stage.cluster.forget_process(copy);
     }
     stage.finish();

@@ -56,11 +56,11 @@ impl Disk {
     /// What was not synced is gone. No process may have a file open there.
     pub(crate) fn cut_power(&self) {
         run(Command::new(&self.power_off).arg(self.at())).expect("the file system can be shut down");
-        run(Command::new("umount").arg(self.at())).expect("nobody uses it");
+        run(Command::new("umount").arg(self.at())).expect("no process uses it");
         self.mount().expect("it can be mounted again");
     }
 
-    /// It takes no writes until what is returned is dropped: those who write wait, and cannot be killed.
+    /// The disk takes no writes until the returned value is dropped: processes that write wait, and cannot be killed.
     #[must_use]
     pub(crate) fn freeze(&self) -> Frozen {
         run(Command::new("fsfreeze").arg("-f").arg(self.at())).expect("the file system can be frozen");
@@ -85,6 +85,6 @@ impl Drop for Frozen {
 
 fn run(command: &mut Command) -> Result<(), String> {
     let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
-    let told = String::from_utf8_lossy(&output.stderr);
-    if output.status.success() { Ok(()) } else { Err(format!("{command:?}: {}", told.trim())) }
+    let errors = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() { Ok(()) } else { Err(format!("{command:?}: {}", errors.trim())) }
 }

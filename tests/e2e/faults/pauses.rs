@@ -4,8 +4,8 @@ use rustix::process::Signal;
 
 use crate::faults::stage::{Asking, Stage, all_wanted, pairs, settings, settings_of_ecs_restarts};
 
-/// A coordinator is paused until others do its work; then it is asked, and goes on: whatever it answers is not older
-/// than what others have told meanwhile. The history has its answers.
+/// A coordinator is paused until others have taken over; then it is sent requests, and continues: its answers are not
+/// older than the answers of others meanwhile. The history has its answers.
 #[test]
 fn a_paused_coordinator_answers_nothing_stale() {
     let stage = Stage::start(settings(), 4);
@@ -61,9 +61,9 @@ fn servers_stutter() {
     stage.finish();
 }
 
-/// The ECS is paused for longer than any limit: when it goes on, it has heard nobody for long, and removes nobody.
+/// The ECS is paused for longer than any limit: when it continues, it has heard no server for long, and removes none.
 #[test]
-fn a_paused_ecs_removes_nobody() {
+fn a_paused_ecs_removes_no_server() {
     let stage = Stage::start(settings(), 3);
     let before = stage.cluster.wait_settled();
     stage.cluster.ecs().signal(Signal::STOP);

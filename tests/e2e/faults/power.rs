@@ -6,7 +6,7 @@ use crate::faults::stage::{SOME, Stage, all_wanted, settings};
 use crate::support::wait::SOON;
 use crate::support::{Settings, Stopwatch, wait_until};
 
-/// The ECS and all servers lose their power at once. What they were told to write and had not synced is gone.
+/// The ECS and all servers lose their power at once. Writes that were not synced are gone.
 #[test]
 fn the_power_fails() {
     let Some(disk) = Disk::wanted() else { return };

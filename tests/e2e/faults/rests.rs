@@ -11,10 +11,10 @@ use crate::support::{Settings, Stopwatch, wait_until};
 /// Longer than the silence after which a server is taken for dead, and shorter than a disk may rest.
 const SHORT: Duration = Duration::from_millis(1_500);
 
-/// The disk of the ECS and all servers takes no writes for a moment, as one does that others keep busy. Everybody
-/// waits, and nobody is taken for dead: their copies would have to be made again, on the same disk.
+/// The disk of the ECS and all servers takes no writes for a moment, like one that other programs keep busy. All
+/// wait, and no server is taken for dead: its copies would have to be made again, on the same disk.
 #[test]
-fn a_short_rest_of_the_disk_removes_nobody() {
+fn a_short_rest_of_the_disk_removes_no_server() {
     let Some(disk) = Disk::wanted() else { return };
     let stage = Stage::start(Settings { base: Some(disk.at()), ..settings() }, 3);
     stage.go_on();

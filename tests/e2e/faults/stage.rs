@@ -1,8 +1,8 @@
 //! What all tests of faults share: a cluster with data and a recorded load, and what must hold at the end.
 //!
 //! At the end all faults are over, and: every partition has all its copies; every request of the writers that keep
-//! record has succeeded and is there; what all clients and readers saw can have happened one after the other; every
-//! server that has a copy of a key tells the same value; and all copies of all partitions are equal, byte by byte.
+//! record has succeeded and is there; some sequential order explains what all clients and readers saw; every
+//! server that has a copy of a key returns the same value; and all copies of all partitions are equal, byte by byte.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,8 +14,8 @@ use common::view::{ServerState, View};
 use kvclient::Comparison;
 use skipped::{Missing, skip};
 
-use crate::faults::history::recorder::{Plan, Recorder, line_told};
-use crate::faults::history::{self, Asked, Operated, Told};
+use crate::faults::history::recorder::{Plan, Recorder, observed_in};
+use crate::faults::history::{self, Invocation, Observed, Operated};
 use crate::support::db::{self, Db};
 use crate::support::wait::SOON;
 use crate::support::{Cluster, Load, Settings, Stopwatch, TextClient, http, wait_for, wait_until};
@@ -105,7 +105,7 @@ impl Stage {
         if code == 200 { serde_json::from_str(&body).map_err(|error| error.to_string()) } else { Err(body) }
     }
 
-    /// Waits until a copy is being brought up to date: who receives it, and who gives it.
+    /// Waits until a copy is being brought up to date, and returns its receiver and its source.
     #[track_caller]
     pub(crate) fn wait_transfer(&self) -> Transfer {
         self.wait_transfer_to(|_| true)
@@ -199,7 +199,7 @@ pub(crate) struct Transfer {
     pub(crate) source: usize,
 }
 
-/// Every server that has a copy of a key tells the same value.
+/// Every server that has a copy of a key returns the same value.
 #[track_caller]
 fn assert_copies_equal(cluster: &Cluster, db: &Db, keys: &[String]) {
     let mut lines: Vec<_> = cluster.addresses().into_iter().map(TextClient::connect).collect();
@@ -209,12 +209,12 @@ fn assert_copies_equal(cluster: &Cluster, db: &Db, keys: &[String]) {
         wait_until(&format!("{copies} copies of {key} answer, all with one value"), SOON, || {
             let answers: Vec<_> = lines
                 .iter_mut()
-                .filter_map(|line| line_told(&line.ask(&format!("get {key}")), key))
+                .filter_map(|line| observed_in(&line.ask(&format!("get {key}")), key))
                 .collect();
             for answer in &answers {
                 assert_eq!(
                     *answer,
-                    Told::Value { value: value.clone(), version: None },
+                    Observed::Value { value: value.clone(), version: None },
                     "{key} at one of {answers:?}"
                 );
             }
@@ -251,17 +251,17 @@ fn assert_digests_equal(cluster: &Cluster, db: &Db) {
 /// Asks a server for keys in one piece, by lines, without waiting; [`Asking::answers`] are for the history.
 pub(crate) struct Asking {
     lines: TextClient,
-    asked: Vec<(String, u64)>,
+    invocation: Vec<(String, u64)>,
 }
 
 impl Asking {
     pub(crate) fn connect(address: SocketAddr) -> Self {
-        Self { lines: TextClient::connect(address), asked: Vec::new() }
+        Self { lines: TextClient::connect(address), invocation: Vec::new() }
     }
 
     pub(crate) fn ask(&mut self, keys: &[String]) {
         for key in keys {
-            self.asked.push((key.clone(), clock::time().0));
+            self.invocation.push((key.clone(), clock::time().0));
             self.lines.send(format!("get {key}\r\n"));
         }
     }
@@ -269,10 +269,16 @@ impl Asking {
     /// What the server says to them, refusals left out.
     pub(crate) fn answers(mut self) -> Vec<Operated> {
         let mut answers = Vec::new();
-        for (key, invoked) in std::mem::take(&mut self.asked) {
+        for (key, invoked) in std::mem::take(&mut self.invocation) {
             let line = self.lines.line();
-            if let Some(told) = line_told(&line, &key) {
-                answers.push(Operated { key, asked: Asked::Get, invoked, returned: clock::time().0, told });
+            if let Some(observed) = observed_in(&line, &key) {
+                answers.push(Operated {
+                    key,
+                    invocation: Invocation::Get,
+                    invoked,
+                    returned: clock::time().0,
+                    observed,
+                });
             }
         }
         answers

@@ -127,7 +127,7 @@ impl World {
     }
 
     fn newest_epochs(&self) -> Vec<Epoch> {
-        let view = self.truth.newest().expect("somebody coordinates");
+        let view = self.truth.newest().expect("some server coordinates");
         view.assignments.iter().map(|assignment| assignment.epoch).collect()
     }
 
@@ -210,8 +210,8 @@ impl World {
         }
     }
 
-    /// V4a: a partition has gone on without a copy that has entries which nobody else has. An operator gives the server
-    /// an empty directory, as its coordinator says, once no partition has its only whole copy there.
+    /// V4a: a partition has gone on without a copy that has entries which no other copy has. An operator gives the
+    /// server an empty directory, as its coordinator says, once no partition has its only whole copy there.
     pub(crate) fn replace_those_aside(&mut self) {
         for reason in std::mem::take(&mut self.truth.kept_aside) {
             let named = |server: &Server| {
@@ -232,7 +232,7 @@ impl World {
     /// The ECS runs on an older directory for a while.
     pub(super) fn ecs_goes_back(&mut self) {
         self.crash_ecs(MS, 500 * MS);
-        // A view that no server has seen is missed by nobody.
+        // No server misses a view that none has seen.
         let newest = self.truth.newest().map(|view| view.number);
         let used = self.servers.iter().filter_map(|server| server.process.as_ref());
         let is_seen = used.map(|process| process.node.view().number).max() == newest;

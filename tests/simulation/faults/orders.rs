@@ -36,7 +36,7 @@ impl World {
         }
     }
 
-    /// An operator orders something, if it can be done. `order` is told a server that stands by and one that serves.
+    /// An operator orders something, if it can be done. `order` gets a server that stands by and one that serves.
     pub(super) fn order(
         &mut self,
         order: impl FnOnce(

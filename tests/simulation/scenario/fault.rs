@@ -21,7 +21,7 @@ pub(crate) enum Fault {
     Ring,
     /// The links between a server and others come and go.
     Flap,
-    /// Two servers, a coordinator among them, reach each other and clients, and nobody else.
+    /// Two servers, a coordinator among them, reach each other and clients, and no one else.
     Split,
     /// A server and the ECS do not reach each other, in one or both directions; all other links are well.
     CutEcs,
@@ -68,9 +68,9 @@ pub(crate) enum Fault {
     /// The digests that a server makes of its copies come out wrong for a while: the others find them different, and
     /// its copies are made anew.
     Misread,
-    /// A server's heartbeats tell of slow syncs for a while.
+    /// A server's heartbeats report slow syncs for a while.
     SlowDisk,
-    /// A server's heartbeats tell that its disk is below its reserve for a while.
+    /// A server's heartbeats report that its disk is below its reserve for a while.
     NoRoom,
     /// All servers and the ECS lose power at once.
     PowerLoss,

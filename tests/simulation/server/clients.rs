@@ -12,7 +12,7 @@ use super::super::truth::Truth;
 use super::{Server, right};
 
 impl Server {
-    /// A client asks; nobody answers while there is no process.
+    /// A client sends a request; it gets no answer while there is no process.
     pub(crate) fn take_request(&mut self, line: &mut Timeline, client: usize, call: u64, ask: Ask) {
         let Some(process) = &mut self.process else {
             let delay = line.net.delay(&mut line.rng);

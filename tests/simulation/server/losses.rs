@@ -51,9 +51,11 @@ impl Server {
         assert!(self.process.is_none(), "a running process holds its disk");
         let before = self.disk.durable.logs.clone();
         let most = if line.chance(0.5) { 1 } else { self.disk.batches_kept };
-        let (keeps_marks, told) = (line.chance(0.3), line.chance(0.3));
-        let batches = self.disk.lose_batches(most, keeps_marks, told);
-        line.note(|| format!("  s{} loses {batches} batches; marks {keeps_marks}, told {told}", self.index));
+        let (keeps_marks, vouched) = (line.chance(0.3), line.chance(0.3));
+        let batches = self.disk.lose_batches(most, keeps_marks, vouched);
+        line.note(|| {
+            format!("  s{} loses {batches} batches; marks {keeps_marks}, told {vouched}", self.index)
+        });
         self.note_losses(before, epochs);
         batches
     }

@@ -30,7 +30,7 @@ impl Server {
         self.sync(line);
     }
 
-    /// Asks the disk to sync what is written, if it does not yet.
+    /// Asks the disk to sync the writes, if no sync is under way.
     pub(super) fn sync(&mut self, line: &mut Timeline) {
         let (server, life) = (self.index, self.life);
         let Some(process) = &mut self.process else { return };

@@ -1,4 +1,4 @@
-//! The checks after every step that need more than one server: I2, I5, I6, and what is whole.
+//! The checks after every step that need more than one server: I2, I5, I6, and which copies are whole.
 
 use common::ids::PartitionId;
 use common::view::{Member, View};
@@ -159,7 +159,7 @@ impl World {
             let log = self.servers[acted].disk.written.logs.get(&partition);
             self.truth.on_lone_reader(partition, acted, log);
         }
-        for partition in std::mem::take(&mut self.truth.told) {
+        for partition in std::mem::take(&mut self.truth.acknowledging) {
             for server in &self.servers {
                 if server.facts(partition, now).is_some_and(|facts| facts.has_read_lease) {
                     let log = server.disk.written.logs.get(&partition);

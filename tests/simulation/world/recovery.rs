@@ -69,7 +69,7 @@ impl World {
             self.phase = Phase::Over;
         }
         if let Phase::Recovery(_) = self.phase {
-            // Who came back after it stands by again.
+            // A server that came back after that stands by again.
             self.all_serve();
         }
         match self.phase {
@@ -93,7 +93,7 @@ impl World {
         }
     }
 
-    /// The last in-sync copy of a partition is lost with its disk (R7), as others were taken out before: nobody can
+    /// The last in-sync copy of a partition is lost with its disk (R7), as others were removed before: none can
     /// bring it back.
     pub(super) fn is_lost(&self) -> bool {
         let Some(view) = self.truth.newest() else { return false };

@@ -1,8 +1,8 @@
-//! What clients asked a real cluster and were told, and whether that could have happened one after the other.
+//! What clients requested of a real cluster and observed, and whether some sequential order explains it.
 //!
-//! Every value that is ever written is a row of *tokens*, each written once, so a value tells which writes made it.
+//! Every value that is ever written is a row of *tokens*, each written once, so a value shows which writes made it.
 //! [`order`] uses the versions in the replies: linear in time, all keys of a partition together. [`search`] knows
-//! nothing but questions and answers and looks for an order key by key. [`recorder`] asks.
+//! nothing but requests and answers and looks for an order key by key. [`recorder`] runs the clients.
 
 pub(crate) mod order;
 pub(crate) mod recorder;
@@ -16,14 +16,14 @@ use common::ring::Partitions;
 /// Microseconds of this machine's clock.
 pub(crate) type Micros = u64;
 
-/// What a client asked for.
+/// What a client requested.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Asked {
+pub(crate) enum Invocation {
     /// The value.
     Get,
     /// To set it.
     Put { token: String },
-    /// To set it if it has this version, which a read has told.
+    /// To set it if it has this version, which a read has returned.
     PutIf { version: Version, token: String },
     /// To add to it.
     Append { token: String },
@@ -31,7 +31,7 @@ pub(crate) enum Asked {
     Delete,
 }
 
-impl Asked {
+impl Invocation {
     pub(crate) fn token(&self) -> Option<&str> {
         match self {
             Self::Put { token } | Self::PutIf { token, .. } | Self::Append { token } => Some(token),
@@ -40,10 +40,10 @@ impl Asked {
     }
 }
 
-/// What it was told.
+/// What the client observed as the outcome of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Told {
-    /// Nothing, or that nobody knows: it may have happened, or may yet, at any time after it was asked.
+pub(crate) enum Observed {
+    /// No answer, or an unknown outcome: it may have happened, or may yet, at any time after it was invoked.
     Unknown,
     /// That it did not and will not happen.
     NotDone,
@@ -57,11 +57,11 @@ pub(crate) enum Told {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Operated {
     pub(crate) key: String,
-    pub(crate) asked: Asked,
+    pub(crate) invocation: Invocation,
     pub(crate) invoked: Micros,
     /// When the answer was there; it means nothing without one.
     pub(crate) returned: Micros,
-    pub(crate) told: Told,
+    pub(crate) observed: Observed,
 }
 
 /// Closes each token.
@@ -77,7 +77,7 @@ pub(crate) fn last_token(value: &str) -> &str {
 /// Checks everything that clients saw.
 ///
 /// # Panics
-/// When it cannot have happened one after the other.
+/// When no sequential order explains it.
 #[track_caller]
 pub(crate) fn check(operations: &[Operated], partitions: Partitions) -> Summary {
     let mut by_partition: BTreeMap<u16, Vec<&Operated>> = BTreeMap::new();
@@ -87,7 +87,7 @@ pub(crate) fn check(operations: &[Operated], partitions: Partitions) -> Summary 
         by_key.entry(&operated.key).or_default().push(operated);
     }
     let mut summary = Summary { operations: operations.len(), keys: by_key.len(), ..Summary::default() };
-    summary.unknown = operations.iter().filter(|operated| operated.told == Told::Unknown).count();
+    summary.unknown = operations.iter().filter(|operated| operated.observed == Observed::Unknown).count();
     for (partition, operations) in &by_partition {
         if let Err(what) = order::check(operations) {
             panic!("not linearizable: partition {partition}: {what}");
@@ -97,7 +97,7 @@ pub(crate) fn check(operations: &[Operated], partitions: Partitions) -> Summary 
         match search::check(operations) {
             search::Verdict::Linearizable => summary.searched += 1,
             search::Verdict::Impossible => {
-                panic!("not linearizable: no order explains what was told of {key}")
+                panic!("not linearizable: no order explains what was observed of {key}")
             }
             search::Verdict::TooLarge => {}
         }

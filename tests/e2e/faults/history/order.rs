@@ -1,16 +1,16 @@
 //! The check by versions, of the keys of one partition together: a version is a place in the partition's log, which
 //! is one order for all of them. Linear in time but for sorting.
 //!
-//! Each answered operation gets the first place that fits and is not before any that was told before it began. A write
-//! whose outcome nobody told has a place if somebody read what it wrote, and none otherwise: then what it may have done
-//! to its key is allowed.
+//! Each answered operation gets the first place that fits and is not before that of any operation answered before it
+//! began. A write with an unknown outcome has a place if a client read what it wrote, and none otherwise: then its
+//! possible effect on its key is allowed.
 
 use std::collections::BTreeMap;
 
 use common::ids::Seq;
 use common::operation::{Outcome, Version};
 
-use super::{Asked, Micros, Operated, Told, last_token};
+use super::{Invocation, Micros, Observed, Operated, last_token};
 
 /// The writes of a partition that are known to have happened.
 struct Log<'a> {
@@ -41,7 +41,7 @@ impl<'a> Log<'a> {
         let mut writers: BTreeMap<&'a str, usize> = BTreeMap::new();
         let mut versions: BTreeMap<usize, Version> = BTreeMap::new();
         for (index, operated) in operations.iter().enumerate() {
-            if let Some(token) = operated.asked.token() {
+            if let Some(token) = operated.invocation.token() {
                 writers.insert(token, index);
             }
             if let Some(version) = written(operated) {
@@ -49,11 +49,12 @@ impl<'a> Log<'a> {
             }
         }
         for operated in operations {
-            let Told::Value { value: Some(value), version } = &operated.told else { continue };
-            let writer =
-                *writers.get(last_token(value)).ok_or(format!("nobody wrote what was read: {operated:?}"))?;
+            let Observed::Value { value: Some(value), version } = &operated.observed else { continue };
+            let writer = *writers
+                .get(last_token(value))
+                .ok_or(format!("no client wrote what was read: {operated:?}"))?;
             let by = operations[writer];
-            if by.told == Told::NotDone {
+            if by.observed == Observed::NotDone {
                 return Err(format!("answered as not done, and it was read: {by:?}, {operated:?}"));
             }
             if by.key != operated.key {
@@ -87,11 +88,12 @@ impl<'a> Log<'a> {
             return Err(format!("epochs go back in the log: {} before {}", pair[0], pair[1]));
         }
         for (index, operated) in operations.iter().enumerate() {
-            if operated.asked != Asked::Get
-                && operated.told == Told::Unknown
+            if operated.invocation != Invocation::Get
+                && operated.observed == Observed::Unknown
                 && !log.versions.contains_key(&index)
             {
-                log.doubtful.entry(&operated.key).or_default().deletes |= operated.asked == Asked::Delete;
+                log.doubtful.entry(&operated.key).or_default().deletes |=
+                    operated.invocation == Invocation::Delete;
             }
         }
         Ok(log)
@@ -107,7 +109,7 @@ impl<'a> Log<'a> {
                 let version = self.versions[&index];
                 let fits = fits(operated, state.as_ref());
                 let old = state.take().map(|(_, value)| value);
-                state = after(&operated.asked, old).map(|value| (version, value));
+                state = after(&operated.invocation, old).map(|value| (version, value));
                 if !fits {
                     return Err(format!(
                         "key {key}: what a write did does not follow from those before: {operated:?}"
@@ -119,10 +121,15 @@ impl<'a> Log<'a> {
             }
         }
         for operated in operations {
-            let Told::Value { value: Some(value), version: Some(version) } = &operated.told else { continue };
+            let Observed::Value { value: Some(value), version: Some(version) } = &operated.observed else {
+                continue;
+            };
             let by = operations[self.writers[last_token(value)]];
-            let wanted =
-                if matches!(by.asked, Asked::Append { .. }) { value.as_str() } else { last_token(value) };
+            let wanted = if matches!(by.invocation, Invocation::Append { .. }) {
+                value.as_str()
+            } else {
+                last_token(value)
+            };
             let known = values.entry(*version).or_insert_with(|| wanted.to_owned());
             if known != value {
                 return Err(format!("version {version} was {known} elsewhere: {operated:?}"));
@@ -136,7 +143,7 @@ impl<'a> Log<'a> {
         // At one moment begins first, so that nothing is ordered that might overlap.
         let mut moments: Vec<(Micros, bool, usize)> = Vec::new();
         for (index, operated) in operations.iter().enumerate() {
-            if !matches!(operated.told, Told::Unknown | Told::NotDone) {
+            if !matches!(operated.observed, Observed::Unknown | Observed::NotDone) {
                 moments.push((operated.invoked, false, index));
                 moments.push((operated.returned, true, index));
             }
@@ -159,44 +166,44 @@ impl<'a> Log<'a> {
     fn place(&self, index: usize, operations: &[&Operated], floor: Seq) -> Result<Seq, String> {
         if let Some(version) = self.versions.get(&index) {
             let late =
-                format!("a write has the place {version}, and {floor} was told before it was asked for");
+                format!("a write has the place {version}, and {floor} was observed before it was invoked");
             return if version.seq > floor { Ok(version.seq) } else { Err(late) };
         }
         let operated = operations[index];
-        match &operated.told {
-            Told::Value { value: Some(_), version: Some(version) } => {
+        match &operated.observed {
+            Observed::Value { value: Some(_), version: Some(version) } => {
                 self.present(&operated.key, *version, floor)
             }
-            Told::Value { value: Some(value), version: None } => {
+            Observed::Value { value: Some(value), version: None } => {
                 match self.writers.get(last_token(value)).and_then(|writer| self.versions.get(writer)) {
                     Some(version) => self.present(&operated.key, *version, floor),
                     None => Ok(floor),
                 }
             }
-            Told::Outcome(Outcome::ConditionFailed { current: Some(version) }) => {
+            Observed::Outcome(Outcome::ConditionFailed { current: Some(version) }) => {
                 self.present(&operated.key, *version, floor)
             }
-            Told::Value { value: None, .. }
-            | Told::Outcome(Outcome::NotFound {} | Outcome::ConditionFailed { .. }) => {
+            Observed::Value { value: None, .. }
+            | Observed::Outcome(Outcome::NotFound {} | Outcome::ConditionFailed { .. }) => {
                 self.absent(operated, operations, floor)
             }
-            other => Err(format!("an answer that nobody asked for: {other:?}")),
+            other => Err(format!("an answer that does not fit the request: {other:?}")),
         }
     }
 
     fn present(&self, key: &str, version: Version, floor: Seq) -> Result<Seq, String> {
         let next = self.keys.get(key).and_then(|changes| changes.range(version.seq.next()..).next());
         match next {
-            Some((next, _)) if *next <= floor => {
-                Err(format!("{version} was read, and it was replaced at {next} when {floor} had been told"))
-            }
+            Some((next, _)) if *next <= floor => Err(format!(
+                "{version} was read, and it was replaced at {next} when {floor} had been observed"
+            )),
             _ => Ok(floor.max(version.seq)),
         }
     }
 
     fn absent(&self, operated: &Operated, operations: &[&Operated], floor: Seq) -> Result<Seq, String> {
         let Some(changes) = self.keys.get(operated.key.as_str()) else { return Ok(floor) };
-        let deletes = |index: &usize| operations[*index].asked == Asked::Delete;
+        let deletes = |index: &usize| operations[*index].invocation == Invocation::Delete;
         let gone = changes.range(..=floor).next_back().is_none_or(|(_, index)| deletes(index));
         if gone || self.doubtful.get(operated.key.as_str()).is_some_and(|doubt| doubt.deletes) {
             return Ok(floor);
@@ -204,15 +211,15 @@ impl<'a> Log<'a> {
         let deleted = changes.range(floor.next()..).find(|(_, index)| deletes(index));
         match deleted {
             Some((place, index)) if operations[*index].invoked <= operated.returned => Ok(*place),
-            _ => Err(format!("nothing was read, and there was a value when {floor} had been told")),
+            _ => Err(format!("nothing was read, and there was a value when {floor} had been observed")),
         }
     }
 }
 
 /// The version that an answered write made.
 fn written(operated: &Operated) -> Option<Version> {
-    match operated.told {
-        Told::Outcome(
+    match operated.observed {
+        Observed::Outcome(
             Outcome::Written { version, .. }
             | Outcome::Appended { version, .. }
             | Outcome::Deleted { version },
@@ -221,27 +228,27 @@ fn written(operated: &Operated) -> Option<Version> {
     }
 }
 
-fn after(asked: &Asked, old: Option<String>) -> Option<String> {
-    match asked {
-        Asked::Get => old,
-        Asked::Put { token } | Asked::PutIf { token, .. } => Some(token.clone()),
-        Asked::Append { token } => Some(old.unwrap_or_default() + token),
-        Asked::Delete => None,
+fn after(invocation: &Invocation, old: Option<String>) -> Option<String> {
+    match invocation {
+        Invocation::Get => old,
+        Invocation::Put { token } | Invocation::PutIf { token, .. } => Some(token.clone()),
+        Invocation::Append { token } => Some(old.unwrap_or_default() + token),
+        Invocation::Delete => None,
     }
 }
 
 fn fits(operated: &Operated, state: Option<&(Version, String)>) -> bool {
-    if let Asked::PutIf { version, .. } = operated.asked
+    if let Invocation::PutIf { version, .. } = operated.invocation
         && state.is_none_or(|(current, _)| *current != version)
     {
         return false;
     }
-    match operated.told {
-        Told::Outcome(Outcome::Written { replaced, .. }) => replaced == state.is_some(),
-        Told::Outcome(Outcome::Appended { offset, .. }) => {
+    match operated.observed {
+        Observed::Outcome(Outcome::Written { replaced, .. }) => replaced == state.is_some(),
+        Observed::Outcome(Outcome::Appended { offset, .. }) => {
             offset == state.map_or(0, |(_, value)| value.len() as u64)
         }
-        Told::Outcome(Outcome::Deleted { .. }) => state.is_some(),
+        Observed::Outcome(Outcome::Deleted { .. }) => state.is_some(),
         // It was read, so it happened.
         _ => true,
     }
@@ -257,38 +264,42 @@ mod tests {
         LogId { tag: Epoch { generation: 0, version: 1 }, seq: Seq(seq) }
     }
 
-    fn operated(asked: Asked, times: (u64, u64), told: Told) -> Operated {
-        Operated { key: "k".into(), asked, invoked: times.0, returned: times.1, told }
+    fn operated(invocation: Invocation, times: (u64, u64), observed: Observed) -> Operated {
+        Operated { key: "k".into(), invocation, invoked: times.0, returned: times.1, observed }
     }
 
     fn put(token: &str, seq: u64, replaced: bool, times: (u64, u64)) -> Operated {
-        let told = Told::Outcome(Outcome::Written { version: at(seq), replaced });
-        operated(Asked::Put { token: token.into() }, times, told)
+        let observed = Observed::Outcome(Outcome::Written { version: at(seq), replaced });
+        operated(Invocation::Put { token: token.into() }, times, observed)
     }
 
     fn lost(token: &str, times: (u64, u64)) -> Operated {
-        operated(Asked::Put { token: token.into() }, times, Told::Unknown)
+        operated(Invocation::Put { token: token.into() }, times, Observed::Unknown)
     }
 
     fn get(value: &str, seq: u64, times: (u64, u64)) -> Operated {
-        operated(Asked::Get, times, Told::Value { value: Some(value.into()), version: Some(at(seq)) })
+        operated(
+            Invocation::Get,
+            times,
+            Observed::Value { value: Some(value.into()), version: Some(at(seq)) },
+        )
     }
 
     fn line(value: &str, times: (u64, u64)) -> Operated {
-        operated(Asked::Get, times, Told::Value { value: Some(value.into()), version: None })
+        operated(Invocation::Get, times, Observed::Value { value: Some(value.into()), version: None })
     }
 
     fn nothing(times: (u64, u64)) -> Operated {
-        operated(Asked::Get, times, Told::Value { value: None, version: None })
+        operated(Invocation::Get, times, Observed::Value { value: None, version: None })
     }
 
     fn delete(seq: u64, times: (u64, u64)) -> Operated {
-        operated(Asked::Delete, times, Told::Outcome(Outcome::Deleted { version: at(seq) }))
+        operated(Invocation::Delete, times, Observed::Outcome(Outcome::Deleted { version: at(seq) }))
     }
 
     fn append(token: &str, seq: u64, offset: u64, times: (u64, u64)) -> Operated {
-        let told = Told::Outcome(Outcome::Appended { version: at(seq), offset });
-        operated(Asked::Append { token: token.into() }, times, told)
+        let observed = Observed::Outcome(Outcome::Appended { version: at(seq), offset });
+        operated(Invocation::Append { token: token.into() }, times, observed)
     }
 
     fn passes(operations: &[Operated]) {
@@ -350,7 +361,7 @@ mod tests {
     #[test]
     fn writes_out_of_order_or_at_one_place_are_found() {
         fails(&[put("b;", 3, false, (0, 10)), put("a;", 1, false, (20, 30))], "does not follow");
-        fails(&[put("b;", 3, true, (0, 10)), put("a;", 1, false, (20, 30))], "was told before");
+        fails(&[put("b;", 3, true, (0, 10)), put("a;", 1, false, (20, 30))], "was observed before");
         fails(&[put("a;", 1, false, (0, 10)), put("b;", 1, true, (20, 30))], "two writes at");
     }
 
@@ -373,16 +384,17 @@ mod tests {
 
     #[test]
     fn a_refused_write_that_happened_is_found() {
-        let refused = operated(Asked::Put { token: "x;".into() }, (0, 1), Told::NotDone);
+        let refused = operated(Invocation::Put { token: "x;".into() }, (0, 1), Observed::NotDone);
         passes(std::slice::from_ref(&refused));
         fails(&[refused, get("x;", 1, (2, 3))], "not done");
     }
 
     #[test]
     fn a_comparison_with_another_version_is_found() {
-        let told = Told::Outcome(Outcome::Written { version: at(5), replaced: true });
-        let swap =
-            |seq| operated(Asked::PutIf { version: at(seq), token: "c;".into() }, (40, 50), told.clone());
+        let observed = Observed::Outcome(Outcome::Written { version: at(5), replaced: true });
+        let swap = |seq| {
+            operated(Invocation::PutIf { version: at(seq), token: "c;".into() }, (40, 50), observed.clone())
+        };
         passes(&two_and(swap(3)));
         fails(&two_and(swap(1)), "does not follow");
     }
@@ -391,7 +403,8 @@ mod tests {
     fn epochs_that_go_back_are_found() {
         let mut late = put("b;", 3, true, (20, 30));
         let tag = Epoch { generation: 0, version: 0 };
-        late.told = Told::Outcome(Outcome::Written { version: LogId { tag, seq: Seq(3) }, replaced: true });
+        late.observed =
+            Observed::Outcome(Outcome::Written { version: LogId { tag, seq: Seq(3) }, replaced: true });
         fails(&[put("a;", 1, false, (0, 10)), late], "epochs go back");
     }
 }

@@ -1,7 +1,7 @@
-//! Clients that ask a cluster and write down what they are told.
+//! Clients that send requests to a cluster and record what they observe.
 //!
 //! Each client is one of the library, with a connection of its own to each server. Beside them, a *reader* for each
-//! server that is named asks it, and no other, by lines of text: what it answers must be as fresh as all else.
+//! named server sends requests to that server only, in the text protocol: its answers must be as fresh as all others.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::{Asked, Operated, TOKEN_END, Told};
+use super::{Invocation, Observed, Operated, TOKEN_END};
 use crate::support::Stopwatch;
 use crate::support::db::Db;
 use crate::support::wait::{SOON, wait_until};
@@ -34,18 +34,18 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long a reader waits for a line before it takes a new connection.
 const LINE_WITHIN: Duration = Duration::from_secs(3);
 
-/// How long a pause lasts at most that must end before anybody is answered.
+/// How long a pause lasts at most that must end before any client is answered.
 const MOMENT: Duration = Duration::from_millis(1500);
 
 /// Bytes of a value after which it is set anew instead of added to.
 const VALUE_BYTES_MAX: usize = 200;
 
-/// Who asks what.
+/// Which clients run, and their keys.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     /// The servers that clients know at first.
     pub(crate) seeds: Vec<String>,
-    /// Servers that are asked by a reader each.
+    /// Servers that have a reader each.
     pub(crate) readers: Vec<SocketAddr>,
     pub(crate) clients: usize,
     /// Keys that all of them share.
@@ -100,8 +100,8 @@ impl Recorder {
         wait_until(&format!("{more} more answers"), 2 * SOON, || self.answered() >= until);
     }
 
-    /// Waits until `more` further requests were answered, or have failed, or a moment has passed without any: where
-    /// nobody can be answered, nothing is waited for.
+    /// Waits until `more` further requests were answered, or until a moment has passed: where no client can be
+    /// answered, there is nothing to wait for.
     pub(crate) fn wait_for_some(&self, more: u64) {
         let watch = Stopwatch::start();
         let until = self.answered() + more;
@@ -121,7 +121,7 @@ impl Recorder {
         watch.elapsed()
     }
 
-    /// Ends all clients after their requests, reads every key once more through `db`, and returns what was told.
+    /// Ends all clients after their requests, reads every key once more through `db`, and returns what they observed.
     #[track_caller]
     pub(crate) fn stop(mut self, db: &Db) -> History {
         self.order.send_replace(true);
@@ -135,16 +135,16 @@ impl Recorder {
             let found = db.found(key.clone());
             operations.push(Operated {
                 key,
-                asked: Asked::Get,
+                invocation: Invocation::Get,
                 invoked,
                 returned: clock::time().0,
-                told: told(found),
+                observed: observed(found),
             });
         }
         History { operations, failed: self.shared.failed.load(Ordering::Relaxed) }
     }
 
-    /// Adds what a test asked by itself.
+    /// Adds an operation that the test itself has performed.
     pub(crate) fn add(&self, operated: Operated) {
         self.shared.note(operated);
     }
@@ -164,7 +164,7 @@ impl Drop for Recorder {
     }
 }
 
-/// What clients were told.
+/// What clients observed.
 #[derive(Debug)]
 pub(crate) struct History {
     pub(crate) operations: Vec<Operated>,
@@ -176,10 +176,10 @@ fn key_name(key: usize) -> String {
     format!("history/{key}")
 }
 
-fn told(found: Option<common::operation::Found>) -> Told {
+fn observed(found: Option<common::operation::Found>) -> Observed {
     let version = found.as_ref().map(|found| found.version);
     let value = found.map(|found| String::from_utf8_lossy(&found.value).into_owned());
-    Told::Value { value, version }
+    Observed::Value { value, version }
 }
 
 fn run(plan: &Plan, shared: &Arc<Shared>, stop: &watch::Receiver<bool>) {
@@ -219,56 +219,67 @@ impl Asker {
             number += 1;
             let key = fastrand::usize(..self.keys);
             let token = format!("{}.{number}{TOKEN_END}", self.number);
-            let asked = self.choose(seen[key].as_ref(), token);
-            let told = self.ask(&key_name(key), asked).await;
-            if let Told::Value { value, version } = told {
+            let invocation = self.choose(seen[key].as_ref(), token);
+            let observed = self.ask(&key_name(key), invocation).await;
+            if let Observed::Value { value, version } = observed {
                 seen[key] = version.zip(value.map(|value| value.len()));
             }
             sleep_until(next).await;
         }
     }
 
-    fn choose(&self, seen: Option<&(common::operation::Version, usize)>, token: String) -> Asked {
+    fn choose(&self, seen: Option<&(common::operation::Version, usize)>, token: String) -> Invocation {
         match (fastrand::u8(..100), seen) {
-            (0..45, _) => Asked::Get,
-            (45..60, Some((_, bytes))) if *bytes < VALUE_BYTES_MAX => Asked::Append { token },
-            (60..75, Some((version, _))) => Asked::PutIf { version: *version, token },
-            (75..80, _) => Asked::Delete,
-            _ => Asked::Put { token },
+            (0..45, _) => Invocation::Get,
+            (45..60, Some((_, bytes))) if *bytes < VALUE_BYTES_MAX => Invocation::Append { token },
+            (60..75, Some((version, _))) => Invocation::PutIf { version: *version, token },
+            (75..80, _) => Invocation::Delete,
+            _ => Invocation::Put { token },
         }
     }
 
-    /// Asks, and writes down what was told.
-    async fn ask(&self, key: &str, asked: Asked) -> Told {
+    /// Sends a request, and records what was observed.
+    async fn ask(&self, key: &str, invocation: Invocation) -> Observed {
         let client = &self.client;
         let key = key.to_owned();
         let invoked = clock::time().0;
-        let answer = match asked.clone() {
-            Asked::Get => client.get(key.clone()).await.map(told),
-            Asked::Put { token } => client.write(Operation::put(key.clone(), token)).await.map(Told::Outcome),
-            Asked::PutIf { version, token } => {
-                let condition = Condition::Version { version };
-                client.put(key.clone(), token).condition(condition).await.map(Told::Outcome)
+        let answer = match invocation.clone() {
+            Invocation::Get => client.get(key.clone()).await.map(observed),
+            Invocation::Put { token } => {
+                client.write(Operation::put(key.clone(), token)).await.map(Observed::Outcome)
             }
-            Asked::Append { token } => client.append(key.clone(), token).await.map(|at| {
-                Told::Outcome(common::operation::Outcome::Appended { version: at.version, offset: at.offset })
+            Invocation::PutIf { version, token } => {
+                let condition = Condition::Version { version };
+                client.put(key.clone(), token).condition(condition).await.map(Observed::Outcome)
+            }
+            Invocation::Append { token } => client.append(key.clone(), token).await.map(|at| {
+                Observed::Outcome(common::operation::Outcome::Appended {
+                    version: at.version,
+                    offset: at.offset,
+                })
             }),
-            Asked::Delete => {
-                client.delete(key.clone()).condition(Condition::Always {}).await.map(Told::Outcome)
+            Invocation::Delete => {
+                client.delete(key.clone()).condition(Condition::Always {}).await.map(Observed::Outcome)
             }
         };
         let counter = if answer.is_ok() { &self.shared.answered } else { &self.shared.failed };
         counter.fetch_add(1, Ordering::Relaxed);
-        let told = answer.unwrap_or_else(|error| match error {
-            Error::OutcomeUnknown { .. } | Error::Incompatible { .. } => Told::Unknown,
-            _ => Told::NotDone,
+        let observed = answer.unwrap_or_else(|error| match error {
+            Error::OutcomeUnknown { .. } | Error::Incompatible { .. } => Observed::Unknown,
+            _ => Observed::NotDone,
         });
-        self.shared.note(Operated { key, asked, invoked, returned: clock::time().0, told: told.clone() });
-        told
+        self.shared.note(Operated {
+            key,
+            invocation,
+            invoked,
+            returned: clock::time().0,
+            observed: observed.clone(),
+        });
+        observed
     }
 }
 
-/// One reader. What a server does not answer with a value says nothing about the key.
+/// One reader. An answer that is neither a value nor `key not found` says nothing about the key.
 async fn read_lines(address: SocketAddr, keys: usize, shared: Arc<Shared>, stop: watch::Receiver<bool>) {
     while !*stop.borrow() {
         // It ends when the server does; then a new connection is tried.
@@ -294,21 +305,27 @@ async fn read_connection(
         if timeout(LINE_WITHIN, stream.read_line(&mut line)).await?? == 0 {
             return Ok(());
         }
-        if let Some(told) = line_told(&line, &key) {
-            shared.note(Operated { key, asked: Asked::Get, invoked, returned: clock::time().0, told });
+        if let Some(observed) = observed_in(&line, &key) {
+            shared.note(Operated {
+                key,
+                invocation: Invocation::Get,
+                invoked,
+                returned: clock::time().0,
+                observed,
+            });
         }
         sleep_until(next).await;
     }
     Ok(())
 }
 
-/// What a line tells of a key; nothing if it is a refusal.
-pub(crate) fn line_told(line: &str, key: &str) -> Option<Told> {
+/// What a line of the text protocol says about a key; nothing if it is a refusal.
+pub(crate) fn observed_in(line: &str, key: &str) -> Option<Observed> {
     let line = line.trim_end();
     let value = match line.strip_prefix(&format!("get_success {key} ")) {
         Some(value) => Some(value.to_owned()),
         None if line == format!("get_error {key} key not found") => None,
         None => return None,
     };
-    Some(Told::Value { value, version: None })
+    Some(Observed::Value { value, version: None })
 }

@@ -1,9 +1,9 @@
-//! Linearizability by search, from questions and answers alone, without versions: some order of the operations on a
+//! Linearizability by search, from requests and answers alone, without versions: some order of the operations on a
 //! key must explain all answers, in which nothing comes before what had ended when it began (Wing and Gong 1993, with
 //! the memory of visited states of Lowe 2017).
 //!
 //! Of the operations that may be next, one that changes nothing and fits is taken without looking at others: taking it
-//! later could explain nothing more. An operation without an answer may happen at any time after it was asked, or
+//! later could explain nothing more. An operation without an answer may happen at any time after it was invoked, or
 //! never.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use common::operation::{Outcome, Version};
 
-use super::{Asked, Micros, Operated, Told};
+use super::{Invocation, Micros, Observed, Operated};
 
 /// States that are visited before the search gives up.
 const STATES_MAX: usize = 300_000;
@@ -54,7 +54,7 @@ struct Search<'a> {
     /// By begin.
     answered: Vec<Step<'a>>,
     lost: Vec<Step<'a>>,
-    /// The values of versions, as reads told them.
+    /// The values of versions, as reads returned them.
     values: BTreeMap<Version, &'a str>,
 }
 
@@ -62,14 +62,14 @@ impl<'a> Search<'a> {
     fn new(operations: &[&'a Operated]) -> Self {
         let mut search = Self { answered: Vec::new(), lost: Vec::new(), values: BTreeMap::new() };
         for &operated in operations {
-            if let Told::Value { value: Some(value), version: Some(version) } = &operated.told {
+            if let Observed::Value { value: Some(value), version: Some(version) } = &operated.observed {
                 search.values.insert(*version, value);
             }
             let Operated { invoked, returned, .. } = *operated;
-            match operated.told {
-                Told::NotDone => {}
-                Told::Unknown if operated.asked == Asked::Get => {}
-                Told::Unknown => search.lost.push(Step { invoked, returned: Micros::MAX, operated }),
+            match operated.observed {
+                Observed::NotDone => {}
+                Observed::Unknown if operated.invocation == Invocation::Get => {}
+                Observed::Unknown => search.lost.push(Step { invoked, returned: Micros::MAX, operated }),
                 _ => search.answered.push(Step { invoked, returned, operated }),
             }
         }
@@ -138,23 +138,23 @@ impl<'a> Search<'a> {
         stack.extend(candidates.into_iter().filter_map(|index| Some(happened(index, after(index)?))));
     }
 
-    /// The value after an operation, if what it was told fits the value before.
+    /// The value after an operation, if the observed outcome fits the value before.
     fn after(&self, operated: &Operated, value: &Value) -> Option<Value> {
         let set = |token: &str| Some(Some(Rc::from(token)));
         let unchanged = || Some(value.clone());
-        let outcome = match &operated.told {
-            Told::Value { value: read, .. } => {
+        let outcome = match &operated.observed {
+            Observed::Value { value: read, .. } => {
                 return if read.as_deref() == value.as_deref() { unchanged() } else { None };
             }
-            Told::Outcome(outcome) => Some(outcome),
-            Told::Unknown | Told::NotDone => None,
+            Observed::Outcome(outcome) => Some(outcome),
+            Observed::Unknown | Observed::NotDone => None,
         };
-        match (&operated.asked, outcome) {
-            (Asked::Put { token }, Some(Outcome::Written { replaced, .. })) => {
+        match (&operated.invocation, outcome) {
+            (Invocation::Put { token }, Some(Outcome::Written { replaced, .. })) => {
                 if *replaced == value.is_some() { set(token) } else { None }
             }
-            (Asked::Put { token }, None) => set(token),
-            (Asked::PutIf { version, token }, outcome) => {
+            (Invocation::Put { token }, None) => set(token),
+            (Invocation::PutIf { version, token }, outcome) => {
                 let wanted = self.values.get(version).copied();
                 let holds = wanted.is_some() && wanted == value.as_deref();
                 match outcome {
@@ -181,7 +181,7 @@ impl<'a> Search<'a> {
                     }
                 }
             }
-            (Asked::Append { token }, outcome) => {
+            (Invocation::Append { token }, outcome) => {
                 let old = value.as_deref().unwrap_or_default();
                 match outcome {
                     Some(Outcome::Appended { offset, .. }) if *offset != old.len() as u64 => None,
@@ -189,16 +189,16 @@ impl<'a> Search<'a> {
                     Some(_) => None,
                 }
             }
-            (Asked::Delete, Some(Outcome::NotFound {})) => {
+            (Invocation::Delete, Some(Outcome::NotFound {})) => {
                 if value.is_none() {
                     Some(None)
                 } else {
                     None
                 }
             }
-            (Asked::Delete, Some(_)) => value.is_some().then_some(None),
-            (Asked::Delete, None) => Some(None),
-            (Asked::Get | Asked::Put { .. }, _) => None,
+            (Invocation::Delete, Some(_)) => value.is_some().then_some(None),
+            (Invocation::Delete, None) => Some(None),
+            (Invocation::Get | Invocation::Put { .. }, _) => None,
         }
     }
 }
@@ -213,25 +213,25 @@ mod tests {
         LogId { tag: Epoch { generation: 0, version: 1 }, seq: Seq(seq) }
     }
 
-    fn operated(asked: Asked, times: (u64, u64), told: Told) -> Operated {
-        Operated { key: "k".into(), asked, invoked: times.0, returned: times.1, told }
+    fn operated(invocation: Invocation, times: (u64, u64), observed: Observed) -> Operated {
+        Operated { key: "k".into(), invocation, invoked: times.0, returned: times.1, observed }
     }
 
     fn put(token: &str, replaced: bool, times: (u64, u64)) -> Operated {
-        let told = Told::Outcome(Outcome::Written { version: version(1), replaced });
-        operated(Asked::Put { token: token.into() }, times, told)
+        let observed = Observed::Outcome(Outcome::Written { version: version(1), replaced });
+        operated(Invocation::Put { token: token.into() }, times, observed)
     }
 
     fn lost(token: &str, invoked: u64) -> Operated {
-        operated(Asked::Put { token: token.into() }, (invoked, invoked), Told::Unknown)
+        operated(Invocation::Put { token: token.into() }, (invoked, invoked), Observed::Unknown)
     }
 
     fn get(value: &str, times: (u64, u64)) -> Operated {
-        operated(Asked::Get, times, Told::Value { value: Some(value.into()), version: None })
+        operated(Invocation::Get, times, Observed::Value { value: Some(value.into()), version: None })
     }
 
     fn nothing(times: (u64, u64)) -> Operated {
-        operated(Asked::Get, times, Told::Value { value: None, version: None })
+        operated(Invocation::Get, times, Observed::Value { value: None, version: None })
     }
 
     fn verdict(operations: &[Operated]) -> Verdict {
@@ -266,17 +266,21 @@ mod tests {
     #[test]
     fn two_winners_of_one_comparison_are_found() {
         let read = operated(
-            Asked::Get,
+            Invocation::Get,
             (11, 12),
-            Told::Value { value: Some("a;".into()), version: Some(version(1)) },
+            Observed::Value { value: Some("a;".into()), version: Some(version(1)) },
         );
         let swap = |token: &str, wins: bool| {
-            let told = if wins {
+            let observed = if wins {
                 Outcome::Written { version: version(2), replaced: true }
             } else {
                 Outcome::ConditionFailed { current: Some(version(2)) }
             };
-            operated(Asked::PutIf { version: version(1), token: token.into() }, (20, 30), Told::Outcome(told))
+            operated(
+                Invocation::PutIf { version: version(1), token: token.into() },
+                (20, 30),
+                Observed::Outcome(observed),
+            )
         };
         let begin = [put("a;", false, (0, 10)), read];
         assert_eq!(
@@ -292,8 +296,8 @@ mod tests {
     #[test]
     fn an_append_at_a_wrong_offset_is_found() {
         let append = |token: &str, offset, times| {
-            let told = Told::Outcome(Outcome::Appended { version: version(1), offset });
-            operated(Asked::Append { token: token.into() }, times, told)
+            let observed = Observed::Outcome(Outcome::Appended { version: version(1), offset });
+            operated(Invocation::Append { token: token.into() }, times, observed)
         };
         assert_eq!(verdict(&[append("a;", 0, (0, 1)), append("b;", 2, (2, 3))]), Verdict::Linearizable);
         assert_eq!(verdict(&[append("a;", 0, (0, 1)), append("b;", 0, (2, 3))]), Verdict::Impossible);
@@ -301,7 +305,8 @@ mod tests {
 
     #[test]
     fn a_lost_delete_is_found() {
-        let delete = operated(Asked::Delete, (5, 6), Told::Outcome(Outcome::Deleted { version: version(2) }));
+        let delete =
+            operated(Invocation::Delete, (5, 6), Observed::Outcome(Outcome::Deleted { version: version(2) }));
         let begin = [put("a;", false, (0, 1)), delete];
         assert_eq!(verdict(&[&begin[..], &[nothing((7, 8))]].concat()), Verdict::Linearizable);
         assert_eq!(verdict(&[&begin[..], &[get("a;", (7, 8))]].concat()), Verdict::Impossible);
