@@ -113,13 +113,14 @@ fn help(arg: &Arg) -> String {
     help.map(ToString::to_string).unwrap_or_default().replace('\n', " ")
 }
 
-/// An option that stays unset has its default told by its help text.
-const TOLD_DEFAULT: &str = " [default: ";
+/// Before the default in the help text of an option that has no default value.
+const DEFAULT_IN_HELP: &str = " [default: ";
 
 fn default(arg: &Arg) -> String {
     let known = arg.get_default_values().first().map(|value| value.to_string_lossy().into_owned());
-    let told = || help(arg).split_once(TOLD_DEFAULT).map(|(_, rest)| rest.trim_end_matches(']').to_owned());
-    let default = if is_flag(arg) { Some("false".to_owned()) } else { known.or_else(told) };
+    let in_help =
+        || help(arg).split_once(DEFAULT_IN_HELP).map(|(_, rest)| rest.trim_end_matches(']').to_owned());
+    let default = if is_flag(arg) { Some("false".to_owned()) } else { known.or_else(in_help) };
     let Some(default) = default else { return String::new() };
     let counts_bytes = value_name(arg).is_some_and(|name| name.starts_with("BYTES"));
     match default.parse::<u64>() {
@@ -157,15 +158,15 @@ fn unit(command: &Command, arg: &Arg) -> String {
 
 fn meaning(arg: &Arg) -> String {
     let help = help(arg);
-    let mut text = help.split_once(TOLD_DEFAULT).map_or(help.as_str(), |(text, _)| text).to_owned();
-    let told = |choice: &PossibleValue| {
+    let mut text = help.split_once(DEFAULT_IN_HELP).map_or(help.as_str(), |(text, _)| text).to_owned();
+    let described = |choice: &PossibleValue| {
         let help = choice.get_help()?.to_string();
         Some(format!(" `{}`: {}.", choice.get_name(), help.trim_end_matches('.')))
     };
     let choices: String = if is_flag(arg) {
         String::new()
     } else {
-        arg.get_possible_values().iter().filter_map(told).collect()
+        arg.get_possible_values().iter().filter_map(described).collect()
     };
     if !choices.is_empty() {
         text.push('.');

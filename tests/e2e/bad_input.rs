@@ -1,4 +1,4 @@
-//! What people, programs and machines do wrong, and what they are told. Whatever comes in, the process goes on and
+//! Errors of people, programs and machines, and the answers to them. Whatever comes in, the process goes on and
 //! serves others; whatever cannot go on says why and what to do.
 
 mod connections;

@@ -100,8 +100,8 @@ fn the_page_follows_a_cluster_through_its_life() {
     browser.value("document.getElementById('pick').focus()");
     browser.wait("no server is pointed at", "document.querySelectorAll('.replica').length === 0");
     browser.press("ArrowRight", ARROW_RIGHT);
-    let told = "/^1: coordinator .*; replicas /.test(document.getElementById('picked').textContent)";
-    browser.wait("a partition is told", told);
+    let shown = "/^1: coordinator .*; replicas /.test(document.getElementById('picked').textContent)";
+    browser.wait("a partition is shown", shown);
     check_tables(&mut browser);
 
     // Join.
@@ -142,13 +142,13 @@ fn the_page_follows_a_cluster_through_its_life() {
     cluster.wait_settled();
     browser.wait("it is healthy", &word_is("healthy"));
     let after = browser.value(rows).as_u64();
-    assert!(after >= before, "{before:?} {after:?}: what was told stays");
+    assert!(after >= before, "{before:?} {after:?}: what was shown stays");
     let twice = browser.value(
         "(() => { const all = [...document.querySelectorAll('#events-table tbody th')].map((cell) => \
          cell.textContent); return all.length - new Set(all).size; })()",
     );
-    assert_eq!(twice, 0, "nothing is told twice");
-    // Meanwhile the browser has said that nobody answered.
+    assert_eq!(twice, 0, "nothing is shown twice");
+    // Meanwhile the browser has reported requests without an answer.
     browser.problems.retain(|problem| !problem.contains("\"source\":\"network\""));
     check_quiet(&browser, &origin);
 }
@@ -219,8 +219,8 @@ fn the_stream_goes_on_where_it_was() {
     assert_eq!(names.first(), Some(&"events"));
     assert_eq!(names.last(), Some(&"state"));
     assert!(names.contains(&"placement"), "{names:?}");
-    let told = first[0].1.as_array().expect("events").len();
-    assert!(told >= 2, "both servers have joined");
+    let count = first[0].1.as_array().expect("events").len();
+    assert!(count >= 2, "both servers have joined");
 
     cluster.add_server();
     cluster.wait_settled();

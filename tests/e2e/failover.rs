@@ -2,7 +2,7 @@
 //!
 //! Two tasks for each key, one that puts and one that gets, ask all the time. After each kill of a server (not
 //! always the same one), the first request of each task that began after the kill and was answered says when its key
-//! takes reads or writes again. Keys are told apart by what the killed server was for them.
+//! takes reads or writes again. Keys are distinguished by the role of the killed server.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -107,7 +107,7 @@ fn health_and_readiness_follow_what_happens() {
     cluster.start_ecs();
     becomes("when it has joined it is", cluster.server(2).http(), (200, 200));
 
-    // A process that is stopped answers nobody; its core alone cannot be stopped from outside.
+    // A process that is stopped does not answer; its core alone cannot be stopped from outside.
     let left = cluster.server(2).http();
     cluster.kill_server(2);
     assert!(ask(left, "/healthz").is_err(), "nothing of it stays behind");
@@ -157,7 +157,7 @@ fn the_documentation_names_what_there_is_and_nothing_else() {
         let words = text.split(|c: char| !c.is_ascii_alphanumeric());
         words.filter(|word| word.starts_with("Trefoil") && *word != "Trefoil").map(str::to_owned).collect()
     };
-    let told = alerts(&read("monitoring/alerts.yml"));
-    assert_eq!(told, alerts(&read("monitoring.md")), "each alert is explained");
-    assert!(told.len() <= 12, "{told:?}");
+    let alerted = alerts(&read("monitoring/alerts.yml"));
+    assert_eq!(alerted, alerts(&read("monitoring.md")), "each alert is explained");
+    assert!(alerted.len() <= 12, "{alerted:?}");
 }

@@ -29,8 +29,8 @@ fn options_come_from_flags_then_the_environment_then_the_file() {
         ("log-level = \"warn\"", format!("# file {}", file.display())),
         ("ecs = \"localhost:3000\"", "# default".to_owned()),
     ] {
-        let told = listing.lines().any(|line| line.starts_with(option) && line.ends_with(&origin));
-        assert!(told, "{option} {origin}:\n{listing}");
+        let listed = listing.lines().any(|line| line.starts_with(option) && line.ends_with(&origin));
+        assert!(listed, "{option} {origin}:\n{listing}");
     }
 
     fs::write(&file, &listing).unwrap();
@@ -51,11 +51,11 @@ fn options_come_from_flags_then_the_environment_then_the_file() {
 }
 
 #[test]
-fn a_service_manager_is_told_of_the_start_and_the_stop() {
+fn a_service_manager_is_notified_of_the_start_and_the_stop() {
     let dir = tempfile::tempdir().unwrap();
     let socket = UnixDatagram::bind(dir.path().join("notify")).unwrap();
     socket.set_read_timeout(Some(SOON)).unwrap();
-    let told = || {
+    let notified = || {
         let mut text = [0; 64];
         let length = socket.recv(&mut text).expect("a word");
         String::from_utf8_lossy(&text[..length]).trim().to_owned()
@@ -66,9 +66,9 @@ fn a_service_manager_is_told_of_the_start_and_the_stop() {
         command.env("NOTIFY_SOCKET", dir.path().join("notify"));
         let mut process =
             Process::start(command, &format!("{program:?}-log"), dir.path()).expect("it starts");
-        assert_eq!(told(), "READY=1");
+        assert_eq!(notified(), "READY=1");
         assert!(process.terminate().success());
-        assert_eq!(told(), "STOPPING=1");
+        assert_eq!(notified(), "STOPPING=1");
     }
 }
 
@@ -97,7 +97,7 @@ fn slow_requests_are_logged_for_programs() {
     });
 }
 
-/// All that lies in a directory, and it itself, with the rights that anybody but its user has.
+/// A directory and everything in it, with the permissions of group and others.
 fn open_to_others(dir: &Path) -> Vec<String> {
     let mode = |path: &Path| fs::symlink_metadata(path).map_or(0, |data| data.permissions().mode() & 0o077);
     let mut found = Vec::new();
@@ -153,7 +153,7 @@ fn signals_that_ask_for_no_end_end_nothing() {
             Process::start(command, &format!("{program:?}-out"), dir.path()).expect("it starts");
         process.signal(Signal::USR1);
         process.signal(Signal::USR2);
-        // As logrotate does it: moved away, and then the program is told.
+        // As logrotate does it: moved away, and then the program gets the signal.
         fs::rename(&log, &moved).unwrap();
         process.signal(Signal::HUP);
         wait_for("the log goes on in a new file", SOON, || {

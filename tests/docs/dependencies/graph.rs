@@ -101,7 +101,7 @@ pub(super) fn locked() -> Vec<(String, Version)> {
 }
 
 #[test]
-fn programs_are_told_from_their_tests() {
+fn programs_are_distinguished_from_their_tests() {
     let linked = |name: &str| packages().iter().any(|package| package.name == name && package.linked);
     assert!(linked("tokio") && linked("lsm-tree") && linked("libmimalloc-sys"));
     assert!(!linked("proptest") && !linked("serde_derive") && !linked("cc"));

@@ -41,7 +41,7 @@ fn is_notice(name: &str) -> bool {
     begins.iter().any(|begin| name.starts_with(begin)) && !source
 }
 
-/// The files in a crate that tell licences, by their paths.
+/// The files in a crate that contain licences, by their paths.
 fn files(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
     let mut entries: Vec<PathBuf> =
         fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
@@ -139,6 +139,6 @@ fn the_texts_that_go_with_the_programs_are_of_today() {
         kept == notices,
         "{FILE} is of other crates: UPDATE=1 cargo test --test docs dependencies writes it anew"
     );
-    // What is compiled in without being a crate is told as well.
+    // Code that is compiled in without being a crate is listed as well.
     assert!(kept.contains("libmimalloc-sys") && kept.contains("Daan Leijen"));
 }

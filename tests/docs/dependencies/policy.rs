@@ -38,15 +38,15 @@ fn every_crate_has_a_licence_that_is_accepted() {
     let fits = |package: &&Package| {
         package.licence.as_deref().is_some_and(|licence| is_satisfied(licence, &accepted))
     };
-    let told = |package: &Package| format!("{}: {:?}", named(package), package.licence);
-    none(packages().iter().filter(|package| !fits(package)).map(told).collect(), "licences");
+    let described = |package: &Package| format!("{}: {:?}", named(package), package.licence);
+    none(packages().iter().filter(|package| !fits(package)).map(described).collect(), "licences");
 }
 
 #[test]
 fn every_crate_comes_from_the_registry() {
     let foreign = |package: &&Package| package.source.as_deref().is_some_and(|source| source != REGISTRY);
-    let told = |package: &Package| format!("{}: {:?}", named(package), package.source);
-    none(packages().iter().filter(foreign).map(told).collect(), "sources");
+    let described = |package: &Package| format!("{}: {:?}", named(package), package.source);
+    none(packages().iter().filter(foreign).map(described).collect(), "sources");
     let own = packages().iter().filter(|package| package.source.is_none());
     assert!(own.count() >= 6, "our own");
 }
@@ -75,8 +75,8 @@ fn crates_are_there_once_but_for_those_that_are_named() {
     }
     versions.retain(|_, versions| versions.len() > 1);
     let named = |name: &String| policy["doubled"][name].is_string();
-    let told = |(name, versions): (&String, &Vec<Version>)| format!("{name}: {versions:?}");
-    none(versions.iter().filter(|(name, _)| !named(name)).map(told).collect(), "several versions");
+    let described = |(name, versions): (&String, &Vec<Version>)| format!("{name}: {versions:?}");
+    none(versions.iter().filter(|(name, _)| !named(name)).map(described).collect(), "several versions");
     let doubled = policy["doubled"].as_object().expect("a table").keys();
     none(doubled.filter(|name| !versions.contains_key(*name)).cloned().collect(), "no longer doubled");
 }

@@ -96,7 +96,10 @@ fn connections_that_say_nothing_make_room_for_those_that_do() {
         }
         clients.len() == 5
     });
-    assert!(clients.iter_mut().all(|client| client.ask("PING") == "+PONG"), "who speaks is left alone");
+    assert!(
+        clients.iter_mut().all(|client| client.ask("PING") == "+PONG"),
+        "clients that send requests stay connected"
+    );
     drop(silent);
 }
 
@@ -114,7 +117,7 @@ fn idle_at_ecs(cluster: &Cluster, count: usize) -> Vec<TcpStream> {
 }
 
 #[test]
-fn idle_links_keep_nobody_out_of_the_ecs() {
+fn idle_links_keep_no_other_out_of_the_ecs() {
     if Command::new("prlimit").arg("--version").output().is_err() {
         skip!(Missing::Prlimit);
         return;
@@ -149,7 +152,7 @@ fn fewer_files_than_connections() {
     let silent_at_ecs: Vec<TcpStream> =
         (0..600).map_while(|_| TcpStream::connect(cluster.ecs_address()).ok()).collect();
     println!("{} and {} connections", silent.len(), silent_at_ecs.len());
-    // It takes the place of one that has said nothing, or is told that there is none.
+    // It takes the place of a silent connection, or gets an error that there is no room.
     let reply = TextClient::connect(cluster.address(0)).try_ask("PING");
     assert!(reply.as_ref().is_ok_and(|reply| reply == "+PONG" || reply.contains("too many")), "{reply:?}");
     drop(silent_at_ecs);

@@ -208,7 +208,7 @@ fn a_failed_fsync_stops_the_server_and_loses_nothing() {
     let status = cluster.server_mut(failing).wait();
     assert_eq!(status.code(), Some(1), "{status}");
     let log = cluster.server(failing).log();
-    // The commit log, as a rule; a tree that was just being made may be told first.
+    // The commit log, as a rule; a tree that was just being made may be reported first.
     assert!(log.contains("the store failed") && log.contains("os error 5"), "{log}");
     load.wait_for_more(200);
     let recording = load.stop();
@@ -295,13 +295,13 @@ fn a_failed_fsync_at_all_servers_loses_nothing() {
     assert_eq!(answer(b"get k\r\n"), "server_stopped\r\n");
     let ecs = cluster.ecs_address().to_string();
     let output = cluster.kvclient(0, &["admin", "--ecs", &ecs, "recover-partition", "7", "--accept-loss"]);
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && told.contains("kvserver reinstate -d"), "{output:?}");
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && errors.contains("kvserver reinstate -d"), "{output:?}");
 
     for server in 0..SERVERS {
         assert!(cluster.terminate_server(server).success());
-        let told = cluster.reinstate(server, &[]);
-        assert!(told.starts_with("OK: the store in") && !told.contains("did not read"), "{told}");
+        let output = cluster.reinstate(server, &[]);
+        assert!(output.starts_with("OK: the store in") && !output.contains("did not read"), "{output}");
     }
     (0..SERVERS).for_each(|server| cluster.start_server(server));
     cluster.wait_settled();

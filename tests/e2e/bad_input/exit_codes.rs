@@ -1,4 +1,4 @@
-//! What `kvclient` tells programs.
+//! The exit codes of `kvclient`.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Output;
@@ -33,8 +33,8 @@ fn each_outcome_has_its_code() {
 
 #[test]
 fn no_cluster() {
-    let nobody = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-    let output = kvclient(nobody, &["--timeout", "500ms", "put", "k", "v"]);
+    let unused = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+    let output = kvclient(unused, &["--timeout", "500ms", "put", "k", "v"]);
     assert_code(&output, 4, "nothing was changed");
     // Something listens, but it is no server of ours.
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();

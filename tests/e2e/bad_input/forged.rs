@@ -1,4 +1,5 @@
-//! What one frame of somebody who is no server may do: numbers that leap, in names that everybody can read in a view.
+//! What one frame of a program that is no server can do: numbers that leap, in names that any program can read in a
+//! view.
 //! Nothing is authenticated, but what cannot be true is refused, and the real ones are not shut out by it.
 
 use std::io::{Read, Write};
@@ -22,7 +23,7 @@ fn link(address: SocketAddr, hello: &Hello, payload: &[u8]) -> TcpStream {
     let mut out = PREFACE.to_vec();
     write_frame(&mut out, |frame| frame.extend_from_slice(&hello));
     write_frame(&mut out, |frame| frame.extend_from_slice(payload));
-    // Who refuses the hello may have closed already.
+    // The ECS may have refused the hello and closed the link already.
     let _closed = stream.write_all(&out);
     stream
 }
@@ -53,7 +54,7 @@ fn leaping_starts(cluster: &Cluster, view: &View) {
 }
 
 #[test]
-fn numbers_that_leap_shut_nobody_out() {
+fn numbers_that_leap_shut_no_server_out() {
     let mut cluster = Cluster::start(3);
     let db = cluster.client();
     db.put_many(&db::pairs("key/", 50));
@@ -92,13 +93,13 @@ fn numbers_that_leap_shut_nobody_out() {
         let stream = link(cluster.ecs_address(), &hello, &report(Epoch { generation: 9, version: 9 }));
         assert!(cluster_named.is_some() || is_closed(stream));
     }
-    wait_for("each of them is told", SOON, || {
+    wait_for("each of them is reported", SOON, || {
         let log = cluster.ecs().log();
-        let told =
+        let messages =
             ["it says that it is start 18446744073709551615", "it has the newer view 9/9, and this ECS"];
-        if told.iter().all(|words| log.contains(words)) { Ok(()) } else { Err(log) }
+        if messages.iter().all(|words| log.contains(words)) { Ok(()) } else { Err(log) }
     });
-    // Everybody is heard, a server that is killed is given up, and comes back.
+    // All servers are heard; one that is killed is removed, and comes back.
     db.put_many(&db::pairs("and/", 50));
     let victim = cluster.running().next().expect("one runs");
     cluster.kill_server(victim);

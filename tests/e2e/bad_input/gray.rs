@@ -10,7 +10,7 @@ use crate::support::{Cluster, Load, Settings, wait_for};
 /// Milliseconds that a sync takes more: far above what one takes on a busy machine.
 const DELAY_MS: &str = "600";
 
-/// Bytes of a file that somebody else puts on the small disk, so that less than the reserve is free.
+/// Bytes of a foreign file on the small disk, so that less than the reserve is free.
 const FOREIGN_BYTES: u64 = 80 << 20;
 
 /// Two copies of everything, and three servers that are well: more than copies.

@@ -10,7 +10,7 @@ use common::frame::{PREFACE, write_frame};
 use crate::support::wait::SOON;
 use crate::support::{Cluster, TextClient, http, wait_until};
 
-/// How long a stranger listens to what is answered before it goes.
+/// How long a foreign client reads answers before it closes its connection.
 const LISTEN_FOR: Duration = Duration::from_millis(200);
 
 /// What strangers send.
@@ -39,7 +39,7 @@ fn junk() -> Vec<(&'static str, Vec<u8>)> {
         ("a frame that does not check", [&PREFACE[..], &header(4, 1), b"abcd"].concat()),
         ("an empty frame", frame(b"")),
         ("a hello that is no JSON", frame(b"hello")),
-        ("a hello of nobody", frame(br#"{"link":"nobody"}"#)),
+        ("a hello of an unknown link", frame(br#"{"link":"nobody"}"#)),
         ("a hello of a false peer", frame(br#"{"link":"peer","cluster":"00","sender":{},"to":"00"}"#)),
         ("deep JSON", frame("[".repeat(100_000).as_bytes())),
         ("a hello and random bytes", [hello.as_slice(), &random].concat()),
@@ -71,7 +71,7 @@ fn send(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     stream.set_read_timeout(Some(LISTEN_FOR)).unwrap();
     stream.set_write_timeout(Some(SOON)).unwrap();
     let mut answer = Vec::new();
-    // Who is cut off in the middle has no more to say.
+    // A client that is cut off in the middle sends nothing more.
     if stream.write_all(bytes).and_then(|()| stream.shutdown(Shutdown::Write)).is_ok() {
         let _end = stream.read_to_end(&mut answer);
     }
@@ -120,7 +120,7 @@ fn an_ecs_goes_on_whatever_it_is_sent() {
 }
 
 #[test]
-fn a_line_that_is_too_long_is_told_and_passed_over() {
+fn a_line_that_is_too_long_is_refused_and_skipped() {
     let cluster = Cluster::start(1);
     let mut client = TextClient::connect(cluster.address(0));
     let long = [b"put k ".to_vec(), vec![b'v'; 9 << 20], b"\nget k\n".to_vec()].concat();
@@ -131,7 +131,7 @@ fn a_line_that_is_too_long_is_told_and_passed_over() {
     assert_eq!(client.line(), "get_error k key not found");
     sender.join().unwrap().expect("it is read to its end");
     assert!(client.ask(&format!("put {} v", "k".repeat(1025))).contains("the limit is 1024"));
-    // A line without an end, from somebody who never stops: the connection ends, the server does not.
+    // A line without an end, from a client that never stops: the connection ends, the server does not.
     let mut endless = client.stream.try_clone().unwrap();
     let sender = std::thread::spawn(move || while endless.write_all(&[b'x'; 1 << 16]).is_ok() {});
     let reply = client.line();

@@ -228,7 +228,7 @@ fn writes_that_wait_are_bounded_by_their_bytes() {
         let mut before = usize::MAX;
         wait_until("all clients are held up", HELD_UP_WITHIN, || {
             let now = sent.load(Ordering::Relaxed);
-            assert!(now < 3 * ALL_MORE_BYTES_MAX, "nobody holds the clients up");
+            assert!(now < 3 * ALL_MORE_BYTES_MAX, "the server does not hold the clients up");
             let held_up = now > 0 && now == before;
             before = now;
             // Others are answered all the while; their round trips are the time between two looks.
@@ -264,7 +264,10 @@ fn who_sends_much_and_reads_nothing_is_not_read() {
             let echo = resp::command(&["ECHO", &value(0)]);
             while stream.write_all(&echo).is_ok() {
                 counted.fetch_add(echo.len(), Ordering::Relaxed);
-                assert!(counted.load(Ordering::Relaxed) < TAKEN_BYTES_MAX, "nobody holds the client up");
+                assert!(
+                    counted.load(Ordering::Relaxed) < TAKEN_BYTES_MAX,
+                    "the server does not hold the client up"
+                );
             }
         });
         let mut before = usize::MAX;

@@ -1,5 +1,5 @@
-//! Some clients that ask for more than a server can do, or do not read what they asked for: the others are served all
-//! the while, and nobody is taken for dead.
+//! Some clients send more requests than a server can serve, or do not read the replies: the others are served all the
+//! while, and no server is taken for dead.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
@@ -125,7 +125,7 @@ fn others_are_served_beside_pipelines_and_readers_that_do_not_read() {
     let (quiet, loaded) = (p99(&quiet), p99(&loaded));
     let writes = done.load(Ordering::Relaxed);
     println!("p99 {quiet:?} alone, {loaded:?} beside {writes} other writes; {} MiB at most", peak >> 20);
-    assert!(up, "nobody is taken for dead");
+    assert!(up, "no server is taken for dead");
     assert_eq!(cluster.status().expect("the ECS answers").view, view, "and no view was needed");
     assert!(peak < BYTES_MAX, "{} MiB", peak >> 20);
     if busy {

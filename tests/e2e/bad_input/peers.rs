@@ -20,7 +20,7 @@ fn command(operation: Operation) -> Bytes {
 }
 
 /// Messages as the coordinator of a partition would send them to a replica, with something wrong in each, and the words
-/// that tell it.
+/// of the log about it.
 fn nonsense(partition: PartitionId, epoch: Epoch) -> Vec<(Vec<u8>, &'static str)> {
     let last = LogId { tag: epoch, seq: Seq(1 << 40) };
     let append = |body: Bytes| {
@@ -71,7 +71,7 @@ fn say(view: &View, from: ProcessId, to: ServerId, payload: &[u8]) {
 }
 
 #[test]
-fn what_no_server_says_is_not_taken_and_told() {
+fn what_no_server_says_is_refused_and_reported() {
     let mut cluster = Cluster::start(3);
     let all = db::pairs("key/", 100);
     let db = cluster.client();
@@ -85,10 +85,10 @@ fn what_no_server_says_is_not_taken_and_told() {
     let at = cluster.running().find(address).expect("it runs");
     for (payload, words) in nonsense(partition, assignment.epoch) {
         say(&view, sender, to, &payload);
-        wait_for("it is told", SOON, || {
+        wait_for("it is reported", SOON, || {
             let log = cluster.server(at).log();
-            let told = |line: &str| line.contains(words) && line.contains("its link is closed");
-            if log.lines().any(told) { Ok(()) } else { Err(log) }
+            let reported = |line: &str| line.contains(words) && line.contains("its link is closed");
+            if log.lines().any(reported) { Ok(()) } else { Err(log) }
         });
     }
     assert!(cluster.server_mut(at).ended().is_none());

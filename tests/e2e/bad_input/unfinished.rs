@@ -118,7 +118,7 @@ fn large_requests_are_served_beside_some_that_never_end() {
 }
 
 #[test]
-fn who_does_not_send_the_rest_is_told_so() {
+fn a_client_that_does_not_send_the_rest_gets_an_error() {
     let cluster = Cluster::start(1);
     let begun: [&[u8]; 2] = [b"put k ", b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$8388608\r\n"];
     let streams = begun.map(|begun| {
@@ -128,9 +128,9 @@ fn who_does_not_send_the_rest_is_told_so() {
         stream
     });
     for mut stream in streams {
-        let mut told = String::new();
-        stream.read_to_string(&mut told).expect("the connection is closed in time");
-        assert!(told.contains("the rest of the request did not come"), "{told:?}");
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).expect("the connection is closed in time");
+        assert!(reply.contains("the rest of the request did not come"), "{reply:?}");
     }
     assert!(!cluster.server(0).log().contains("panicked"));
 }

@@ -1,4 +1,4 @@
-//! What a newer version has written or says: it is told to be that, and nothing is moved or begun anew.
+//! Files and messages of a newer version: they are reported as such, and nothing is moved or begun anew.
 //!
 //! Everything that has a version on the disk or on a link is here: log segments, the state of a tree, tags of
 //! operations in the log, the small files and the form of the identity, the beginning of a link and its hello. The
@@ -90,7 +90,7 @@ fn raise_state(dir: &Path) {
     store.log.close().expect("a log");
 }
 
-/// The last entry of a log is an operation that nobody knows: no origin, a time stamp, and its tag.
+/// The last entry of a log is an unknown operation: no origin, a time stamp, and its tag.
 fn append_operation(dir: &Path) {
     let (mut store, partition, last) = open(dir);
     let id = LogId { seq: last.seq + 1, ..last };
@@ -130,8 +130,8 @@ fn a_directory_of_a_newer_version_is_left_as_it_is() {
         };
         let before = content(&dir);
         let refused = cluster.try_start_server(0).expect_err(what);
-        let told = ["version", "Nothing was changed", "start that version"];
-        assert!(told.iter().all(|word| refused.log.contains(word)), "{what}: {}", refused.log);
+        let words = ["version", "Nothing was changed", "start that version"];
+        assert!(words.iter().all(|word| refused.log.contains(word)), "{what}: {}", refused.log);
         let after = content(&dir);
         let changed: Vec<&PathBuf> =
             before.keys().chain(after.keys()).filter(|path| before.get(*path) != after.get(*path)).collect();

@@ -120,8 +120,8 @@ fn the_shell_s_commands_at_every_server() {
             |event: &serde_json::Value| event["text"].as_str().is_some_and(|text| text.contains("joined"));
         let events = json(&["events", "--limit", "1000", "--json"]);
         assert!(events["events"].as_array().is_some_and(|events| events.iter().any(joined)), "{events}");
-        // The writes of before are among what servers tell once a second.
-        wait_until("what is hot is told", SOON, || {
+        // The writes above are among the hot keys that servers report once a second.
+        wait_until("hot keys are reported", SOON, || {
             json(&["hot", "--json"])["hot"].as_array().is_some_and(|hot| !hot.is_empty())
         });
         healthy(&["-o", "raw", "stat", "--count", "1"], "healthy\t");

@@ -84,7 +84,7 @@ fn all_but_one_server_leave_and_come_back() {
     // The one that stayed all the time is the only one that goes.
     assert!(cluster.terminate_server(2).success());
     assert_eq!(cluster.client().scan("key/"), all);
-    // The last ones stop together: there is nobody to hand anything to.
+    // The last ones stop together: there is no server to hand anything to.
     cluster.server(0).signal(rustix::process::Signal::TERM);
     assert!(cluster.terminate_server(1).success());
     assert!(cluster.terminate_server(0).success());

@@ -205,7 +205,7 @@ fn the_only_copy_with_a_damaged_log_waits_and_is_taken_back() {
     cluster.start_server(0);
     let words = [".log is damaged at byte", "Nothing is changed", "the store is kept: of partitions 0, 1,"];
     wait_until("it waits", SOON, || words.iter().all(|word| cluster.server(0).log().contains(word)));
-    // The server is told at once, the view comes some milliseconds later.
+    // The server gets the verdict at once, the view comes some milliseconds later.
     wait_for("the status says what waits", SOON, || {
         let status = cluster.status()?;
         let said = (status.stores_waiting.len(), status.offline);
@@ -214,8 +214,8 @@ fn the_only_copy_with_a_damaged_log_waits_and_is_taken_back() {
     assert!(cluster.terminate_server(0).success());
     let after: Vec<Vec<u8>> = log(cluster.server_dir(0)).collect();
     assert!(before == after && !cluster.server_dir(0).join("damaged-1").exists());
-    let told = cluster.reinstate(0, &[]);
-    assert!(told.contains(": up to entry ") && told.contains("cut-1"), "{told}");
+    let output = cluster.reinstate(0, &[]);
+    assert!(output.contains(": up to entry ") && output.contains("cut-1"), "{output}");
     cluster.start_server(0);
     cluster.wait_settled();
     let found = cluster.client().scan("key/");

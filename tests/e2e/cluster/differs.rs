@@ -98,7 +98,7 @@ fn compared(cluster: &Cluster, db: &Db) -> Vec<ComparedStatus> {
     cluster.addresses().into_iter().filter_map(|address| status(address).ok()).collect()
 }
 
-/// Waits until a difference in a partition is told.
+/// Waits until a difference in a partition is reported.
 #[track_caller]
 fn wait_difference(cluster: &Cluster, db: &Db, partition: PartitionId) -> Difference {
     wait_for("the difference is found", 2 * SOON, || {
@@ -185,7 +185,8 @@ fn a_coordinator_that_differs_hands_over_and_is_filled_anew() {
     differs_and_is_filled_anew(1);
 }
 
-/// Of two copies that differ nobody knows which is right: it is told, loudly and with names, and nothing is done.
+/// Of two copies that differ it is not known which is right: the difference is reported, with the servers' names, and
+/// nothing is done.
 #[test]
 fn of_two_copies_that_differ_both_stay() {
     let mut cluster = start(2, |_| true);
@@ -203,8 +204,8 @@ fn of_two_copies_that_differ_both_stay() {
     let found = wait_difference(&cluster, &db, partition);
     assert!(found.wrong.is_empty() && found.groups.len() == 2, "{found:?}");
     let logs = cluster.server(0).log() + &cluster.server(1).log();
-    let told = format!("partition {partition}: copies differ at entry {}", found.entry);
-    assert!(logs.contains(&told) && logs.contains("cannot be told which is right"), "{logs}");
+    let message = format!("partition {partition}: copies differ at entry {}", found.entry);
+    assert!(logs.contains(&message) && logs.contains("cannot be told which is right"), "{logs}");
     wait_compared(&cluster, &db, partitions.count() as u64, &[0, 1]);
     let output = cluster.kvclient(0, &["verify"]);
     assert_eq!(output.status.code(), Some(3), "it differs still: {output:?}");
@@ -223,8 +224,8 @@ fn of_two_copies_that_differ_both_stay() {
     wait_until("all have two copies, and nothing differs any more", 2 * SOON, || {
         let all = db.block(db.client.compare_all()).unwrap_or_default();
         let whole = |one: &Comparison| one.copies.len() == 2 && one.is_complete() && !one.differs();
-        let told = compared(&cluster, &db);
-        !all.is_empty() && all.iter().all(whole) && told.iter().all(|one| one.differences.is_empty())
+        let compared = compared(&cluster, &db);
+        !all.is_empty() && all.iter().all(whole) && compared.iter().all(|one| one.differences.is_empty())
     });
     assert_eq!(db.scan("key/"), all);
 }

@@ -1,4 +1,4 @@
-//! What has expired leaves the disk by itself, also where nobody writes or reads any more.
+//! Expired keys leave the disk by themselves, even where no client reads or writes any more.
 
 use crate::support::resp::RespClient;
 use crate::support::wait::SOON;
@@ -17,7 +17,7 @@ fn counted(client: &mut RespClient) -> (u64, u64) {
 }
 
 #[test]
-fn nobody_touches_it_again_and_it_is_gone_at_every_copy() {
+fn expired_keys_without_requests_leave_every_copy() {
     let mut cluster = Settings::default().start(3);
     let mut clients: Vec<RespClient> = cluster.addresses().into_iter().map(RespClient::connect).collect();
     for key in 0..KEYS {

@@ -53,8 +53,8 @@ fn servers_leave_and_come_at_nearly_the_same_time() {
     recording.verify(&cluster.client());
 }
 
-/// A client of lines, as TEXT-PROTOCOL wants it: it goes where it is sent, waits when it is told to, and has failed
-/// when a connection ends before it has its answer.
+/// A client of the text protocol, as docs/text-protocol.md describes it: it follows redirects, waits when a reply says
+/// so, and has failed when a connection ends before it has its answer.
 struct Follower {
     lines: TextClient,
     known: Vec<SocketAddr>,
@@ -143,8 +143,8 @@ fn a_client_of_lines_that_knows_only_this_server() {
     });
 }
 
-/// Sends the same number of `INCR`s at once, again and again, until its connection ends; the last number that it was
-/// told.
+/// Sends the same number of `INCR`s at once, again and again, until its connection ends; returns the last
+/// number that it received.
 fn count_until_closed(server: SocketAddr, key: &str, at_once: usize) -> i64 {
     let mut client = RespClient::connect(server);
     let batch = command(&["INCR", key]).repeat(at_once);
@@ -166,7 +166,7 @@ fn count_until_closed(server: SocketAddr, key: &str, at_once: usize) -> i64 {
     }
 }
 
-/// Puts numbers by lines until its connection ends; the last one that was stored by what it was told.
+/// Puts numbers in the text protocol until its connection ends; returns the last one that was acknowledged.
 fn put_until_closed(server: SocketAddr, key: &str) -> u64 {
     let mut lines = TextClient::connect(server);
     let (mut number, mut stored) = (0, 0);

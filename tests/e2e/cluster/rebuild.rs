@@ -35,7 +35,7 @@ fn all_goes_on_and_the_cluster_changes_again() {
     cluster.lose_ecs();
     load.wait_for_more(SOME_REQUESTS);
 
-    // By mistake a new cluster is begun first: nobody follows, and it is said what to do.
+    // By mistake a new cluster is begun first: no server joins it, and the logs say what to do.
     cluster.start_ecs();
     let advice = format!("--rebuild {}", before.cluster);
     wait_for("a server and the ECS say what to do", SOON, || {
@@ -64,7 +64,7 @@ fn all_goes_on_and_the_cluster_changes_again() {
     cluster.wait_settled();
     assert!(cluster.terminate_server(new).success());
     cluster.wait_settled();
-    // And it starts again without being told that it was rebuilt.
+    // And it starts again without the option for a rebuild.
     cluster.kill_ecs();
     cluster.start_ecs_with(&[]);
     cluster.wait_settled();

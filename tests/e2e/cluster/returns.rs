@@ -94,8 +94,8 @@ fn a_copy_of_a_directory_joins_as_another_server_once_it_has_a_new_name() {
     let copy = cluster.path().join("copy");
     copy_directory(cluster.server_dir(2), &copy);
     cluster.start_server(2);
-    let told = on_directory("new-store", &copy, &["--new-server"]);
-    assert!(told.contains("has the id") && told.contains("may run beside the original"), "{told}");
+    let output = on_directory("new-store", &copy, &["--new-server"]);
+    assert!(output.contains("has the id") && output.contains("may run beside the original"), "{output}");
     let added = cluster.add_server_with(Some(copy), &[], &[]);
     cluster.wait_settled();
     assert_eq!(cluster.client().scan("before/"), all);

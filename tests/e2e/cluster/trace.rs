@@ -8,7 +8,7 @@ use crate::support::wait::SOON;
 use crate::support::{Cluster, Settings, wait_for};
 
 /// The id that a client printed on standard error.
-fn told(output: &Output) -> String {
+fn printed_id(output: &Output) -> String {
     assert!(output.status.success(), "{output:?}");
     let errors = String::from_utf8(output.stderr.clone()).expect("text");
     let ids: Vec<&str> = errors.lines().filter_map(|line| line.strip_prefix("request ")).collect();
@@ -26,7 +26,7 @@ fn logged(cluster: &Cluster, id: &str) -> Vec<Vec<Value>> {
     cluster.running().map(of).collect()
 }
 
-/// Waits until some server has said each of these, in this order, for each list of them, and nobody anything else.
+/// Waits until for each list some server has logged exactly these steps, in this order.
 fn wait_logged(cluster: &Cluster, id: &str, wanted: &[&[&str]]) -> Vec<Vec<Value>> {
     let mut wanted: Vec<Vec<&str>> = wanted.iter().map(|steps| steps.to_vec()).collect();
     wanted.sort_unstable();
@@ -47,7 +47,7 @@ const REPLICA: [&str; 4] =
 fn a_request_is_found_in_the_logs_of_all_copies() {
     let cluster = Settings::default().server_args(&["--log-format", "json"]).start(3);
     let put = cluster.kvclient(0, &["--trace", "--output", "json", "put", "k", "v"]);
-    let id = told(&put);
+    let id = printed_id(&put);
     let answer: Value = serde_json::from_slice(&put.stdout).expect("JSON");
     let by_server = wait_for("the write in three logs", SOON, || {
         let logged = logged(&cluster, &id);
@@ -65,12 +65,12 @@ fn a_request_is_found_in_the_logs_of_all_copies() {
     }
     // The disk here and the two there are in no order.
     let lines = &coordinator[0];
-    let told = steps(lines);
+    let steps = steps(lines);
     assert_eq!(
-        (&told[..2], &told[5..]),
+        (&steps[..2], &steps[5..]),
         (&["received", "ordered"].map(String::from)[..], &["applied", "answered"].map(String::from)[..])
     );
-    let mut between = told[2..5].to_vec();
+    let mut between = steps[2..5].to_vec();
     between.sort_unstable();
     assert_eq!(between, ["acknowledged by a replica", "acknowledged by a replica", "on this disk"]);
     // Both replicas are named, one version is all that was written, and times go on.
@@ -84,12 +84,12 @@ fn a_request_is_found_in_the_logs_of_all_copies() {
     assert!(times[6] <= answer["micros"].as_u64().expect("micros"), "{times:?}, {answer}");
 
     // A read asks the coordinator alone; and what is not traced is not logged.
-    let id = self::told(&cluster.kvclient(1, &["--trace", "get", "k"]));
+    let id = printed_id(&cluster.kvclient(1, &["--trace", "get", "k"]));
     wait_logged(&cluster, &id, &[&["received", "reads its records", "answered"], &[], &[]]);
     let before: usize = (0..3).map(|index| cluster.server(index).log().matches("\"request\":").count()).sum();
     let plain = cluster.kvclient(0, &["put", "k", "w"]);
     assert!(plain.status.success() && plain.stderr.is_empty(), "{plain:?}");
-    let id = self::told(&cluster.kvclient(1, &["--trace", "get", "k"]));
+    let id = printed_id(&cluster.kvclient(1, &["--trace", "get", "k"]));
     wait_logged(&cluster, &id, &[&["received", "reads its records", "answered"], &[], &[]]);
     let after: usize = (0..3).map(|index| cluster.server(index).log().matches("\"request\":").count()).sum();
     assert_eq!(after, before + 3);

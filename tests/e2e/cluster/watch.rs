@@ -28,14 +28,14 @@ fn prefix(text: &'static str) -> Selection {
 /// The key's value after a write, none after a delete.
 type Written = BTreeMap<Version, Option<String>>;
 
-/// What a watch has told: of each key in order, and the gaps of each partition.
+/// What a watch has delivered: the changes of each key in order, and the gaps of each partition.
 #[derive(Default)]
-struct Told {
+struct Delivered {
     keys: BTreeMap<String, Vec<(Version, Option<String>)>>,
     gaps: Vec<(Version, Version)>,
 }
 
-impl Told {
+impl Delivered {
     async fn next(&mut self, watch: &mut Watch) -> Change {
         let change = tokio::time::timeout(SOON, watch.next()).await.expect("a change in time");
         let change = change.expect("a watch goes on through everything");
@@ -52,27 +52,28 @@ impl Told {
         change
     }
 
-    /// Each key's changes are told once, in order, and all that were acknowledged are among them or in a gap.
+    /// Each key's changes are delivered once, in order, and all that were acknowledged are among them or in a gap.
     fn assert_holds(&self, key: &str, written: &Written) {
-        let told = self.keys.get(key).map(Vec::as_slice).unwrap_or_default();
+        let delivered = self.keys.get(key).map(Vec::as_slice).unwrap_or_default();
         assert!(
-            told.is_sorted_by(|one, next| one.0.seq < next.0.seq && one.0.tag <= next.0.tag),
-            "{key}: {told:?}"
+            delivered.is_sorted_by(|one, next| one.0.seq < next.0.seq && one.0.tag <= next.0.tag),
+            "{key}: {delivered:?}"
         );
-        let told: BTreeMap<Version, &Option<String>> = told.iter().map(|(at, value)| (*at, value)).collect();
+        let delivered: BTreeMap<Version, &Option<String>> =
+            delivered.iter().map(|(at, value)| (*at, value)).collect();
         for (at, value) in written {
-            match told.get(at) {
-                Some(told) => assert_eq!(*told, value, "{key} at {at}"),
+            match delivered.get(at) {
+                Some(delivered) => assert_eq!(*delivered, value, "{key} at {at}"),
                 None => {
                     let covered = self.gaps.iter().any(|(from, to)| from.seq < at.seq && at.seq <= to.seq);
-                    assert!(covered, "{key}: the change {at} was acknowledged and not told");
+                    assert!(covered, "{key}: the change {at} was acknowledged and not delivered");
                 }
             }
         }
     }
 }
 
-/// Puts and deletes one key, again and again, until it is told to stop; then puts `end`.
+/// Puts and deletes one key, again and again, until it is stopped; then puts `end`.
 async fn write(
     client: Client,
     key: String,
@@ -100,7 +101,7 @@ async fn write(
 }
 
 #[test]
-fn every_change_is_told_though_its_coordinator_is_killed() {
+fn every_change_is_delivered_though_its_coordinator_is_killed() {
     let mut cluster = Cluster::start(3);
     let db = cluster.client();
     let mut watch = db.block(db.client.watch(prefix("watched/"))).expect("a watch");
@@ -114,19 +115,19 @@ fn every_change_is_told_though_its_coordinator_is_killed() {
             counts.push(count);
             writers.spawn(write(db.client.clone(), key.clone(), done, stopped.clone()));
         }
-        // Others' keys are none of its business.
+        // Changes of other keys are not delivered.
         writers.spawn(write(db.client.clone(), "other".to_owned(), watch::channel(0).0, stopped));
         reader.spawn(async move {
-            let mut told = Told::default();
+            let mut delivered = Delivered::default();
             let mut ended = 0;
             while ended < WRITERS {
-                if let Change::Put { found, .. } = told.next(&mut watch).await
+                if let Change::Put { found, .. } = delivered.next(&mut watch).await
                     && found.value == "end"
                 {
                     ended += 1;
                 }
             }
-            told
+            delivered
         });
     });
     let some_more = |counts: &mut Vec<watch::Receiver<u64>>| {
@@ -148,17 +149,17 @@ fn every_change_is_told_though_its_coordinator_is_killed() {
     some_more(&mut counts);
     stop.send_replace(true);
     let written: BTreeMap<String, Written> = db.block(writers.join_all()).into_iter().collect();
-    let told = db.block(reader.join_all()).pop().expect("the reader");
-    assert_eq!(told.keys.keys().cloned().collect::<Vec<_>>(), keys, "these, and no others");
+    let delivered = db.block(reader.join_all()).pop().expect("the reader");
+    assert_eq!(delivered.keys.keys().cloned().collect::<Vec<_>>(), keys, "these, and no others");
     for key in &keys {
-        told.assert_holds(key, &written[key]);
+        delivered.assert_holds(key, &written[key]);
     }
-    // All of these changes are told by the log alone, and the next coordinators have it.
-    assert_eq!(told.gaps, [], "{} writes", written.values().map(BTreeMap::len).sum::<usize>());
+    // All of these changes can be read from the log, and the next coordinators have it.
+    assert_eq!(delivered.gaps, [], "{} writes", written.values().map(BTreeMap::len).sum::<usize>());
 }
 
 #[test]
-fn one_that_is_slow_is_told_what_it_has_missed() {
+fn a_slow_reader_gets_a_gap_for_what_it_has_missed() {
     const VALUE_BYTES: usize = 256 << 10;
     let settings = Settings::default().server_args(&["--log-mb", "64"]);
     let cluster = settings.start(1);
@@ -185,13 +186,13 @@ fn one_that_is_slow_is_told_what_it_has_missed() {
         assert!(number < 10_000, "the log is never trimmed");
     }
     written.insert(db.put("slow", "end"), Some("end".to_owned()));
-    let told = db.block(async {
-        let mut told = Told::default();
-        while !matches!(told.next(&mut slow).await, Change::Put { found, .. } if found.value == "end") {}
-        told
+    let delivered = db.block(async {
+        let mut delivered = Delivered::default();
+        while !matches!(delivered.next(&mut slow).await, Change::Put { found, .. } if found.value == "end") {}
+        delivered
     });
-    assert!(!told.gaps.is_empty(), "{} changes were told", told.keys["slow"].len());
-    told.assert_holds("slow", &written);
+    assert!(!delivered.gaps.is_empty(), "{} changes were delivered", delivered.keys["slow"].len());
+    delivered.assert_holds("slow", &written);
     // It goes on from where it is, and so does one that begins there.
     let partition = Partitions::of_key(db.client.view().partitions, b"slow");
     let place = slow.positions()[&partition];
@@ -245,11 +246,14 @@ fn the_program_prints_changes_and_ends_after_so_many() {
     );
     assert_eq!((lines[2], lines.len()), (&*format!("delete fruit  (version {deleted})"), 3));
     let text = printed(prefix);
-    let told: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    let of_fruit: Vec<&str> =
-        told.iter().filter(|one| one["key"] == "fruit").filter_map(|one| one["change"].as_str()).collect();
+    let delivered: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let of_fruit: Vec<&str> = delivered
+        .iter()
+        .filter(|one| one["key"] == "fruit")
+        .filter_map(|one| one["change"].as_str())
+        .collect();
     assert_eq!(of_fruit, ["put", "expire", "delete"]);
-    let frost = told.iter().find(|one| one["key"] == "frost").expect("it was told");
+    let frost = delivered.iter().find(|one| one["key"] == "frost").expect("it was delivered");
     assert_eq!((frost["value"].as_str(), frost["version"].as_str()), (Some("\n"), Some(&*last.to_string())));
     // From a version: what came after it, at once.
     let from = put.to_string();

@@ -1,7 +1,7 @@
 //! The same commands at Trefoil and at a real redis-server, reply by reply, in both versions of the protocol.
 //!
 //! `script.txt` holds them, one a line; words may be quoted. A line `differs: <reason>` says that the replies to the
-//! next command are not the same, and the test fails if they are: the list stays true. `docs/redis.md` tells the
+//! next command are not the same, and the test fails if they are: the list stays true. `docs/redis.md` gives the
 //! reasons.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};

@@ -69,7 +69,7 @@ fn a_scan_goes_on_at_another_server() {
             let text = String::from_utf8(key.clone()).expect("a name");
             // What is deleted on the way does not lead the scan astray.
             assert_eq!(client.line(&format!("DEL {text}")), "1");
-            assert!(seen.insert(text), "told twice");
+            assert!(seen.insert(text), "a key is returned twice");
         }
         cursor = String::from_utf8(next.clone()).expect("a number");
         turns += 1;

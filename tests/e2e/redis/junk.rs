@@ -1,4 +1,4 @@
-//! Bytes that are no commands, and clients that behave badly: they harm nobody else.
+//! Bytes that are no commands, and clients that behave badly: they harm no other client.
 
 use crate::support::resp::{RespClient, command};
 use crate::support::wait::SOON;

@@ -9,7 +9,7 @@ use crate::support::resp::{RespClient, Value, command};
 const KEYS: usize = 9;
 
 #[test]
-fn large_values_are_told_whole_or_not_at_all() {
+fn large_values_are_returned_whole_or_not_at_all() {
     // Megabytes delay pings and each other on a busy machine: with short leases, or a short wait, a reply may be that
     // they are waited for.
     let settings = Settings { timers: "steady", ..Settings::default() };
@@ -62,7 +62,7 @@ fn large_values_are_told_whole_or_not_at_all() {
             assert!((0..3).all(|key| values[key] == Value::Bulk(value(key))));
             assert!(values[3..].iter().all(|value| *value == Value::Null));
         }
-        // A watched value may be large, and so may one that a transaction tells.
+        // A watched value may be large, and so may one that a transaction returns.
         client.send(many("WATCH", 1, 0));
         assert_eq!(client.reply(), Value::Simple("OK".into()));
         assert_eq!(client.line("MULTI"), "+OK");

@@ -51,7 +51,7 @@ fn bytes_arrive_in_any_portions() {
     }
     let replies: Vec<String> = (0..3).map(|_| client.reply().to_string()).collect();
     assert_eq!(replies, ["+OK", "\"a\\r\\nb\"", "\"in line\""]);
-    // Who has said all may close its half and still read the replies.
+    // A client that has sent everything may close its half and still read the replies.
     client.send(command(&["INCR", "n"]).repeat(500));
     client.stream.shutdown(std::net::Shutdown::Write).expect("a half can be closed");
     (1..=500).for_each(|n| assert_eq!(client.reply(), Value::Int(n)));

@@ -10,12 +10,12 @@ use crate::support::wait::{SOON, wait_until};
 
 #[test]
 fn a_client_needs_a_server_to_begin_with() {
-    let nobody: [&str; 0] = [];
+    let no_servers: [&str; 0] = [];
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let error = runtime.block_on(Client::connect(nobody, Options::default())).unwrap_err();
+    let error = runtime.block_on(Client::connect(no_servers, Options::default())).unwrap_err();
     assert_eq!(error, Error::NoServers);
     assert!(error.to_string().contains("HOST:PORT") && !error.is_retryable(), "{error}");
-    assert!(matches!(Client::connect_lazy(nobody, Options::default()), Err(Error::NoServers)));
+    assert!(matches!(Client::connect_lazy(no_servers, Options::default()), Err(Error::NoServers)));
 }
 
 #[test]

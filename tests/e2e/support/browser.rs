@@ -80,9 +80,9 @@ impl Browser {
                     std::fs::read_to_string(&log).unwrap_or_default()
                 )));
             }
-            let told = std::fs::read_to_string(dir.path().join("DevToolsActivePort"));
-            let told = told.map_err(|error| error.to_string())?;
-            let port = told.lines().next().and_then(|port| port.parse::<u16>().ok()).ok_or("no port yet")?;
+            let text = std::fs::read_to_string(dir.path().join("DevToolsActivePort"));
+            let text = text.map_err(|error| error.to_string())?;
+            let port = text.lines().next().and_then(|port| port.parse::<u16>().ok()).ok_or("no port yet")?;
             page_of(SocketAddr::from(([127, 0, 0, 1], port))).map(Ok)
         });
         let (address, url) = found?;
@@ -94,7 +94,7 @@ impl Browser {
         for domain in ["Network", "Runtime", "Log", "Page"] {
             browser.call(&format!("{domain}.enable"), json!({}));
         }
-        // A window that nobody looks at has no focus.
+        // A window in the background has no focus.
         browser.call("Emulation.setFocusEmulationEnabled", json!({ "enabled": true }));
         Ok(browser)
     }

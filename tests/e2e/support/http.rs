@@ -17,7 +17,7 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> std::io::Result<(u16, Stri
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
     let mut piece = [0; 16 << 10];
-    // Not everybody closes the connection when he has answered.
+    // Not every server closes the connection after its answer.
     while !is_whole(&answer) {
         let read = stream.read(&mut piece)?;
         if read == 0 {

@@ -152,7 +152,7 @@ impl Recording {
     /// Reads everything and compares.
     ///
     /// # Panics
-    /// When an acknowledged write is missing or was carried out twice, or something is there that nobody wrote.
+    /// When an acknowledged write is missing or was carried out twice, or a value is there that was never written.
     #[track_caller]
     pub(crate) fn verify(&self, db: &Db) {
         let found = db.scan(&format!("{}/", self.name));

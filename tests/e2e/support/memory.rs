@@ -1,8 +1,8 @@
-//! What a process has in memory, as Linux tells it.
+//! The memory of a process, as Linux reports it.
 
 fn bytes(process: u32, name: &str) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("the process is there");
-    let line = status.lines().find(|line| line.starts_with(name)).expect("Linux tells it");
+    let line = status.lines().find(|line| line.starts_with(name)).expect("Linux reports it");
     let kib = line.split_whitespace().nth(1).and_then(|kib| kib.parse::<usize>().ok()).expect("a number");
     kib << 10
 }

@@ -162,8 +162,12 @@ impl Net {
         let mut child = command.spawn().map_err(|error| error.to_string())?;
         let written = child.stdin.take().expect("it is piped").write_all(rules.as_bytes());
         let output = child.wait_with_output().map_err(|error| error.to_string())?;
-        let told = String::from_utf8_lossy(&output.stderr);
-        if output.status.success() && written.is_ok() { Ok(()) } else { Err(format!("nft {rules}: {told}")) }
+        let errors = String::from_utf8_lossy(&output.stderr);
+        if output.status.success() && written.is_ok() {
+            Ok(())
+        } else {
+            Err(format!("nft {rules}: {errors}"))
+        }
     }
 }
 

@@ -81,8 +81,8 @@ impl Process {
         command.stdout(File::create(&out).expect("a file for the output")).stderr(stderr);
         let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
         let found = wait_for(&format!("{name} listens"), SOON, || {
-            let told = fs::read_to_string(&out).unwrap_or_default();
-            if let Some((line, _)) = told.split_once('\n')
+            let text = fs::read_to_string(&out).unwrap_or_default();
+            if let Some((line, _)) = text.split_once('\n')
                 && let Some((_, address)) = line.split_once(" listening on ")
             {
                 return Ok(Ok(address.parse().unwrap_or_else(|error| panic!("{line}: {error}"))));
@@ -106,7 +106,7 @@ impl Process {
         self.child.id()
     }
 
-    /// Where it tells its metrics, if it was started with `--http`.
+    /// Where it serves its metrics, if it was started with `--http`.
     pub(crate) fn http(&self) -> SocketAddr {
         let out = fs::read_to_string(self.log.with_extension("out")).unwrap_or_default();
         let line = out.lines().find_map(|line| line.split_once(" http on "));
@@ -152,7 +152,7 @@ impl Process {
         self.wait()
     }
 
-    /// Prints the end of the log, for a person who looks at a failed test.
+    /// Prints the end of the log, for the reader of a failed test.
     pub(crate) fn print_log(&self) {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
@@ -173,8 +173,8 @@ impl Drop for Process {
     }
 }
 
-/// A port that nobody listens on, for what cannot use port 0. It is below those that systems give to outgoing
-/// connections, so that none of them takes it meanwhile.
+/// A port that no process listens on, for programs that cannot use port 0. It is below the ports that systems give to
+/// outgoing connections, so that none of them takes it meanwhile.
 pub(crate) fn free_port() -> u16 {
     loop {
         let port = fastrand::u16(10_000..30_000);

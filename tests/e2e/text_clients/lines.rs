@@ -94,7 +94,7 @@ fn bytes_arrive_in_any_portions() {
     client.send("ping\n".repeat(PIPELINED));
     (0..PIPELINED).for_each(|_| assert_eq!(client.line(), "+PONG"));
 
-    // Who has said all may close its half and still read the replies.
+    // A client that has sent everything may close its half and still read the replies.
     let puts: String = (0..PIPELINED).map(|i| format!("put last {i}\n")).collect();
     client.send(puts + "get last\nget without an end");
     client.stream.shutdown(std::net::Shutdown::Write).expect("a half can be closed");
