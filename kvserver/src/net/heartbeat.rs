@@ -2,8 +2,8 @@
 //!
 //! Heartbeats come from the core's thread, and that may be blocked in a write. A disk that stands still for a second
 //! (its host is busy, or it cleans itself) does not make a server dead: while the core waits for it, heartbeats go on
-//! without the core. When it has stood still for [`DISK_STALL_SILENCES`] times the silence after which the ECS removes a server,
-//! the link is closed, and others take over until the disk takes writes again.
+//! without the core. When it has stood still for [`DISK_STALL_SILENCES`] times the silence after which the ECS removes
+//! a server, the link is closed, and others take over until the disk takes writes again.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
