@@ -34,7 +34,7 @@ pub enum BatchOutcome {
 }
 
 impl Batch<'_> {
-    /// The batch is only done if this holds.
+    /// Adds a condition on a key: if one does not hold, nothing of the batch is done.
     pub fn require(mut self, key: impl Into<Bytes>, condition: Condition) -> Self {
         self.checks.push(Check { key: key.into(), condition });
         self

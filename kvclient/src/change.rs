@@ -43,27 +43,27 @@ impl<'a> Put<'a> {
         self
     }
 
-    /// Only if there is no value.
+    /// Puts only if there is no value.
     pub fn if_absent(self) -> PutIf<'a> {
         self.condition(Condition::Absent {})
     }
 
-    /// Only if there is a value.
+    /// Puts only if there is a value.
     pub fn if_present(self) -> PutIf<'a> {
         self.condition(Condition::Present {})
     }
 
-    /// Only if the value that is there has this version.
+    /// Puts only if the value that is there has this version.
     pub fn if_version(self, version: Version) -> PutIf<'a> {
         self.condition(Condition::Version { version })
     }
 
-    /// Only if the value that is there is this one, byte by byte.
+    /// Puts only if the value that is there is this one, byte by byte.
     pub fn if_value(self, value: impl Into<Bytes>) -> PutIf<'a> {
         self.condition(Condition::Value { value: value.into() })
     }
 
-    /// Only if this holds.
+    /// Puts only if this condition holds.
     pub fn condition(self, condition: Condition) -> PutIf<'a> {
         PutIf { put: self, condition }
     }
@@ -137,17 +137,17 @@ pub struct Delete<'a> {
 }
 
 impl<'a> Delete<'a> {
-    /// Only if the value that is there has this version.
+    /// Deletes only if the value that is there has this version.
     pub fn if_version(self, version: Version) -> DeleteIf<'a> {
         self.condition(Condition::Version { version })
     }
 
-    /// Only if the value that is there is this one, byte by byte.
+    /// Deletes only if the value that is there is this one, byte by byte.
     pub fn if_value(self, value: impl Into<Bytes>) -> DeleteIf<'a> {
         self.condition(Condition::Value { value: value.into() })
     }
 
-    /// Only if this holds.
+    /// Deletes only if this condition holds.
     pub fn condition(self, condition: Condition) -> DeleteIf<'a> {
         DeleteIf { delete: self, condition }
     }
@@ -249,7 +249,7 @@ impl Client {
         }
     }
 
-    /// A value that is there is gone after this time; see [`Put::ttl`]. `None` when there is no value.
+    /// Gives a value that is there a time to live; see [`Put::ttl`]. `None` when there is no value.
     ///
     /// # Errors
     /// See [`Error`].
@@ -259,7 +259,7 @@ impl Client {
         self.retime(Operation::Retime { key, expiry, when, condition, return_old: false }).await
     }
 
-    /// A value that is there is gone from this moment on. `None` when there is no value.
+    /// Sets the moment from which on a value that is there is gone. `None` when there is no value.
     ///
     /// # Errors
     /// See [`Error`].
@@ -271,7 +271,7 @@ impl Client {
         self.retime(Operation::Expire { key: key.into(), expires: Some(at.into()) }).await
     }
 
-    /// A value that is there stays for ever. `None` when there is no value.
+    /// Removes the expiry of a value that is there: it stays for ever. `None` when there is no value.
     ///
     /// # Errors
     /// See [`Error`].

@@ -56,19 +56,19 @@ impl Lock {
         self.fencing
     }
 
-    /// It was not lost yet, as far as this client can know.
+    /// Whether the lock is still held, as far as this client can know.
     #[must_use]
     pub fn is_held(&self) -> bool {
         self.until.has_changed().is_ok() && clock::time() < *self.until.borrow()
     }
 
-    /// Waits until it is lost: what it protects is to be left alone from then on.
+    /// Waits until the lock is lost: what it protects is to be left alone from then on.
     pub async fn lost(&self) {
         let mut until = self.until.clone();
         while until.changed().await.is_ok() {}
     }
 
-    /// Gives it to the next one at once. False: it was lost before.
+    /// Releases the lock, so that another client can take it at once. `false`: it was lost before.
     ///
     /// # Errors
     /// See [`Error`]. Whatever happened, the lock is free when its lease is over.

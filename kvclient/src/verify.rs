@@ -17,7 +17,7 @@ use crate::router::Target;
 /// Partitions that are compared at the same time.
 const AT_ONCE: usize = 8;
 
-/// Entries that are tried: a copy that came or went meanwhile has no digest.
+/// Entries at which a comparison is tried, at most: a copy that came or went meanwhile has no digest.
 const TRIES: usize = 3;
 
 /// How long the servers may take for a digest.
