@@ -142,7 +142,7 @@ impl Order {
     }
 
     /// The order as it was typed.
-    pub(super) fn words(&self) -> String {
+    pub(super) fn as_typed(&self) -> String {
         match self {
             Self::Add { server } => format!("add {server}"),
             Self::Drain { server } => format!("drain {server}"),
@@ -171,6 +171,6 @@ mod tests {
         let order = Order::Replace { old: "127.0.0.1:5001".into(), new: "a&b".into() };
         assert_eq!(order.query(), "replace=127.0.0.1:5001&with=a%26b");
         assert_eq!(order.body(), json!({"replace": "127.0.0.1:5001", "with": "a&b"}));
-        assert_eq!(order.words(), "replace 127.0.0.1:5001 a&b");
+        assert_eq!(order.as_typed(), "replace 127.0.0.1:5001 a&b");
     }
 }

@@ -17,8 +17,8 @@ fn epoch(plan: &Value) -> String {
 
 /// The text for a plan that is only shown.
 pub(super) fn shown(plan: &Value, order: &Order, names: &Names) -> String {
-    let words = order.words();
-    let mut text = format!("plan for epoch {}: {words}\n{}", epoch(plan), summary(plan));
+    let typed = order.as_typed();
+    let mut text = format!("plan for epoch {}: {typed}\n{}", epoch(plan), summary(plan));
     let moves = groups(plan, names);
     if !moves.is_empty() {
         let mut table = Table::new();
@@ -29,13 +29,13 @@ pub(super) fn shown(plan: &Value, order: &Order, names: &Names) -> String {
         let _ = writeln!(text, "{table}");
     }
     let _ =
-        writeln!(text, "nothing is done yet; to do it: kvclient admin apply --epoch {} {words}", epoch(plan));
+        writeln!(text, "nothing is done yet; to do it: kvclient admin apply --epoch {} {typed}", epoch(plan));
     text
 }
 
 /// The text for a plan that was applied.
 pub(super) fn applied(plan: &Value, order: &Order) -> String {
-    format!("OK: {} is under way\n{}`status` shows how it goes\n", order.words(), summary(plan))
+    format!("OK: {} is under way\n{}`status` shows how it goes\n", order.as_typed(), summary(plan))
 }
 
 fn summary(plan: &Value) -> String {
