@@ -103,13 +103,12 @@ fn trees(dir: &std::path::Path, partitions: u64) -> Result<(), storage::Error> {
         worst * 1e3,
         store.reader.live_bytes() >> 20,
     );
-    let reader = store.trees.reader();
     let start = Instant::now();
     let mut found = 0;
     for n in 0..200_000 {
         let at = (n * 7_919) % KEYS;
         let key = format!("key{:012}", (at * 2_654_435_761) % KEYS);
-        found += u64::from(reader.get((at % partitions) as u16, key.as_bytes())?.is_some());
+        found += u64::from(store.trees.get((at % partitions) as u16, key.as_bytes())?.is_some());
     }
     println!(
         "{partitions} trees: {found} of 200000 found, {:.2} us a read",
@@ -119,7 +118,7 @@ fn trees(dir: &std::path::Path, partitions: u64) -> Result<(), storage::Error> {
         println!("{partitions} trees: {failure}");
     }
     store.log.close()?;
-    drop((store.trees, store.reader, reader));
+    drop((store.trees, store.reader));
     let start = Instant::now();
     let store = Store::open(dir, &Options::default())?;
     println!("{partitions} trees: opened in {:.2?}", start.elapsed());

@@ -76,5 +76,5 @@ pub use set_aside::{bring_back, set_aside};
 pub use store::{Opened, Store};
 #[doc(hidden)]
 pub use store::{OpenedLog, open_log};
-pub use tree::{Chunk, Page, Snapshot, Staging, Statistics, TreeReader, Trees};
+pub use tree::{Chunk, Page, Snapshot, Staging, Statistics, Trees};
 pub use types::{Change, DoubtfulEnd, LogId, Read, Record, RecoveredPartition, Tag};

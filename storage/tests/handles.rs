@@ -11,8 +11,7 @@ fn a_store_with_maintenance_threads_can_be_opened_again_and_again() {
     for _ in 0..20 {
         let mut store = Store::open(dir.path(), &options).unwrap();
         store.trees.pre_create(1);
-        let reader = store.trees.reader();
         store.log.close().unwrap();
-        drop((store.trees, store.reader, reader));
+        drop((store.trees, store.reader));
     }
 }

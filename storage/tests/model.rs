@@ -210,10 +210,9 @@ impl World {
         let applied = self.store.trees.applied(partition);
         let expected: Vec<_> = model.pairs(applied.seq).into_iter().collect();
         let mut found = Vec::new();
-        let reader = self.store.trees.reader();
         loop {
             let after = found.last().map(|(key, _): &(Bytes, Bytes)| key.clone());
-            let page = reader.scan(partition, after.as_deref(), b"k", 7, 10_000).unwrap();
+            let page = self.store.trees.scan(partition, after.as_deref(), b"k", 7, 10_000).unwrap();
             found.extend(page.pairs);
             if !page.more {
                 break;
@@ -223,7 +222,7 @@ impl World {
         for i in 0..60 {
             let key = Bytes::from(format!("k{i}"));
             let value = expected.iter().find(|(k, _)| *k == key).map(|(_, v)| v.clone());
-            assert_eq!(reader.get(partition, &key).unwrap(), value);
+            assert_eq!(self.store.trees.get(partition, &key).unwrap(), value);
         }
         let mut snapshot = self.store.trees.snapshot(partition).unwrap();
         assert_eq!(snapshot.id(), applied);

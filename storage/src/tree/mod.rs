@@ -15,7 +15,7 @@ mod due_keys;
 mod maintenance;
 mod partition;
 mod pre_create;
-mod reader;
+mod scan;
 mod slot;
 mod snapshot;
 mod stage;
@@ -25,7 +25,7 @@ mod value_codec;
 mod version_file;
 
 pub(crate) use partition::{PartitionTree, TreeContext, folder_name, parse_folder, sync_dir};
-pub use reader::{Page, TreeReader};
+pub use scan::Page;
 pub use snapshot::{Chunk, Snapshot};
 pub use stage::Staging;
 pub use trees::{Statistics, Trees};

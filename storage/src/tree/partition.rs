@@ -194,7 +194,7 @@ impl PartitionTree {
     }
 
     /// The value of `key`, which has its first byte.
-    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
         self.get_stored(key)?.map(|stored| self.open_value(key, stored)).transpose()
     }
 

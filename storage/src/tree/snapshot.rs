@@ -2,7 +2,7 @@
 
 use super::{
     partition::{PartitionTree, RawIterator},
-    reader::end_of,
+    scan::end_of,
     trees::Trees,
     value_codec,
 };

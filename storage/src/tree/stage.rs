@@ -132,14 +132,12 @@ impl Trees {
             panic!("partition {partition}: staging {generation} is not finished")
         };
         staging.installed = true;
-        let slot =
-            Slot { tree: Some(Arc::clone(&tree)), applied: base, sealed: base, ..Slot::empty(generation) };
+        let slot = Slot { tree: Some(tree), applied: base, sealed: base, ..Slot::empty(generation) };
         if let Some(old) = self.slots.insert(partition, slot) {
             old.tree.iter().for_each(|tree| tree.mark_for_removal());
             old.pre_created.iter().for_each(|tree| tree.give_up());
         }
         self.full.remove(&partition);
-        self.reader.set(partition, Some(tree));
         self.maintenance.send(Job::Wake);
     }
 }

@@ -4,7 +4,7 @@ use super::{
     maintenance::{Job, Maintenance, Queues},
     partition::{PartitionTree, TreeContext, free_bytes},
     pre_create::PreCreated,
-    reader::{Page, TreeReader, scan},
+    scan::{Page, scan},
     slot::Slot,
     value_cache::{CacheKey, ValueCache},
     value_codec,
@@ -40,7 +40,6 @@ pub struct Trees {
     pub(super) threads: Vec<JoinHandle<()>>,
     pub(super) queues: Option<Queues>,
     pub(super) value_cache: ValueCache,
-    pub(super) reader: TreeReader,
     pub(super) slots: BTreeMap<u16, Slot>,
     /// The last generation that [`Self::stage`] gave out.
     pub(super) last_staged: BTreeMap<u16, u32>,
@@ -58,7 +57,6 @@ impl Trees {
         found: BTreeMap<u16, (u32, LogId, Option<PartitionTree>)>,
     ) -> Result<Self, Error> {
         let (maintenance, queues) = Maintenance::new(Arc::clone(&log), Arc::clone(&context));
-        let reader = TreeReader::default();
         let slots: BTreeMap<_, _> = found
             .into_iter()
             .map(|(partition, (generation, applied, tree))| {
@@ -66,9 +64,6 @@ impl Trees {
                 (partition, Slot { tree, applied, sealed: applied, ..Slot::empty(generation) })
             })
             .collect();
-        for (partition, slot) in &slots {
-            reader.set(*partition, slot.tree.clone());
-        }
         // Weak: the log outlives the trees when a reader of it does, and must not keep them.
         let waker = Arc::downgrade(&maintenance);
         let (mut threads, mut kept) = (Vec::new(), None);
@@ -91,18 +86,11 @@ impl Trees {
             threads,
             queues: kept,
             value_cache: ValueCache::new(options.values_bytes),
-            reader,
             slots,
             last_staged: BTreeMap::new(),
             full: BTreeSet::new(),
             seen: u64::MAX,
         })
-    }
-
-    /// A handle for reads from other threads.
-    #[must_use]
-    pub fn reader(&self) -> TreeReader {
-        self.reader.clone()
     }
 
     /// The value of a key; its checksum is verified.
@@ -124,7 +112,8 @@ impl Trees {
         Ok(Some(value))
     }
 
-    /// See [`TreeReader::scan`].
+    /// Pairs whose keys begin with `prefix` and come after `after`, in key order, until one of the limits is reached;
+    /// at least one pair if there is one and `limit_keys` is not 0.
     ///
     /// # Errors
     /// As [`Self::get`].
@@ -158,7 +147,7 @@ impl Trees {
     }
 
     /// Applies the changes of committed entries, in memory. `id` is the last of these entries. Must
-    /// come in log order; readers of other threads may see a part of the changes before the rest.
+    /// come in log order.
     ///
     /// # Errors
     /// [`Error::Io`] and [`Error::DiskFull`] when the partition's tree has to be made; then nothing
@@ -316,7 +305,6 @@ impl Trees {
             pre_created.give_up();
         }
         *slot = Slot::empty(next_grown(slot.generation));
-        self.reader.set(partition, None);
         self.maintenance.send(Job::Wake);
     }
 
@@ -381,7 +369,6 @@ impl Trees {
         let tree = pre_created.tree(&self.context)?;
         slot.pre_created = None;
         slot.tree = Some(Arc::clone(&tree));
-        self.reader.set(partition, Some(Arc::clone(&tree)));
         Ok((slot, tree))
     }
 }

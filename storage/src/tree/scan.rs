@@ -1,13 +1,9 @@
-//! Reads from any thread.
+//! Reading keys and values of a tree in key order.
 
 use super::{partition::PartitionTree, value_codec};
 use crate::{Error, KEY_BYTES_MAX};
 use bytes::Bytes;
-use std::{
-    collections::BTreeMap,
-    ops::Bound,
-    sync::{Arc, PoisonError, RwLock},
-};
+use std::ops::Bound;
 
 /// One answer of a scan.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,56 +14,8 @@ pub struct Page {
     pub more: bool,
 }
 
-/// Reads trees from any thread. Cheap to clone. What has been applied is seen at once.
-#[derive(Clone, Default)]
-pub struct TreeReader {
-    trees: Arc<RwLock<BTreeMap<u16, Arc<PartitionTree>>>>,
-}
-
-impl TreeReader {
-    pub(super) fn set(&self, partition: u16, tree: Option<Arc<PartitionTree>>) {
-        let mut trees = self.trees.write().unwrap_or_else(PoisonError::into_inner);
-        match tree {
-            Some(tree) => trees.insert(partition, tree),
-            None => trees.remove(&partition),
-        };
-    }
-
-    fn tree(&self, partition: u16) -> Option<Arc<PartitionTree>> {
-        self.trees.read().unwrap_or_else(PoisonError::into_inner).get(&partition).cloned()
-    }
-
-    /// The value of a key; its checksum is verified.
-    ///
-    /// # Errors
-    /// [`Error::Damaged`] names the tree's folder, the partition and the key.
-    pub fn get(&self, partition: u16, key: &[u8]) -> Result<Option<Bytes>, Error> {
-        match self.tree(partition) {
-            Some(tree) => tree.get(&value_codec::user_key(key)),
-            None => Ok(None),
-        }
-    }
-
-    /// Pairs whose keys begin with `prefix` and come after `after`, in key order, until one of the
-    /// limits is reached; at least one pair if there is one and `limit_keys` is not 0.
-    ///
-    /// # Errors
-    /// As [`Self::get`].
-    pub fn scan(
-        &self,
-        partition: u16,
-        after: Option<&[u8]>,
-        prefix: &[u8],
-        limit_keys: usize,
-        limit_bytes: usize,
-    ) -> Result<Page, Error> {
-        match self.tree(partition) {
-            Some(tree) => scan(&tree, after, prefix, limit_keys, limit_bytes),
-            None => Ok(Page::default()),
-        }
-    }
-}
-
+/// Pairs whose keys begin with `prefix` and come after `after`, in key order, until one of the limits is reached; at
+/// least one pair if there is one and `limit_keys` is not 0.
 pub(super) fn scan(
     tree: &PartitionTree,
     after: Option<&[u8]>,
