@@ -19,8 +19,8 @@ pub const STAGED_MEMTABLES_MAX: usize = 4;
 pub const FIRST_LEVEL_RUNS_MAX: usize = 4;
 /// Bytes of expired records removed from a tree, from which on it may be written anew.
 pub const PURGED_BYTES_MIN: u64 = 1 << 20;
-/// They must also be at least one in so many bytes of the tree, so that writing it anew costs at most a few times what
-/// it gains.
+/// Expired records removed from a tree must also have been at least one in so many of its bytes, so that writing it
+/// anew costs at most a few times what it gains.
 pub const PURGED_PART: u64 = 4;
 /// Bytes of a table file of a tree that is written anew, the size that `lsm-tree` uses itself.
 pub const TABLE_BYTES: u64 = 64 << 20;

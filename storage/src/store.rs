@@ -157,7 +157,7 @@ pub(crate) fn check(
     Err(Error::Damaged { file: context.dir.clone(), offset: None, partition: Some(partition), detail })
 }
 
-/// Trees that were pre-created ([`Trees::create`]) and never written to: the log does not know them, and they are
+/// Trees that were pre-created ([`Trees::pre_create`]) and never written to: the log does not know them, and they are
 /// empty. A new tree would be the same, so they stay.
 fn open_unwritten(
     context: &Arc<TreeContext>,

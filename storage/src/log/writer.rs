@@ -1,4 +1,4 @@
-//! The one appender.
+//! The writer of the log: appends batches and makes them durable. There is one, on the log thread.
 
 use super::{
     format::{
@@ -108,7 +108,7 @@ impl LogWriter {
         self.shared.sync_file(&self.segment)
     }
 
-    /// The caller's duties, before a byte is written.
+    /// Asserts that the batch follows what is in the log, before a byte of it is written.
     fn check(&mut self, batch: &[Record]) {
         // Where a partition begins anew within the batch.
         let mut begun = BTreeMap::new();

@@ -12,7 +12,7 @@ use std::ops::Bound;
 /// What is known of a partition's list, in memory.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Due {
-    /// Nothing is listed under less.
+    /// No key is listed under a smaller number.
     pub(super) from: u64,
     /// The smallest number is this one; `None`: the list is empty. Not known at first.
     pub(super) first: Option<Option<u64>>,

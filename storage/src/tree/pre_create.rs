@@ -34,7 +34,7 @@ impl PreCreated {
         Ok(Arc::clone(made.insert(tree)))
     }
 
-    /// For the maintenance thread.
+    /// Makes the tree on the maintenance thread, unless it is not wanted any more.
     pub(super) fn make(&self, context: &Arc<TreeContext>) -> Result<(), Error> {
         if self.is_unwanted() {
             return Ok(());
