@@ -6,6 +6,8 @@
 //! What it lacks on purpose: it never shrinks the in-sync set by itself, never counts fewer acknowledgements because
 //! time has passed, and never answers a write as failed once it is in the log.
 
+// Requests come to `writes` and `reads`, acknowledgements to `members`. What a batch made possible is done by `settle`
+// in `writes`: entries leave by `streaming`, and `minimum` says how far they may be committed.
 mod becoming;
 mod comparing;
 mod grants;

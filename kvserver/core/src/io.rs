@@ -1,4 +1,5 @@
-//! The inputs and effects of the core: every input is a value, every effect a request to the shell.
+//! The inputs and effects of the core: every input is a value, every effect a request to the shell: the driver
+//! (`kvserver/src/driver`), or a simulation.
 //!
 //! An effect that promises something to others (an acknowledgement, a role taken, a proposal) leaves the core only
 //! after the [`Input::Durable`] of the write that it depends on; the shell does not know that rule.

@@ -16,7 +16,8 @@
 //!    `Partition::settle` looks at the state, and not at what happened, and does what is possible now: become active,
 //!    send entries, commit, acknowledge, apply, answer. So it costs the same for one input and for a thousand, and an
 //!    input that is lost or late delays a step and skips none.
-//! 3. **Effects**. What [`Node::effects`] returns is a list for the shell. [`First`]: writes to disk and messages, so
+//! 3. **Effects**. What [`Node::effects`] returns is a list for the shell, which is the driver of the server
+//!    (`kvserver/src/driver`) or a simulation. [`First`]: writes to disk and messages, so
 //!    that the disk works while the rest is carried out; [`Later`]: everything else, in order.
 //! 4. **Tickets**. A write to disk has a [`Ticket`]. What must follow it (`out::After`) is kept until
 //!    [`Input::Durable`] names that ticket, and is then a step like any other. No handler can promise too early: what
@@ -25,7 +26,7 @@
 //! A tick ([`TICK`]) is an input as well. It sends again what was not answered, and gives up reads that waited too
 //! long. It never makes a write succeed or fail.
 //!
-//! # The way of a write
+//! # The path of a put
 //!
 //! [`Input::Client`] → `node::route` finds the partition → `coordinator` gives the write its position `(epoch, seq)`
 //! → [`First::Persist`] here and `Append` to the members, side by side → `replica::append` takes the entries, and

@@ -1,4 +1,5 @@
-//! The effects of the present batch, and what follows when its writes are on disk.
+//! The effects of the present batch, and what follows when its writes are on disk. Handlers collect them here; the end
+//! of the batch takes them (`node/step`) for the driver.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

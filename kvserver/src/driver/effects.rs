@@ -1,4 +1,6 @@
-//! Carries out what the core decides: first what is written and sent, then everything else of a batch in its order.
+//! Carries out what the core decides: first what is written (`store/log_writer`) and sent (`net/peers`), then
+//! everything else of a batch in its order: entries are applied and values are read (`store/state_machine`), replies go
+//! to their connections (`inbound/reply_queue`). What this thread writes to the log itself comes last of all.
 
 use common::clock;
 use common::ids::{PartitionId, Seq};

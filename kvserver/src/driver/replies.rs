@@ -8,7 +8,8 @@ use common::messages::Reply;
 /// Replies of one batch to one connection, with the connection's own numbers of the requests.
 pub(crate) type Replies = Vec<(u64, Reply)>;
 
-/// Takes a connection's replies. They are bounded by the requests that the connection may have open.
+/// Takes a connection's replies; implemented by `inbound::reply_queue`. They are bounded by the requests that the
+/// connection may have open.
 pub(crate) trait Deliver: Send + Sync {
     /// Takes replies, without waiting. Those of a connection that is gone are dropped.
     fn deliver(&self, replies: Replies);

@@ -1,4 +1,5 @@
-//! Requests of clients, and those that other servers pass on, on their way to the core, see [`super::intake`].
+//! Requests of clients, and those that other servers forward, on their way to the core: they wait in
+//! [`super::intake`] for their turn, and go into the core (`Node::step`, in `kvserver/core/src/node/step.rs`).
 
 use std::sync::Arc;
 
@@ -18,16 +19,16 @@ impl Driver {
     pub(super) fn on_asks(&mut self, outbox: &Outbox, asks: Vec<(u64, Ask)>, anywhere: bool) {
         let now = clock::now();
         for (id, ask) in asks {
-            self.on_one(outbox, id, ask, anywhere, None, now);
+            self.on_client_request(outbox, id, ask, anywhere, None, now);
         }
     }
 
     /// A request of a connection that is traced.
     pub(super) fn on_traced(&mut self, outbox: &Outbox, id: u64, ask: Ask, request: RequestId) {
-        self.on_one(outbox, id, ask, false, Some(request), clock::now());
+        self.on_client_request(outbox, id, ask, false, Some(request), clock::now());
     }
 
-    fn on_one(
+    fn on_client_request(
         &mut self,
         outbox: &Outbox,
         id: u64,
@@ -66,7 +67,7 @@ impl Driver {
         let ahead = self.parts.log.bytes_ahead();
         if self.intake.turns.is_empty() && self.intake.judge(&waiting, ahead) == Verdict::Go {
             self.intake.count(&waiting);
-            return self.ask(waiting, now);
+            return self.give_to_core(waiting, now);
         }
         if let Waiting::Server { from, n, .. } = &waiting {
             self.intake.numbers.insert((from.server, *n));
@@ -86,7 +87,7 @@ impl Driver {
             match turns.next(|waiting| self.intake.judge(waiting, ahead)) {
                 Next::Go(waiting) => {
                     self.intake.count(&waiting);
-                    self.ask(waiting, now);
+                    self.give_to_core(waiting, now);
                 }
                 Next::Blocked => break false,
                 Next::Over => break true,
@@ -96,18 +97,19 @@ impl Driver {
         more
     }
 
-    fn ask(&mut self, waiting: Waiting, now: Now) {
+    /// A request whose turn it is goes into the core.
+    fn give_to_core(&mut self, waiting: Waiting, now: Now) {
         match waiting {
             Waiting::Server { from, n, request, .. } => {
                 self.intake.numbers.remove(&(from.server, n));
                 let message = PeerMessage::Forward { n, request };
                 self.parts.node.step(now, Input::Peer { from, message });
             }
-            Waiting::Client(request) => self.ask_of_client(request, now),
+            Waiting::Client(request) => self.give_client_request(request, now),
         }
     }
 
-    fn ask_of_client(&mut self, request: ClientRequest, now: Now) {
+    fn give_client_request(&mut self, request: ClientRequest, now: Now) {
         let ClientRequest { outbox, id, mut ask, asked, to, anywhere, traced, now: came, bytes } = request;
         let passed = to.map(|to| (to, bytes));
         // Writes that other servers coordinate are taken or refused there.

@@ -1,10 +1,11 @@
 //! A client's connection, whatever protocol it speaks: what is read and when, what the client may ask for, and how it
 //! ends.
 //!
-//! The protocol decodes ([`Protocol`]) and puts its replies in order ([`Answers`]). All else is here and is the same
-//! for all: the requests of a connection are passed on many at a time, and no more of them are taken than there is room
-//! for ([`super::window`]); those of one key keep their order ([`super::order`]); each is checked against the rights of
-//! the [`Principal`] that asks.
+//! `accept` makes one for each socket. The protocol (`text`, `resp`, `binary`) decodes ([`Protocol`]) and puts its
+//! replies in order ([`Answers`]). All else is here and is the same for all: the requests of a connection are submitted
+//! to the driver many at a time (`driver/run`), and no more of them are taken than there is room for
+//! ([`super::window`]); those of one key keep their order ([`super::order`]); each is checked against the rights of the
+//! [`Principal`] that asks. Replies come back by [`super::reply_queue`].
 
 use std::io;
 use std::sync::{Arc, MutexGuard};

@@ -1,4 +1,5 @@
-//! Binary links by their hello: of a client library, of another server, or of the ECS with its views.
+//! Binary links by their hello: of a client library, of another server, or of the ECS with its views. What another
+//! server sends becomes `Event::Peer` for `driver/run`, and goes to `kvserver/core/src/node/peer.rs` from there.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -206,8 +206,8 @@ impl Answers for InOrder {
     }
 }
 
-/// The core's question for a request of the data, and the key that it uses. Keys and values are copied out of the read
-/// buffer, which would stay in memory with them otherwise.
+/// What the core is asked for a request of the data, and the key that it uses. The key is copied out of the read
+/// buffer, which would stay in memory with it otherwise; a value shares the buffer until it is written.
 fn ask_of(request: &TextRequest) -> Option<(Ask, KeyUses)> {
     let copy = |bytes: &Bytes| Bytes::copy_from_slice(bytes);
     let write = |operation| Ask::Write { origin: None, age_ms: 0, operation };

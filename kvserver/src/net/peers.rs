@@ -1,4 +1,5 @@
-//! Links to the other servers, one way each. Messages may be lost; the core sends again.
+//! Links to the other servers, one way each: at the other end `inbound/links` gives what comes to the driver. Messages
+//! may be lost; the core sends again.
 //!
 //! There are three to each server, so that large messages never delay urgent ones ([`lanes`]). The first is
 //! there from the beginning; the others are opened with the first message that goes by them. The third one belongs to a

@@ -6,7 +6,6 @@ use common::ids::{PartitionId, ServerId};
 use common::view::{Assignment, Member, ServerState};
 
 use super::builder::Builder;
-use super::reconcile::Leave;
 use crate::cause::Change;
 use crate::planted::PlantedBug;
 use crate::reach::{self, EdgeSets, Problem, edge};

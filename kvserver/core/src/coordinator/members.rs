@@ -1,4 +1,5 @@
 //! What members say of their logs: they are probed, brought in step (P2), and acknowledge what is on their disks.
+//! The commit follows when the batch is settled (`writes`).
 
 use std::time::Duration;
 

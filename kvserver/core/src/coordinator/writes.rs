@@ -1,4 +1,6 @@
-//! Requests at the coordinator: writes are ordered and committed (W1-W3), and each batch is settled.
+//! Requests at the coordinator: writes are ordered and committed (W1-W3), and each batch is settled: entries leave
+//! (`streaming`), and what all members that count have acknowledged (`members`) is committed and applied
+//! (`partition/state`).
 
 use bytes::Bytes;
 use common::codec::Wire;

@@ -1,4 +1,5 @@
-//! Requests of clients, and their way between servers to the coordinator of their key.
+//! Requests of clients, and their way between servers to the coordinator of their key: at the coordinator
+//! `partition/inputs` hands them to `coordinator/writes` and `coordinator/reads`.
 //!
 //! A coordinator that a server does not hear is asked through another in-sync member of the partition, which answers
 //! reads itself. Such a request may come to the coordinator both ways: a write carries its origin, so it is done once.

@@ -1,4 +1,6 @@
-//! A batch: steps, and what they made possible once for all of them.
+//! A batch: steps, and what they made possible once for all of them. A request goes to `route`, a message of another
+//! server to `peer`, the end of a write to the partition that waits for it (`partition/inputs`); at the end of the
+//! batch each partition that was touched is settled (`partition/role`).
 
 use common::ids::PartitionId;
 use common::time::Now;

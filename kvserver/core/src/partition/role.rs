@@ -1,4 +1,5 @@
-//! The role that this server has in a partition, and what follows from a change of it.
+//! One partition: its state and the role that this server has in it. [`Partition::settle`] does once for a batch what
+//! its inputs made possible, in the role: `coordinator/writes`, `replica/following`.
 
 use common::ids::PartitionId;
 use common::status::{CopyStatus, Role as RoleName};
@@ -31,7 +32,7 @@ enum Role {
     Replica(Box<Replica>),
 }
 
-/// See the module's text.
+/// A partition at this server: its state and its role.
 #[derive(Debug)]
 pub(crate) struct Partition {
     pub(super) state: PartitionState,

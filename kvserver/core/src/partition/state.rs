@@ -144,7 +144,8 @@ impl PartitionState {
         self.epoch = epoch;
     }
 
-    /// Adds an entry to the log, here and on disk.
+    /// Adds an entry to the log in memory, and to what this batch writes to disk. It counts when that is durable
+    /// ([`Self::on_durable`]).
     pub(crate) fn append(&mut self, env: &mut Env, entry: Entry) {
         assert!(entry.id.tag <= self.epoch, "partition {}: an entry of an epoch to come", self.id);
         env.touched.insert(self.id);
@@ -153,7 +154,7 @@ impl PartitionState {
         self.disk.written = true;
     }
 
-    /// Voids the entries after a position, here and on disk.
+    /// Voids the entries after a position, in memory and with what this batch writes to disk.
     pub(crate) fn cut(&mut self, env: &mut Env, after: Seq) {
         if after >= self.log.last() {
             return;

@@ -1,4 +1,5 @@
 //! Entries of the coordinator at a replica. The first append of an epoch may shorten the log, once; no other ever does.
+//! When they are on disk `following` acknowledges them.
 
 use common::ids::{LogId, Nonce, Seq};
 use common::messages::{Entry, ProcessId, ToCoordinator};

@@ -1,5 +1,5 @@
 //! A replica beside its coordinator: it says what its log has, sends entries that the coordinator lacks (P1), and
-//! acknowledges what is on disk (P4).
+//! acknowledges what is on disk (P4); the coordinator takes that in `coordinator/members`.
 
 use common::ids::{LogId, ServerId};
 use common::messages::{Bound, Entry, ToCoordinator};
