@@ -16,7 +16,7 @@ install_stores() {
     { cat "$dir/apt.log" >&2; exit 1; }
 }
 
-# free_port: a port where nobody listens, nor at the one 10000 above it. Below the ports that the kernel gives out itself.
+# free_port: a port on which no process listens, nor on the one 10000 above it. Below the ports that the kernel gives out itself.
 free_port() {
   local port
   while :; do

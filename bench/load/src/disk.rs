@@ -1,4 +1,4 @@
-//! What a disk takes that is told to keep each write.
+//! The throughput of a disk with synced writes.
 
 use std::fs::File;
 use std::io::{self, Write};

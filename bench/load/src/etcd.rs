@@ -1,4 +1,4 @@
-//! A client of etcd's gRPC interface (version 3), as far as puts, gets and the question who leads go.
+//! A client of etcd's gRPC interface (version 3), for puts, gets and the question which member leads.
 //!
 //! A unary call of gRPC is an HTTP/2 request whose body is a byte, a length and a message. It is made here on `h2`
 //! itself: no code has to be generated, and the client takes as little as it can of the processor that it shares with

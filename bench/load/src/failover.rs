@@ -27,7 +27,7 @@ const TRY_FOR: Duration = Duration::from_millis(250);
 /// Puts of each writer before the kill.
 const PUTS_BEFORE: u64 = 25;
 
-/// Who tells where the writes go.
+/// Which service says where the writes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Kind {
     /// Trefoil's own library
@@ -102,7 +102,7 @@ pub(crate) async fn run(kind: Kind, servers: &[String], pid: u32) -> Result<Dura
     Ok(Duration::from_micros(longest))
 }
 
-/// One writer, and whom it asks.
+/// One writer, and the servers that it uses.
 struct Writer {
     store: Store,
     /// Counts through the servers.
@@ -171,7 +171,7 @@ async fn connect(kind: Kind, server: &str, key: &Bytes) -> Result<Connection, St
                 return Err("no slot".to_owned());
             };
             let slots = asked.call(vec!["CLUSTER".into(), "SLOTS".into()], false).await.map_err(text)?;
-            let address = coordinator(&slots, slot).ok_or("nobody has the slot")?;
+            let address = coordinator(&slots, slot).ok_or("no server has the slot")?;
             Resp::connect(&address, None).await.map(Connection::Resp).map_err(text)
         }
     }

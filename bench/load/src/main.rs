@@ -36,7 +36,7 @@ enum Command {
     Run(Box<RunArgs>),
     /// Kills a server, and prints how long clients waited as a line of JSON
     Failover {
-        /// Who tells where writes go
+        /// Which service says where writes go
         #[arg(long, value_enum)]
         kind: failover::Kind,
         /// Servers, with commas between them
