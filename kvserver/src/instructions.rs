@@ -22,7 +22,7 @@ use storage::{LogWriter, Opened, Store};
 use tempfile::TempDir;
 
 use crate::store::log_writer::append;
-use crate::store::state_machine::Machine;
+use crate::store::state_machine::StateMachine;
 use kvserver_core::{
     Ask, Config, Effect, First, Input, Later, LogRecord, Node, Ticket, Token, ask_of, check_message,
 };
@@ -38,7 +38,7 @@ const ROUND: Duration = Duration::from_millis(2);
 struct Server {
     me: ProcessId,
     node: Node,
-    machine: Machine,
+    machine: StateMachine,
     log: LogWriter,
     _dir: TempDir,
 }
@@ -97,7 +97,7 @@ impl Server {
         let dir = tempfile::tempdir().unwrap();
         let options = storage::Options { background: false, ..storage::Options::default() };
         let Opened { log, reader, trees, recovered, .. } = Store::open(dir.path(), &options).unwrap();
-        let (machine, copies) = Machine::new(trees, reader, recovered).unwrap();
+        let (machine, copies) = StateMachine::new(trees, reader, recovered).unwrap();
         let config = Config { session: ClientId(server), ..Config::for_tests() };
         let me = sender(server);
         Self { me, node: Node::new(config, me, None, copies, now), machine, log, _dir: dir }

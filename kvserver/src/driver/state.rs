@@ -23,7 +23,7 @@ use crate::metrics::{Asked, Meter, MetricsReport, Sizes, SlowLog};
 use crate::net::peers::Peers;
 use crate::server::shutdown::Traffic;
 use crate::store::log_writer::LogQueue;
-use crate::store::state_machine::Machine;
+use crate::store::state_machine::StateMachine;
 use crate::workers::digest::DigestJob;
 use crate::workers::key_scan::KeyScan;
 use crate::workers::scrub::ScrubJob;
@@ -32,7 +32,7 @@ use crate::workers::transfer::{BuildJob, ReadJob};
 /// The parts that the driver is made of.
 pub(crate) struct Parts {
     pub(crate) node: Node,
-    pub(crate) machine: Machine,
+    pub(crate) machine: StateMachine,
     pub(crate) log: LogQueue,
     pub(crate) readers: JobSender<ReadJob>,
     pub(crate) builders: JobSender<BuildJob>,

@@ -33,7 +33,7 @@ use crate::net::heartbeat::DiskStallMonitor;
 use crate::net::peers::Peers;
 use crate::options::Options;
 use crate::protocol::text::RangeLists;
-use crate::store::state_machine::Machine;
+use crate::store::state_machine::StateMachine;
 use crate::store::{identity, quarantine};
 
 /// How long the report that the store failed may take to the ECS before the process ends. Without it the ECS only sees
@@ -123,7 +123,7 @@ impl Joints<'_> {
     fn parts(
         &self,
         node: Node,
-        machine: Machine,
+        machine: StateMachine,
         workers: Workers,
         views: watch::Sender<Option<Arc<View>>>,
         metrics_reports: watch::Sender<Option<Arc<crate::metrics::MetricsReport>>>,

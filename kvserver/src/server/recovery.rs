@@ -14,12 +14,12 @@ use super::files::Files;
 use crate::error::{Error, Failure, condemns};
 use crate::options::Options;
 use crate::store::identity;
-use crate::store::state_machine::Machine;
+use crate::store::state_machine::StateMachine;
 
 /// A store that was opened, and its recovered state.
 pub(super) struct Found {
     log: LogWriter,
-    machine: Machine,
+    machine: StateMachine,
     copies: BTreeMap<PartitionId, RecoveredCopy>,
 }
 
@@ -36,7 +36,7 @@ pub(super) fn open_store(options: &Options, files: Files) -> Result<Result<Found
         Err(error) if condemns(&error) => return Ok(Err(error.to_string())),
         Err(error) => return Err(Error::storage(dir)(error)),
     };
-    match Machine::new(opened.trees, opened.reader, opened.recovered) {
+    match StateMachine::new(opened.trees, opened.reader, opened.recovered) {
         Ok((machine, copies)) => Ok(Ok(Found { log: opened.log, machine, copies })),
         Err(Failure::Damaged(reason) | Failure::Store(reason)) => Ok(Err(reason)),
         Err(Failure::DiskFull(reason)) => Err(Error::NoRoom { reason }),
@@ -61,7 +61,7 @@ pub(super) struct Recovered {
     /// The last view that was in use.
     pub(super) view: Option<Arc<View>>,
     pub(super) node: Node,
-    pub(super) machine: Machine,
+    pub(super) machine: StateMachine,
     pub(super) log: LogWriter,
 }
 

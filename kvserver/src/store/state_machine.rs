@@ -25,7 +25,7 @@ use crate::workers::scrub::Stored;
 use kvserver_core::{Answer, ApplyError, DurableState, LogTime, Query, RecoveredCopy, State, changes_of};
 
 /// The state machine of all partitions on the trees: applies entries, reads, and removes what has expired.
-pub(crate) struct Machine {
+pub(crate) struct StateMachine {
     trees: Trees,
     reader: LogReader,
     states: BTreeMap<PartitionId, State>,
@@ -75,7 +75,7 @@ fn count(trees: &mut Trees, partition: PartitionId) -> Result<Counts, storage::E
     }
 }
 
-impl Machine {
+impl StateMachine {
     /// Takes over the trees, and reads the state that belongs to them. Also returns the state that the core begins
     /// with.
     pub(crate) fn new(

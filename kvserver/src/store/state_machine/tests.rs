@@ -16,9 +16,9 @@ fn what_has_expired_in_log_time_is_removed_and_nothing_else() {
     let options = storage::Options { background: false, ..storage::Options::default() };
     let storage::Opened { mut log, reader, trees, recovered, .. } =
         storage::Store::open(dir.path(), &options).unwrap();
-    let (mut machine, _) = Machine::new(trees, reader, recovered).unwrap();
+    let (mut machine, _) = StateMachine::new(trees, reader, recovered).unwrap();
     let mut seq = 0;
-    let mut apply = |machine: &mut Machine, stamp, operation| {
+    let mut apply = |machine: &mut StateMachine, stamp, operation| {
         seq += 1;
         let id = LogId { tag: Epoch { generation: 0, version: 1 }, seq: Seq(seq) };
         let body = Command { origin: None, stamp: WallTime(stamp), operation }.to_wire();
@@ -40,7 +40,7 @@ fn what_has_expired_in_log_time_is_removed_and_nothing_else() {
     let mut snapshot = records.unwrap();
     let keys: Vec<Bytes> = snapshot.chunk(1 << 20).unwrap().pairs.into_iter().map(|(key, _)| key).collect();
     assert_eq!(keys, ["later", "stays"]);
-    let digest = |machine: &Machine| {
+    let digest = |machine: &StateMachine| {
         let Stored { records, log_time, .. } = machine.open_for_scrub(P).unwrap();
         let mut snapshot = records.unwrap();
         let mut digest = machine.states[&P].digest();
@@ -82,7 +82,7 @@ fn what_has_expired_in_log_time_is_removed_and_nothing_else() {
 struct Rig {
     dir: tempfile::TempDir,
     log: storage::LogWriter,
-    machine: Machine,
+    machine: StateMachine,
     seq: u64,
 }
 
@@ -94,7 +94,7 @@ impl Rig {
     fn open(dir: tempfile::TempDir, seq: u64) -> Self {
         let options = storage::Options { background: false, ..storage::Options::default() };
         let opened = storage::Store::open(dir.path(), &options).unwrap();
-        let (machine, _) = Machine::new(opened.trees, opened.reader, opened.recovered).unwrap();
+        let (machine, _) = StateMachine::new(opened.trees, opened.reader, opened.recovered).unwrap();
         Self { dir, log: opened.log, machine, seq }
     }
 
@@ -192,7 +192,7 @@ fn a_digest_source_is_taken_at_each_entry_that_compares_up_to_a_limit() {
     let dir = tempfile::tempdir().unwrap();
     let options = storage::Options { background: false, ..storage::Options::default() };
     let opened = storage::Store::open(dir.path(), &options).unwrap();
-    let (mut machine, _) = Machine::new(opened.trees, opened.reader, opened.recovered).unwrap();
+    let (mut machine, _) = StateMachine::new(opened.trees, opened.reader, opened.recovered).unwrap();
     let entry = |seq: u64, origin| {
         let id = LogId { tag: Epoch { generation: 0, version: 1 }, seq: Seq(seq) };
         let operation = Operation::Compare { partition: P };
