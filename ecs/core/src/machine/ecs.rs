@@ -135,7 +135,7 @@ impl Ecs {
         std::mem::take(&mut self.out.effects)
     }
 
-    /// When it wants [`Input::Tick`], if nothing else comes before.
+    /// When it wants [`Input::Tick`](super::Input::Tick), if nothing else comes before.
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
         self.timing.expected
