@@ -8,8 +8,8 @@
 mod effects;
 mod event;
 mod figures;
-mod intake;
 pub(crate) mod replies;
+mod request_queue;
 mod requests;
 mod run;
 mod state;

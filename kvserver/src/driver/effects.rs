@@ -166,7 +166,7 @@ impl Driver {
     fn reply(&mut self, token: Token, reply: Reply) {
         if let Some(Open { outbox, id, asked, passed }) = self.open.remove(&token) {
             if let Some((to, bytes)) = passed {
-                self.intake.on_answered(to, bytes);
+                self.queue.on_answered(to, bytes);
             }
             let now = *self.replied.get_or_insert_with(clock::time);
             self.meter.on_reply(now, &asked, &reply);

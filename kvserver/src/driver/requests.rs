@@ -1,5 +1,5 @@
-//! Requests of clients, and those that other servers forward, on their way to the core: they wait in
-//! [`super::intake`] for their turn, and go into the core (`Node::step`, in `kvserver/core/src/node/step.rs`).
+//! RequestQueue of clients, and those that other servers forward, on their way to the core: they wait in
+//! [`super::request_queue`] for their turn, and go into the core (`Node::step`, in `kvserver/core/src/node/step.rs`).
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use common::messages::{PeerMessage, ProcessId, Reply, Request};
 use common::time::Now;
 use kvserver_core::{Ask, Input, Token, ask_of, coordinator_of};
 
-use super::intake::{ClientRequest, Waiting, bytes_of};
 use super::replies::Outbox;
+use super::request_queue::{Queued, QueuedClient, bytes_of};
 use super::state::{Driver, Open};
 use super::turns::{Flow, Next, Verdict};
 use crate::limits::{PEER_REQUESTS_MAX, REQUEST_BYTES};
@@ -44,8 +44,8 @@ impl Driver {
         let to = if anywhere { coordinator_of(view, &ask).filter(elsewhere) } else { None };
         let (outbox, bytes) = (outbox.clone(), bytes_of(&ask));
         let flow = Flow::Client(Arc::as_ptr(&outbox).addr());
-        let request = ClientRequest { outbox, id, ask, asked, to, anywhere, traced, now, bytes };
-        self.on_request(flow, Waiting::Client(request), now);
+        let request = QueuedClient { outbox, id, ask, asked, to, anywhere, traced, now, bytes };
+        self.on_request(flow, Queued::Client(request), now);
     }
 
     /// Another server passes a request on.
@@ -56,61 +56,61 @@ impl Driver {
         };
         let flow = Flow::Server(from.server);
         // A request that waits may have been sent again. One beyond the limit is dropped, and will be sent again.
-        let waits = self.intake.numbers.contains(&(from.server, n));
-        if !waits && self.intake.turns.len_of(flow) < PEER_REQUESTS_MAX {
-            self.on_request(flow, Waiting::Server { from, n, request, writes, bytes }, clock::now());
+        let waits = self.queue.numbers.contains(&(from.server, n));
+        if !waits && self.queue.turns.len_of(flow) < PEER_REQUESTS_MAX {
+            self.on_request(flow, Queued::Server { from, n, request, writes, bytes }, clock::now());
         }
     }
 
     /// Takes a request: at once if none wait, else it waits for its turn.
-    fn on_request(&mut self, flow: Flow, waiting: Waiting, now: Now) {
+    fn on_request(&mut self, flow: Flow, waiting: Queued, now: Now) {
         let ahead = self.parts.log.bytes_ahead();
-        if self.intake.turns.is_empty() && self.intake.judge(&waiting, ahead) == Verdict::Go {
-            self.intake.count(&waiting);
+        if self.queue.turns.is_empty() && self.queue.judge(&waiting, ahead) == Verdict::Go {
+            self.queue.count(&waiting);
             return self.give_to_core(waiting, now);
         }
-        if let Waiting::Server { from, n, .. } = &waiting {
-            self.intake.numbers.insert((from.server, *n));
+        if let Queued::Server { from, n, .. } = &waiting {
+            self.queue.numbers.insert((from.server, *n));
         }
-        self.intake.turns.push(flow, waiting);
+        self.queue.turns.push(flow, waiting);
     }
 
     /// Asks the requests that may go in this batch. Returns whether others may go in the next one.
     pub(super) fn ask_waiting(&mut self) -> bool {
-        if self.intake.turns.is_empty() {
+        if self.queue.turns.is_empty() {
             return false;
         }
         let now = clock::now();
-        let mut turns = std::mem::take(&mut self.intake.turns);
+        let mut turns = std::mem::take(&mut self.queue.turns);
         let more = loop {
             let ahead = self.parts.log.bytes_ahead();
-            match turns.next(|waiting| self.intake.judge(waiting, ahead)) {
+            match turns.next(|waiting| self.queue.judge(waiting, ahead)) {
                 Next::Go(waiting) => {
-                    self.intake.count(&waiting);
+                    self.queue.count(&waiting);
                     self.give_to_core(waiting, now);
                 }
                 Next::Blocked => break false,
                 Next::Over => break true,
             }
         };
-        self.intake.turns = turns;
+        self.queue.turns = turns;
         more
     }
 
     /// A request whose turn it is goes into the core.
-    fn give_to_core(&mut self, waiting: Waiting, now: Now) {
+    fn give_to_core(&mut self, waiting: Queued, now: Now) {
         match waiting {
-            Waiting::Server { from, n, request, .. } => {
-                self.intake.numbers.remove(&(from.server, n));
+            Queued::Server { from, n, request, .. } => {
+                self.queue.numbers.remove(&(from.server, n));
                 let message = PeerMessage::Forward { n, request };
                 self.parts.node.step(now, Input::Peer { from, message });
             }
-            Waiting::Client(request) => self.give_client_request(request, now),
+            Queued::Client(request) => self.give_client_request(request, now),
         }
     }
 
-    fn give_client_request(&mut self, request: ClientRequest, now: Now) {
-        let ClientRequest { outbox, id, mut ask, asked, to, anywhere, traced, now: came, bytes } = request;
+    fn give_client_request(&mut self, request: QueuedClient, now: Now) {
+        let QueuedClient { outbox, id, mut ask, asked, to, anywhere, traced, now: came, bytes } = request;
         let passed = to.map(|to| (to, bytes));
         // Writes that other servers coordinate are taken or refused there.
         if !self.has_room && matches!(ask, Ask::Write { .. }) && self.parts.node.coordinates(&ask) {
@@ -125,7 +125,7 @@ impl Driver {
             self.meter.on_reply(now.time, &asked, &reply);
             self.replies.push(&outbox, id, reply);
             if let Some((to, bytes)) = passed {
-                self.intake.on_answered(to, bytes);
+                self.queue.on_answered(to, bytes);
             }
             return;
         }

@@ -1,4 +1,4 @@
-//! The loop of the driver, and what it does in each turn. Requests wait for their turn first (`requests`); what the
+//! The loop of the driver, and what it does in each turn. RequestQueue wait for their turn first (`requests`); what the
 //! core decides is carried out at the end (`effects`).
 
 use common::clock;
@@ -35,7 +35,7 @@ impl Driver {
                     Err(_elapsed) => None,
                 }
             };
-            self.intake.begin_batch();
+            self.queue.begin_batch();
             if let Some(first) = first
                 && !self.take_batch(first, &mut events)?
             {
@@ -44,7 +44,7 @@ impl Driver {
             more = self.ask_waiting();
             self.tick(events.len())?;
             self.carry_out()?;
-            self.parts.traffic.set_unanswered(self.open.len() + self.intake.waiting());
+            self.parts.traffic.set_unanswered(self.open.len() + self.queue.waiting());
         }
     }
 

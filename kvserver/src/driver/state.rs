@@ -13,8 +13,8 @@ use kvserver_core::{Node, Scrub, Token};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
-use super::intake::Requests;
 use super::replies::{BatchReplies, Outbox};
+use super::request_queue::RequestQueue;
 use super::traces::TraceLog;
 use crate::agreed::AgreedClock;
 use crate::error::Failure;
@@ -58,11 +58,11 @@ pub(crate) struct Parts {
 /// The loop that owns the core, see [`super`].
 pub(crate) struct Driver {
     pub(super) parts: Parts,
-    /// Requests that the core has not answered.
+    /// RequestQueue that the core has not answered.
     pub(super) open: BTreeMap<Token, Open>,
     pub(super) last_token: u64,
-    /// Requests that the core has not taken.
-    pub(super) intake: Requests,
+    /// RequestQueue that the core has not taken.
+    pub(super) queue: RequestQueue,
     pub(super) outgoing: BTreeMap<ServerId, Vec<PeerMessage>>,
     pub(super) replies: BatchReplies,
     pub(super) next_tick: Time,
@@ -71,7 +71,7 @@ pub(crate) struct Driver {
     pub(super) free_bytes: u64,
     pub(super) has_room: bool,
     pub(super) sizes: Sizes,
-    /// Requests that were asked since the last heartbeat.
+    /// RequestQueue that were asked since the last heartbeat.
     pub(super) requests: u64,
     pub(super) meter: Meter,
     /// The time of the first reply of a batch; the others leave with it.
@@ -95,7 +95,7 @@ impl Driver {
         Self {
             open: BTreeMap::new(),
             last_token: 0,
-            intake: Requests::default(),
+            queue: RequestQueue::default(),
             outgoing: BTreeMap::new(),
             replies: BatchReplies::default(),
             next_tick: now,

@@ -28,7 +28,7 @@ impl Coordinator {
     }
 
     /// An entry was ordered. A tick that a read waits for may be committed below the minimum.
-    pub(super) fn on_ordered(&mut self, to: ReplyTo, seq: Seq) {
+    pub(super) fn note_tick(&mut self, to: ReplyTo, seq: Seq) {
         assert!(seq > self.alone_to(), "entries are ordered one after the other");
         if matches!(to, ReplyTo::Read(_)) && self.alone_to().next() == seq {
             self.ticked = seq;

@@ -96,7 +96,7 @@ impl Coordinator {
         let body = Bytes::from(body);
         let bytes = body.len();
         env.trace_ordered(to, p.id(), id, self.needed());
-        self.on_ordered(to, id.seq);
+        self.note_tick(to, id.seq);
         p.append(env, Entry { id, body });
         p.await_applied(env, Pending { seq: id.seq, to, since }, bytes);
     }

@@ -1,4 +1,4 @@
-//! Requests that wait for the core: they take turns ([`Turns`]), and so few are under way that those behind them wait
+//! RequestQueue that wait for the core: they take turns ([`Turns`]), and so few are under way that those behind them wait
 //! only shortly.
 //!
 //! Bounded are: the requests that one batch takes on, and the bytes that they carry or may bring; entries that wait for
@@ -25,8 +25,8 @@ use crate::metrics::Asked;
 const GET_BYTES: usize = 64 << 10;
 
 /// A request that waits for its turn.
-pub(super) enum Waiting {
-    Client(ClientRequest),
+pub(super) enum Queued {
+    Client(QueuedClient),
     /// A request that another server passes on, by that server's number of it.
     Server {
         from: ProcessId,
@@ -38,7 +38,7 @@ pub(super) enum Waiting {
 }
 
 /// A request of a connection.
-pub(super) struct ClientRequest {
+pub(super) struct QueuedClient {
     pub(super) outbox: Outbox,
     pub(super) id: u64,
     pub(super) ask: Ask,
@@ -51,7 +51,7 @@ pub(super) struct ClientRequest {
     pub(super) bytes: usize,
 }
 
-impl Waiting {
+impl Queued {
     fn bytes(&self) -> usize {
         match self {
             Self::Client(request) => request.bytes,
@@ -60,7 +60,7 @@ impl Waiting {
     }
 }
 
-/// Requests that were passed on to one server and are not answered: how many, and their bytes.
+/// RequestQueue that were passed on to one server and are not answered: how many, and their bytes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Passed {
     requests: usize,
@@ -76,12 +76,12 @@ impl Passed {
 
 /// The requests that wait for the core, and what bounds those that the core takes on.
 #[derive(Default)]
-pub(super) struct Requests {
-    pub(super) turns: Turns<Waiting>,
+pub(super) struct RequestQueue {
+    pub(super) turns: Turns<Queued>,
     /// The waiting requests that other servers pass on: the server, and its number.
     pub(super) numbers: BTreeSet<(ServerId, u64)>,
     passed: BTreeMap<ServerId, Passed>,
-    /// Requests that the present batch has taken on.
+    /// RequestQueue that the present batch has taken on.
     requests: usize,
     bytes: usize,
 }
@@ -98,7 +98,7 @@ pub(super) fn bytes_of(ask: &Ask) -> usize {
     REQUEST_BYTES + ask.bytes() + reply
 }
 
-impl Requests {
+impl RequestQueue {
     pub(super) fn waiting(&self) -> usize {
         self.turns.len()
     }
@@ -120,7 +120,7 @@ impl Requests {
     }
 
     /// Whether a waiting request may go now. `ahead`: bytes that wait for the log.
-    pub(super) fn judge(&self, waiting: &Waiting, ahead: usize) -> Verdict {
+    pub(super) fn judge(&self, waiting: &Queued, ahead: usize) -> Verdict {
         let is_first = self.requests == 0;
         let fits =
             self.requests < BATCH_REQUESTS_MAX && self.bytes + waiting.bytes() <= BATCH_REQUEST_BYTES_MAX;
@@ -128,20 +128,20 @@ impl Requests {
             return Verdict::Over;
         }
         let has_room = match waiting {
-            Waiting::Client(ClientRequest { to: Some(to), bytes, .. }) => {
+            Queued::Client(QueuedClient { to: Some(to), bytes, .. }) => {
                 self.passed.get(to).copied().unwrap_or_default().has_room(*bytes)
             }
-            Waiting::Client(ClientRequest { ask: Ask::Write { .. }, .. })
-            | Waiting::Server { writes: true, .. } => ahead < LOG_AHEAD_BYTES_MAX,
+            Queued::Client(QueuedClient { ask: Ask::Write { .. }, .. })
+            | Queued::Server { writes: true, .. } => ahead < LOG_AHEAD_BYTES_MAX,
             _ => true,
         };
         if has_room { Verdict::Go } else { Verdict::Wait }
     }
 
-    pub(super) fn count(&mut self, waiting: &Waiting) {
+    pub(super) fn count(&mut self, waiting: &Queued) {
         self.requests += 1;
         self.bytes += waiting.bytes();
-        if let Waiting::Client(ClientRequest { to: Some(to), bytes, .. }) = waiting {
+        if let Queued::Client(QueuedClient { to: Some(to), bytes, .. }) = waiting {
             let passed = self.passed.entry(*to).or_default();
             passed.requests += 1;
             passed.bytes += bytes;
@@ -155,7 +155,7 @@ mod tests {
     use bytes::Bytes;
     use common::ids::{Incarnation, Nonce, StoreId};
 
-    fn passed_on(n: u64, bytes: usize, writes: bool) -> Waiting {
+    fn passed_on(n: u64, bytes: usize, writes: bool) -> Queued {
         let from = ProcessId {
             server: ServerId(1),
             store: StoreId(1),
@@ -163,12 +163,12 @@ mod tests {
             nonce: Nonce::default(),
         };
         let request = Request::Get { key: Bytes::from_static(b"k") };
-        Waiting::Server { from, n, request, writes, bytes }
+        Queued::Server { from, n, request, writes, bytes }
     }
 
     #[test]
     fn a_batch_takes_so_much_and_one_request_in_any_case() {
-        let mut requests = Requests::default();
+        let mut requests = RequestQueue::default();
         let large = passed_on(1, 2 * BATCH_REQUEST_BYTES_MAX, false);
         assert_eq!(requests.judge(&large, 0), Verdict::Go);
         requests.count(&large);
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn writes_wait_for_the_log_and_reads_pass_them() {
-        let requests = Requests::default();
+        let requests = RequestQueue::default();
         assert_eq!(requests.judge(&passed_on(1, 1, true), LOG_AHEAD_BYTES_MAX), Verdict::Wait);
         assert_eq!(requests.judge(&passed_on(1, 1, false), LOG_AHEAD_BYTES_MAX), Verdict::Go);
         assert_eq!(requests.judge(&passed_on(1, 1, true), LOG_AHEAD_BYTES_MAX - 1), Verdict::Go);
