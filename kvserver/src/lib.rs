@@ -26,9 +26,9 @@
 //!   background (`storage::work_in_background`, a higher nice value).
 //!
 //! Requests of clients, and those that other servers pass on, take turns by connection (`driver/turns.rs`), and so few
-//! are under way at a time that later ones wait only briefly (`driver/request_queue.rs`). Counters (`metrics.rs`) are plain
-//! integers of the core's thread, copied out once a second for the HTTP port and the ECS. There are limits, in number
-//! and in bytes, on the open requests of each connection (`inbound/window.rs`) and of all connections, on
+//! are under way at a time that later ones wait only briefly (`driver/request_queue.rs`). Counters (`metrics.rs`) are
+//! plain integers of the core's thread, copied out once a second for the HTTP port and the ECS. There are limits, in
+//! number and in bytes, on the open requests of each connection (`inbound/window.rs`) and of all connections, on
 //! unacknowledged entries of each peer in a partition, and on requests that wait in all partitions together
 //! (`kvserver/core/src/bounded_queue.rs`): see `docs/limits.md`.
 

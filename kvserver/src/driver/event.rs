@@ -25,9 +25,9 @@ pub(crate) enum Event {
     Incoming(ServerId, String),
     /// A link that this server had opened here has ended.
     IncomingEnded(ServerId),
-    /// RequestQueue of one connection.
+    /// Requests of one connection.
     Asks(Outbox, Vec<(u64, Ask)>),
-    /// RequestQueue of one connection; those that other servers coordinate are passed on to them.
+    /// Requests of one connection; those that other servers coordinate are passed on to them.
     AsksAnywhere(Outbox, Vec<(u64, Ask)>),
     /// A request of one connection that is traced.
     Traced(Outbox, u64, Ask, RequestId),

@@ -1,4 +1,4 @@
-//! RequestQueue that wait for the core: they take turns ([`Turns`]), and so few are under way that those behind them wait
+//! Requests that wait for the core: they take turns ([`Turns`]), and so few are under way that those behind them wait
 //! only shortly.
 //!
 //! Bounded are: the requests that one batch takes on, and the bytes that they carry or may bring; entries that wait for
@@ -60,7 +60,7 @@ impl Queued {
     }
 }
 
-/// RequestQueue that were passed on to one server and are not answered: how many, and their bytes.
+/// Requests that were passed on to one server and are not answered: how many, and their bytes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Passed {
     requests: usize,
@@ -81,7 +81,7 @@ pub(super) struct RequestQueue {
     /// The waiting requests that other servers pass on: the server, and its number.
     pub(super) numbers: BTreeSet<(ServerId, u64)>,
     passed: BTreeMap<ServerId, Passed>,
-    /// RequestQueue that the present batch has taken on.
+    /// Requests that the present batch has taken on.
     requests: usize,
     bytes: usize,
 }

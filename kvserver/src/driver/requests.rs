@@ -1,4 +1,4 @@
-//! RequestQueue of clients, and those that other servers forward, on their way to the core: they wait in
+//! Requests of clients, and those that other servers forward, on their way to the core: they wait in
 //! [`super::request_queue`] for their turn, and go into the core (`Node::step`, in `kvserver/core/src/node/step.rs`).
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The loop of the driver, and what it does in each turn. RequestQueue wait for their turn first (`requests`); what the
+//! The loop of the driver, and what it does in each turn. Requests wait for their turn first (`requests`); what the
 //! core decides is carried out at the end (`effects`).
 
 use common::clock;

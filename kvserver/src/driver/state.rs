@@ -58,10 +58,10 @@ pub(crate) struct Parts {
 /// The loop that owns the core, see [`super`].
 pub(crate) struct Driver {
     pub(super) parts: Parts,
-    /// RequestQueue that the core has not answered.
+    /// Requests that the core has not answered.
     pub(super) open: BTreeMap<Token, Open>,
     pub(super) last_token: u64,
-    /// RequestQueue that the core has not taken.
+    /// Requests that the core has not taken.
     pub(super) queue: RequestQueue,
     pub(super) outgoing: BTreeMap<ServerId, Vec<PeerMessage>>,
     pub(super) replies: BatchReplies,
@@ -71,7 +71,7 @@ pub(crate) struct Driver {
     pub(super) free_bytes: u64,
     pub(super) has_room: bool,
     pub(super) sizes: Sizes,
-    /// RequestQueue that were asked since the last heartbeat.
+    /// Requests that were asked since the last heartbeat.
     pub(super) requests: u64,
     pub(super) meter: Meter,
     /// The time of the first reply of a batch; the others leave with it.

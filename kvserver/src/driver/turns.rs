@@ -1,4 +1,4 @@
-//! RequestQueue that wait for the core, in a queue of each connection, and of each server that passes requests on. The
+//! Requests that wait for the core, in a queue of each connection, and of each server that passes requests on. The
 //! queues take turns: a client that has asked for much waits behind its own requests, and the others do not. The
 //! requests of one queue keep their order.
 //!
@@ -13,12 +13,12 @@ use common::ids::ServerId;
 pub(super) enum Flow {
     /// A connection's, by the address of its outbox.
     Client(usize),
-    /// RequestQueue that a server passes on: they may be those of many clients.
+    /// Requests that a server passes on: they may be those of many clients.
     Server(ServerId),
 }
 
 impl Flow {
-    /// RequestQueue that a queue may ask in one turn.
+    /// Requests that a queue may ask in one turn.
     fn at_once(self) -> usize {
         match self {
             Self::Client(_) => 8,
@@ -53,7 +53,7 @@ pub(super) struct Turns<T> {
     queues: BTreeMap<Flow, VecDeque<T>>,
     /// The queues that have requests, the next one first.
     ring: VecDeque<Flow>,
-    /// RequestQueue that the first queue may still ask in its turn.
+    /// Requests that the first queue may still ask in its turn.
     left: usize,
     len: usize,
 }

@@ -1,4 +1,4 @@
-//! The writer of the log: appends batches and makes them durable. One thread at a time uses it, under the lock of its owner.
+//! The writer of the log: appends batches and makes them durable. One thread at a time uses it, under its owner's lock.
 
 use super::{
     format::{
