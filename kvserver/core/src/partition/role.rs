@@ -1,7 +1,7 @@
 //! One partition: its state and the role that this server has in it. [`Partition::settle`] does once for a batch what
 //! its inputs made possible, in the role: `coordinator/writes`, `replica/following`.
 
-use common::ids::PartitionId;
+use common::ids::{PartitionId, ServerId};
 use common::status::{CopyStatus, Role as RoleName};
 use common::time::Time;
 use common::view::Assignment;
@@ -11,6 +11,7 @@ use super::super::env::Env;
 use super::super::failed::{part_with_failed, report_failed};
 use super::super::planted::PlantedBug;
 use super::super::replica::state::Replica;
+use super::super::transfer::receiver::Receiving;
 use super::super::watch::Watches;
 use super::recovered::RecoveredCopy;
 use super::removal::{drop_if_forced, drop_if_unwanted};
@@ -118,7 +119,9 @@ impl Partition {
         let p = &mut self.state;
         if in_sync && env.cx.is_me(assignment.coordinator) {
             if !may_coordinate(assignment, env) {
+                _ = self.give_up(env, before, assignment.coordinator);
                 self.role = Role::Resting;
+                env.touched.insert(self.id());
                 return;
             }
             cut_by_mistake(p, env, PlantedBug::NewCoordinatorCutsToCommit);
@@ -146,9 +149,20 @@ impl Partition {
         self.on_listed(env, assignment);
     }
 
-    /// Gives the coordinator's role up; requests that wait here are passed on to the next coordinator (J5).
+    /// Follows another coordinator, if the view lists this copy.
     fn leave_coordination(&mut self, env: &mut Env, before: Role, assignment: &Assignment) {
-        let (me, p) = (env.cx.my_member(), &mut self.state);
+        let me = env.cx.my_member();
+        let receiving = self.give_up(env, before, assignment.coordinator);
+        if assignment.in_sync.contains(&me) || assignment.joining.contains(&me) {
+            let replica = Replica::new(assignment.coordinator, receiving, self.state.log().last());
+            self.role = Role::Replica(Box::new(replica));
+        }
+    }
+
+    /// Gives a role up; requests that wait here are passed on to the next coordinator (J5). Returns the copy that is
+    /// being received, if the next coordinator goes on sending it.
+    fn give_up(&mut self, env: &mut Env, before: Role, next: ServerId) -> Option<Receiving> {
+        let p = &mut self.state;
         let mut reads = Vec::new();
         let receiving = match before {
             Role::Coordinator(mut coordinator) => {
@@ -158,17 +172,14 @@ impl Partition {
             }
             Role::Replica(mut replica) => {
                 reads.extend(replica.take_reads());
-                replica.keep_receiving(assignment.coordinator)
+                replica.keep_receiving(next)
             }
             Role::Unlisted { .. } | Role::Resting => None,
         };
-        if assignment.in_sync.contains(&me) || assignment.joining.contains(&me) {
-            let replica = Replica::new(assignment.coordinator, receiving, p.log().last());
-            self.role = Role::Replica(Box::new(replica));
-        }
         p.reroute_pending(env);
         p.waiting.reroute_parked(env);
         env.requests.reroute_reads(reads);
+        receiving
     }
 
     /// Takes over a view's joining members in the same epoch.
