@@ -214,6 +214,8 @@ impl Partition {
         self.state.on_installed(env, base);
         if let Some((replica, p)) = self.as_replica() {
             replica.on_installed(p, env, staging);
+            // Reads may have waited for entries that the copy contains.
+            replica.on_applied(env, p.applied());
         }
     }
 
