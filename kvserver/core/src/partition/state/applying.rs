@@ -61,6 +61,10 @@ impl PartitionState {
             return;
         }
         self.shell.applying = Applying::Nothing;
+        if !self.is_idle() {
+            // Log and records are about to be replaced or removed.
+            return;
+        }
         match entries {
             Some(mut entries) => {
                 // Entries may have been cut since they were read, and after a snapshot the first one is not the next.
