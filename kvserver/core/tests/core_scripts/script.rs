@@ -1,30 +1,26 @@
 //! Runs one script.
 
+mod asks;
+mod says;
+mod views;
+mod words;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use common::codec::Wire;
-use common::ids::{
-    ClientId, ClusterId, Epoch, Incarnation, LogId, Nonce, RebuildId, RequestId, RequestNumber, Seq,
-    ServerId, StoreId,
-};
-use common::messages::{
-    Digest, Entry, PeerMessage, ProcessId, Promised, ReadGrant, Reply, Request, Run, Selection,
-    ToCoordinator, ToReplica,
-};
-use common::operation::{Command, Condition, Operation, Origin};
+use common::ids::{ClusterId, Epoch, Incarnation, Nonce, RebuildId, Seq, ServerId, StoreId};
+use common::messages::{PeerMessage, ProcessId, Promised};
+use common::operation::{Condition, Operation};
 use common::ring::Partitions;
 use common::time::{Time, WallTime};
-use common::view::{Assignment, Member, ServerInfo, ServerState, View};
-use kvserver_core::{
-    Ask, COPY_FROM, Effect, First, Input, PlantedBug, Query, Reads, State, TICK, Token, WatchAsk,
-};
+use common::view::View;
+use kvserver_core::{Ask, COPY_FROM, Effect, First, Input, PlantedBug, Query, Reads, TICK};
 
 use super::host::{Host, P};
 use super::show;
+use words::{epoch, number, option, put, server};
 
 /// Rounds of `settle`, at most: more means that it never comes to rest.
 const SETTLE_ROUNDS_MAX: usize = 200;
@@ -89,40 +85,6 @@ pub(crate) fn run(text: &str) -> String {
         }
     }
     script.out
-}
-
-fn server(text: &str) -> ServerId {
-    ServerId(u128::from(u32::from(text.chars().next().expect("a server"))))
-}
-
-fn servers(text: &str) -> Vec<ServerId> {
-    text.chars().map(|letter| ServerId(u128::from(u32::from(letter)))).collect()
-}
-
-fn member(server: ServerId) -> Member {
-    Member { server, store: StoreId(server.0) }
-}
-
-fn epoch(text: &str) -> Epoch {
-    let (generation, version) = text.split_once('/').unwrap_or(("0", text));
-    Epoch { generation: u32::try_from(number(generation)).expect("a generation"), version: number(version) }
-}
-
-fn number(text: &str) -> u64 {
-    text.parse().unwrap_or_else(|_| panic!("`{text}` is no number"))
-}
-
-fn place(text: &str) -> LogId {
-    text.parse().unwrap_or_else(|_| panic!("`{text}` is no place in a log"))
-}
-
-fn put(key: &str, value: &str) -> Operation {
-    Operation::put(key.to_owned(), value.to_owned())
-}
-
-/// `key=value` among the words.
-fn option<'a>(words: &[&'a str], key: &str) -> Option<&'a str> {
-    words.iter().find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
 }
 
 impl Script {
@@ -225,89 +187,6 @@ impl Script {
         self.hosts.get_mut(&id).expect("a server that was started")
     }
 
-    fn view(&mut self, version: &str, coordinator: &str, in_sync: &str, options: &[&str]) {
-        let joining = option(options, "join").map(servers).unwrap_or_default();
-        let number = epoch(version);
-        let assignment = Assignment {
-            epoch: option(options, "epoch").map_or(number, epoch),
-            coordinator: server(coordinator),
-            in_sync: servers(in_sync).into_iter().map(member).collect(),
-            joining: joining.iter().copied().map(member).collect(),
-        };
-        // The ECS has heard of all processes that run, unless the script says otherwise.
-        let unnamed = option(options, "unnamed").map(servers).unwrap_or_default();
-        let started = |id: &ServerId| self.hosts.get(id).filter(|_| !unnamed.contains(id)).map(Host::sender);
-        let former = |id: &ServerId| self.view.servers.get(id).map(|info| info.process(*id));
-        let twins = option(options, "twin").map(servers).unwrap_or_default();
-        let process = |id: ServerId| {
-            let other =
-                ProcessId { server: id, store: StoreId(id.0), incarnation: Incarnation(1), nonce: Nonce(1) };
-            started(&id).or(former(&id)).unwrap_or(other)
-        };
-        let info = |id: ServerId| ServerInfo {
-            store: StoreId(id.0),
-            incarnation: process(id).incarnation,
-            nonce: if twins.contains(&id) { Nonce(99) } else { process(id).nonce },
-            address: format!("{}:1", show::name(id)),
-            weight: 1,
-            state: ServerState::Up,
-        };
-        let mut view = View { number, assignments: vec![assignment], ..View::clone(&self.view) };
-        view.servers.extend(servers(in_sync).into_iter().chain(joining).map(|id| (id, info(id))));
-        view.paused = options.contains(&"paused");
-        view.min_copies = option(options, "min").map_or(1, |text| text.parse().expect("few copies"));
-        view.rebuild = option(options, "rebuild").map(|text| RebuildId(u128::from(self::number(text))));
-        let counted = option(options, "counted").map(servers).unwrap_or_default();
-        view.counted = counted.into_iter().map(|id| StoreId(id.0)).collect();
-        view.forced.extend(option(options, "forced").map(|version| (P, epoch(version))));
-        view.resumed.extend(option(options, "resumed").map(|version| (P, epoch(version))));
-        self.view = Arc::new(view);
-        let running = |(&id, host): (&ServerId, &Host)| host.node.is_some().then_some(id);
-        let all: Vec<ServerId> = self.hosts.iter().filter_map(running).collect();
-        for to in option(options, "to").map_or(all, servers) {
-            let view = Arc::clone(&self.view);
-            self.step(to, Input::View(view));
-        }
-    }
-
-    fn write(&mut self, at: &str, operation: Operation, options: &[&str]) {
-        let origin = option(options, "as").map(|text| {
-            let number = RequestNumber(number(text));
-            Origin { client: ClientId(9), number, first_unanswered: number }
-        });
-        self.ask(at, Ask::Write { origin, age_ms: 0, operation }, options);
-    }
-
-    fn watch(&mut self, at: &str, keys: &str, options: &[&str]) {
-        let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
-        let selection = match keys.strip_suffix('*') {
-            Some(prefix) => Selection::Prefix { prefix: bytes(prefix) },
-            None => Selection::Key { key: bytes(keys) },
-        };
-        let after = option(options, "after").map(place);
-        let bytes_max = option(options, "up-to").map_or(10_000, |bytes| number(bytes) as usize);
-        let hold = Duration::from_millis(option(options, "hold").map_or(1000, number));
-        self.ask(at, Ask::Watch(WatchAsk { partition: P, after, selection, bytes_max, hold }), options);
-    }
-
-    fn ask(&mut self, at: &str, ask: Ask, options: &[&str]) {
-        self.requests += 1;
-        let token = Token(self.requests);
-        let _ = writeln!(self.out, "    request {}", self.requests);
-        if options.contains(&"trace") {
-            let number = match &ask {
-                Ask::Write { origin: Some(origin), .. } => origin.number,
-                _ => RequestNumber(self.requests),
-            };
-            let request = RequestId { client: ClientId(9), number };
-            self.step(server(at), Input::Trace { token, request });
-        }
-        let anywhere = options.contains(&"anywhere");
-        let input =
-            if anywhere { Input::ClientAnywhere { token, ask } } else { Input::Client { token, ask } };
-        self.step(server(at), input);
-    }
-
     /// One input at a core, and all that the store answers to it at once.
     fn step(&mut self, at: ServerId, input: Input) {
         let now = self.now;
@@ -365,129 +244,6 @@ impl Script {
         }
     }
 
-    /// A server that is no core speaks.
-    fn say(&mut self, from: ServerId, to: ServerId, what: &[&str]) {
-        let partition = P;
-        let epoch = option(what, "epoch").map_or(self.view.assignments[0].epoch, epoch);
-        let message = match what {
-            ["ack", seq, ..] => ToCoordinator::Ack { seq: Seq(number(seq)), clean: true, bound: vec![] }
-                .about(partition, epoch),
-            ["sync_request", ..] => ToReplica::SyncRequest {}.about(partition, epoch),
-            ["ping"] => {
-                self.requests += 1;
-                PeerMessage::Ping { n: self.requests, view: self.view.number }
-            }
-            ["pong"] => {
-                let n = self.pings.get(&(to, from)).copied().expect("it was pinged");
-                PeerMessage::Pong { n, view: self.view.number }
-            }
-            ["read_lease_request", ..] => PeerMessage::ReadLeaseRequest {
-                n: 1,
-                view: self.view.number,
-                partitions: vec![(partition, epoch)],
-            },
-            ["read_lease", milliseconds, ..] => {
-                let n = self.questions.get(&(to, from)).copied().expect("it was asked");
-                let for_us = number(milliseconds) * 1000;
-                PeerMessage::ReadLease { n, partitions: vec![ReadGrant { partition, epoch, for_us }] }
-            }
-            ["forward", n, key, value, ..] => {
-                let n = number(n);
-                let number = RequestNumber(n);
-                let origin = Origin { client: ClientId(9), number, first_unanswered: number };
-                PeerMessage::Forward {
-                    n,
-                    request: Request::Write { origin, age_ms: 0, operation: put(key, value) },
-                }
-            }
-            ["relay", n, key] => PeerMessage::Relay {
-                n: number(n),
-                request: Request::Get { key: Bytes::copy_from_slice(key.as_bytes()) },
-            },
-            ["relay", n, key, value] => {
-                let n = number(n);
-                let number = RequestNumber(n);
-                let origin = Origin { client: ClientId(9), number, first_unanswered: number };
-                let operation = put(key, value);
-                PeerMessage::Relay { n, request: Request::Write { origin, age_ms: 0, operation } }
-            }
-            ["read_index", n] => ToCoordinator::ReadIndex { n: number(n) }.about(partition, epoch),
-            ["refuses", n] => {
-                let reason = "the value is too long here".to_owned();
-                PeerMessage::ForwardReply { n: number(n), reply: Reply::Refused { reason } }
-            }
-            ["digest_request", at] => ToReplica::DigestRequest { at: place(at) }.about(partition, epoch),
-            ["digest_reply", at, "none"] => {
-                let (digest, equal_with) = (None, vec![]);
-                ToCoordinator::DigestReply { at: place(at), digest, equal_with }.about(partition, epoch)
-            }
-            ["digest_reply", at, sum] => {
-                let digest = Some(Digest { sum: number(sum).into(), records: 0, bytes: 0 });
-                let equal_with = vec![];
-                ToCoordinator::DigestReply { at: place(at), digest, equal_with }.about(partition, epoch)
-            }
-            ["differs", at, sum] => {
-                let digest = Digest { sum: number(sum).into(), records: 0, bytes: 0 };
-                ToReplica::Differs { at: place(at), digest }.about(partition, epoch)
-            }
-            ["snapshot_begin", base] => {
-                ToReplica::SnapshotBegin { transfer: 1, base: place(base) }.about(partition, epoch)
-            }
-            ["snapshot_chunk", index, state, ..] => ToReplica::SnapshotChunk {
-                transfer: 1,
-                index: number(index),
-                state: match *state {
-                    "empty" => State::default().encode(),
-                    bytes => Bytes::copy_from_slice(bytes.as_bytes()),
-                },
-                pairs: vec![],
-                done: what.contains(&"done"),
-            }
-            .about(partition, epoch),
-            ["snapshot_ack", next] => {
-                let (transfer, installed) = (1 << 32 | 1, false);
-                ToCoordinator::SnapshotAck { transfer, next: number(next), installed }.about(partition, epoch)
-            }
-            ["view"] => {
-                let json = serde_json::to_vec(&*self.view).expect("a view");
-                PeerMessage::View { number: self.view.number, json: json.into() }
-            }
-            ["fetch_request", prev] => ToReplica::FetchRequest { prev: place(prev) }.about(partition, epoch),
-            ["fetch_reply", prev, entries @ ..] => {
-                let entries = entries.iter().map(|word| entry(place(word))).collect();
-                ToCoordinator::FetchReply { prev: place(prev), entries }.about(partition, epoch)
-            }
-            ["ahead", commit] => ToCoordinator::Ahead { commit: Seq(number(commit)) }.about(partition, epoch),
-            ["no_newer_view", version] => {
-                let to = self.hosts.get(&to).map(|host| host.sender().nonce).unwrap_or_default();
-                PeerMessage::NoNewerView { number: self::epoch(version), to }
-            }
-            ["sync_reply", base, last, runs @ ..] => {
-                let (base, last) = (place(base), place(last));
-                let run = |word: &&str| Run { tag: place(word).tag, first: place(word).seq };
-                let runs: Vec<&&str> = runs.iter().filter(|word| !word.starts_with("epoch=")).collect();
-                let runs = if !runs.is_empty() {
-                    runs.into_iter().map(run).collect()
-                } else if last.seq > base.seq {
-                    vec![Run { tag: last.tag, first: base.seq.next() }]
-                } else {
-                    vec![]
-                };
-                ToCoordinator::SyncReply { base, last, commit: base.seq, runs }.about(partition, epoch)
-            }
-            ["append", prev, rest @ ..] => {
-                let entries = rest.iter().filter_map(|word| word.parse::<LogId>().ok());
-                let commit = Seq(option(rest, "commit").map_or(0, number));
-                let process = self.hosts.get(&to).map(|host| host.sender().nonce);
-                let sync = process.filter(|_| rest.contains(&"sync"));
-                ToReplica::Append { sync, prev: place(prev), commit, entries: entries.map(entry).collect() }
-                    .about(partition, epoch)
-            }
-            _ => panic!("nobody says {what:?}"),
-        };
-        self.receive(from, to, message);
-    }
-
     fn settle(&mut self) {
         for _ in 0..SETTLE_ROUNDS_MAX {
             let ids: Vec<ServerId> = self.hosts.keys().copied().collect();
@@ -541,10 +297,4 @@ impl Script {
             facts.applied
         );
     }
-}
-
-fn entry(id: LogId) -> Entry {
-    let operation = put("k", &format!("v{}", id.seq));
-    let body: Bytes = Command { origin: None, stamp: WallTime(1), operation }.to_wire();
-    Entry { id, body }
 }
