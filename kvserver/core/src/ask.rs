@@ -20,7 +20,7 @@ pub enum Ask {
         /// What to do.
         operation: Operation,
     },
-    /// A read.
+    /// A question about applied state, which changes nothing.
     Read(Query),
     /// The next changes of watched keys.
     Watch(WatchAsk),
@@ -45,7 +45,7 @@ impl Ask {
 /// A question for changes, see [`Request::Watch`](common::messages::Request::Watch).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WatchAsk {
-    /// The partition.
+    /// The partition of the watched keys.
     pub partition: PartitionId,
     /// The position up to which the client knows the changes; `None`: it asks for the last position.
     pub after: Option<Version>,
@@ -62,14 +62,14 @@ pub struct WatchAsk {
 pub enum Query {
     /// One key.
     Get {
-        /// The key.
+        /// 1..=[`KEY_BYTES_MAX`](common::limits::KEY_BYTES_MAX) bytes.
         key: Bytes,
         /// Of a larger value only the size is returned.
         bytes_max: u32,
     },
     /// Keys of a partition, in order.
     Scan {
-        /// The partition.
+        /// The partition whose keys are read.
         partition: PartitionId,
         /// Begin after this key.
         after: Option<Bytes>,
@@ -80,7 +80,7 @@ pub enum Query {
     },
     /// Keys of a partition by their position on the ring, without values.
     Keys {
-        /// The partition.
+        /// The partition whose keys are listed.
         partition: PartitionId,
         /// Begin behind this position, see [`key_position`](super::key_position); 0 is before all.
         after: u64,
@@ -89,7 +89,7 @@ pub enum Query {
     },
     /// How many keys a partition has.
     Count {
-        /// The partition.
+        /// The partition whose keys are counted.
         partition: PartitionId,
     },
     /// Reads nothing: the core only needs to look at the clock once more before it answers.
@@ -111,7 +111,7 @@ pub enum Answer {
     Value(Option<Found>),
     /// The answer to a get of a value that is larger than was asked for.
     TooLarge {
-        /// Its key.
+        /// The key whose value was asked for.
         key: Bytes,
         /// Bytes of the value.
         bytes: u64,

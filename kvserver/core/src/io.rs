@@ -38,28 +38,28 @@ pub struct ReadId(pub u64);
 pub enum LogRecord {
     /// The next entry of a partition.
     Entry {
-        /// The partition.
+        /// The partition whose log the entry continues.
         partition: PartitionId,
-        /// The entry.
+        /// It follows the entry that was written before it.
         entry: Entry,
     },
     /// Entries after a position are void.
     Cut {
-        /// The partition.
+        /// The partition whose log is cut.
         partition: PartitionId,
         /// The last one that stays.
         after: Seq,
     },
     /// The partition's small durable state, see [`DurableState`](super::DurableState).
     DurableState {
-        /// The partition.
+        /// The partition whose copy the state is about.
         partition: PartitionId,
         /// An encoded [`DurableState`](crate::DurableState).
         durable_state: Bytes,
     },
     /// A staged copy takes the place of log and records.
     Install {
-        /// The partition.
+        /// The partition whose log and records are replaced.
         partition: PartitionId,
         /// The staged copy.
         generation: u32,
@@ -68,7 +68,7 @@ pub enum LogRecord {
     },
     /// The partition is gone from this server.
     Drop {
-        /// The partition.
+        /// The partition whose copy is removed.
         partition: PartitionId,
     },
 }
@@ -113,12 +113,12 @@ pub enum Input {
     Peer {
         /// The process that sent it.
         from: ProcessId,
-        /// The message.
+        /// The content, which [`check_message`](super::check_message) has accepted.
         message: PeerMessage,
     },
     /// The link to a server was made anew: what was sent before may be lost.
     PeerLinked {
-        /// The server.
+        /// The other end of the link.
         server: ServerId,
     },
     /// A client asks.
@@ -149,7 +149,7 @@ pub enum Input {
     },
     /// Entries were applied.
     Applied {
-        /// The partition.
+        /// The partition whose records the entries changed.
         partition: PartitionId,
         /// What each did, in order.
         outcomes: Vec<Outcome>,
@@ -158,14 +158,14 @@ pub enum Input {
     },
     /// A read is done.
     Answered {
-        /// The read.
+        /// The id under which the read was asked for.
         read: ReadId,
         /// What it found.
         answer: Answer,
     },
     /// Entries were read back from the commit log.
     LogRead {
-        /// The partition.
+        /// The partition whose log was read.
         partition: PartitionId,
         /// The purpose for which they were read.
         reader: Reader,
@@ -174,14 +174,14 @@ pub enum Input {
     },
     /// The commit log no longer has entries up to `seq`.
     Trimmed {
-        /// The partition.
+        /// The partition whose log begins later from now on.
         partition: PartitionId,
         /// The last entry that is gone.
         seq: Seq,
     },
     /// A consistent snapshot of the applied state is open.
     SnapshotOpened {
-        /// The partition.
+        /// The partition whose state is in the snapshot.
         partition: PartitionId,
         /// The number under which it was asked for.
         transfer: u64,
@@ -192,7 +192,7 @@ pub enum Input {
     },
     /// The next pairs of an open snapshot.
     SnapshotRead {
-        /// The partition.
+        /// The partition whose snapshot was read.
         partition: PartitionId,
         /// The number under which it was asked for.
         transfer: u64,
@@ -205,7 +205,7 @@ pub enum Input {
     },
     /// A chunk was put into the staged copy.
     Staged {
-        /// The partition.
+        /// The partition whose copy is being received.
         partition: PartitionId,
         /// The number of the copy.
         staging: u64,
@@ -222,7 +222,7 @@ pub enum Input {
     /// A digest is made of a copy as it was at an entry that compares copies, as
     /// [`Operation::Compare`](common::operation::Operation::Compare) wants it.
     Digested {
-        /// The partition.
+        /// The partition whose copy was read.
         partition: PartitionId,
         /// The entry.
         at: LogId,
@@ -232,12 +232,12 @@ pub enum Input {
     /// This server's copy of a partition was read through and its checksums are right: it may be compared with the
     /// other copies.
     Compare {
-        /// The partition.
+        /// The partition whose copies are to be compared.
         partition: PartitionId,
     },
     /// A copy has records that have expired by this server's clock, and not by log time.
     Expiring {
-        /// The partition.
+        /// The partition whose records have expired.
         partition: PartitionId,
     },
     /// Time has passed.
@@ -258,7 +258,7 @@ pub enum First {
     PersistView {
         /// Names the write in [`Input::Durable`].
         ticket: Ticket,
-        /// The view.
+        /// It takes the place of the one on disk.
         view: Arc<View>,
     },
     /// Keep the promise to an ECS that is being rebuilt on disk, in order with the views.
@@ -272,7 +272,7 @@ pub enum First {
     Send {
         /// The server.
         to: ServerId,
-        /// The message.
+        /// It follows all that was sent to the server before.
         message: PeerMessage,
     },
     /// Log what was done with a traced request.
@@ -287,17 +287,17 @@ pub enum First {
 pub enum Later {
     /// A view is in use from now on.
     Adopted {
-        /// The view.
+        /// It is on disk, and newer than the one before.
         view: Arc<View>,
     },
     /// Send to the ECS. It may be lost.
     Report {
-        /// The report.
+        /// What the ECS is to know.
         report: ServerReport,
     },
     /// Apply entries to a partition's records and answer [`Input::Applied`].
     Apply {
-        /// The partition.
+        /// The partition whose records the entries change.
         partition: PartitionId,
         /// Consecutive, the first one is the next to apply.
         entries: Vec<Entry>,
@@ -308,14 +308,14 @@ pub enum Later {
     Read {
         /// Names the read.
         read: ReadId,
-        /// The partition.
+        /// The partition whose state is read.
         partition: PartitionId,
         /// What to look for.
         query: Query,
     },
     /// Read entries back from the commit log and answer [`Input::LogRead`].
     ReadLog {
-        /// The partition.
+        /// The partition whose log is read.
         partition: PartitionId,
         /// The purpose.
         reader: Reader,
@@ -326,21 +326,21 @@ pub enum Later {
     },
     /// Keep the commit log's entries from a position on until they are released.
     PinLog {
-        /// The partition.
+        /// The partition whose log is kept.
         partition: PartitionId,
         /// The first entry to keep; `None` releases.
         from: Option<Seq>,
     },
     /// Open a consistent snapshot of the applied state and answer [`Input::SnapshotOpened`].
     OpenSnapshot {
-        /// The partition.
+        /// The partition whose state the snapshot shows.
         partition: PartitionId,
         /// Names the snapshot.
         transfer: u64,
     },
     /// Read the next pairs of a snapshot and answer [`Input::SnapshotRead`].
     ReadSnapshot {
-        /// The partition.
+        /// The partition whose snapshot is read.
         partition: PartitionId,
         /// The number of the snapshot.
         transfer: u64,
@@ -349,7 +349,7 @@ pub enum Later {
     },
     /// Close a snapshot, which is no longer needed.
     CloseSnapshot {
-        /// The partition.
+        /// The partition whose snapshot is closed.
         partition: PartitionId,
         /// The number of the snapshot.
         transfer: u64,
@@ -357,7 +357,7 @@ pub enum Later {
     /// Put pairs into a staged copy (a new one with chunk 0) and answer [`Input::Staged`]; with `done` make it whole
     /// and durable first.
     Stage {
-        /// The partition.
+        /// The partition whose copy is being received.
         partition: PartitionId,
         /// The copy, by this server's own number, as copies of two coordinators may have the same number.
         staging: u64,
@@ -370,7 +370,7 @@ pub enum Later {
     },
     /// A staged copy, whose install record is on disk, takes the place of the partition's records.
     Install {
-        /// The partition.
+        /// The partition whose records are replaced.
         partition: PartitionId,
         /// The copy.
         generation: u32,
@@ -379,7 +379,7 @@ pub enum Later {
     },
     /// Remove the partition's records; its drop record is on disk.
     Drop {
-        /// The partition.
+        /// The partition whose records are removed.
         partition: PartitionId,
     },
     /// Answer a client.

@@ -1,7 +1,7 @@
 //! The classic bugs of such protocols, planted one at a time in tests to show that the checkers find them.
 //! Without the feature `planted-bugs` there are none, and the compiler removes every trace.
 
-/// One planted bug.
+/// A mistake that a test has the core make, to see that it is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PlantedBug {
     /// A member acknowledges before its write is on disk.

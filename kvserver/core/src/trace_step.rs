@@ -7,13 +7,13 @@ use common::ids::{LogId, PartitionId, RequestId, ServerId};
 /// A step of this server for a traced request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Traced {
-    /// The request.
+    /// The id under which the request is traced.
     pub request: RequestId,
     /// The partition of the request, if it is known.
     pub partition: Option<PartitionId>,
     /// The time since this server got it.
     pub after: Duration,
-    /// The step.
+    /// What was done.
     pub step: TraceStep,
 }
 

@@ -20,7 +20,7 @@ const EXPONENT_MAX: i32 = 400;
 /// Fixed-point numbers are below this.
 const FIXED_MAX: i128 = 1_000_000_000_000_000_000_000 * ONE;
 
-/// A number.
+/// A value that a client may add to, exact as long as it is not too large.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Number {
     /// In units of 10^-17.
