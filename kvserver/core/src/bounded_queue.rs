@@ -49,6 +49,7 @@ impl<T> BoundedQueue<T> {
         self.items.push_back((item, bytes));
         self.bytes += bytes;
         budget.bytes += bytes;
+        assert!(self.bytes <= budget.bytes, "what waits here is counted for all copies");
     }
 
     pub(crate) fn pop(&mut self, budget: &mut ByteBudget) -> Option<T> {
@@ -56,6 +57,7 @@ impl<T> BoundedQueue<T> {
         assert!(bytes <= self.bytes && bytes <= budget.bytes, "what is taken out was counted");
         self.bytes -= bytes;
         budget.bytes -= bytes;
+        assert!(!self.items.is_empty() || self.bytes == 0, "bytes are counted of requests that have left");
         Some(item)
     }
 
@@ -68,6 +70,20 @@ impl<T> BoundedQueue<T> {
 
     pub(crate) fn front(&self) -> Option<&T> {
         self.items.front().map(|(item, _)| item)
+    }
+
+    pub(crate) fn back(&self) -> Option<&T> {
+        self.items.back().map(|(item, _)| item)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Asserts what must be true after every step.
+    pub(crate) fn invariants(&self) {
+        let bytes: usize = self.items.iter().map(|(_, bytes)| bytes).sum();
+        assert_eq!(bytes, self.bytes, "the bytes that are counted wait");
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {

@@ -70,7 +70,10 @@ pub(crate) fn judge(reported: &BTreeMap<ServerId, Reported>) -> Verdict {
         reported.iter().filter(|(_, one)| one.digest != right).map(|(&server, _)| server).collect();
     match wrong.is_empty() {
         true => Verdict::Equal,
-        false if were_equal => Verdict::Wrong(wrong, right),
+        false if were_equal => {
+            assert!(2 * wrong.len() < reported.len(), "fewer than half are wrong");
+            Verdict::Wrong(wrong, right)
+        }
         false => Verdict::Undecided,
     }
 }
@@ -107,6 +110,22 @@ impl Comparison {
     /// Whether digests are still missing.
     pub(crate) fn is_open(&self) -> bool {
         self.wrong.is_none()
+    }
+
+    /// Asserts what must be true after every step. `members`: the servers whose copies are compared.
+    pub(crate) fn invariants(&self, members: &BTreeSet<ServerId>) {
+        assert!(self.reported.keys().all(|server| members.contains(server)), "a copy that is not compared");
+        if let Some((wrong, right)) = &self.wrong {
+            assert!(!wrong.is_empty(), "no copy is wrong, and one is to be informed");
+            assert!(
+                wrong.iter().all(|server| members.contains(server)),
+                "a copy that is not compared is wrong"
+            );
+            assert_eq!(self.before.as_ref(), Some(wrong), "copies are found wrong twice");
+            let differs =
+                |server: &ServerId| self.reported.get(server).is_none_or(|one| one.digest != *right);
+            assert!(wrong.iter().all(differs), "a copy that is right is found wrong");
+        }
     }
 }
 
@@ -179,7 +198,17 @@ impl Turns {
 
     pub(crate) fn next(&mut self) -> Option<PartitionId> {
         self.now = self.order.pop_front();
-        self.now.inspect(|partition| _ = self.waiting.remove(partition))
+        if let Some(partition) = self.now {
+            let waited = self.waiting.remove(&partition);
+            assert!(waited, "partition {partition}: it has one turn");
+        }
+        self.now
+    }
+
+    /// Asserts what must be true after every step.
+    pub(crate) fn invariants(&self) {
+        assert_eq!(self.order.len(), self.waiting.len(), "each partition has one turn");
+        assert!(self.order.iter().all(|partition| self.waiting.contains(partition)), "it waits for its turn");
     }
 }
 

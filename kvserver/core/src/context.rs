@@ -10,6 +10,7 @@ use common::time::{Now, Time};
 use common::view::{Member, View};
 
 use super::config::Config;
+use super::limits::STALLED;
 use super::planted::PlantedBug;
 
 /// Numbers in messages begin after this one: an answer to another process of this server, which may come late, is never
@@ -65,7 +66,14 @@ impl Context {
         self.now.time - self.stalled
     }
 
+    /// No moment that is remembered is later, for assertions: within a batch the time may go back a little, as not
+    /// every input has its own reading of the clock.
+    pub(crate) fn latest(&self) -> Time {
+        self.now.time + STALLED
+    }
+
     pub(crate) fn set_view(&mut self, view: Arc<View>) {
+        assert!(view.number > self.view.number, "a view is replaced by a newer one");
         self.view = view;
         self.view_json = None;
     }

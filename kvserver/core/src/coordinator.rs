@@ -11,6 +11,7 @@
 mod becoming;
 mod comparing;
 mod grants;
+mod invariants;
 mod joining;
 mod members;
 mod minimum;

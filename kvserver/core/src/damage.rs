@@ -46,6 +46,7 @@ impl Env {
         if self.integrity.reported_damage.len() == DAMAGE_REPORTED_MAX {
             self.integrity.reported_damage.clear();
         }
+        assert!(self.integrity.reported_damage.len() < DAMAGE_REPORTED_MAX, "reported damage is bounded");
         if self.integrity.reported_damage.insert(reason.to_owned()) {
             self.out.alarm(format!(
                 "{reason}; the store is kept, as it is the only in-sync copy of {} partitions. What cannot be read is \

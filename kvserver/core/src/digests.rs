@@ -41,6 +41,13 @@ impl Digests {
         assert_eq!(self.order.len(), self.made.len(), "each digest leaves in its turn");
     }
 
+    /// Asserts what must be true after every step.
+    pub(crate) fn invariants(&self) {
+        assert_eq!(self.order.len(), self.made.len(), "each digest leaves in its turn");
+        assert!(self.order.len() <= DIGESTS_KEPT, "digests are bounded");
+        assert!(self.order.iter().all(|copy| self.made.contains_key(copy)), "a digest in turn is not there");
+    }
+
     pub(crate) fn get(&self, copy: CopyAt) -> Option<Digest> {
         self.made.get(&copy).copied()
     }

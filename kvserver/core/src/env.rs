@@ -16,7 +16,10 @@ use super::config::Config;
 use super::context::{Context, first_number, named_process};
 use super::digests::Digests;
 use super::io::{Later, ReadId};
-use super::limits::{DOUBTFUL_FOR, STALLED, STOPPED_LONG};
+use super::limits::{
+    DAMAGE_REPORTED_MAX, DIFFERENCES_KEPT, DOUBTFUL_FOR, SNAPSHOTS_SENT_MAX, STALLED, STOPPED_LONG,
+    WATCHES_MAX,
+};
 use super::out::Out;
 use super::pace::Pace;
 use super::partition_set::PartitionSet;
@@ -64,6 +67,12 @@ pub(crate) struct Budgets {
     pub(crate) change_bytes: usize,
 }
 
+impl Budgets {
+    fn invariants(&self) {
+        assert!(self.watches <= WATCHES_MAX, "requests for changes are bounded");
+    }
+}
+
 /// See the module's text.
 #[derive(Debug)]
 pub(crate) struct Env {
@@ -109,6 +118,21 @@ impl Env {
             traces: Traces::default(),
             cx: Context::new(config, me, view, now),
         }
+    }
+
+    /// Asserts what must be true after every step.
+    pub(crate) fn invariants(&self) {
+        self.budgets.invariants();
+        self.promises.invariants(self.cx.me, self.cx.latest());
+        self.requests.invariants();
+        self.integrity.digests.invariants();
+        self.clock.invariants(self.cx.me.server);
+        self.traces.invariants();
+        self.out.invariants();
+        assert!(self.transfers.open <= SNAPSHOTS_SENT_MAX, "copies that are sent at a time are bounded");
+        assert!(self.integrity.reported_damage.len() <= DAMAGE_REPORTED_MAX, "reported damage is bounded");
+        let differences = self.integrity.compared.differences.len();
+        assert!(differences <= DIFFERENCES_KEPT, "differences are bounded");
     }
 
     /// The time goes on. If the process was stopped for long, the age of requests that wait in its sockets is not
@@ -218,6 +242,7 @@ impl Env {
     /// Asks the shell to carry out a noted read.
     pub(crate) fn issue_read(&mut self, id: ReadId) {
         let Some(read) = self.requests.reads.get(&id) else { return };
+        assert!(!matches!(read.to, ReplyTo::Read(_)), "a read is not answered to another read");
         let (to, partition, query) = (read.to, read.partition, read.query.clone());
         self.trace_request(to, TraceStep::Read {});
         self.out.effect(Later::Read { read: id, partition, query });

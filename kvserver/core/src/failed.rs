@@ -53,6 +53,7 @@ pub(crate) fn fail(p: &mut PartitionState, env: &mut Env, reason: &str) -> bool 
         return false;
     }
     env.out.alarm(format!("partition {id}: {reason}; it is used no more, and filled anew"));
+    assert!(assignment.in_sync.len() > 1, "partition {id}: the last copy is given up");
     p.note_failed(env);
     if env.cx.planted(PlantedBug::FailedDroppedEarly) {
         part_with_failed(p, env, &assignment);

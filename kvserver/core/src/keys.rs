@@ -84,6 +84,7 @@ impl PartitionKeys {
         let end =
             last.map_or(self.keys.len(), |last| self.keys.partition_point(|(position, _)| *position <= last));
         let next = if end < self.keys.len() { last.unwrap_or(0) } else { 0 };
+        assert!(next == 0 || next > self.after, "a scan goes on behind where it was");
         self.keys.truncate(end);
         let keys: Vec<Bytes> = self.keys.into_iter().map(|(_, key)| key).collect();
         Answer::Keys { count: keys.len() as u64, keys, next, expires }

@@ -54,6 +54,7 @@ pub(crate) struct Leases {
 
 impl Leases {
     pub(crate) fn new(timers: Timers, next_ping: u64) -> Self {
+        assert!(timers.lease < timers.promise, "a lease ends before the promise that it rests on");
         Self {
             timers,
             next_ping,
@@ -79,6 +80,7 @@ impl Leases {
         }
         assert!(granter.pings.back().is_none_or(|(last, _)| *last < n), "pings are numbered upwards");
         granter.pings.push_back((n, now));
+        assert!(granter.pings.len() <= PINGS_REMEMBERED, "pings that are remembered are bounded");
         n
     }
 
@@ -88,6 +90,7 @@ impl Leases {
         let Some(&(_, sent)) = granter.pings.iter().find(|(sent_n, _)| *sent_n == n) else { return };
         // The same ping may be answered again, by then in a newer view.
         granter.pings.retain(|(sent_n, _)| *sent_n >= n);
+        assert!(n < self.next_ping, "a ping is answered that was never sent");
         if granter.answered.is_none_or(|answered| (answered.n, answered.view) < (n, view)) {
             granter.answered = Some(Answered {
                 n,
@@ -152,6 +155,29 @@ impl Leases {
     /// Until when the last promise to `holder` binds; `None` if there never was one.
     pub(crate) fn bound_until(&self, holder: Process) -> Option<Time> {
         self.given.get(&holder).map(|&given| given + self.timers.promise)
+    }
+
+    /// Asserts what must be true after every step.
+    pub(crate) fn invariants(&self, me: ServerId, latest: Time) {
+        assert!(!self.granters.contains_key(&me), "a server needs no lease of its own");
+        assert!(self.given.values().all(|given| *given <= latest), "a promise was given in the future");
+        for Granter { pings, answered } in self.granters.values() {
+            let numbers = || pings.iter().map(|(n, _)| *n);
+            assert!(
+                numbers().zip(numbers().skip(1)).all(|(one, next)| one < next),
+                "pings are numbered upwards"
+            );
+            assert!(numbers().all(|n| n < self.next_ping), "a ping that was never sent");
+            assert!(pings.len() <= PINGS_REMEMBERED, "pings that are remembered are bounded");
+            assert!(pings.iter().all(|(_, sent)| *sent <= latest), "a ping left in the future");
+            let Some(answered) = answered else { continue };
+            assert!(answered.n < self.next_ping, "a ping is answered that was never sent");
+            assert!(answered.sent <= latest, "a lease begins in the future (L1)");
+            assert!(
+                numbers().all(|n| n >= answered.n),
+                "pings before the one that was answered are forgotten"
+            );
+        }
     }
 }
 

@@ -202,3 +202,30 @@ pub(crate) const LOG_TIME_FALLS_MS: u64 = 5_000;
 
 /// Falls of log time that a partition remembers, until log time is where it was before. With so many it does not fall.
 pub(crate) const FALLS_MAX: usize = 8;
+
+// How these limits depend on each other.
+const _: () = {
+    const fn at_most(one: Duration, other: Duration) -> bool {
+        one.as_nanos() <= other.as_nanos()
+    }
+    assert!(APPEND_BYTES_MAX <= STREAM_WINDOW_BYTES, "a window has room for an append");
+    assert!(
+        WATCHED_PARTITION_BYTES_MAX <= WATCHED_BYTES_MAX,
+        "changes of one partition fit in what all may have"
+    );
+    assert!(WATCH_READ_BYTES <= WATCHED_PARTITION_BYTES_MAX, "one answer takes a part of what is kept");
+    assert!(JOIN_LAG_MAX <= COPY_FROM, "an empty member gets a copy only where it is far behind");
+    assert!(COMPARED_MAX > common::limits::COPIES, "all copies can be compared, and one more");
+    assert!(at_most(RESEND, RESEND_MAX), "a time-out grows");
+    assert!(at_most(TICK, STALLED), "a process that ticks in time does not count as stalled");
+    assert!(at_most(DOUBTFUL_FOR, STOPPED_LONG), "a pause is doubted for less than it lasted");
+    assert!(
+        at_most(STOPPED_LONG, common::limits::RESULTS_KEPT_FOR),
+        "a stop is noticed while results are kept"
+    );
+    assert!(at_most(FORWARD_AGAIN, RELAY_AFTER), "a coordinator is asked twice before it is bypassed");
+    assert!(at_most(RELAY_AFTER, BYPASSED_FOR), "a bypass lasts longer than it took to begin");
+    assert!(at_most(CLOCK_EVERY, CLOCK_HEARD_FOR), "a clock is heard again before it is forgotten");
+    assert!(at_most(CLOCK_STEP_AFTER, CLOCK_STEP_ALONE), "one clock alone is believed later than several");
+    assert!(at_most(CLOCK_HEARD_FOR, CLOCK_STEP_AFTER), "clocks are heard again before they are believed");
+};

@@ -92,6 +92,7 @@ impl Log {
             self.runs.push(Run { tag: entry.id.tag, first: entry.id.seq });
         }
         self.last = entry.id.seq;
+        assert!(self.durable < self.last, "an entry is on disk before it is in the log");
         self.tail_bytes += entry.body.len();
         self.tail.push_back(entry);
     }
@@ -104,6 +105,7 @@ impl Log {
             let entry = self.tail.pop_back().expect("there is one");
             self.tail_bytes -= entry.body.len();
         }
+        assert!(!self.tail.is_empty() || self.tail_bytes == 0, "bytes are counted of entries that are cut");
         self.last = after;
         self.durable = self.durable.min(after);
         self.cuts += 1;
@@ -116,7 +118,9 @@ impl Log {
 
     /// Notes that a write is on disk up to `seq`; `cuts` was the count of cuts when it was asked for.
     pub(crate) fn on_durable(&mut self, seq: Seq, cuts: u64) {
+        assert!(cuts <= self.cuts, "a write of a log to come is on disk");
         if cuts == self.cuts {
+            assert!(seq <= self.last, "the disk has more than the log");
             self.durable = self.durable.max(seq);
         }
     }
@@ -124,6 +128,7 @@ impl Log {
     /// Notes that the commit log no longer has the entries up to `seq`.
     pub(crate) fn on_trimmed(&mut self, seq: Seq) {
         let Some(base) = self.id_at(seq) else { return };
+        assert!(base.seq <= self.durable, "what is not on disk is not trimmed");
         self.base = base;
         let kept = self.runs.iter().rposition(|run| run.first <= base.seq.next()).unwrap_or(0);
         self.runs.drain(..kept);
@@ -141,6 +146,7 @@ impl Log {
             return None;
         }
         let skip = usize::try_from(from.0 - first.0).expect("within the tail");
+        assert_eq!(self.tail[skip].id.seq, from, "what is in memory has no holes");
         let mut bytes = 0;
         let taken = self.tail.range(skip..).take_while(|entry| {
             let fits = bytes == 0 || bytes + entry.body.len() <= bytes_max;
@@ -161,6 +167,7 @@ impl Log {
             self.tail_bytes -= entry.body.len();
             self.tail.pop_front();
         }
+        assert!(!self.tail.is_empty() || self.tail_bytes == 0, "bytes are counted of entries that are gone");
     }
 
     /// The largest position at which this log and another one have the same entry. `None` when it is before the
@@ -208,6 +215,12 @@ impl Log {
         let from = first.map_or(self.last.next(), |entry| entry.id.seq);
         assert!(from <= self.durable.next(), "what is not on disk is in memory");
         assert_eq!(self.last.next().0 - from.0, self.tail.len() as u64, "what is in memory has no holes");
+        let is_known = |entry: &Entry| entry.id.seq < self.base.seq || self.contains(entry.id);
+        assert!(first.into_iter().chain(last).all(is_known), "an entry has another tag");
+        let bytes: usize = self.tail.iter().map(|entry| entry.body.len()).sum();
+        assert_eq!(bytes, self.tail_bytes, "the bytes that are counted are in memory");
+        assert!(self.runs.first().is_none_or(|run| run.tag >= self.base.tag), "tags go back behind the base");
+        assert!(self.last == self.base.seq || !self.runs.is_empty(), "each entry has a tag");
     }
 }
 
@@ -249,6 +262,7 @@ mod tests {
     #[test]
     fn before_a_trimmed_log_only_the_state_helps() {
         let mut mine = log(&[1, 1, 1, 1]);
+        mine.on_durable(Seq(4), mine.cuts());
         mine.on_trimmed(Seq(3));
         let theirs = log(&[1, 1]);
         assert_eq!(mine.common_point(theirs.base(), theirs.last_id(), theirs.runs()), None);
@@ -260,6 +274,7 @@ mod tests {
     #[test]
     fn trimming_keeps_tags() {
         let mut log = log(&[1, 1, 2, 3]);
+        log.on_durable(Seq(4), log.cuts());
         log.on_trimmed(Seq(2));
         assert_eq!(log.base().tag, epoch(1));
         assert_eq!(log.id_at(Seq(3)).unwrap().tag, epoch(2));

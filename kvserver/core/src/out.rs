@@ -90,6 +90,15 @@ impl Out {
         ticket
     }
 
+    /// Asserts what must be true after every batch.
+    pub(crate) fn invariants(&self) {
+        assert!(self.effects.is_empty() && self.records.is_empty(), "an effect has not left with its batch");
+        assert!(self.after.is_empty(), "what follows a write has no write");
+        assert!(self.views.is_empty() && self.promises.is_empty(), "a view or a promise is not written");
+        let last = self.waiting.keys().last();
+        assert!(last.is_none_or(|ticket| ticket.0 <= self.last_ticket), "a ticket that was not given out");
+    }
+
     /// Writes a view behind this batch's records.
     pub(crate) fn persist_view(&mut self, view: Arc<View>) {
         self.views.push(view);
@@ -126,6 +135,10 @@ impl Out {
             effects.push(First::PersistPromise { ticket, promised }.into());
         }
         effects.append(&mut self.effects);
+        assert!(
+            self.after.is_empty() && self.records.is_empty(),
+            "all that is written leaves with its batch"
+        );
         effects
     }
 }

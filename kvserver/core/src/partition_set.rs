@@ -22,10 +22,16 @@ impl PartitionSet {
         }
     }
 
+    pub(crate) fn contains(&self, partition: PartitionId) -> bool {
+        let (word, bit) = word_and_bit(partition);
+        self.0.get(word).is_some_and(|word| *word & bit != 0)
+    }
+
     pub(crate) fn extend(&mut self, others: &Self) {
         if others.0.len() > self.0.len() {
             self.0.resize(others.0.len(), 0);
         }
+        assert!(self.0.len() >= others.0.len(), "there is room for each partition");
         for (word, other) in self.0.iter_mut().zip(&others.0) {
             *word |= other;
         }
@@ -40,6 +46,7 @@ impl PartitionSet {
         let index = self.0.iter().position(|word| *word != 0)?;
         let word = &mut self.0[index];
         let bit = word.trailing_zeros();
+        assert!(bit < u64::BITS, "the word has a bit");
         *word &= *word - 1;
         Some(named(index, bit))
     }
@@ -83,6 +90,7 @@ mod tests {
         set.remove(PartitionId(63));
         set.remove(PartitionId(7));
         assert_eq!(numbers(&set), [0, 64, 200, u16::MAX]);
+        assert!(set.contains(PartitionId(64)) && !set.contains(PartitionId(63)));
         let mut other = PartitionSet::default();
         other.insert(PartitionId(5));
         other.extend(&set);

@@ -45,6 +45,12 @@ impl Promises {
         }
     }
 
+    /// Asserts what must be true after every step.
+    pub(crate) fn invariants(&self, me: ProcessId, latest: Time) {
+        self.leases.invariants(me.server, latest);
+        assert!(!self.used_views.contains_key(&Process::from(me)), "this process has sent itself a message");
+    }
+
     /// Notes that a process uses a view; read leases of older epochs are void there.
     pub(crate) fn saw_view(&mut self, process: Process, view: Epoch) {
         let known = self.used_views.entry(process).or_default();

@@ -121,7 +121,8 @@ impl Requests {
     pub(crate) fn session_origin(&mut self) -> Origin {
         let session = &mut self.session;
         session.last += 1;
-        session.outstanding.insert(session.last);
+        let is_new = session.outstanding.insert(session.last);
+        assert!(is_new, "a write has a number of its own");
         Origin {
             client: session.client,
             number: RequestNumber(session.last),
@@ -143,9 +144,26 @@ impl Requests {
         id
     }
 
+    /// Notes that a request of another server is being answered.
+    pub(crate) fn begin_answering(&mut self, from: ServerId, n: u64) {
+        let is_new = self.answering.insert((from, n));
+        assert!(is_new, "a further try of a request is not answered beside the first");
+    }
+
+    /// Asserts what must be true after every step.
+    pub(crate) fn invariants(&self) {
+        assert!(self.reads.keys().all(|id| id.0 <= self.last_read), "a read that was never noted");
+        let are_counted = self.session.outstanding.iter().all(|number| *number <= self.session.last);
+        assert!(are_counted, "a write without a number is answered");
+        let questions = self.reads.values().filter(|read| read.is_question());
+        let are_asked = |read: &PendingRead| matches!(read.kind, ReadKind::Coordinator(_));
+        assert!(questions.into_iter().all(are_asked), "a replica's question is for a coordinator");
+    }
+
     /// Passes a read on to the partition's coordinator: this copy has lost the role to answer it.
     pub(crate) fn reroute_read(&mut self, id: ReadId) {
         if let Some(PendingRead { to, query, since, .. }) = self.reads.remove(&id) {
+            assert!(!matches!(to, ReplyTo::Read(_)), "a read is not answered to another read");
             self.unrouted.push(ClientRequest { to, ask: Ask::Read(query), since, maybe_done: false });
         }
     }

@@ -84,6 +84,7 @@ impl Scrub {
         }
         match self.left.pop_front() {
             Some(partition) => {
+                assert!(self.in_pass && !self.open, "partitions are read one by one in a pass");
                 self.open = true;
                 self.status.partition = Some(partition.0);
                 Some(ScrubStep::Open(partition))
@@ -119,6 +120,7 @@ impl Scrub {
     /// Notes a piece that was read for a digest; with `done` it was the last.
     pub fn on_digest_read(&mut self, now: Time, bytes: usize, done: bool) {
         self.reading = false;
+        assert!(self.digests > 0, "a digest is read that was never begun");
         self.digests -= usize::from(done);
         self.pace.take(now, bytes, self.rate);
         self.status.bytes += bytes as u64;

@@ -106,6 +106,7 @@ fn agree(one: Offset, two: Offset) -> bool {
 
 /// The lower median, and whether more than half agree with it.
 fn middle(mut voices: Vec<Offset>) -> (Offset, bool) {
+    assert!(!voices.is_empty(), "this server's own clock is one of them");
     voices.sort_unstable();
     let middle = voices[(voices.len() - 1) / 2];
     let with_it = voices.iter().filter(|voice| agree(**voice, middle)).count();
@@ -163,6 +164,7 @@ impl StampClock {
             heard.walls.pop_front();
         }
         heard.walls.push_back(offset(wall, time));
+        assert!(heard.walls.len() <= CLOCK_SAMPLES, "samples are bounded");
         heard.stamps = stamps.map(|stamps| offset(stamps, time));
         heard.at = time;
         if !self.settled {
@@ -226,7 +228,18 @@ impl StampClock {
         self.settled = self.agreed || is_alone || time.since(self.began) >= CLOCK_SETTLES;
     }
 
+    /// Asserts what must be true after every step.
+    pub(crate) fn invariants(&self, me: ServerId) {
+        assert!(self.settled || !self.agreed, "another server has agreed, and the clock is not settled");
+        assert!(self.settled || self.step.is_none(), "a clock that is not settled is to be set");
+        assert!(self.settled || !self.is_off, "a clock that is not settled is off");
+        assert!(!self.heard.contains_key(&me) && !self.sent.contains_key(&me), "a server is its own peer");
+        let sampled = |heard: &Heard| (1..=CLOCK_SAMPLES).contains(&heard.walls.len());
+        assert!(self.heard.values().all(sampled), "a clock is known by its last messages");
+    }
+
     fn step_to(&mut self, to: Offset) -> Notice {
+        assert!(self.settled, "a clock that is not settled adopts what it hears");
         let by = seconds(to.saturating_sub(self.offset));
         (self.offset, self.step, self.is_off) = (to, None, false);
         Notice::Off(format!(

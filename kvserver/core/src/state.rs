@@ -312,6 +312,7 @@ impl State {
         {
             results.first_unanswered = RequestNumber(oldest.0 + 1);
         }
+        assert!(results.outcomes.len() <= OUTCOMES_PER_CLIENT_MAX, "outcomes of a client are bounded");
     }
 
     /// Drops the results of clients that have been silent for long. Counted in commands and measured by their stamps,
@@ -323,6 +324,18 @@ impl State {
             let kept_ms = u64::try_from(RESULTS_KEPT_FOR.as_millis()).expect("minutes");
             let age_ms = self.age_ms;
             self.clients.retain(|_, results| results.age_ms + kept_ms > age_ms);
+        }
+        assert!(self.applied_since_sweep < COMMANDS_PER_SWEEP, "results are swept in time");
+    }
+
+    /// Asserts what must be true after every command; for tests and simulations.
+    pub fn invariants(&self) {
+        self.log_time.invariants();
+        assert!(self.applied_since_sweep < COMMANDS_PER_SWEEP, "results are swept in time");
+        for results in self.clients.values() {
+            assert!(results.age_ms <= self.age_ms, "a client has written in the future");
+            assert!(results.outcomes.len() <= OUTCOMES_PER_CLIENT_MAX, "outcomes of a client are bounded");
+            results.outcomes.invariants();
         }
     }
 

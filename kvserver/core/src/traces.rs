@@ -10,7 +10,7 @@ use common::ids::{PartitionId, RequestId, Seq, ServerId};
 use common::time::Time;
 
 use super::io::Token;
-use super::limits::TRACED_FOR;
+use super::limits::{TRACED_FOR, TRACED_MAX};
 use super::requests::ReplyTo;
 
 /// Where the answer to a traced request goes.
@@ -60,6 +60,16 @@ impl Traces {
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.requests.is_empty() && self.entries.is_empty()
+    }
+
+    /// Asserts what must be true after every step.
+    pub(crate) fn invariants(&self) {
+        assert!(self.requests.len() <= TRACED_MAX, "traced requests are bounded");
+        assert!(self.entries.len() <= TRACED_MAX, "traced entries are bounded");
+        for entry in self.entries.values() {
+            assert!(entry.appended || !entry.stored, "on disk before it was in the log");
+            assert!(entry.stored || !entry.acknowledged, "acknowledged before it was on disk");
+        }
     }
 
     /// Drops traced requests that are too old, for whatever reason they have not ended.

@@ -136,11 +136,13 @@ impl Watches {
             self.kept_bytes -= oldest.bytes;
             env.budgets.change_bytes -= oldest.bytes;
         }
+        assert!(self.kept_bytes <= env.budgets.change_bytes, "what is kept here is counted for all copies");
         self.from = Some(from);
     }
 
     /// Drops the changes that are kept: they are no longer needed, or no longer true.
     fn close(&mut self, env: &mut Env) {
+        assert!(self.kept_bytes <= env.budgets.change_bytes, "what is kept here is counted for all copies");
         env.budgets.change_bytes -= std::mem::take(&mut self.kept_bytes);
         self.kept.clear();
         self.from = None;
@@ -290,7 +292,7 @@ impl Watches {
         if usable.is_empty() && position.seq >= p.log().base().seq && position.seq < last {
             // The commit log lacks entries that it should have: the client is to ask again, and gets no gap.
             let to = self.waits.remove(at).to;
-            env.budgets.watches -= 1;
+            end_wait(env);
             let reason = format!("partition {}: entry {} cannot be read back", p.id(), position.seq.next());
             return env.reply(to, Reply::Busy { reason });
         }
@@ -313,7 +315,7 @@ impl Watches {
         let view = env.cx.view.number;
         self.reading = None;
         for wait in std::mem::take(&mut self.waits) {
-            env.budgets.watches -= 1;
+            end_wait(env);
             env.reply(wait.to, Reply::Moved { view });
         }
     }
@@ -331,7 +333,7 @@ impl Watches {
             match wait.position.filter(|_| shows_changes) {
                 Some(position) => answer(env, wait.to, Page::new(position, 0)),
                 None => {
-                    env.budgets.watches -= 1;
+                    end_wait(env);
                     let reason =
                         format!("partition {partition} waits for its coordinator to become active, retry");
                     env.reply(wait.to, Reply::Busy { reason });
@@ -346,7 +348,19 @@ impl Watches {
     }
 
     /// Asserts what must be true after every step.
-    pub(crate) fn invariants(&self) {
+    pub(crate) fn invariants(&self, applied: Seq) {
+        self.no_ops.invariants(applied);
+        let numbers = || self.waits.iter().map(|wait| wait.n);
+        assert!(
+            numbers().zip(numbers().skip(1)).all(|(one, next)| one < next),
+            "questions wait in their order"
+        );
+        assert!(numbers().all(|n| n <= self.last), "a question that was never asked");
+        assert!(
+            self.kept.len() <= 1 || self.kept_bytes <= WATCHED_PARTITION_BYTES_MAX,
+            "changes are bounded"
+        );
+        assert!(self.kept.back().is_none_or(|kept| kept.id.seq <= applied), "a change that is not applied");
         assert!(self.from.is_some() || self.kept.is_empty(), "changes are kept for no client");
         assert_eq!(self.kept_bytes, self.kept.iter().map(|kept| kept.bytes).sum::<usize>());
         let ids = || self.kept.iter().map(|kept| kept.id);
@@ -358,9 +372,14 @@ impl Watches {
     }
 }
 
-fn answer(env: &mut Env, to: ReplyTo, page: Page) {
+/// Counts a question that is answered.
+fn end_wait(env: &mut Env) {
     assert!(env.budgets.watches > 0, "a question is answered once");
     env.budgets.watches -= 1;
+}
+
+fn answer(env: &mut Env, to: ReplyTo, page: Page) {
+    end_wait(env);
     let Page { changes, through, next_bytes, .. } = page;
     env.reply(to, Reply::Changes { changes, through, next_bytes: next_bytes as u64 });
 }

@@ -101,6 +101,7 @@ impl Coordinator {
         }
         if free || env.cx.planted(PlantedBug::PromiseNotAwaited) {
             assert!(p.log().contains(begin), "partition {}: active without the no-op", p.id());
+            assert!(self.fetch.is_none(), "partition {}: active before its log is whole", p.id());
             self.active = true;
             p.prove();
             // No former coordinator reads any more, nor a replica under a read lease of one. So the promises to them

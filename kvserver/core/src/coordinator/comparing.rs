@@ -22,11 +22,13 @@ impl Coordinator {
         let begins = self.active && !self.in_sync.is_empty() && self.comparison.is_none() && !p.is_failed();
         if begins {
             self.look_at_copies(p, env, None);
+            assert!(self.is_comparing(), "partition {}: a comparison begins with its entry", p.id());
         }
         begins
     }
 
     fn look_at_copies(&mut self, p: &mut PartitionState, env: &mut Env, before: Option<BTreeSet<ServerId>>) {
+        assert!(self.comparison.is_none(), "partition {}: one comparison at a time", p.id());
         let at = LogId { tag: p.epoch(), seq: p.log().last().next() };
         let operation = Operation::Compare { partition: p.id() };
         // Without an origin, as the coordinator itself asks: digests are made within the scrub's rate.
@@ -176,6 +178,7 @@ fn report_difference(p: &PartitionState, env: &mut Env, comparison: &Comparison,
         differences.remove(0);
     }
     differences.push(found);
+    assert!(differences.len() <= DIFFERENCES_KEPT, "differences are bounded");
 }
 
 /// Servers by their addresses, for people.

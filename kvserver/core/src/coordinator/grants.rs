@@ -44,6 +44,8 @@ impl Coordinator {
             (left.min(timers.lease / READ_LEASE_PART), timers.promise / READ_LEASE_PART)
         };
         assert!(self.active, "partition {id}: a read lease of a coordinator that is not active", id = p.id());
+        let is_within = length <= bound || env.cx.planted(PlantedBug::ReadLeaseUnbounded);
+        assert!(is_within, "partition {}: a read lease ends at its reader before it ends here (7.1)", p.id());
         p.given_mut().give_read_lease(to.into(), now + bound);
         let for_us = u64::try_from(length.as_micros()).ok()?;
         Some(ReadGrant { partition: p.id(), epoch, for_us })

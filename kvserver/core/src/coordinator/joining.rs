@@ -54,6 +54,11 @@ impl Coordinator {
         if voter.noted && again && (caught_up || early) {
             voter.proposed = Some(now);
             let (member, incarnation) = (voter.member, voter.incarnation);
+            let noted = p.durable_state();
+            assert!(
+                noted.proposed_in == epoch && noted.proposed == [member],
+                "proposed before it is noted (J2)"
+            );
             env.out.report(ServerReport::Propose { partition: id, epoch, member, incarnation });
         }
     }

@@ -62,7 +62,7 @@ impl Coordinator {
 
     /// P2: begins to send a member the log of the epoch from the common point on, or a copy of the state.
     pub(super) fn bring_in_step(&mut self, p: &PartitionState, env: &mut Env, server: ServerId) {
-        debug_assert!(self.begin.is_some(), "the log of the epoch is known");
+        assert!(self.begin.is_some(), "partition {}: the log of the epoch is not known yet", p.id());
         let counts = self.needed().any(|needed| needed == server);
         let Some(peer) = self.peers.get_mut(&server) else { return };
         let Some(claim) = &peer.claim else { return };
@@ -74,6 +74,8 @@ impl Coordinator {
         let by_copy = claim.last == LogId::default() && is_long && !p.is_failed() && !counts;
         let common = p.log().common_point(claim.base, claim.last, &claim.runs);
         let streams = common.filter(|common| common.seq >= own_base && !by_copy);
+        let is_own = streams.is_none_or(|common| p.log().contains(common));
+        assert!(is_own, "partition {}: the common point is in this log", p.id());
         peer.retained =
             streams.filter(|common| !counts || common.seq < reaching).map(|common| common.seq.next());
         peer.stage = match streams {
@@ -104,6 +106,7 @@ impl Coordinator {
             stream.in_flight.pop_front();
         }
         stream.next = stream.next.max(seq.next());
+        assert!(stream.next <= p.log().last().next(), "partition {}: more is sent than there is", p.id());
         if peer.acked.is_none_or(|acked| acked < seq) {
             peer.acked = Some(seq);
             peer.acked_by_any = peer.acked_by_any.max(Some(seq));
@@ -111,6 +114,11 @@ impl Coordinator {
             env.trace_acknowledged_by(p.id(), seq, from.server);
         }
         peer.clean |= clean;
+        assert!(
+            peer.acked <= peer.acked_by_any,
+            "partition {}: an acknowledgement is forgotten (P5)",
+            p.id()
+        );
         env.touched.insert(p.id());
     }
 

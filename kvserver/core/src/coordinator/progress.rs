@@ -8,7 +8,7 @@ use common::messages::{ProcessId, Run};
 use common::time::Time;
 use common::view::Member;
 
-use super::super::limits::RESEND;
+use super::super::limits::{RESEND, RESEND_MAX, STREAM_WINDOW_BYTES};
 use super::super::transfer::sender::Sending;
 
 /// The log that a member says it has.
@@ -58,7 +58,12 @@ impl Stream {
         Self { common, next, in_flight, reading: false, sent_commit: Seq::default(), fresh: true }
     }
 
-    fn invariants(&self, last: Seq) {
+    fn invariants(&self, last: Seq, commit: Seq) {
+        assert!(self.sent_commit <= commit, "it was sent a commit to come");
+        assert!(!self.fresh || self.in_flight.len() <= 1, "the first append of an epoch travels alone (P2)");
+        let before_last = self.in_flight.len().saturating_sub(1);
+        let window: usize = self.in_flight.iter().take(before_last).map(|(_, bytes)| *bytes).sum();
+        assert!(window < STREAM_WINDOW_BYTES, "bytes in flight are bounded");
         assert!(self.common.seq < self.next && self.next <= last.next(), "sent from the common point on");
         let sent = || self.in_flight.iter().map(|(sent, _)| *sent);
         assert!(sent().zip(sent().skip(1)).all(|(one, next)| one <= next), "appends leave in order");
@@ -163,7 +168,15 @@ impl Progress {
     }
 
     /// Asserts what must be true after every step. `last`: the end of the log.
-    pub(super) fn invariants(&self, last: Seq) {
+    pub(super) fn invariants(&self, last: Seq, commit: Seq, latest: Time) {
+        let is_of_member =
+            |process: ProcessId| (process.server, process.store) == (self.member.server, self.member.store);
+        assert!(self.process.is_none_or(is_of_member), "a process of another member counts");
+        assert!(self.process.is_some() || self.claim.is_none(), "no process has said what its log has");
+        assert!(self.process.is_some() || self.acked.is_none(), "no process has acknowledged");
+        assert!(self.acked.is_some() || !self.clean, "it is clean and has acknowledged nothing (P4)");
+        assert!((RESEND..=RESEND_MAX).contains(&self.patience), "the time-out is within its limits");
+        assert!(self.moved <= latest, "it made progress in the future");
         assert!(self.acked.is_none_or(|acked| acked <= last), "acknowledged what was never sent");
         assert!(self.acked <= self.acked_by_any, "an acknowledgement is forgotten");
         assert!(self.retained.is_none_or(|first| first <= last.next()), "the log is kept beyond its end");
@@ -171,7 +184,7 @@ impl Progress {
             Stage::Probe { .. } => {}
             Stage::Stream(stream) => {
                 assert!(self.process.is_some() && self.claim.is_some(), "sent to before it has answered");
-                stream.invariants(last);
+                stream.invariants(last, commit);
             }
             Stage::Snapshot(sending) => sending.invariants(),
         }

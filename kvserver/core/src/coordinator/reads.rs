@@ -45,6 +45,7 @@ impl Coordinator {
     /// Whether the read may be answered now, from the records as they are.
     fn is_ready(&self, p: &PartitionState, env: &Env, id: ReadId) -> bool {
         let Some(read) = env.requests.reads.get(&id) else { return false };
+        assert_eq!(read.partition, p.id(), "a read of another partition");
         let ReadPoint { floor, commit, .. } = read.point();
         let is_well = !p.is_failed() || read.is_question();
         is_well && p.applied() >= commit && self.may_serve(env, p.epoch(), p.applied(), floor)
@@ -53,6 +54,7 @@ impl Coordinator {
     /// The state was read: answers, if this server might read all the while.
     pub(crate) fn on_answered(&mut self, p: &mut PartitionState, env: &mut Env, id: ReadId, answer: Answer) {
         let Some(read) = env.requests.reads.get(&id) else { return };
+        assert_eq!(read.partition, p.id(), "a read of another partition");
         let (to, is_question, ReadPoint { floor, epoch, commit }) =
             (read.to, read.is_question(), read.point());
         let (mine, applied, failed) = (p.epoch(), p.applied(), p.is_failed());

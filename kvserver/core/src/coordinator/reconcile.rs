@@ -91,6 +91,7 @@ impl Coordinator {
     fn ask_for_entries(&mut self, p: &PartitionState, env: &mut Env) {
         let (partition, epoch, now) = (p.id(), p.epoch(), env.cx.now.time);
         let Some(fetch) = &mut self.fetch else { return };
+        assert!(self.in_sync.contains(&fetch.from), "partition {partition}: fetched from no member (P1)");
         if fetch.asked.is_none_or(|at| now.since(at) >= RESEND) {
             fetch.asked = Some(now);
             env.out.send(fetch.from, ToReplica::FetchRequest { prev: fetch.prev }.about(partition, epoch));
@@ -119,6 +120,7 @@ impl Coordinator {
         }
         let Some(last) = entries.last().map(|entry| entry.id).filter(|_| is_claimed) else { return };
         (fetch.prev, fetch.asked) = (last, None);
+        assert!(self.begin.is_none(), "partition {partition}: fetched after the epoch has begun");
         let is_whole = last.seq == fetch.target.seq;
         if is_whole {
             self.fetch = None;
@@ -147,6 +149,7 @@ impl Coordinator {
             id
         };
         self.begin = Some(begin);
+        assert!(p.log().last_id() == begin, "partition {}: an epoch begins with its no-op", p.id());
         let answered = |(server, peer): (&ServerId, &Progress)| peer.claim.is_some().then_some(*server);
         let answered: Vec<ServerId> = self.peers.iter().filter_map(answered).collect();
         for server in answered {
@@ -205,6 +208,7 @@ impl Coordinator {
 
     fn stop_for_disagreement(&mut self, p: &PartitionState, env: &mut Env, member: Member, commit: Seq) {
         let (partition, epoch, last, now) = (p.id(), p.epoch(), p.log().last(), env.cx.now.time);
+        assert!(self.disagreement.is_none(), "partition {partition}: it stops once");
         self.active = false;
         self.disagreement = Some(Disagreement { member, commit, reported: now });
         env.out.alarm(format!(

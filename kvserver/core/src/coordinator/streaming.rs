@@ -159,10 +159,11 @@ impl Stream {
         prev: LogId,
         entries: Vec<Entry>,
     ) {
-        debug_assert!(
-            entries.iter().all(|entry| p.log().contains(entry.id)),
-            "only what is in the log is sent"
-        );
+        assert_eq!(prev.seq.next(), self.next, "what is sent follows what was sent");
+        let is_next = entries.first().is_none_or(|entry| entry.id.seq == self.next);
+        assert!(is_next, "an append begins after the entry that it names");
+        let is_own = entries.last().is_none_or(|entry| p.log().contains(entry.id));
+        assert!(is_own, "only what is in the log is sent");
         let bytes: usize = entries.iter().map(|entry| entry.body.len() + 1).sum();
         let last = entries.last().map_or(prev.seq, |entry| entry.id.seq);
         if sync.is_some() || bytes > 0 {

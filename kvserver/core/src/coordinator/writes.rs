@@ -81,6 +81,7 @@ impl Coordinator {
         since: Time,
     ) {
         assert!(self.active, "partition {}: ordered by a coordinator that is not active", p.id());
+        assert!(self.begin.is_some(), "partition {}: ordered before the log of the epoch was found", p.id());
         let Ask::Write { origin, operation, .. } = ask else { return };
         let (to, origin) = match (to, origin) {
             (ReplyTo::Client { token, session: None }, None) => {
@@ -126,6 +127,7 @@ impl Coordinator {
         if !self.active || self.awaits_read_leases(p, env) {
             return;
         }
+        assert!(self.disagreement.is_none(), "partition {}: committed although the copies disagree", p.id());
         let own = self.own_copy(p, env);
         let commit = self.least_acked(env).unwrap_or(own).min(own).min(self.commits_up_to(env, own));
         p.advance_commit_to(commit);

@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use common::ids::ServerId;
 use common::time::Time;
 
+use super::super::ask::Ask;
+use super::super::context::Context;
+use super::super::limits::STALLED;
 use super::super::requests::ClientRequest;
+use super::super::routing::coordinator_of;
 
 /// What becomes of a client's request for a partition that another server coordinates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,5 +49,33 @@ impl Forwards {
     /// Messages are numbered from the one after `number` on.
     pub(super) fn after(number: u64) -> Self {
         Self { open: BTreeMap::new(), bypassed: BTreeMap::new(), last: number }
+    }
+
+    /// The number of a message that passes a request on; an answer is known by it.
+    pub(super) fn next_number(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    /// Keeps a request that is passed on under number `n` until it is answered.
+    pub(super) fn note(&mut self, n: u64, forward: Forward) {
+        assert!(n <= self.last, "a number that was not given out");
+        let before = self.open.insert(n, forward);
+        assert!(before.is_none(), "a request that is passed on has a number of its own");
+    }
+
+    /// Asserts what must be true after every step.
+    pub(super) fn invariants(&self, cx: &Context) {
+        for (n, forward) in &self.open {
+            let ask = &forward.unrouted.ask;
+            assert!(*n <= self.last, "a number that was not given out");
+            assert!(!cx.is_me(forward.to), "a request is passed on to the server that has it");
+            assert_eq!(coordinator_of(&cx.view, ask), Some(forward.to), "it is with its coordinator");
+            assert!(forward.unrouted.maybe_done, "a request that was sent on may be done (W2)");
+            let is_numbered = !matches!(ask, Ask::Write { origin: None, .. });
+            assert!(is_numbered, "a write leaves this server with its number");
+            assert!(forward.first <= cx.watched() + STALLED, "it is passed on in the future");
+        }
+        assert!(!self.bypassed.contains_key(&cx.me.server), "a server does not hear itself");
     }
 }

@@ -20,7 +20,7 @@ impl FutureEpochs {
         if self.messages.len() < EARLY_MESSAGES_MAX && self.bytes + bytes <= EARLY_BYTES_MAX {
             self.bytes += bytes;
             self.messages.push_back((from, message));
-            debug_assert!(self.bytes <= EARLY_BYTES_MAX, "what is kept is bounded");
+            assert!(self.bytes <= EARLY_BYTES_MAX, "what is kept is bounded");
         }
     }
 
@@ -28,6 +28,14 @@ impl FutureEpochs {
     pub(super) fn take(&mut self) -> VecDeque<(ProcessId, PeerMessage)> {
         self.bytes = 0;
         std::mem::take(&mut self.messages)
+    }
+
+    /// Asserts what must be true after every step.
+    pub(super) fn invariants(&self) {
+        assert!(self.messages.len() <= EARLY_MESSAGES_MAX, "messages are bounded");
+        assert!(self.bytes <= EARLY_BYTES_MAX, "what is kept is bounded");
+        let bytes: usize = self.messages.iter().map(|(_, message)| bulk(message)).sum();
+        assert_eq!(bytes, self.bytes, "the bytes that are counted are kept");
     }
 }
 

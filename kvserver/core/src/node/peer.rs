@@ -24,6 +24,7 @@ impl Node {
         let coordinators = self.copies.iter().filter_map(Partition::coordinator);
         let granters: BTreeSet<ServerId> = coordinators.flat_map(Coordinator::granters).collect();
         let view = self.env.cx.view.number;
+        assert!(!granters.contains(&self.env.cx.me.server), "a server needs no lease of its own");
         for server in granters {
             let n = self.env.promises.leases.on_ping_sent(server, now);
             self.env.send_clock(server);

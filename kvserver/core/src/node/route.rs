@@ -116,14 +116,11 @@ impl Node {
         }
         let Some(request) = request_of(&unrouted.ask, elapsed) else { return };
         let in_doubt = std::mem::replace(&mut unrouted.maybe_done, true);
-        self.forwards.last += 1;
-        let n = self.forwards.last;
+        let n = self.forwards.next_number();
         let relay = self.is_unheard(coordinator).then(|| self.relay_of(&unrouted.ask, 0)).flatten();
         let (first, relays) = (self.env.cx.watched(), usize::from(relay.is_some()));
         self.env.trace_passed_on(unrouted.to, relay.unwrap_or(coordinator), n);
-        self.forwards
-            .open
-            .insert(n, Forward { unrouted, to: coordinator, sent: now, first, relays, in_doubt });
+        self.forwards.note(n, Forward { unrouted, to: coordinator, sent: now, first, relays, in_doubt });
         match relay {
             Some(member) => self.env.out.send(member, PeerMessage::Relay { n, request }),
             None => self.env.out.send(coordinator, PeerMessage::Forward { n, request }),
@@ -227,7 +224,7 @@ impl Node {
             // This server is the coordinator, or has no copy.
             return self.on_forward(from, n, request);
         };
-        self.env.requests.answering.insert((from, n));
+        self.env.requests.begin_answering(from, n);
         self.env.trace_received(to, partition);
         let copy = &mut self.copies[usize::from(partition.0)];
         if let Ask::Read(query) = &ask
@@ -235,12 +232,9 @@ impl Node {
         {
             return;
         }
-        self.forwards.last += 1;
-        let (n, first, in_doubt) = (self.forwards.last, self.env.cx.watched(), false);
+        let (n, first, in_doubt) = (self.forwards.next_number(), self.env.cx.watched(), false);
         let unrouted = ClientRequest { to, ask, since: now, maybe_done: true };
-        self.forwards
-            .open
-            .insert(n, Forward { unrouted, to: coordinator, sent: now, first, relays: 0, in_doubt });
+        self.forwards.note(n, Forward { unrouted, to: coordinator, sent: now, first, relays: 0, in_doubt });
         self.env.out.send(coordinator, PeerMessage::Forward { n, request });
     }
 
@@ -292,7 +286,7 @@ impl Node {
         let now = self.env.cx.now.time;
         match (coordinator_of(&self.env.cx.view, &ask), partition_of(&self.env.cx.view, &ask)) {
             (Some(coordinator), Some(partition)) if self.env.cx.is_me(coordinator) => {
-                self.env.requests.answering.insert((from, n));
+                self.env.requests.begin_answering(from, n);
                 self.env.trace_received(to, partition);
                 let unrouted = ClientRequest { to, ask, since: now, maybe_done: false };
                 self.with(partition, |copy, env| copy.on_ask(env, unrouted));

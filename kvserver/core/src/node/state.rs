@@ -16,7 +16,9 @@ use super::unheard::Unheard;
 use super::super::compare::Turns;
 use super::super::config::Config;
 use super::super::context::first_number;
+use super::super::coordinator::state::Coordinator;
 use super::super::env::Env;
+use super::super::limits::{READ_LEASE_QUESTIONS, STALLED};
 use super::super::partition::Partition;
 use super::super::partition::recovered::RecoveredCopy;
 use super::super::partition_set::PartitionSet;
@@ -146,11 +148,66 @@ impl Node {
 
     /// Asserts what must be true after every step; for tests and simulations.
     pub fn invariants(&self) {
-        self.copies.iter().for_each(Partition::invariants);
-        let waiting = self.copies.iter().map(|copy| copy.state().waiting.bytes());
-        let (pending, parked) = waiting.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
-        assert_eq!((pending, parked), (self.env.budgets.pending.bytes(), self.env.budgets.parked.bytes()));
+        self.env.invariants();
+        self.batch_invariants();
+        self.copy_invariants();
+        self.count_invariants();
         self.watch_invariants();
+        self.question_invariants();
+        self.forwards.invariants(&self.env.cx);
+        self.future_epochs.invariants();
+        self.unheard.invariants(self.env.cx.me.server, self.env.cx.watched() + STALLED);
+        self.turns.invariants();
+    }
+
+    /// Asserts that the batch has ended, and that the view in use is a known one.
+    fn batch_invariants(&self) {
+        assert!(self.settling.is_empty() && self.env.touched.is_empty(), "all that was touched is settled");
+        assert!(self.env.requests.unrouted.is_empty(), "each request is on its way");
+        assert!(self.env.promises.to_confirm.is_empty(), "the pings that reads wait for have left");
+        let (used, known) = (&self.env.cx.view, &self.newest);
+        assert!(used.number <= known.number, "a view is used that is not known");
+        assert!(used.number != known.number || used.rebuild == known.rebuild, "one number, two views");
+    }
+
+    fn copy_invariants(&self) {
+        for (index, copy) in self.copies.iter().enumerate() {
+            let id = copy.id();
+            assert_eq!(usize::from(id.0), index, "copies are in the order of their partitions");
+            assert!(!self.recovered.contains_key(&id), "partition {id}: a copy is found once");
+            assert!(self.busy.contains(id) || !copy.is_busy(), "partition {id}: no tick moves it on");
+            copy.invariants(&self.env);
+        }
+        let exists = |id: PartitionId| usize::from(id.0) < self.copies.len();
+        assert!(self.busy.iter().all(exists), "a copy is busy that does not exist");
+        assert!(self.reported.copies.keys().copied().all(exists), "a copy is reported that does not exist");
+        let mut reads = self.env.requests.reads.values().map(|read| read.partition);
+        assert!(reads.all(exists), "a read of a copy that does not exist");
+    }
+
+    /// Asserts that what is counted for all copies is what they have.
+    fn count_invariants(&self) {
+        let (mut pending, mut parked, mut open) = (0, 0, 0);
+        for copy in &self.copies {
+            let (of_pending, of_parked) = copy.state().waiting.bytes();
+            pending += of_pending;
+            parked += of_parked;
+            open += copy.coordinator().map_or(0, Coordinator::open_snapshots);
+        }
+        assert_eq!((pending, parked), (self.env.budgets.pending.bytes(), self.env.budgets.parked.bytes()));
+        assert_eq!(open, self.env.transfers.open, "the snapshots that are counted are open");
+    }
+
+    fn question_invariants(&self) {
+        let numbers = || self.read_questions.iter().map(|(n, _)| *n);
+        assert!(
+            numbers().zip(numbers().skip(1)).all(|(one, next)| one < next),
+            "questions are numbered upwards"
+        );
+        let last = self.env.requests.last_question;
+        assert!(numbers().all(|n| n <= last), "a question that was never asked");
+        assert!(self.read_questions.len() <= READ_LEASE_QUESTIONS, "questions are bounded");
+        assert!(!self.wanted.contains_key(&self.env.cx.me.server), "a server asks itself for a view");
     }
 
     pub(super) fn with(&mut self, partition: PartitionId, act: impl FnOnce(&mut Partition, &mut Env)) {

@@ -61,6 +61,7 @@ impl Node {
 
     /// Ends the batch, and returns its effects.
     pub fn effects(&mut self) -> Vec<Effect> {
+        assert!(self.settling.is_empty(), "the batch before this one is settled");
         loop {
             for unrouted in std::mem::take(&mut self.env.requests.unrouted) {
                 self.route(unrouted);
@@ -81,6 +82,7 @@ impl Node {
             }
         }
         assert!(self.env.touched.is_empty(), "all that was touched is settled");
+        assert!(self.env.requests.unrouted.is_empty(), "each request is on its way");
         self.confirm();
         self.env.out.take()
     }
@@ -113,6 +115,7 @@ impl Node {
     pub(super) fn on_answered(&mut self, read: ReadId, answer: Answer) {
         let Some(pending) = self.env.requests.reads.get(&read) else { return };
         let (partition, kind) = (pending.partition, pending.kind);
+        assert!(usize::from(partition.0) < self.copies.len(), "a read is of a copy that is here");
         if !self.env.admits(&answer) {
             // The process ends: the client finds another server.
             return;

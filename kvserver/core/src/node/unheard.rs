@@ -74,4 +74,14 @@ impl Unheard {
         }
         silent
     }
+
+    /// Asserts what must be true after every step. `latest`: no server was heard later.
+    pub(super) fn invariants(&self, me: ServerId, latest: Time) {
+        assert!(!self.heard.contains_key(&me), "a server does not wait for itself");
+        assert!(self.last.values().all(|heard| *heard <= latest), "a server was heard in the future");
+        assert!(self.reported.is_none_or(|at| at <= latest), "reported in the future");
+        let are_newer =
+            |(server, heard): (&ServerId, &Time)| self.last.get(server).is_none_or(|last| last <= heard);
+        assert!(self.heard.iter().all(are_newer), "a server that was heard counts as silent");
+    }
 }

@@ -31,6 +31,7 @@ impl Node {
         if view.number <= self.newest.number || wrong || !self.is_allowed(&view) {
             return;
         }
+        assert!(view.number > self.env.cx.view.number, "the view in use is newer than the newest known one");
         self.newest = Newest { number: view.number, rebuild: view.rebuild };
         self.env.out.persist_view(Arc::clone(&view));
         if self.env.cx.planted(PlantedBug::ViewUsedBeforeFsync) {
@@ -99,6 +100,7 @@ impl Node {
         if view.number <= self.env.cx.view.number {
             return;
         }
+        assert!(view.number <= self.newest.number, "a view is used that was never taken");
         if self.copies.is_empty() && !view.assignments.is_empty() {
             let recovered = &mut self.recovered;
             let now = self.env.cx.now.time;

@@ -21,6 +21,9 @@ impl Node {
     pub(super) fn watch_invariants(&self) {
         let (mut waits, mut kept_bytes) = (0, 0);
         for copy in &self.copies {
+            let is_watched = self.env.watched.contains(&copy.id());
+            assert!(is_watched || !copy.watches().is_open(), "changes are kept and never dropped");
+            assert!(is_watched || !copy.watches().is_awaited(), "a client waits and no clock is looked at");
             let (copy_waits, copy_bytes) = copy.watches().counted();
             waits += copy_waits;
             kept_bytes += copy_bytes;

@@ -5,6 +5,8 @@ use common::codec::{Malformed, Sink, Wire, wire_struct};
 use common::ids::{Epoch, ServerId};
 use common::view::Member;
 
+use super::super::limits::COMPARED_MAX;
+
 /// What a copy keeps durably besides its log: in which epoch the log was last brought in step with its
 /// coordinator, and which members this server, as the coordinator of an epoch, has proposed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,6 +58,13 @@ impl DurableState {
             self.equal_with.write(&mut out);
         }
         out.into()
+    }
+
+    /// Asserts what must be true after every step.
+    pub(super) fn invariants(&self) {
+        let is_of_epoch = self.proposed.is_empty() || self.proposed_in > Epoch::default();
+        assert!(is_of_epoch, "a member is proposed in no epoch");
+        assert!(self.equal_with.len() <= COMPARED_MAX, "copies that are compared are bounded");
     }
 
     /// Reads what `encode` makes; no bytes are the mark of a new copy.

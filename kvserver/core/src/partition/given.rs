@@ -60,6 +60,14 @@ impl Given {
         self.read_leases.retain(|process, until| *until > now && may_run(*process));
     }
 
+    /// Asserts what must be true after every step. `latest`: the end of a promise that is given now.
+    pub(super) fn invariants(&self, me: ServerId, latest: Time) {
+        assert!(self.promises.keys().all(|to| to.server != me), "a server is bound to itself");
+        assert!(self.promises.values().all(|until| *until <= latest), "a promise binds for too long");
+        assert!(self.read_leases.keys().all(|to| to.server != me), "a server has a read lease of its own");
+        assert!(self.read_leases.values().all(|until| *until <= latest), "a read lease binds for too long");
+    }
+
     /// A planted bug: forgets the read leases of a server.
     pub(crate) fn forget_read_leases(&mut self, server: ServerId) {
         self.read_leases.retain(|process, _| process.server != server);

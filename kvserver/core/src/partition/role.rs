@@ -178,6 +178,7 @@ impl Partition {
         };
         p.reroute_pending(env);
         p.waiting.reroute_parked(env);
+        assert!(p.waiting.is_empty(), "partition {}: requests that wait are passed on", p.id());
         env.requests.reroute_reads(reads);
         receiving
     }
@@ -319,14 +320,35 @@ impl Partition {
     }
 
     /// Asserts what must be true after every step.
-    pub(crate) fn invariants(&self) {
-        self.state.invariants();
-        self.watches.invariants();
-        let last = self.state.log().last();
+    pub(crate) fn invariants(&self, env: &Env) {
+        let (p, id) = (&self.state, self.id());
+        p.invariants(env);
+        self.watches.invariants(p.applied());
         match &self.role {
-            Role::Coordinator(coordinator) => coordinator.invariants(last),
-            Role::Replica(replica) => replica.invariants(last),
+            Role::Coordinator(coordinator) => coordinator.invariants(p, env),
+            Role::Replica(replica) => replica.invariants(p, env),
             Role::Unlisted { .. } | Role::Resting => {}
+        }
+        let waits = p.waiting.last().is_some();
+        assert!(self.coordinator().is_some() || !waits, "partition {id}: a write waits at no coordinator");
+        let Some(assignment) = env.cx.view.assignment(id) else { return };
+        let me = env.cx.my_member();
+        let (in_sync, joins) = (assignment.in_sync.contains(&me), assignment.joining.contains(&me));
+        let leads = in_sync && env.cx.is_me(assignment.coordinator);
+        assert_eq!(p.epoch(), assignment.epoch, "partition {id}: it is in the epoch of the view");
+        match &self.role {
+            Role::Coordinator(_) | Role::Resting => {
+                assert!(leads, "partition {id}: another server coordinates")
+            }
+            Role::Replica(replica) => {
+                assert!((in_sync || joins) && !leads, "partition {id}: it is no replica");
+                assert_eq!(
+                    replica.coordinator(),
+                    assignment.coordinator,
+                    "partition {id}: it follows another"
+                );
+            }
+            Role::Unlisted { .. } => assert!(!in_sync && !joins, "partition {id}: a view lists the copy"),
         }
     }
 }

@@ -40,7 +40,8 @@ impl Waiting {
     }
 
     pub(super) fn await_applied(&mut self, env: &mut Env, pending: Pending, bytes: usize) {
-        debug_assert!(bytes > 0, "an entry has bytes");
+        assert!(bytes > 0, "an entry has bytes");
+        assert!(self.last().is_none_or(|last| last < pending.seq), "writes wait in the order of the log");
         self.pending.push(&mut env.budgets.pending, pending, bytes);
     }
 
@@ -52,8 +53,15 @@ impl Waiting {
 
     /// Takes the next write, if it is the entry at `seq`.
     pub(super) fn pop_at(&mut self, env: &mut Env, seq: Seq) -> Option<Pending> {
-        let is_next = self.pending.front().is_some_and(|pending| pending.seq == seq);
+        let next = self.pending.front().map(|pending| pending.seq);
+        assert!(next.is_none_or(|next| next >= seq), "a write was applied and not answered");
+        let is_next = next == Some(seq);
         if is_next { self.pending.pop(&mut env.budgets.pending) } else { None }
+    }
+
+    /// The last entry that a client waits for.
+    pub(super) fn last(&self) -> Option<Seq> {
+        self.pending.back().map(|pending| pending.seq)
     }
 
     /// Whether as many writes are under way as there may be.
@@ -116,14 +124,18 @@ impl Waiting {
         }
     }
 
-    /// Asserts what must be true after every step. `last`: the end of the log.
-    pub(super) fn invariants(&self, last: Seq) {
+    /// Asserts what must be true after every step. `last`: the end of the log; `failed`: outcomes are not believed.
+    pub(super) fn invariants(&self, last: Seq, applied: Seq, failed: bool) {
+        self.pending.invariants();
+        self.parked.invariants();
+        assert!(self.parked.len() <= PARKED_MAX, "requests that wait are bounded");
         let seqs = || self.pending.iter().map(|pending| pending.seq);
         assert!(
             seqs().zip(seqs().skip(1)).all(|(one, next)| one < next),
             "writes wait in the order of the log"
         );
         assert!(seqs().all(|seq| seq <= last), "a write waits for an entry that is cut");
+        assert!(failed || seqs().all(|seq| seq > applied), "a write is applied and not answered");
     }
 }
 

@@ -32,6 +32,17 @@ impl LocalReads {
         Self { until: Time(0), wanted: None, pending: BTreeMap::new(), known: Seq(0), unknown: last }
     }
 
+    /// Asserts what must be true after every step. `last`: the end of the log; `latest`: the end of a read lease, at
+    /// most.
+    pub(super) fn invariants(&self, last: Seq, latest: Time) {
+        assert!(self.known <= last, "keys of entries that are cut");
+        assert!(
+            self.pending.values().all(|seq| *seq <= self.known),
+            "a key of an entry that was not looked at"
+        );
+        assert!(self.until <= latest, "a read lease runs for too long");
+    }
+
     /// Indexes the keys of entries that are not applied and not indexed yet. Returns `false` if one is not in memory.
     pub(super) fn look(&mut self, log: &Log, applied: Seq) -> bool {
         if self.known < applied {
@@ -48,7 +59,7 @@ impl LocalReads {
                 });
             }
         }
-        debug_assert!(self.known >= log.last().max(applied), "all entries are indexed");
+        assert!(self.known >= log.last().max(applied), "all entries are indexed");
         let open = usize::try_from(log.last().0 - applied.0).unwrap_or(usize::MAX);
         if self.pending.len() > open.saturating_add(PENDING_KEYS_SLACK) {
             self.pending.retain(|_, seq| *seq > applied);

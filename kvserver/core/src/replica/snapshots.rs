@@ -35,6 +35,8 @@ impl Replica {
         let new = Receiving { coordinator: from, transfer, staging, base, state, next: 0, staged: 0 };
         let same = self.receiving.take().filter(|now| now.transfer == transfer && now.coordinator == from);
         let next = self.receiving.insert(same.unwrap_or(new)).staged;
+        let is_fresh = self.receiving.as_ref().is_some_and(|now| now.staged <= now.next);
+        assert!(is_fresh, "partition {}: staged before it came", p.id());
         send_taken(p, env, from, transfer, next);
     }
 

@@ -3,7 +3,10 @@
 use common::ids::{LogId, Seq, ServerId};
 use common::time::Time;
 
+use super::super::env::Env;
 use super::super::io::ReadId;
+use super::super::partition::state::PartitionState;
+use super::super::requests::ReadKind;
 use super::super::transfer::receiver::Receiving;
 use super::pending_keys::LocalReads;
 
@@ -29,6 +32,21 @@ impl IndexReads {
             }
         }
         taken
+    }
+
+    /// Asserts what must be true after every step.
+    fn invariants(&self, applied: Seq, env: &Env) {
+        let requests = &env.requests;
+        if let Some((n, at, reads)) = &self.asked {
+            assert!(*n <= requests.last_question, "a question that was never asked");
+            assert!(*at <= env.cx.latest(), "asked in the future");
+            assert!(!reads.is_empty(), "a question for no read");
+        }
+        assert!(self.ready.iter().all(|(seq, _)| *seq > applied), "a read waits for no entry");
+        let asked = self.asked.iter().flat_map(|(_, _, reads)| reads);
+        let all = asked.chain(&self.queued).chain(self.ready.iter().map(|(_, id)| id));
+        let mut reads = all.filter_map(|id| requests.reads.get(id));
+        assert!(reads.all(|read| matches!(read.kind, ReadKind::ByIndex)), "a read that needs no index waits");
     }
 }
 
@@ -102,12 +120,19 @@ impl Replica {
         self.ack_due = true;
     }
 
-    /// Asserts what must be true after every step. `last`: the end of the log.
-    pub(crate) fn invariants(&self, last: Seq) {
+    /// Asserts what must be true after every step.
+    pub(crate) fn invariants(&self, p: &PartitionState, env: &Env) {
+        let last = p.log().last();
+        assert!(!env.cx.is_me(self.coordinator), "a server follows itself");
         assert!(self.acknowledged.is_none_or(|acked| acked <= last), "what was acknowledged is never cut");
-        assert!(self.alone.known <= last, "keys of entries that are cut");
+        let durable = p.log().durable();
+        assert!(self.acknowledged.is_none_or(|acked| acked <= durable), "acknowledged before it was on disk");
+        self.alone.invariants(last, env.cx.latest() + env.cx.config.timers.lease * 2);
+        self.index.invariants(p.applied(), env);
         if let Some(receiving) = &self.receiving {
-            assert!(receiving.staged <= receiving.next, "staged before it came");
+            receiving.invariants();
+            assert_eq!(receiving.coordinator, self.coordinator, "a copy of a former coordinator is received");
+            assert!(receiving.staging <= env.transfers.last_staging, "a number that was not given out");
         }
     }
 }

@@ -151,6 +151,7 @@ fn append(current: Option<Found>, added: &[u8], at: Moment) -> Decided {
     let mut value = BytesMut::with_capacity(bytes);
     value.extend_from_slice(&old);
     value.extend_from_slice(added);
+    assert_eq!(value.len(), bytes, "a value has what was there and what was added");
     let found = Found { value: value.freeze(), version: at.id, expires };
     (Some(Change::Put(found)), Outcome::Appended { version: at.id, offset: old.len() as u64 })
 }
@@ -165,6 +166,7 @@ fn overwrite(current: Option<Found>, offset: u64, added: &[u8], at: Moment) -> D
     let end = offset.saturating_add(added.len() as u64);
     let limit = usize::try_from(end).ok().filter(|&end| end <= VALUE_BYTES_MAX);
     let Some(end) = limit else { return (None, Outcome::TooLarge { bytes: end }) };
+    assert!(end >= added.len(), "what is written ends behind its beginning");
     let mut value = BytesMut::zeroed(end.max(old.len()));
     value[..old.len()].copy_from_slice(&old);
     value[end - added.len()..end].copy_from_slice(added);

@@ -46,6 +46,17 @@ impl LogTime {
         })
     }
 
+    /// Asserts what must be true after every command.
+    pub(super) fn invariants(&self) {
+        assert!(self.falls.len() <= FALLS_MAX, "falls that are remembered are bounded");
+        assert!(
+            self.falls.iter().all(|fall| fall.from > self.now),
+            "log time is where it was, and a fall is left"
+        );
+        let descend = self.falls.windows(2).all(|two| two[0].from > two[1].from && two[0].at < two[1].at);
+        assert!(descend, "each fall is from a time that is less far ahead: {:?}", self.falls);
+    }
+
     /// Takes the stamp of the entry `id`, which is applied. A stamp of zero has no effect.
     pub(super) fn on_stamp(&mut self, id: LogId, stamp: WallTime) {
         if stamp > self.now {

@@ -56,6 +56,12 @@ impl Outcomes {
         self.0.pop_front().map(|(number, _)| number)
     }
 
+    /// Asserts what must be true after every command.
+    pub(super) fn invariants(&self) {
+        let numbers = || self.0.iter().map(|(number, _)| *number);
+        assert!(numbers().zip(numbers().skip(1)).all(|(one, next)| one < next), "outcomes are in order");
+    }
+
     fn index(&self, number: RequestNumber) -> Result<usize, usize> {
         self.0.binary_search_by_key(&number, |(number, _)| *number)
     }

@@ -101,10 +101,12 @@ impl Tree {
         self.applied = id;
         if !with_changes {
             let outcome = self.state.apply(&mut self.map, id, body).expect("an entry as it was ordered");
+            self.state.invariants();
             return (outcome, None);
         }
         let mut records = Noting { map: &mut self.map, written: Vec::new() };
         let outcome = self.state.apply(&mut records, id, body.clone()).expect("an entry as it was ordered");
+        self.state.invariants();
         let written = records.written;
         let has_written = !written.is_empty();
         let changes =

@@ -21,6 +21,14 @@ pub(crate) struct Receiving {
     pub(crate) staged: u64,
 }
 
+impl Receiving {
+    /// Asserts what must be true after every step.
+    pub(crate) fn invariants(&self) {
+        assert!(self.staged <= self.next, "staged before it came");
+        assert!(self.next > 0 || self.state.is_empty(), "a state came without a chunk");
+    }
+}
+
 /// The content of a chunk's message.
 #[derive(Debug)]
 pub(crate) struct Piece {

@@ -202,6 +202,7 @@ impl Sending {
         }
         assert!(self.transfer.is_none(), "partition {partition}: a snapshot is opened once");
         env.transfers.open += 1;
+        assert!(env.transfers.open <= SNAPSHOTS_SENT_MAX, "copies that are sent at a time are bounded");
         env.transfers.last_transfer += 1;
         let transfer = env.transfers.last_transfer;
         (self.transfer, self.base, self.began) = (Some(transfer), base, env.cx.now.time);
@@ -219,6 +220,10 @@ impl Sending {
         assert!(self.transfer.is_some() && self.state.is_none(), "a snapshot is opened once");
         let bare = env.cx.planted(PlantedBug::ResultsMissingFromSnapshot);
         self.state = Some(if bare { vec![Bytes::new()] } else { pieces(state) });
+        assert!(
+            self.state.as_ref().is_some_and(|pieces| !pieces.is_empty()),
+            "a state has one piece at least"
+        );
         self.bytes_all = bytes.saturating_add(state.len() as u64);
     }
 
@@ -229,7 +234,8 @@ impl Sending {
             self.whole = done;
             let piece = self.state.as_ref().and_then(|pieces| pieces.get(index as usize));
             let state = piece.cloned().unwrap_or_default();
-            self.chunks.insert(index, Chunk::new(state, pairs, done));
+            let before = self.chunks.insert(index, Chunk::new(state, pairs, done));
+            assert!(before.is_none(), "a chunk is read once");
         }
     }
 
@@ -258,6 +264,13 @@ impl Sending {
         assert!(self.taken <= self.next_read, "taken before it was read");
         let are_kept = self.chunks.keys().all(|index| (self.taken..self.next_read).contains(index));
         assert!(are_kept, "only what is read and not taken is kept");
+        assert!(!self.announced || self.state.is_some(), "announced before it was open");
+        assert!(!self.whole || !self.reading, "a chunk is read behind the last one");
+        let kept = self.chunks.values();
+        assert!(kept.clone().all(|chunk| chunk.asked || !chunk.sent), "sent and not asked for");
+        assert!(kept.rev().skip(1).all(|chunk| !chunk.done), "a chunk behind the last one");
+        let last = self.chunks.values().next_back();
+        assert!(last.is_none_or(|chunk| chunk.done == self.whole), "the last chunk makes the copy whole");
         let bound = self.taken.saturating_add(SNAPSHOT_WINDOW);
         assert!(self.next_read <= bound, "a window of chunks is in memory");
     }

@@ -73,6 +73,7 @@ impl Page {
             return false;
         }
         self.bytes += bytes;
+        assert!(self.bytes <= self.bytes_max, "an answer is as large as was asked for");
         self.changes.extend(changes);
         self.through = id;
         true

@@ -30,12 +30,21 @@ impl NoOps {
         if has_changed(outcome, seq) {
             return;
         }
+        assert!(self.seqs.back().is_none_or(|last| *last < seq), "entries are applied in order");
         self.seqs.push_back(seq);
         if self.seqs.len() > NO_OPS_KEPT
             && let Some(oldest) = self.seqs.pop_front()
         {
             self.after = oldest;
         }
+    }
+
+    /// Asserts what must be true after every step.
+    pub(super) fn invariants(&self, applied: Seq) {
+        assert!(self.after <= applied, "something is known of entries to come");
+        assert!(self.seqs.len() <= NO_OPS_KEPT, "entries that are remembered are bounded");
+        assert!(self.seqs.front().is_none_or(|first| *first > self.after), "nothing is known of that entry");
+        assert!(self.seqs.back().is_none_or(|last| *last <= applied), "an entry that is not applied");
     }
 
     /// Whether an applied entry has changed something; `None`: that is not known.

@@ -52,6 +52,7 @@ impl PartitionState {
         assert_eq!(entries[0].id.seq, self.applied.next(), "entries are applied in order");
         assert!(self.shell.applying == Applying::Nothing, "one batch is applied at a time");
         self.shell.applying = Applying::Entries(entries.len());
+        assert!(self.reaching() <= self.applies_to(), "partition {}: applied early", self.id);
         env.out.effect(Later::Apply { partition: self.id, entries, with_changes });
     }
 
@@ -118,6 +119,7 @@ impl PartitionState {
         }
         self.applied = self.reaching();
         assert!(self.applied <= self.commit, "partition {}: applied before it was committed", self.id);
+        assert!(self.applied <= self.log.durable(), "partition {}: applied before it was on disk", self.id);
         self.shell.applying = Applying::Nothing;
         ticked
     }

@@ -137,6 +137,7 @@ impl PartitionState {
     /// ([`Self::on_durable`]).
     pub(crate) fn append(&mut self, env: &mut Env, entry: Entry) {
         assert!(entry.id.tag <= self.epoch, "partition {}: an entry of an epoch to come", self.id);
+        assert!(self.is_idle(), "partition {}: appended to while it is {:?}", self.id, self.disk.busy);
         env.touched.insert(self.id);
         self.log.append(entry.clone());
         env.out.persist(LogRecord::Entry { partition: self.id, entry });
@@ -149,6 +150,9 @@ impl PartitionState {
             return;
         }
         assert!(after >= self.reaching(), "partition {}: applied entries are never cut", self.id);
+        assert!(self.is_idle(), "partition {}: cut while it is {:?}", self.id, self.disk.busy);
+        let awaited = self.waiting.last();
+        assert!(awaited.is_none_or(|last| last <= after), "partition {}: a write that waits is cut", self.id);
         self.log.cut(after);
         env.out.persist(LogRecord::Cut { partition: self.id, after });
         self.disk.written = true;
@@ -193,12 +197,15 @@ impl PartitionState {
 
     /// Drops entries from memory that are neither to be applied nor, from `needed` on, to be sent to a member.
     pub(crate) fn evict(&mut self, needed: Seq) {
-        self.log.evict(needed, self.reaching(), TAIL_BYTES_MAX);
+        let reaching = self.reaching();
+        assert!(needed <= reaching.next(), "partition {}: entries are still to be applied", self.id);
+        self.log.evict(needed, reaching, TAIL_BYTES_MAX);
     }
 
     /// The commit log no longer has entries up to `seq`.
     pub(crate) fn on_trimmed(&mut self, seq: Seq) {
         self.log.on_trimmed(seq.min(self.applied));
+        assert!(self.log.base().seq <= self.applied, "partition {}: trimmed before it was applied", self.id);
     }
 
     /// Whether the log has the no-op of the epoch, which no older log has.
@@ -221,7 +228,9 @@ impl PartitionState {
     pub(crate) fn sync_reply(&self) -> PeerMessage {
         // Only what is on disk may be counted.
         let last = self.log.durable_id();
-        let runs = self.log.runs().iter().copied().filter(|run| run.first <= last.seq).collect();
+        let runs: Vec<_> = self.log.runs().iter().copied().filter(|run| run.first <= last.seq).collect();
+        let tag = runs.last().map_or(self.log.base().tag, |run| run.tag);
+        assert_eq!(tag, last.tag, "partition {}: the log ends with its last tag", self.id);
         ToCoordinator::SyncReply { base: self.log.base(), last, commit: self.commit, runs }
             .about(self.id, self.epoch)
     }
@@ -233,6 +242,8 @@ impl PartitionState {
 
     /// Notes in the mark that the log has the no-op of the epoch, with the batch that brings it.
     pub(crate) fn get_in_step(&mut self, env: &mut Env) {
+        let leaves_no_op_out = env.cx.planted(PlantedBug::NoOpLeftOut);
+        assert!(self.has_no_op() || leaves_no_op_out, "partition {}: in step without the no-op", self.id);
         self.disk.state.synced = self.epoch;
         if !env.cx.planted(PlantedBug::SyncMarkNotDurable) {
             self.persist_mark(env);
@@ -249,6 +260,7 @@ impl PartitionState {
 
     /// J2: notes in the mark that a member is proposed in this epoch.
     pub(crate) fn note_proposed(&mut self, env: &mut Env, member: Member) {
+        assert!(!env.cx.is_me(member.server), "partition {}: a server proposes itself", self.id);
         self.disk.state.proposed_in = self.epoch;
         self.disk.state.proposed = vec![member];
         self.persist_mark(env);
@@ -301,6 +313,10 @@ impl PartitionState {
     /// Removes log, records and mark, with one record.
     pub(crate) fn begin_drop(&mut self, env: &mut Env) {
         assert!(self.is_idle(), "partition {}: dropped while it is {:?}", self.id, self.disk.busy);
+        let me = env.cx.my_member();
+        let counts = env.cx.view.assignment(self.id).is_some_and(|now| now.in_sync.contains(&me));
+        let early = env.cx.planted(PlantedBug::FailedDroppedEarly);
+        assert!(!counts || early, "partition {}: a copy that counts is dropped (I2)", self.id);
         self.disk.busy = Busy::Dropping;
         env.out.persist(LogRecord::Drop { partition: self.id });
         env.out.after(After::Dropped { partition: self.id });
@@ -312,6 +328,7 @@ impl PartitionState {
         let given = std::mem::take(&mut self.given);
         self.waiting.reroute_parked(env);
         self.reroute_pending(env);
+        assert!(self.waiting.is_empty(), "partition {}: requests that wait are passed on", self.id);
         let is_applying = matches!(self.shell.applying, Applying::Entries(_));
         let applying_unused = self.shell.applying_unused + usize::from(is_applying);
         // Writes before the drop, perhaps in the same batch, say nothing about the log that begins now.
@@ -325,6 +342,7 @@ impl PartitionState {
     /// Puts the staged copy in the place of log and records, with one record.
     pub(crate) fn begin_install(&mut self, env: &mut Env, generation: u32, base: LogId) {
         assert!(self.is_idle(), "partition {}: replaced while it is {:?}", self.id, self.disk.busy);
+        assert!(base.seq >= self.reaching(), "partition {}: applied entries are undone", self.id);
         self.disk.busy = Busy::Installing;
         env.out.persist(LogRecord::Install { partition: self.id, generation, base });
         // Comparisons of the former records say nothing about the new ones.
@@ -334,6 +352,7 @@ impl PartitionState {
     /// The install record is on disk: log and records begin after `base`.
     pub(crate) fn on_installed(&mut self, env: &mut Env, base: LogId) {
         assert!(self.disk.busy == Busy::Installing, "partition {}: nothing was being installed", self.id);
+        assert!(base.seq >= self.applied, "partition {}: applied entries are undone", self.id);
         self.log.install(base);
         self.commit = self.commit.max(base.seq);
         self.applied = base.seq;
@@ -361,8 +380,15 @@ impl PartitionState {
     }
 
     /// Asserts what must be true after every step.
-    pub(crate) fn invariants(&self) {
+    pub(crate) fn invariants(&self, env: &Env) {
         self.log.invariants();
+        self.given.invariants(env.cx.me.server, env.cx.latest() + env.cx.config.timers.promise);
+        self.disk.state.invariants();
+        self.waiting.invariants(self.log.last(), self.applied, self.is_failed());
+        assert!(self.applied <= self.commit, "partition {}: applied before it was committed", self.id);
+        assert!(self.shell.applying != Applying::Entries(0), "partition {}: no entry is applied", self.id);
+        let (reported, noted) = (self.failure.reported.is_some(), self.failure.noted);
+        assert!(noted || !reported, "partition {}: a failure is reported before it is on disk", self.id);
         assert!(self.log.base().seq <= self.applied, "partition {}: trimmed before it was applied", self.id);
         assert!(
             self.reaching() <= self.commit.min(self.log.durable()),
@@ -372,6 +398,5 @@ impl PartitionState {
         assert!(self.disk.synced_durable <= self.disk.state.synced.max(self.epoch));
         assert!(!self.disk.written, "partition {}: what was written is awaited", self.id);
         assert!(self.failure.noted <= self.disk.state.failed, "partition {}: failed by mistake", self.id);
-        self.waiting.invariants(self.log.last());
     }
 }
