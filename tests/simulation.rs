@@ -36,7 +36,7 @@ use simulation::world::{self, Summary};
 const SEEDS: u64 = 124;
 
 /// Seeds that once failed, with what they found; docs/test-runs.md says more of each.
-const REGRESSIONS: [(&str, u64, &str); 18] = [
+const REGRESSIONS: [(&str, u64, &str); 21] = [
     (
         "disks",
         9_202_698,
@@ -63,6 +63,9 @@ const REGRESSIONS: [(&str, u64, &str); 18] = [
     ("barrier", 0, "a replica was sent the commit from before its coordinator was active"),
     ("long", 3, "a joiner was proposed while a promise to the former coordinator bound its proposer"),
     ("ecs_cut", 3_000_042, "the same"),
+    ("recovery", 27, "reads that waited for entries of an installed copy waited for the next one"),
+    ("compares", 10, "a copy that failed was not looked at when its former coordinator began to rest"),
+    ("twins", 88_000_476, "a member that was heard was waited out, and what stayed was an older directory"),
 ];
 
 fn check(scenario: Scenario) -> Vec<Summary> {

@@ -370,3 +370,45 @@ fn a_thousand_servers_and_sixteen_thousand_partitions() {
     }
     report("16384 partitions, 1000 servers, 4 joins and 4 leaves", sum);
 }
+
+/// Members come and go while copies of former plans are made only in part: every plan is whole (`check` in the planner),
+/// whatever it begins with.
+#[test]
+fn plans_are_whole_whatever_they_begin_with() {
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut below = |limit: usize| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(random >> 33).unwrap() % limit
+    };
+    for _ in 0..300 {
+        let partitions = Partitions::try_from(1_u32 << below(7)).unwrap();
+        let mut placement: Target = vec![Vec::new(); partitions.count()];
+        for _ in 0..12 {
+            let count = 1 + below(9);
+            let members: BTreeMap<ServerId, u32> = (0..count)
+                .map(|_| (server(u32::try_from(below(12)).unwrap()), 1 + u32::try_from(below(4)).unwrap()))
+                .collect();
+            let relieved = members.keys().copied().filter(|_| below(5) == 0).collect();
+            let leftovers: BTreeSet<(ServerId, PartitionId)> = (0..below(20))
+                .map(|_| {
+                    let partition = u16::try_from(below(partitions.count())).unwrap();
+                    (server(u32::try_from(below(12)).unwrap()), PartitionId(partition))
+                })
+                .collect();
+            let problem = Problem {
+                members: &members,
+                relieved: &relieved,
+                partitions,
+                copies: 1 + below(4),
+                current: &placement,
+                leftovers: &leftovers,
+            };
+            let target = plan(&problem);
+            // Of each partition some copies are where they were, some where they are to be, and some are nowhere.
+            for (now, target) in placement.iter_mut().zip(target) {
+                let all: BTreeSet<ServerId> = now.iter().copied().chain(target).collect();
+                *now = all.into_iter().filter(|_| below(3) > 0).collect();
+            }
+        }
+    }
+}
