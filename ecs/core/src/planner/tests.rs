@@ -371,8 +371,8 @@ fn a_thousand_servers_and_sixteen_thousand_partitions() {
     report("16384 partitions, 1000 servers, 4 joins and 4 leaves", sum);
 }
 
-/// Members come and go while copies of former plans are made only in part: every plan is whole (`check` in the planner),
-/// whatever it begins with.
+/// Members come and go while copies of former plans are made only in part: every plan is whole (`check` in the
+/// planner), whatever it begins with.
 #[test]
 fn plans_are_whole_whatever_they_begin_with() {
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
