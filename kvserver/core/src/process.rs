@@ -69,7 +69,7 @@ impl Known {
 pub(crate) struct Processes(BTreeMap<(ServerId, StoreId), Known>);
 
 impl Processes {
-    /// Judges the sender of a message, who knows `view` or a newer one. `is_vow`: a process sends such a message only
+    /// Judges the sender of a message, which knows `view` or a newer one. `is_vow`: a process sends such a message only
     /// when it may speak (S4), in answer to a question that went to the address in the view. A newer process counts
     /// from its first vow on, or when a view names it; before, any copy of a directory could take the place of its
     /// original.
